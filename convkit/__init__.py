@@ -1,0 +1,36 @@
+"""convkit: convolutions, pooling and the layers around them, on NumPy arrays, fast on the CPU."""
+
+import importlib
+
+from convkit.errors import DtypeError, NativeUnavailable, ShapeError
+from convkit.settings import get_threads, set_threads, threads, use
+
+__version__ = "0.1.0"
+
+# Loaded on first use, so that `import convkit` costs milliseconds.
+_LAZY_MODULES = ("functional", "nn", "optim", "reference")
+_LAZY_NAMES = {
+    "fit": "convkit.training",
+    "History": "convkit.training",
+    "save": "convkit.serialization",
+    "load": "convkit.serialization",
+    "explain": "convkit.plan.explain",
+    "verify": "convkit.verification",
+}
+
+__all__ = ["DtypeError", "NativeUnavailable", "ShapeError", "get_threads", "set_threads", "threads", "use",
+           "__version__", *_LAZY_MODULES, *_LAZY_NAMES]
+
+
+def __getattr__(name):
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"convkit.{name}")
+    if name in _LAZY_NAMES:
+        value = getattr(importlib.import_module(_LAZY_NAMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'convkit' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

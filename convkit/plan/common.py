@@ -1,0 +1,94 @@
+"""How a plan is chosen: an ordered list of candidates, each of which applies or says why not.
+
+The list is the library's order of preference. The NumPy twin is the last row of every list, so there is
+always an answer and never a hidden fallback: ``considered`` keeps each candidate's reason for ``explain``.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from convkit import settings
+from convkit.kernels import native
+
+MAX_PLANS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to compute an operation.
+
+    ``rejects(spec, isa)`` returns the reason why it cannot, or None; ``build(spec, isa)`` returns the object
+    that runs it. A candidate with ``native=False`` needs no compiled kernels.
+    """
+
+    name: str
+    rejects: Callable[[Any, str | None], str | None]
+    build: Callable[[Any, str | None], Any]
+    native: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The chosen candidate for one spec: ``run`` is what its ``build`` returned."""
+
+    spec: Any
+    algorithm: str
+    isa: str | None
+    run: Any
+    considered: tuple[tuple[str, str | None], ...]
+
+
+def never(_spec, _isa):
+    """The ``rejects`` of a candidate that always applies."""
+    return None
+
+
+_plans: dict = {}
+_lock = threading.Lock()
+
+
+def choose(spec, candidates):
+    """The plan for ``spec`` under the settings in force, from the cache when it has been made before.
+
+    ``candidates`` is the operation's ordered tuple; it is part of the cache key, so specs of different
+    operations may be equal. The cache is bounded: the oldest plan goes first.
+    """
+    isa, forced = settings.choice()
+    key = (spec, isa, forced, candidates)
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _make(spec, isa, forced, candidates)
+        with _lock:
+            while len(_plans) >= MAX_PLANS:
+                del _plans[next(iter(_plans))]
+            _plans[key] = plan
+    return plan
+
+
+def _reason(candidate, spec, isa):
+    if candidate.native and not native.available:
+        return native.reason
+    return candidate.rejects(spec, isa)
+
+
+def _make(spec, isa, forced, candidates):
+    if forced is not None and any(c.name == forced for c in candidates):
+        wanted = tuple(c for c in candidates if c.name == forced)
+    else:
+        wanted = candidates
+    considered = []
+    for candidate in wanted:
+        reason = _reason(candidate, spec, isa)
+        considered.append((candidate.name, reason))
+        if reason is None:
+            run = candidate.build(spec, isa)
+            return Plan(spec, candidate.name, isa if candidate.native else None, run, tuple(considered))
+    raise ValueError(f"algorithm={forced!r} was forced but cannot compute this call: {considered[0][1]}")
+
+
+def clear():
+    """Forget every plan (tests, and measuring what a first call costs)."""
+    with _lock:
+        _plans.clear()

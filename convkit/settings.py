@@ -1,0 +1,124 @@
+"""Process-wide and scoped settings: instruction set, algorithm, threads.
+
+``use`` and ``threads`` are scoped to the current thread or asyncio task (a ``ContextVar``), so that one
+caller's experiment never changes another caller's results; ``set_threads`` changes the process default.
+"""
+
+import os
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from convkit.kernels import native
+
+ALGORITHM_ENV = "CONVKIT_ALGORITHM"
+THREADS_ENV = "CONVKIT_NUM_THREADS"
+
+# Names that a plan can be told to take. An operation that offers no candidate of the forced name keeps its
+# own order; one that offers it but cannot use it raises, so that a forced run never measures something else.
+ALGORITHMS = ("direct", "depthwise", "native", "reference")
+
+
+def _checked_algorithm(name, where):
+    if name is not None and name not in ALGORITHMS:
+        raise ValueError(f"{where} must be one of {', '.join(ALGORITHMS)}, got {name!r}")
+    return name
+
+
+def _checked_isa(name):
+    if name is not None and name not in native.ISA_LEVELS:
+        have = ", ".join(native.ISA_LEVELS) or f"none, because {native.reason}"
+        raise ValueError(f"isa must be one that this build and CPU have ({have}), got {name!r}")
+    return name
+
+
+def _checked_threads(n, where):
+    try:
+        n = int(str(n)) if isinstance(n, str) else n.__index__()
+    except (AttributeError, ValueError):
+        raise ValueError(f"{where} must be a whole number of at least 1, got {n!r}") from None
+    if n < 1:
+        raise ValueError(f"{where} must be a whole number of at least 1, got {n}")
+    return min(n, 1024)
+
+
+def _cgroup_cpus():
+    """CPUs that the container's quota pays for, rounded up, or None where there is no quota."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as f:  # cgroup v2
+            quota, period = f.read().split()
+    except (OSError, ValueError):
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as f:  # cgroup v1
+                quota = f.read().strip()
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as f:
+                period = f.read().strip()
+        except OSError:
+            return None
+    if quota in ("max", "-1") or not (quota.isdigit() and period.isdigit()) or int(period) == 0:
+        return None
+    return max(1, -(-int(quota) // int(period)))
+
+
+def _default_threads():
+    if THREADS_ENV in os.environ:
+        return _checked_threads(os.environ[THREADS_ENV], THREADS_ENV)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cpus, _cgroup_cpus() or cpus)
+
+
+_process_threads = _default_threads()
+_scoped_threads = ContextVar("convkit_threads", default=None)
+_no_choice = (native.ISA_LEVELS[-1] if native.ISA_LEVELS else None,
+              _checked_algorithm(os.environ.get(ALGORITHM_ENV), ALGORITHM_ENV))
+_choice = ContextVar("convkit_choice", default=_no_choice)
+
+
+def choice():
+    """The (isa, algorithm) in force here; algorithm is None unless one is forced, isa is None without kernels."""
+    return _choice.get()
+
+
+@contextmanager
+def use(isa=None, algorithm=None):
+    """Force an instruction set or an algorithm inside a ``with`` block.
+
+    Parameters
+    ----------
+    isa : {"portable", "avx2", "avx512", "neon"}, optional
+        Level to run at; must be one that this build and CPU have.
+    algorithm : {"direct", "depthwise", "native", "reference"}, optional
+        Candidate to take in every operation that has one of that name.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown; later, if the forced candidate cannot compute a call.
+    """
+    old_isa, old_algorithm = _choice.get()
+    new = (_checked_isa(isa) or old_isa, _checked_algorithm(algorithm, "algorithm") or old_algorithm)
+    token = _choice.set(new)
+    try:
+        yield
+    finally:
+        _choice.reset(token)
+
+
+def get_threads():
+    """Number of threads that a call from here may use."""
+    return _scoped_threads.get() or _process_threads
+
+
+def set_threads(n):
+    """Set the process default for the number of threads; results never depend on it."""
+    global _process_threads
+    _process_threads = _checked_threads(n, "threads")
+
+
+@contextmanager
+def threads(n):
+    """Use ``n`` threads inside a ``with`` block, in this thread or task only."""
+    token = _scoped_threads.set(_checked_threads(n, "threads"))
+    try:
+        yield
+    finally:
+        _scoped_threads.reset(token)
