@@ -1,0 +1,40 @@
+"""What a linear (fully connected) map is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from convkit.errors import ShapeError
+from convkit.spec import common
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSpec:
+    """``y = x w' + b`` on rows of ``x``; ``direction`` as in ConvSpec. Either feature count may be 0."""
+
+    in_features: int
+    out_features: int
+    dtype: np.dtype
+    direction: str = "forward"
+
+
+def linear_spec(x, weight, bias=None, *, direction="forward"):
+    """Check ``x (..., in)``, ``weight (out, in)`` and ``bias (out,)``; returns the LinearSpec and the output's shape."""
+    dtype = common.native_float("x", common.array("x", x).dtype)
+    common.same_dtype("weight", common.array("weight", weight).dtype, "x", dtype)
+    if weight.ndim != 2:
+        raise ShapeError(f"weight must have 2 axes (out, in), got weight.shape={weight.shape}")
+    if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(f"weight takes {weight.shape[1]} features but x has shape {x.shape}")
+    if bias is not None:
+        common.same_dtype("bias", common.array("bias", bias).dtype, "x", dtype)
+        common.check_shape("bias", bias.shape, weight.shape[:1], "one per output feature")
+    y_shape = x.shape[:-1] + weight.shape[:1]
+    common.check_bytes("the output", y_shape, dtype)
+    return LinearSpec(weight.shape[1], weight.shape[0], dtype, direction), y_shape
+
+
+def check_dy(spec, y_shape, dy):
+    """Refuse an output gradient that does not have the output's dtype and shape."""
+    common.same_dtype("dy", common.array("dy", dy).dtype, "x", spec.dtype)
+    common.check_shape("dy", dy.shape, y_shape, "that of the output")

@@ -1,0 +1,183 @@
+"""What one pooling is, in one, two or three dimensions: maximum, minimum or average over windows."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from convkit.errors import DtypeError, ShapeError
+from convkit.spec import common
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """A checked pooling of one plane; batch and channels are just many planes.
+
+    ``padding`` is one ``(lo, hi)`` per axis, each at most half of a window. Every window holds at least one element
+    of the input. ``dilation`` is 1 along axes whose kernel is 1; ``stride`` and ``kernel`` are never longer than the
+    padded input. ``out_size`` is a field because ``ceil_mode`` decides it before the kernel is cut to that length.
+    With ``ceil_mode`` a last window may reach beyond the padded input; what lies there does not exist: it is no
+    element and no padding.
+    """
+
+    kind: str
+    size: tuple[int, ...]
+    out_size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    ceil_mode: bool
+    count_include_pad: bool
+    divisor_override: int | None
+    dtype: np.dtype
+
+    @property
+    def rank(self):
+        """Number of spatial axes."""
+        return len(self.size)
+
+
+def pool_spec(x_shape, x_dtype, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False,
+              count_include_pad=True, divisor_override=None, *, kind, rank):
+    """Check one pooling and put it into its canonical form.
+
+    Parameters
+    ----------
+    x_shape : tuple of int
+        ``(N, C, *size)`` or ``(C, *size)``.
+    x_dtype : np.dtype
+        float32 or float64, either byte order.
+    kernel_size, stride, dilation : int or tuple of int
+        At least 1; ``stride=None`` means ``kernel_size``.
+    padding : int, tuple or str
+        As for a convolution; at most half of the (dilated) kernel.
+    ceil_mode : bool
+        Keep a last window that is not full, unless it would start in the right padding.
+    count_include_pad, divisor_override
+        Averages only: whether padding counts as elements; a divisor that replaces the count.
+    kind : {"max", "min", "avg"}
+    rank : int
+        Number of spatial axes, 1 to 3.
+
+    Returns
+    -------
+    (PoolSpec, tuple)
+        The spec and the leading axes ``(N, C)`` or ``(C,)``: the output has shape ``lead + spec.out_size``.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        On the first rule broken.
+    """
+    args = (x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override,
+            kind, rank)
+    bools = type(ceil_mode) is bool and type(count_include_pad) is bool
+    if bools and common.plain((kernel_size, stride, padding, dilation, divisor_override)):
+        return _cached(*args)
+    return _pool_spec(*args)
+
+
+def _pool_spec(x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
+               divisor_override, kind, rank):
+    dtype = common.native_float("x", x_dtype)
+    lead, channels, size = common.split_image("x", x_shape, rank)
+    kernel = common.tuple_of("kernel_size", kernel_size, rank, 1)
+    stride = kernel if stride is None else common.tuple_of("stride", stride, rank, 1)
+    dilation = common.tuple_of("dilation", dilation, rank, 1)
+    ceil_mode = common.flag("ceil_mode", ceil_mode)
+    count_include_pad = common.flag("count_include_pad", count_include_pad)
+    if divisor_override is not None:
+        divisor_override = common.integer("divisor_override", divisor_override, 1)
+    pads = common.pad_pairs("padding", padding, size, kernel, stride, dilation)
+
+    spans, whole = common.spans(kernel, dilation), common.padded(size, pads)
+    if any(max(pair) > span // 2 for pair, span in zip(pads, spans, strict=True)):
+        raise ShapeError(f"padding must be at most half of the (dilated) kernel, got padding={common.shown(padding)} "
+                         f"for kernel_size={common.shown(kernel_size)}")
+    out_size = tuple(map(_out_length, size, whole, spans, stride, pads, (ceil_mode,) * rank))
+    if min(out_size) < 1:
+        raise ShapeError(f"the window {common.shown(kernel)} with dilation={common.shown(dilation)} is larger than "
+                         f"the padded input {common.shown(whole)}")
+    lead += (channels,)
+    common.check_bytes("x", lead + size, dtype)
+    common.check_bytes("the windowed input", tuple(map(max, whole, spans)), dtype)
+    common.check_bytes("the output", lead + out_size, common.INT64)  # the indices take 8 bytes each
+    for axis in zip(size, out_size, stride, pads, dilation, strict=True):
+        _check_not_empty(*axis)
+
+    spec = PoolSpec(kind, size, out_size,
+                    tuple(min(k, n) for k, n in zip(kernel, whole, strict=True)),
+                    tuple(min(s, n) for s, n in zip(stride, whole, strict=True)),
+                    pads,
+                    tuple(1 if k == 1 else d for k, d in zip(kernel, dilation, strict=True)),
+                    ceil_mode, count_include_pad, divisor_override, dtype)
+    return spec, lead
+
+
+_cached = lru_cache(maxsize=1024)(_pool_spec)
+
+
+def _out_length(size, whole, span, stride, pad, ceil_mode):
+    """PyTorch's rule: with ``ceil_mode`` round up, then drop a window that starts beyond the input."""
+    if not ceil_mode:
+        return (whole - span) // stride + 1
+    length = -((span - whole) // stride) + 1
+    return length - 1 if (length - 1) * stride >= size + pad[0] else length
+
+
+def _check_not_empty(size, length, stride, pad, dilation):
+    """Refuse windows all of whose taps miss the input; only a dilation longer than the input can make one.
+
+    Padding is at most half a window, so a window that starts at ``start < 0`` has a first tap at or after 0, which
+    is ``start % dilation``.
+    """
+    starts = range(-pad[0], min(0, length * stride - pad[0]), stride)
+    if size < dilation and any(start % dilation >= size for start in starts):
+        raise ShapeError(f"dilation={common.shown(dilation)} with padding={pad} puts a whole window outside the "
+                         f"input, which has only {size} elements along that axis")
+
+
+@dataclass(frozen=True, slots=True)
+class ScatterSpec:
+    """The way back from pooled positions: each plane of ``out_size`` gradients is added into one of ``size``."""
+
+    size: tuple[int, ...]
+    out_size: tuple[int, ...]
+    dtype: np.dtype
+
+
+def scatter_spec(dy, indices, input_shape, *, rank):
+    """Check the gradient of a maximum or minimum pooling.
+
+    Returns the ScatterSpec and ``input_shape`` as a tuple of ints. ``indices`` must be int64, shaped like ``dy``, and
+    lie within a plane of the input.
+    """
+    dtype = common.native_float("dy", common.array("dy", dy).dtype)
+    if common.array("indices", indices).dtype.newbyteorder("=") != common.INT64:
+        raise DtypeError(f"indices must be int64, as the pooling returned them, got indices.dtype={indices.dtype}")
+    shape = common.shape_of("input_shape", input_shape)
+    lead, channels, size = common.split_image("input_shape", shape, rank)
+    common.check_shape("indices", indices.shape, dy.shape, "that of dy")
+    lead += (channels,)
+    if dy.ndim != len(shape) or dy.shape[:-rank] != lead:
+        raise ShapeError(f"dy must have {len(shape)} axes, the first {lead} as in input_shape={shape}, "
+                         f"got dy.shape={dy.shape}")
+    common.check_bytes("the input gradient", shape, dtype)
+    limit = prod(size)
+    if indices.size and not (0 <= indices.min() and indices.max() < limit):
+        raise ShapeError(f"indices must be at least 0 and less than the {limit} elements of an input plane, "
+                         f"got values from {indices.min()} to {indices.max()}")
+    return ScatterSpec(size, dy.shape[-rank:], dtype), shape
+
+
+def avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, *,
+                      rank):
+    """Check the gradient of an average pooling: the forward pass's spec and ``input_shape`` as a tuple of ints."""
+    dtype = common.float_array("dy", dy).dtype
+    shape = common.shape_of("input_shape", input_shape)
+    spec, lead = pool_spec(shape, dtype, kernel_size, stride, padding, 1, ceil_mode, count_include_pad,
+                           divisor_override, kind="avg", rank=rank)
+    common.check_shape("dy", dy.shape, lead + spec.out_size, "that of the output")
+    return spec, shape
