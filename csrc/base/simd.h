@@ -1,0 +1,245 @@
+/* The SIMD vocabulary: one vector type per dtype, about twenty operations, every level.
+ *
+ * Arithmetic, comparison and bitwise operators come from the compilers' vector extensions (GCC and Clang);
+ * functions stand only where an operator does not say it: memory, fused multiply-add, partial vectors, lane
+ * movement. Kernel bodies are written against the short names of base/float32.h and base/float64.h (T, V, L,
+ * vload, ...) and compiled for each dtype by including the body twice.
+ *
+ * vload_part and vstore_part touch exactly n elements: no kernel reads or writes outside an operand.
+ */
+#ifndef CK_SIMD_H
+#define CK_SIMD_H
+
+#include <string.h>
+
+#include "base/isa.h"
+
+#if defined(CK_AVX512) || defined(CK_AVX2)
+#include <immintrin.h>
+#elif defined(CK_NEON)
+#include <arm_neon.h>
+#endif
+
+#if defined(CK_AVX512)
+#define CK_VBYTES 64
+#define CK_REGISTERS 32
+#elif defined(CK_AVX2)
+#define CK_VBYTES 32
+#define CK_REGISTERS 16
+#elif defined(__aarch64__)
+#define CK_VBYTES 16
+#define CK_REGISTERS 32
+#else
+#define CK_VBYTES 16
+#define CK_REGISTERS 16
+#endif
+
+#define CK_F32_LANES (CK_VBYTES / 4)
+#define CK_F64_LANES (CK_VBYTES / 8)
+
+typedef float ck_f32v __attribute__((vector_size(CK_VBYTES)));
+typedef double ck_f64v __attribute__((vector_size(CK_VBYTES)));
+typedef int32_t ck_i32v __attribute__((vector_size(CK_VBYTES)));
+typedef int64_t ck_i64v __attribute__((vector_size(CK_VBYTES)));
+
+#if defined(__clang__)
+#define CK_SHUFFLE(a, b, imask, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define CK_SHUFFLE(a, b, imask, ...) __builtin_shuffle(a, b, (imask){__VA_ARGS__})
+#endif
+
+/* Lane patterns of a pair of vectors: interleave the low or high halves, take the even or odd lanes. */
+#define CK_LO2 0, 2
+#define CK_HI2 1, 3
+#define CK_LO4 0, 4, 1, 5
+#define CK_HI4 2, 6, 3, 7
+#define CK_LO8 0, 8, 1, 9, 2, 10, 3, 11
+#define CK_HI8 4, 12, 5, 13, 6, 14, 7, 15
+#define CK_LO16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define CK_HI16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define CK_EVEN2 0, 2
+#define CK_ODD2 1, 3
+#define CK_EVEN4 0, 2, 4, 6
+#define CK_ODD4 1, 3, 5, 7
+#define CK_EVEN8 0, 2, 4, 6, 8, 10, 12, 14
+#define CK_ODD8 1, 3, 5, 7, 9, 11, 13, 15
+#define CK_EVEN16 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define CK_ODD16 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+
+#define CK_PATTERN_(name, lanes) CK_##name##lanes
+#define CK_PATTERN(name, lanes) CK_PATTERN_(name, lanes)
+#if CK_VBYTES == 64
+#define CK_N32 16
+#define CK_N64 8
+#elif CK_VBYTES == 32
+#define CK_N32 8
+#define CK_N64 4
+#else
+#define CK_N32 4
+#define CK_N64 2
+#endif
+
+/* Everything that is the same text for both dtypes. N is the number of lanes. */
+#define CK_DEFINE_VECTOR(t, T, IV, N)                                                                        \
+    typedef T ck_##t##v_unaligned __attribute__((vector_size(CK_VBYTES), aligned(sizeof(T)), may_alias));    \
+    CK_INLINE ck_##t##v ck_load_##t(const T *p) { return *(const ck_##t##v_unaligned *)p; }                  \
+    CK_INLINE void ck_store_##t(T *p, ck_##t##v v) { *(ck_##t##v_unaligned *)p = v; }                        \
+    CK_INLINE ck_##t##v ck_set1_##t(T s) { return s - (ck_##t##v){0}; }                                      \
+    CK_INLINE ck_##t##v ck_select_##t(IV mask, ck_##t##v a, ck_##t##v b)                                     \
+    {                                                                                                        \
+        return (ck_##t##v)(((IV)a & mask) | ((IV)b & ~mask));                                                \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_ziplo_##t(ck_##t##v a, ck_##t##v b)                                               \
+    {                                                                                                        \
+        return CK_SHUFFLE(a, b, IV, CK_PATTERN(LO, N));                                                      \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_ziphi_##t(ck_##t##v a, ck_##t##v b)                                               \
+    {                                                                                                        \
+        return CK_SHUFFLE(a, b, IV, CK_PATTERN(HI, N));                                                      \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_even_##t(ck_##t##v a, ck_##t##v b)                                                \
+    {                                                                                                        \
+        return CK_SHUFFLE(a, b, IV, CK_PATTERN(EVEN, N));                                                    \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_odd_##t(ck_##t##v a, ck_##t##v b)                                                 \
+    {                                                                                                        \
+        return CK_SHUFFLE(a, b, IV, CK_PATTERN(ODD, N));                                                     \
+    }                                                                                                        \
+    /* Sum of the lanes in a fixed tree: halves are added until one lane is left. */                         \
+    CK_INLINE T ck_sum_##t(ck_##t##v v)                                                                      \
+    {                                                                                                        \
+        T lane[N];                                                                                           \
+        memcpy(lane, &v, sizeof lane);                                                                       \
+        for (int half = N / 2; half > 0; half /= 2)                                                          \
+            for (int i = 0; i < half; i++) lane[i] += lane[i + half];                                        \
+        return lane[0];                                                                                      \
+    }                                                                                                        \
+    /* Transpose N rows of N in registers: log2(N) rounds of interleaving rows half apart. */                \
+    CK_INLINE void ck_transpose_##t(ck_##t##v r[N])                                                          \
+    {                                                                                                        \
+        ck_##t##v s[N];                                                                                      \
+        CK_UNROLL for (int round = 1; round < N; round *= 2)                                                 \
+        {                                                                                                    \
+            CK_UNROLL for (int i = 0; i < N / 2; i++)                                                        \
+            {                                                                                                \
+                s[2 * i] = ck_ziplo_##t(r[i], r[i + N / 2]);                                                 \
+                s[2 * i + 1] = ck_ziphi_##t(r[i], r[i + N / 2]);                                             \
+            }                                                                                                \
+            CK_UNROLL for (int i = 0; i < N; i++) r[i] = s[i];                                               \
+        }                                                                                                    \
+    }
+
+CK_DEFINE_VECTOR(f32, float, ck_i32v, CK_N32)
+CK_DEFINE_VECTOR(f64, double, ck_i64v, CK_N64)
+
+/* What differs by level: fused multiply-add (one rounding wherever the level has it, two at the portable
+ * level), the larger or smaller lane with NaN on either side giving NaN, and the first n of N lanes (lanes past
+ * n load as zero and are not stored). */
+#if defined(CK_AVX512)
+
+#define CK_DEFINE_LEVEL(t, T, s, M, MASK)                                                                    \
+    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c)                                    \
+    {                                                                                                        \
+        return (ck_##t##v)_mm512_fmadd_##s((M)a, (M)b, (M)c);                                                \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b)                                                 \
+    {                                                                                                        \
+        MASK nan = _mm512_cmp_##s##_mask((M)a, (M)a, _CMP_UNORD_Q);                                          \
+        return (ck_##t##v)_mm512_mask_mov_##s(_mm512_max_##s((M)a, (M)b), nan, (M)a);                        \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_min_##t(ck_##t##v a, ck_##t##v b)                                                 \
+    {                                                                                                        \
+        MASK nan = _mm512_cmp_##s##_mask((M)a, (M)a, _CMP_UNORD_Q);                                          \
+        return (ck_##t##v)_mm512_mask_mov_##s(_mm512_min_##s((M)a, (M)b), nan, (M)a);                        \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_load_part_##t(const T *p, ptrdiff_t n)                                            \
+    {                                                                                                        \
+        return (ck_##t##v)_mm512_maskz_loadu_##s((MASK)((1u << n) - 1), p);                                  \
+    }                                                                                                        \
+    CK_INLINE void ck_store_part_##t(T *p, ck_##t##v v, ptrdiff_t n)                                         \
+    {                                                                                                        \
+        _mm512_mask_storeu_##s(p, (MASK)((1u << n) - 1), (M)v);                                              \
+    }
+CK_DEFINE_LEVEL(f32, float, ps, __m512, __mmask16)
+CK_DEFINE_LEVEL(f64, double, pd, __m512d, __mmask8)
+
+#elif defined(CK_AVX2)
+
+CK_INLINE __m256i ck_first_f32(ptrdiff_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+CK_INLINE __m256i ck_first_f64(ptrdiff_t n)
+{
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+#define CK_DEFINE_LEVEL(t, T, s, M)                                                                          \
+    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c)                                    \
+    {                                                                                                        \
+        return (ck_##t##v)_mm256_fmadd_##s((M)a, (M)b, (M)c);                                                \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b)                                                 \
+    {                                                                                                        \
+        M nan = _mm256_cmp_##s((M)a, (M)a, _CMP_UNORD_Q);                                                    \
+        return (ck_##t##v)_mm256_blendv_##s(_mm256_max_##s((M)a, (M)b), (M)a, nan);                          \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_min_##t(ck_##t##v a, ck_##t##v b)                                                 \
+    {                                                                                                        \
+        M nan = _mm256_cmp_##s((M)a, (M)a, _CMP_UNORD_Q);                                                    \
+        return (ck_##t##v)_mm256_blendv_##s(_mm256_min_##s((M)a, (M)b), (M)a, nan);                          \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_load_part_##t(const T *p, ptrdiff_t n)                                            \
+    {                                                                                                        \
+        return (ck_##t##v)_mm256_maskload_##s(p, ck_first_##t(n));                                           \
+    }                                                                                                        \
+    CK_INLINE void ck_store_part_##t(T *p, ck_##t##v v, ptrdiff_t n)                                         \
+    {                                                                                                        \
+        _mm256_maskstore_##s(p, ck_first_##t(n), (M)v);                                                      \
+    }
+CK_DEFINE_LEVEL(f32, float, ps, __m256)
+CK_DEFINE_LEVEL(f64, double, pd, __m256d)
+
+#else
+
+#if defined(CK_NEON)
+#define CK_DEFINE_ARITHMETIC(t, IV, s, M)                                                                    \
+    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c)                                    \
+    {                                                                                                        \
+        return (ck_##t##v)vfmaq_##s((M)c, (M)a, (M)b);                                                       \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b) { return (ck_##t##v)vmaxq_##s((M)a, (M)b); }    \
+    CK_INLINE ck_##t##v ck_min_##t(ck_##t##v a, ck_##t##v b) { return (ck_##t##v)vminq_##s((M)a, (M)b); }
+#else
+#define CK_DEFINE_ARITHMETIC(t, IV, s, M)                                                                    \
+    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c) { return a * b + c; }              \
+    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b)                                                 \
+    {                                                                                                        \
+        return ck_select_##t((IV)(a > b) | (IV)(a != a), a, b);                                              \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_min_##t(ck_##t##v a, ck_##t##v b)                                                 \
+    {                                                                                                        \
+        return ck_select_##t((IV)(a < b) | (IV)(a != a), a, b);                                              \
+    }
+#endif
+CK_DEFINE_ARITHMETIC(f32, ck_i32v, f32, float32x4_t)
+CK_DEFINE_ARITHMETIC(f64, ck_i64v, f64, float64x2_t)
+
+#define CK_DEFINE_PART(t, T, N)                                                                              \
+    CK_INLINE ck_##t##v ck_load_part_##t(const T *p, ptrdiff_t n)                                            \
+    {                                                                                                        \
+        T lane[N] = {0};                                                                                     \
+        for (ptrdiff_t i = 0; i < n; i++) lane[i] = p[i];                                                    \
+        return ck_load_##t(lane);                                                                            \
+    }                                                                                                        \
+    CK_INLINE void ck_store_part_##t(T *p, ck_##t##v v, ptrdiff_t n)                                         \
+    {                                                                                                        \
+        T lane[N];                                                                                           \
+        ck_store_##t(lane, v);                                                                               \
+        for (ptrdiff_t i = 0; i < n; i++) p[i] = lane[i];                                                    \
+    }
+CK_DEFINE_PART(f32, float, CK_N32)
+CK_DEFINE_PART(f64, double, CK_N64)
+
+#endif
+
+#endif
