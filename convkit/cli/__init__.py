@@ -1,0 +1,1 @@
+"""The command ``convkit``: one file per subcommand, and nothing imported before it is asked for."""

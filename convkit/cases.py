@@ -1,0 +1,177 @@
+"""The layers that convkit is measured on: one table for ``convkit bench``, ``benchmarks/`` and the tests.
+
+Every row is a layer of a published network at the input size that the network is known for. ``SMALL`` holds
+miniature geometries, each there for one thing that can go wrong.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One operation on one shape. ``x`` and ``weight`` are shapes; ``kernel`` is a pooling window."""
+
+    network: str
+    name: str
+    group: str
+    op: str
+    x: tuple
+    weight: tuple | None = None
+    kernel: tuple | None = None
+    stride: int | tuple = 1
+    padding: int | tuple = 0
+    dilation: int | tuple = 1
+    groups: int = 1
+
+    @property
+    def id(self):
+        """Network and layer, the name that ``--filter`` looks in."""
+        return f"{self.network}: {self.name}"
+
+    @property
+    def options(self):
+        """Keyword arguments of the operation, as ``convkit.functional`` takes them."""
+        if self.op.startswith("conv"):
+            names = ("stride", "padding", "dilation", "groups")
+        elif self.op in ("max_pool2d", "min_pool2d"):
+            names = ("stride", "padding", "dilation")
+        else:
+            names = ("stride", "padding") if self.op == "avg_pool2d" else ()
+        options = {name: getattr(self, name) for name in names}
+        return options if self.kernel is None else {"kernel_size": self.kernel, **options}
+
+
+def _group(kernel, stride, dilation, c_in, groups):
+    if groups == c_in and groups > 1:
+        return "depthwise"
+    if groups > 1:
+        return "grouped"
+    if dilation != 1:
+        return "dilated"
+    if c_in <= 6:
+        return "few channels"
+    if kernel == 1:
+        return "1x1"
+    return f"{kernel}x{kernel}" if stride == 1 else f"{kernel}x{kernel} stride {stride}"
+
+
+def _conv(network, kernel, c_in, c_out, size, stride=1, groups=1, dilation=1, batch=1, padding=None):
+    """A square convolution, padded by half its kernel unless told otherwise, named as people write it."""
+    padding = (kernel - 1) * dilation // 2 if padding is None else padding
+    depthwise = groups == c_in == c_out and groups > 1
+    words = ["dw"] if depthwise else []
+    words.append(f"{kernel}x{kernel}" + (f"s{stride}" if stride != 1 else ""))
+    words += [f"d{dilation}"] if dilation != 1 else []
+    words += [f"g{groups}"] if groups > 1 and not depthwise else []
+    words += [str(c_in) if depthwise else f"{c_in}-{c_out}", f"@{size}"]
+    words += [f"b{batch}"] if batch > 1 else []
+    return Case(network, " ".join(words), _group(kernel, stride, dilation, c_in, groups), "conv2d",
+                (batch, c_in, size, size), (c_out, c_in // groups, kernel, kernel),
+                stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+def _pool(network, kind, kernel, stride, channels, size, padding=0, batch=1):
+    name = f"{kind} {kernel}x{kernel}s{stride}" + (f"p{padding}" if padding else "") + f" {channels} @{size}"
+    return Case(network, name + (f" b{batch}" if batch > 1 else ""), "pooling", f"{kind}_pool2d",
+                (batch, channels, size, size), kernel=(kernel, kernel), stride=stride, padding=padding)
+
+
+CONVOLUTIONS = (
+    _conv("LeNet-5", 5, 1, 6, 28, batch=64),
+    _conv("LeNet-5", 5, 6, 16, 14, batch=64, padding=0),
+    _conv("ResNet-18", 7, 3, 64, 224, stride=2),
+    _conv("ResNet-18", 3, 64, 64, 56),
+    _conv("ResNet-18", 3, 64, 128, 56, stride=2),
+    _conv("ResNet-18", 1, 64, 128, 56, stride=2),
+    _conv("ResNet-18", 3, 128, 128, 28),
+    _conv("ResNet-18", 3, 256, 256, 14),
+    _conv("ResNet-18", 3, 512, 512, 7),
+    _conv("ResNet-50", 1, 64, 256, 56),
+    _conv("ResNet-50", 1, 256, 64, 56),
+    _conv("ResNet-50", 3, 128, 128, 56, stride=2),
+    _conv("ResNet-50", 1, 1024, 256, 14),
+    _conv("ResNet-50", 1, 512, 2048, 7),
+    _conv("VGG-16", 3, 3, 64, 224),
+    _conv("VGG-16", 3, 64, 64, 224),
+    _conv("VGG-16", 3, 256, 256, 56),
+    _conv("VGG-16", 3, 512, 512, 28),
+    _conv("VGG-16", 3, 512, 512, 14),
+    _conv("MobileNetV2", 3, 3, 32, 224, stride=2),
+    _conv("MobileNetV2", 1, 32, 16, 112),
+    _conv("MobileNetV2", 3, 96, 96, 112, stride=2, groups=96),
+    _conv("MobileNetV2", 1, 24, 144, 56),
+    _conv("MobileNetV2", 3, 144, 144, 56, groups=144),
+    _conv("MobileNetV2", 3, 960, 960, 7, groups=960),
+    _conv("MobileNetV2", 1, 320, 1280, 7),
+    _conv("EfficientNet-B0", 5, 240, 240, 28, groups=240),
+    _conv("EfficientNet-B0", 5, 672, 672, 14, stride=2, groups=672),
+    _conv("ConvNeXt-T", 7, 96, 96, 56, groups=96),
+    _conv("ConvNeXt-T", 7, 768, 768, 7, groups=768),
+    _conv("ResNeXt-50", 3, 128, 128, 56, groups=32),
+    _conv("ResNeXt-50", 3, 512, 512, 14, groups=32),
+    _conv("DeepLabV3", 3, 256, 256, 28, dilation=2),
+    _conv("Image filter", 5, 1, 1, 1024),
+)
+
+# What an epoch of training is made of: batches, both gradients.
+TRAINING = (
+    _conv("ResNet-18", 7, 3, 64, 224, stride=2, batch=8),
+    _conv("ResNet-18", 3, 64, 64, 56, batch=8),
+    _conv("ResNet-18", 3, 256, 256, 14, batch=8),
+    _conv("ResNet-18", 3, 512, 512, 7, batch=8),
+    _conv("ResNet-50", 3, 128, 128, 56, stride=2, batch=8),
+    _conv("ResNet-50", 1, 256, 64, 56, batch=8),
+    _conv("MobileNetV2", 3, 144, 144, 56, groups=144, batch=8),
+    _conv("ResNeXt-50", 3, 128, 128, 56, groups=32, batch=8),
+    _conv("LeNet-5", 5, 1, 6, 28, batch=64),
+    _conv("LeNet-5", 5, 6, 16, 14, batch=64, padding=0),
+    _conv("CIFAR net", 3, 32, 64, 32, batch=64),
+)
+
+POOLINGS = (
+    _pool("VGG-16", "max", 2, 2, 64, 112),
+    _pool("ResNet-18", "max", 3, 2, 64, 112, padding=1),
+    _pool("Inception", "max", 3, 1, 64, 112, padding=1),
+    _pool("DenseNet", "avg", 2, 2, 64, 112),
+    _pool("Inception", "avg", 3, 2, 64, 112, padding=1),
+    _pool("Global", "avg", 112, 112, 64, 112),
+    _pool("Filter", "min", 3, 1, 64, 112, padding=1),
+)
+
+OTHERS = (
+    Case("AlexNet", "linear 9216-4096 b1", "linear", "linear", (1, 9216), (4096, 9216)),
+    Case("AlexNet", "linear 4096-4096 b64", "linear", "linear", (64, 4096), (4096, 4096)),
+    Case("ResNet-18", "relu 64 @112", "elementwise", "relu", (1, 64, 112, 112)),
+    Case("ResNet-18", "batch_norm 64 @112", "elementwise", "batch_norm", (1, 64, 112, 112)),
+    Case("ImageNet", "softmax 1000 b256", "elementwise", "softmax", (256, 1000)),
+)
+
+LAYERS = CONVOLUTIONS + POOLINGS + OTHERS
+
+
+def _small(name, x, weight, **options):
+    return Case("small", name, "small", "conv2d", x, weight, **options)
+
+
+SMALL = (
+    _small("one pixel", (1, 1, 1, 1), (1, 1, 1, 1)),
+    _small("empty batch", (0, 3, 5, 5), (4, 3, 3, 3)),
+    _small("plain 3x3", (2, 3, 9, 10), (5, 3, 3, 3)),
+    _small("odd channels past one vector", (1, 17, 6, 7), (33, 17, 3, 3), padding=1),
+    _small("kernel as large as the image", (2, 4, 5, 6), (7, 4, 5, 6)),
+    _small("even kernel", (1, 2, 7, 8), (3, 2, 2, 4), padding=1),
+    _small("padding beyond the kernel", (1, 2, 3, 3), (3, 2, 2, 2), padding=4),
+    _small("lopsided padding", (1, 3, 6, 5), (4, 3, 3, 2), padding=((0, 2), (3, 1))),
+    _small("stride past the kernel", (2, 3, 11, 13), (4, 3, 2, 2), stride=(3, 5)),
+    _small("last row unused by the stride", (1, 2, 8, 8), (3, 2, 3, 3), stride=2),
+    _small("dilated", (1, 3, 12, 11), (4, 3, 3, 3), dilation=(2, 3), padding=2),
+    _small("strided and dilated", (2, 3, 13, 12), (4, 3, 3, 2), stride=(2, 1), dilation=(2, 3), padding=1),
+    _small("two groups", (2, 6, 7, 7), (8, 3, 3, 3), groups=2, padding=1),
+    _small("depthwise", (2, 19, 9, 9), (19, 1, 3, 3), groups=19, padding=1),
+    _small("depthwise, two filters each", (1, 5, 8, 9), (10, 1, 3, 3), groups=5, stride=2, padding=1),
+    _small("1x1", (2, 20, 5, 7), (33, 20, 1, 1)),
+    _small("1x1 strided", (1, 8, 9, 9), (12, 8, 1, 1), stride=2),
+    _small("one row", (1, 3, 1, 40), (4, 3, 1, 5), padding=(0, 2)),
+    _small("wide row past one tile", (1, 2, 3, 67), (18, 2, 3, 3), padding=1),
+    _small("seven by seven map", (2, 16, 7, 7), (48, 16, 3, 3), padding=1),
+)

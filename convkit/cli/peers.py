@@ -1,0 +1,367 @@
+"""The engines that ``convkit bench`` is compared with, each behind the same two calls.
+
+``prepare(problem, threads)`` loads one layer into the engine the way a user who cares about speed would
+(weights packed ahead of time, inputs in place) and returns a ``Runner``, or None where the engine lacks
+the operation. Everything is float32: engines that would quietly compute in 16 bits are told not to.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convkit.cases import Case
+
+BATCH_NORM_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A case with its numbers; ``direction`` is "forward", "dx" or "dw" (pooling has no "dw")."""
+
+    case: Case
+    direction: str
+    x: np.ndarray
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    var: np.ndarray | None = None
+    dy: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Runner:
+    """``run()`` is what gets timed; ``to_numpy`` turns what it returned into an array or a tuple of them."""
+
+    run: Callable[[], Any]
+    to_numpy: Callable[[Any], Any]
+
+
+def _pair(value):
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+# ---- torch
+
+
+class Torch:
+    """PyTorch as its users call it: plain NCHW, weights packed anew by every call."""
+
+    name, package = "torch", "torch"
+
+    def prepare(self, problem, threads):
+        import torch
+
+        torch.set_num_threads(threads)
+        call = _TORCH_CALLS.get((problem.case.op, problem.direction != "forward"))
+        if call is None:
+            return None
+        tensors = {k: None if v is None else self._layout(torch.from_numpy(v))
+                   for k, v in vars(problem).items() if isinstance(v, np.ndarray) or v is None}
+        bound = call(torch, problem.case, problem.direction, tensors)
+
+        def run():
+            with torch.inference_mode():
+                return bound()
+
+        return Runner(run, self._to_numpy)
+
+    def _layout(self, tensor):
+        return tensor
+
+    def _to_numpy(self, out):
+        if isinstance(out, (tuple, list)):
+            return tuple(t.numpy() for t in out)
+        return out.contiguous().numpy()
+
+
+class TorchChannelsLast(Torch):
+    """PyTorch at its best: all in channels_last, convolution weights packed once, as its compiler does."""
+
+    name = "torch_cl"
+
+    def prepare(self, problem, threads):
+        if problem.x.ndim != 4 or problem.case.group == "elementwise":
+            return None
+        return self._packed_convolution(problem, threads) or super().prepare(problem, threads)
+
+    def _packed_convolution(self, problem, threads):
+        import torch
+
+        pack = getattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", None)
+        if problem.case.op != "conv2d" or problem.direction != "forward" or pack is None:
+            return None
+        torch.set_num_threads(threads)
+        case = problem.case
+        x, bias = self._layout(torch.from_numpy(problem.x)), torch.from_numpy(problem.bias)
+        geometry = [list(_pair(v)) for v in (case.padding, case.stride, case.dilation)]
+        weight = pack(torch.from_numpy(problem.weight).to_mkldnn(), *geometry, case.groups, list(case.x))
+        conv = torch.ops.mkldnn._convolution_pointwise
+
+        def run():
+            with torch.inference_mode():
+                return conv(x, weight, bias, *geometry, case.groups, "none", [], "")
+
+        return Runner(run, self._to_numpy)
+
+    def _layout(self, tensor):
+        import torch
+
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def _torch_conv(torch, case, direction, t):
+    conv = torch.nn.functional.conv2d
+    return lambda: conv(t["x"], t["weight"], t["bias"], case.stride, case.padding, case.dilation, case.groups)
+
+
+def _torch_conv_backward(torch, case, direction, t):
+    backward = torch.ops.aten.convolution_backward
+    geometry = [list(_pair(v)) for v in (case.stride, case.padding, case.dilation)]
+    dx = direction == "dx"
+    rest = ([case.weight[0]], *geometry, False, [0, 0], case.groups, [dx, not dx, not dx])
+    wanted = slice(0, 1) if dx else slice(1, 3)
+    return lambda: backward(t["dy"], t["x"], t["weight"], *rest)[wanted]
+
+
+def _torch_max_pool(torch, case, direction, t):
+    pool = torch.nn.functional.max_pool2d
+    return lambda: pool(t["x"], case.kernel, case.stride, case.padding, case.dilation)
+
+
+def _torch_min_pool(torch, case, direction, t):
+    pool = torch.nn.functional.max_pool2d
+    return lambda: pool(t["x"].neg(), case.kernel, case.stride, case.padding, case.dilation).neg()
+
+
+def _torch_avg_pool(torch, case, direction, t):
+    pool = torch.nn.functional.avg_pool2d
+    return lambda: pool(t["x"], case.kernel, case.stride, case.padding)
+
+
+def _torch_max_pool_backward(torch, case, direction, t):
+    geometry = [list(_pair(v)) for v in (case.kernel, case.stride, case.padding, case.dilation)]
+    _, indices = torch.nn.functional.max_pool2d(t["x"], *geometry, return_indices=True)
+    backward = torch.ops.aten.max_pool2d_with_indices_backward
+    return lambda: backward(t["dy"], t["x"], *geometry, False, indices)
+
+
+def _torch_avg_pool_backward(torch, case, direction, t):
+    geometry = [list(_pair(v)) for v in (case.kernel, case.stride, case.padding)]
+    backward = torch.ops.aten.avg_pool2d_backward
+    return lambda: backward(t["dy"], t["x"], *geometry, False, True, None)
+
+
+def _torch_linear(torch, case, direction, t):
+    return lambda: torch.nn.functional.linear(t["x"], t["weight"], t["bias"])
+
+
+def _torch_batch_norm(torch, case, direction, t):
+    batch_norm = torch.nn.functional.batch_norm
+    return lambda: batch_norm(t["x"], t["mean"], t["var"], t["weight"], t["bias"], eps=BATCH_NORM_EPS)
+
+
+_TORCH_CALLS = {  # (operation, backward?)
+    ("conv2d", False): _torch_conv,
+    ("conv2d", True): _torch_conv_backward,
+    ("max_pool2d", False): _torch_max_pool,
+    ("max_pool2d", True): _torch_max_pool_backward,
+    ("min_pool2d", False): _torch_min_pool,
+    ("avg_pool2d", False): _torch_avg_pool,
+    ("avg_pool2d", True): _torch_avg_pool_backward,
+    ("linear", False): _torch_linear,
+    ("batch_norm", False): _torch_batch_norm,
+    ("relu", False): lambda torch, case, direction, t: lambda: torch.relu(t["x"]),
+    ("softmax", False): lambda torch, case, direction, t: lambda: torch.softmax(t["x"], -1),
+}
+
+
+# ---- engines that take a one-node ONNX model
+
+
+def _onnx_node(case):
+    """Operator, attributes and names of the constant inputs; None where ONNX has no single such operator."""
+    pads, strides, dilations = (_pair(v) for v in (case.padding, case.stride, case.dilation))
+    window = {"strides": strides, "pads": pads * 2}
+    if case.op == "conv2d":
+        return "Conv", {**window, "dilations": dilations, "group": case.groups}, ("weight", "bias")
+    if case.op == "max_pool2d":
+        return "MaxPool", {**window, "dilations": dilations, "kernel_shape": case.kernel}, ()
+    if case.op == "avg_pool2d" and case.kernel == case.x[2:]:
+        return "GlobalAveragePool", {}, ()
+    if case.op == "avg_pool2d":
+        return "AveragePool", {**window, "kernel_shape": case.kernel, "count_include_pad": 1}, ()
+    return {
+        "linear": ("Gemm", {"transB": 1}, ("weight", "bias")),
+        "relu": ("Relu", {}, ()),
+        "batch_norm": ("BatchNormalization", {"epsilon": BATCH_NORM_EPS}, ("weight", "bias", "mean", "var")),
+        "softmax": ("Softmax", {"axis": -1}, ()),
+    }.get(case.op)
+
+
+def one_node_model(problem):
+    """The serialised ONNX model of a forward problem, or None."""
+    node = _onnx_node(problem.case) if problem.direction == "forward" else None
+    if node is None:
+        return None
+    from onnx import TensorProto, helper, numpy_helper
+
+    operator, attributes, constants = node
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["x", *constants], ["y"], **attributes)],
+        "layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, problem.x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(getattr(problem, name), name) for name in constants],
+    )
+    # Version 17 of the operators is old enough for every engine here and new enough for all attributes used.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+class OnnxRuntime:
+    name, package = "onnxruntime", "onnxruntime"
+
+    def prepare(self, problem, threads):
+        model = one_node_model(problem)
+        if model is None:
+            return None
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        binding = session.io_binding()
+        x = ort.OrtValue.ortvalue_from_numpy(problem.x)
+        binding.bind_ortvalue_input("x", x)
+        binding.bind_output("y")
+        session.run_with_iobinding(binding)
+        y = binding.get_outputs()[0]
+        binding.bind_ortvalue_output("y", y)
+        return Runner(lambda: session.run_with_iobinding(binding), lambda _: y.numpy())
+
+
+class OpenVino:
+    name, package = "openvino", "openvino"
+
+    def prepare(self, problem, threads):
+        model = one_node_model(problem)
+        if model is None:
+            return None
+        import openvino as ov
+
+        core = ov.Core()
+        compiled = core.compile_model(core.read_model(model), "CPU", {
+            "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_PRECISION_HINT": "f32",  # it would choose bfloat16 by itself where the CPU has it
+        })
+        request = compiled.create_infer_request()
+        request.set_input_tensor(ov.Tensor(problem.x, shared_memory=True))
+
+        def run(_compiled=compiled):  # the request does not keep its model alive
+            request.infer()
+
+        return Runner(run, lambda _: request.get_output_tensor().data.copy())
+
+
+# ---- ncnn
+
+
+class Ncnn:
+    name, package = "ncnn", "ncnn"
+
+    def prepare(self, problem, threads):
+        layer = _ncnn_layer(problem) if problem.direction == "forward" else None
+        if layer is None:
+            return None
+        import ncnn
+
+        kind, parameters, blobs = layer
+        net = ncnn.Net()
+        options = net.opt
+        options.num_threads = threads
+        for name in dir(options):
+            if name.startswith(("use_fp16", "use_bf16", "use_int8", "use_vulkan")):
+                setattr(options, name, False)
+        line = " ".join(f"{key}={value}" for key, value in parameters.items())
+        net.load_param_mem(f"7767517\n2 2\nInput x 0 1 x\n{kind} y 1 1 x y {line}\n")
+        with tempfile.TemporaryDirectory() as folder:  # its Python interface reads weights from files only
+            path = os.path.join(folder, "layer.bin")
+            Path(path).write_bytes(b"".join(blobs))
+            net.load_model(path)
+        flat = problem.case.op in ("linear", "softmax")
+        whole_map = problem.case.kernel is not None and problem.case.kernel == problem.case.x[2:]
+        inputs = [ncnn.Mat(np.ascontiguousarray(item)).clone() for item in problem.x]  # it has no batch axis
+
+        def run():
+            outputs = []
+            for item in inputs:
+                extractor = net.create_extractor()
+                extractor.input("x", item)
+                outputs.append(extractor.extract("y")[1])
+            return outputs
+
+        def to_numpy(outputs):
+            y = np.stack([np.array(y).reshape(-1) if flat else np.array(y) for y in outputs])
+            return y[:, :, None, None] if whole_map else y
+
+        return Runner(run, to_numpy)
+
+
+def _ncnn_layer(problem):
+    case = problem.case
+    (stride_h, stride_w), (pad_h, pad_w) = _pair(case.stride), _pair(case.padding)
+    dil_h, dil_w = _pair(case.dilation)
+    float32_tag = b"\0\0\0\0"
+    if case.op == "conv2d":
+        c_out, _, kh, kw = case.weight
+        parameters = {0: c_out, 1: kw, 11: kh, 2: dil_w, 12: dil_h, 3: stride_w, 13: stride_h}
+        parameters.update({4: pad_w, 14: pad_h, 5: 1, 6: problem.weight.size})
+        if case.groups > 1:
+            parameters[7] = case.groups
+        kind = "Convolution" if case.groups == 1 else "ConvolutionDepthWise"
+        return kind, parameters, (float32_tag, problem.weight.tobytes(), problem.bias.tobytes())
+    if case.op in ("max_pool2d", "avg_pool2d"):
+        kh, kw = case.kernel
+        average = int(case.op == "avg_pool2d")
+        parameters = {0: average, 1: kw, 11: kh, 2: stride_w, 12: stride_h, 3: pad_w, 13: pad_h, 5: 1, 6: 1}
+        if case.kernel == case.x[2:]:
+            parameters[4] = 1
+        return "Pooling", parameters, ()
+    if case.op == "linear":
+        parameters = {0: case.weight[0], 1: 1, 2: problem.weight.size}
+        return "InnerProduct", parameters, (float32_tag, problem.weight.tobytes(), problem.bias.tobytes())
+    if case.op == "relu":
+        return "ReLU", {}, ()
+    if case.op == "batch_norm":
+        constants = (problem.weight, problem.mean, problem.var, problem.bias)
+        return "BatchNorm", {0: case.x[1], 1: BATCH_NORM_EPS}, tuple(c.tobytes() for c in constants)
+    if case.op == "softmax":
+        return "Softmax", {0: 0, 1: 1}, ()
+    return None
+
+
+PEERS = (Torch(), TorchChannelsLast(), OnnxRuntime(), OpenVino(), Ncnn())
+NEEDS_ONNX = ("onnxruntime", "openvino")
+
+
+def installed():
+    """The peers that can be imported here; the engines that read ONNX models also need the onnx package."""
+    def there(module):
+        return importlib.util.find_spec(module) is not None
+
+    return tuple(p for p in PEERS if there(p.package) and (p.name not in NEEDS_ONNX or there("onnx")))
+
+
+def versions(peers):
+    """Version of each peer by name, from its package's metadata."""
+    return {p.name: importlib.metadata.version(p.package) for p in peers}
