@@ -182,6 +182,15 @@ def check_shape(name, got, want, why):
         raise ShapeError(f"{name} must have shape {want} ({why}), got {name}.shape={got}")
 
 
+def check_out(out, shape, dtype):
+    """Refuse an ``out`` that cannot take the result as it is."""
+    if array("out", out).dtype != dtype:
+        raise DtypeError(f"out must be {dtype.name}, as the result is, got out.dtype={out.dtype}")
+    check_shape("out", out.shape, shape, "that of the result")
+    if not out.flags.writeable:
+        raise ShapeError("out must be writeable, got a read-only array")
+
+
 def flag(name, value):
     """A yes or a no, as a bool."""
     if not isinstance(value, (bool, np.bool_)):

@@ -165,9 +165,53 @@ def _check_window(size, kernel, padding, dilation):
     return whole
 
 
-def check_dy(spec, n, batched, dy):
-    """Refuse an output gradient that does not have the output's dtype and shape."""
-    common.float_array("dy", dy)
-    common.same_dtype("dy", dy.dtype, "x", spec.dtype)
-    want = spec.y_shape(n) if batched else spec.y_shape(n)[1:]
-    common.check_shape("dy", dy.shape, want, "that of the output")
+def check_conv(x, weight, bias, stride, padding, dilation, groups, out, *, rank):
+    """Check a call of the forward pass, arrays included; returns what ``conv_spec`` returns."""
+    common.array("x", x)
+    common.array("weight", weight)
+    if bias is None:
+        spec, n, batched = conv_spec(x.shape, x.dtype, weight.shape, weight.dtype, None, None, stride, padding, dilation,
+                                     groups, rank=rank)
+    else:
+        common.array("bias", bias)
+        spec, n, batched = conv_spec(x.shape, x.dtype, weight.shape, weight.dtype, bias.shape, bias.dtype, stride,
+                                     padding, dilation, groups, rank=rank)
+    if out is not None:
+        common.check_out(out, _shape(spec, n, batched), spec.dtype)
+    return spec, n, batched
+
+
+def check_conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, *, rank):
+    """Check a call of the backward pass; returns the three specs of the directions, forward first, n and ``needs``."""
+    common.array("x", x)
+    common.array("weight", weight)
+    args = (x.shape, x.dtype, weight.shape, weight.dtype, None, None, stride, padding, dilation, groups)
+    spec, n, batched = conv_spec(*args, rank=rank)
+    common.same_dtype("dy", common.array("dy", dy).dtype, "x", spec.dtype)
+    common.check_shape("dy", dy.shape, _shape(spec, n, batched), "that of the output")
+    for_dx = conv_spec(*args, rank=rank, direction="input_gradient")[0]
+    for_dw = conv_spec(*args, rank=rank, direction="weight_gradient")[0]
+    return (spec, for_dx, for_dw), n, common.flags("needs", needs, 3)
+
+
+def _shape(spec, n, batched):
+    return spec.y_shape(n) if batched else spec.y_shape(n)[1:]
+
+
+# What np.pad calls PyTorch's padding modes.
+_NUMPY_MODE = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def numpy_padding_mode(spec, padding_mode):
+    """``np.pad``'s name for a padding mode, once the spec's padding is known to suit it."""
+    if padding_mode == "zeros":
+        return "constant"
+    mode = _NUMPY_MODE.get(padding_mode) if isinstance(padding_mode, str) else None
+    if mode is None:
+        raise ShapeError(f"padding_mode must be one of {', '.join(_NUMPY_MODE)}, "
+                         f"got padding_mode={common.shown(padding_mode)}")
+    longest = {"reflect": -1, "wrap": 0}.get(mode)
+    if longest is not None and any(max(pair) > n + longest for pair, n in zip(spec.padding, spec.size, strict=True)):
+        raise ShapeError(f"padding must be {'less than' if longest else 'at most'} the input with "
+                         f"padding_mode={padding_mode!r}, got padding={spec.padding} for size {spec.size}")
+    return mode

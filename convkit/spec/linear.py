@@ -34,7 +34,9 @@ def linear_spec(x, weight, bias=None, *, direction="forward"):
     return LinearSpec(weight.shape[1], weight.shape[0], dtype, direction), y_shape
 
 
-def check_dy(spec, y_shape, dy):
-    """Refuse an output gradient that does not have the output's dtype and shape."""
+def check_linear_backward(dy, x, weight, needs):
+    """Check a call of the backward pass; returns the LinearSpec of the forward pass and ``needs``."""
+    spec, y_shape = linear_spec(x, weight)
     common.same_dtype("dy", common.array("dy", dy).dtype, "x", spec.dtype)
     common.check_shape("dy", dy.shape, y_shape, "that of the output")
+    return spec, common.flags("needs", needs, 3)

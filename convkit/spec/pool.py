@@ -139,6 +139,15 @@ def _check_not_empty(size, length, stride, pad, dilation):
                          f"input, which has only {size} elements along that axis")
 
 
+def check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad=True, divisor_override=None, *,
+               kind, rank, return_indices=False):
+    """Check a call of a pooling; returns the PoolSpec, the leading axes and ``return_indices`` as a bool."""
+    common.array("x", x)
+    spec, lead = pool_spec(x.shape, x.dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
+                           divisor_override, kind=kind, rank=rank)
+    return spec, lead, common.flag("return_indices", return_indices)
+
+
 @dataclass(frozen=True, slots=True)
 class ScatterSpec:
     """The way back from pooled positions: each plane of ``out_size`` gradients is added into one of ``size``."""

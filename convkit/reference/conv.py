@@ -1,0 +1,97 @@
+"""Convolution and its gradients as sums over the taps of the window.
+
+    y[n, o, p] = bias[o] + sum over c, k of weight[o, c, k] * x[n, c, p * stride + k * dilation - lo]
+
+with ``x`` read as zero outside its bounds, ``c`` over the channels of ``o``'s group. As in every deep-learning library
+the kernel is not flipped (this is cross-correlation). ``y`` is linear in ``x`` and in ``weight``, and the gradients
+are the transposes of those two maps.
+"""
+
+from math import prod
+
+import numpy as np
+
+from convkit.reference.common import deliver, inside, narrow, pad, taps, widen
+from convkit.spec.conv import check_conv, check_conv_backward, numpy_padding_mode
+
+
+@np.errstate(all="ignore")
+def forward(spec, x, weight, bias=None, mode="constant"):
+    """``y (n, c_out, *out)`` in float64 from ``x (n, c_in, *size)``; ``mode`` is ``np.pad``'s, for other paddings."""
+    n, g, p = len(x), spec.groups, prod(spec.out_size)
+    if mode == "constant":
+        x = pad(widen(x), spec, spec.out_size)
+    else:
+        x = np.pad(widen(x), ((0, 0), (0, 0), *spec.padding), mode)
+    w_goc = _by_group(spec, weight)
+    y_ngop = np.zeros((n, g, spec.c_out_per_group, p))
+    for k, seen in taps(spec, spec.out_size):
+        x_ngcp = x[seen].reshape(n, g, spec.c_in_per_group, p)
+        y_ngop += w_goc[..., *k] @ x_ngcp
+    y = y_ngop.reshape(spec.y_shape(n))
+    return y if bias is None else y + widen(bias).reshape(-1, *[1] * spec.rank)
+
+
+@np.errstate(all="ignore")
+def input_gradient(spec, dy, weight):
+    """``dx[.., p * stride + k * dilation - lo] += weight[.., k] * dy[.., p]``, in float64."""
+    n, g, p = len(dy), spec.groups, prod(spec.out_size)
+    dy_ngop = widen(dy).reshape(n, g, spec.c_out_per_group, p)
+    w_gco = _by_group(spec, weight).swapaxes(1, 2)
+    dx = pad(np.zeros(spec.x_shape(n)), spec, spec.out_size)
+    for k, seen in taps(spec, spec.out_size):
+        dx[seen] += (w_gco[..., *k] @ dy_ngop).reshape(n, spec.c_in, *spec.out_size)
+    return dx[inside(spec)]
+
+
+@np.errstate(all="ignore")
+def weight_gradient(spec, dy, x):
+    """``dw[o, c, k] = sum over n, p of dy[n, o, p] * x[n, c, p * stride + k * dilation - lo]``, in float64."""
+    n, g, c, o, p = len(x), spec.groups, spec.c_in_per_group, spec.c_out_per_group, prod(spec.out_size)
+    x = pad(widen(x), spec, spec.out_size)
+    dy_gonp = widen(dy).reshape(n, g, o, p).transpose(1, 2, 0, 3).reshape(g, o, n * p)
+    dw = np.zeros((g, o, c, *spec.kernel))
+    for k, seen in taps(spec, spec.out_size):
+        x_gnpc = x[seen].reshape(n, g, c, p).transpose(1, 0, 3, 2).reshape(g, n * p, c)
+        dw[..., *k] = dy_gonp @ x_gnpc
+    return dw.reshape(spec.weight_shape)
+
+
+@np.errstate(all="ignore")
+def bias_gradient(spec, dy):
+    """``db[o] = sum over n, p of dy[n, o, p]``, in float64."""
+    return widen(dy).reshape(len(dy), spec.c_out, prod(spec.out_size)).sum(axis=(0, 2))
+
+
+def _by_group(spec, weight):
+    return widen(weight).reshape(spec.groups, spec.c_out_per_group, spec.c_in_per_group, *spec.kernel)
+
+
+def _conv(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank):
+    spec, n, batched = check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank=rank)
+    mode = numpy_padding_mode(spec, padding_mode)
+    y = narrow(forward(spec, x.reshape(spec.x_shape(n)), weight, bias, mode), spec.dtype)
+    return deliver(y if batched else y[0], out)
+
+
+def _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank):
+    (spec, _, _), n, (need_x, need_w, need_b) = check_conv_backward(dy, x, weight, stride, padding, dilation, groups,
+                                                                    needs, rank=rank)
+    dy, x_n = dy.reshape(spec.y_shape(n)), x.reshape(spec.x_shape(n))
+    dx = narrow(input_gradient(spec, dy, weight), spec.dtype).reshape(x.shape) if need_x else None
+    dw = narrow(weight_gradient(spec, dy, x_n), spec.dtype) if need_w else None
+    db = narrow(bias_gradient(spec, dy), spec.dtype) if need_b else None
+    return dx, dw, db
+
+
+def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", out=None):
+    """``y[n, o, p] = bias[o] + sum of weight[o, c, k] * x[n, c, p * stride + k * dilation - lo]`` in two dimensions.
+
+    Arguments, result and errors are those of ``convkit.functional.conv2d``.
+    """
+    return _conv(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank=2)
+
+
+def conv2d_backward(dy, x, weight, stride=1, padding=0, dilation=1, groups=1, *, needs=(True, True, True)):
+    """Gradients ``(dx, dw, db)`` of ``sum(dy * conv2d(x, weight, bias, ...))``, None where not needed."""
+    return _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank=2)

@@ -1,0 +1,28 @@
+"""Dropout: zero each element with probability p, and scale the rest so that the mean stays."""
+
+import numpy as np
+
+from convkit.reference.common import narrow, widen
+from convkit.spec.dropout import dropout_backward_spec, dropout_spec
+
+
+def dropout(x, p=0.5, training=True, *, rng):
+    """``y = x * mask / (1 - p)`` and the mask, which keeps an element where ``rng``'s float32 is at least ``p``.
+
+    Without training, a copy of ``x``, and None for the mask.
+    """
+    spec, training = dropout_spec(x, p, training, rng)
+    if not training:
+        return x.astype(spec.dtype), None
+    mask = rng.random(x.shape, np.float32) >= spec.p
+    return _masked(spec, x, mask), mask
+
+
+def dropout_backward(dy, mask, p=0.5):
+    """``dx = dy * mask / (1 - p)``, or a copy of ``dy`` where the mask is None."""
+    spec = dropout_backward_spec(dy, mask, p)
+    return dy.astype(spec.dtype) if mask is None else _masked(spec, dy, mask)
+
+
+def _masked(spec, x, mask):
+    return narrow(np.where(mask, widen(x) * spec.scale, 0.0), spec.dtype)

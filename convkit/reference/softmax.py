@@ -1,0 +1,48 @@
+"""Softmax and its logarithm, shifted by the maximum so that no exponential overflows."""
+
+import numpy as np
+
+from convkit.reference.common import narrow, widen
+from convkit.spec.softmax import softmax_backward_spec, softmax_spec
+
+
+@np.errstate(all="ignore")
+def softmax(x, axis=-1):
+    """``y_i = exp(x_i) / sum over j of exp(x_j)`` along ``axis``."""
+    spec, axis = softmax_spec(x, axis, log=False)
+    e = np.exp(_shifted(x, axis))
+    return narrow(e / e.sum(axis, keepdims=True), spec.dtype)
+
+
+@np.errstate(all="ignore")
+def softmax_backward(dy, y, axis=-1):
+    """``dx = y * (dy - sum of dy * y)`` along ``axis``, from the output ``y``."""
+    spec, axis = softmax_backward_spec(dy, y, axis, log=False)
+    dy, y = widen(dy), widen(y)
+    return narrow(y * (dy - (dy * y).sum(axis, keepdims=True)), spec.dtype)
+
+
+@np.errstate(all="ignore")
+def log_softmax(x, axis=-1):
+    """``y_i = x_i - log(sum over j of exp(x_j))`` along ``axis``."""
+    spec, axis = softmax_spec(x, axis, log=True)
+    return narrow(log_softmax64(x, axis), spec.dtype)
+
+
+@np.errstate(all="ignore")
+def log_softmax_backward(dy, y, axis=-1):
+    """``dx = dy - exp(y) * sum of dy`` along ``axis``, from the output ``y``."""
+    spec, axis = softmax_backward_spec(dy, y, axis, log=True)
+    dy = widen(dy)
+    return narrow(dy - np.exp(widen(y)) * dy.sum(axis, keepdims=True), spec.dtype)
+
+
+def log_softmax64(x, axis):
+    """Log-softmax in float64, unrounded; the cross-entropy starts from it."""
+    z = _shifted(x, axis)
+    return z - np.log(np.exp(z).sum(axis, keepdims=True))
+
+
+def _shifted(x, axis):
+    x = widen(x)
+    return x - x.max(axis, keepdims=True, initial=-np.inf)
