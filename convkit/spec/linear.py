@@ -17,8 +17,12 @@ class LinearSpec:
     dtype: np.dtype
     direction: str = "forward"
 
+    def towards(self, direction):
+        """The same map in another direction."""
+        return LinearSpec(self.in_features, self.out_features, self.dtype, direction)
 
-def linear_spec(x, weight, bias=None, *, direction="forward"):
+
+def linear_spec(x, weight, bias=None):
     """Check ``x (..., in)``, ``weight (out, in)`` and ``bias (out,)``; returns the LinearSpec and the output's shape."""
     dtype = common.native_float("x", common.array("x", x).dtype)
     common.same_dtype("weight", common.array("weight", weight).dtype, "x", dtype)
@@ -31,7 +35,7 @@ def linear_spec(x, weight, bias=None, *, direction="forward"):
         common.check_shape("bias", bias.shape, weight.shape[:1], "one per output feature")
     y_shape = x.shape[:-1] + weight.shape[:1]
     common.check_bytes("the output", y_shape, dtype)
-    return LinearSpec(weight.shape[1], weight.shape[0], dtype, direction), y_shape
+    return LinearSpec(weight.shape[1], weight.shape[0], dtype), y_shape
 
 
 def check_linear_backward(dy, x, weight, needs):

@@ -1,0 +1,83 @@
+"""The linear map without state."""
+
+from math import prod
+
+import numpy as np
+
+from convkit.functional.common import contiguous, optional
+from convkit.plan.linear import plan
+from convkit.spec.linear import check_linear_backward, linear_spec
+
+
+def linear(x, weight, bias=None):
+    """``y = x w' + b`` on the last axis.
+
+    Parameters
+    ----------
+    x : ndarray, shape (..., in)
+        float32 or float64.
+    weight : ndarray, shape (out, in)
+        Same dtype.
+    bias : ndarray, shape (out,), optional
+        Same dtype.
+
+    Returns
+    -------
+    ndarray, shape (..., out)
+        The images of the rows of ``x``.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If the operands do not fit.
+    """
+    spec, y_shape = linear_spec(x, weight, bias)
+    y = np.empty(y_shape, spec.dtype)
+    if y.size:
+        plan(spec).run(_rows(x, spec.dtype), contiguous(weight, spec.dtype), optional(bias, spec.dtype),
+                       _rows(y, spec.dtype))
+    return y
+
+
+def linear_backward(dy, x, weight, *, needs=(True, True, True)):
+    """Gradients of ``linear``.
+
+    Parameters
+    ----------
+    dy : ndarray, shape (..., out)
+        Gradient of the output.
+    x, weight
+        As in the forward pass.
+    needs : tuple of 3 bools
+        Which of the three gradients to compute.
+
+    Returns
+    -------
+    (dx, dw, db)
+        Gradients of ``x``, ``weight`` and ``bias``; None where not needed.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If the operands do not fit.
+    """
+    spec, (need_x, need_w, need_b) = check_linear_backward(dy, x, weight, needs)
+    dy = _rows(dy, spec.dtype)
+    dx = dw = db = None
+    if need_x:
+        dx = np.zeros(x.shape, spec.dtype)
+        if dx.size and dy.size:
+            plan(spec.towards("input_gradient")).run(dy, contiguous(weight, spec.dtype), _rows(dx, spec.dtype))
+    if need_w:
+        dw = np.zeros(weight.shape, spec.dtype)
+        if dw.size and dy.size:
+            plan(spec.towards("weight_gradient")).run(dy, _rows(x, spec.dtype), dw)
+    if need_b:
+        with np.errstate(all="ignore"):
+            db = dy.sum(axis=0, dtype=np.float64).astype(spec.dtype)
+    return dx, dw, db
+
+
+def _rows(a, dtype):
+    """``a (..., features)`` as a contiguous matrix."""
+    return contiguous(a, dtype).reshape(prod(a.shape[:-1]), a.shape[-1])

@@ -1,0 +1,21 @@
+"""Changes of shape."""
+
+from convkit.spec.shape import flatten_shape
+
+
+def flatten(x, start_dim=1, end_dim=-1):
+    """Make the axes ``start_dim`` to ``end_dim`` one.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any dtype.
+    start_dim, end_dim : int
+        First and last of the axes, negative ones counted from the end.
+
+    Returns
+    -------
+    ndarray
+        A view where the memory layout allows, else a copy.
+    """
+    return x.reshape(flatten_shape(x, start_dim, end_dim))

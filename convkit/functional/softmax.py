@@ -1,0 +1,64 @@
+"""Softmax and log-softmax without state."""
+
+from math import prod
+
+import numpy as np
+
+from convkit.functional.common import contiguous
+from convkit.plan.softmax import backward_plan, plan
+from convkit.spec.softmax import softmax_backward_spec, softmax_spec
+
+
+def softmax(x, axis=-1):
+    """``exp(x) / sum(exp(x))`` along one axis, without overflow.
+
+    Parameters
+    ----------
+    x : ndarray
+        float32 or float64, at least one axis.
+    axis : int
+        Axis to normalise over.
+
+    Returns
+    -------
+    ndarray
+        Same shape and dtype. A row of only ``-inf``, or with a ``+inf`` or NaN, becomes NaN.
+    """
+    return _forward(x, axis, log=False)
+
+
+def softmax_backward(dy, y, axis=-1):
+    """Gradient of ``softmax`` from its output ``y``: ``y * (dy - sum(dy * y))``."""
+    return _backward(dy, y, axis, log=False)
+
+
+def log_softmax(x, axis=-1):
+    """``x - log(sum(exp(x)))`` along one axis, without overflow; see ``softmax``."""
+    return _forward(x, axis, log=True)
+
+
+def log_softmax_backward(dy, y, axis=-1):
+    """Gradient of ``log_softmax`` from its output ``y``: ``dy - exp(y) * sum(dy)``."""
+    return _backward(dy, y, axis, log=True)
+
+
+def _forward(x, axis, log):
+    spec, axis = softmax_spec(x, axis, log=log)
+    y = np.empty(x.shape, spec.dtype)
+    if y.size:
+        plan(spec).run(_around(x, axis, spec.dtype), _around(y, axis, spec.dtype))
+    return y
+
+
+def _backward(dy, y, axis, log):
+    spec, axis = softmax_backward_spec(dy, y, axis, log=log)
+    dx = np.empty(y.shape, spec.dtype)
+    if dx.size:
+        backward_plan(spec).run(_around(dy, axis, spec.dtype), _around(y, axis, spec.dtype),
+                                _around(dx, axis, spec.dtype))
+    return dx
+
+
+def _around(a, axis, dtype):
+    """``a`` as contiguous ``(outer, length, inner)`` around the axis."""
+    return contiguous(a, dtype).reshape(prod(a.shape[:axis]), a.shape[axis], prod(a.shape[axis + 1:]))

@@ -1,0 +1,20 @@
+"""Ways to compute a convolution and its two gradients, best first.
+
+``plan(spec).run`` takes C-contiguous arrays with a batch axis, in the spec's dtype, and fills the last one:
+``run(x, weight, bias, y)`` forward (bias may be None), ``run(dy, weight, dx)`` for the input gradient and
+``run(dy, x, dw)`` for the weight gradient. There is at least one image.
+"""
+
+from convkit.plan.common import choose, twin
+from convkit.reference import conv as reference
+
+CANDIDATES = {
+    "forward": (twin(reference.forward),),
+    "input_gradient": (twin(reference.input_gradient),),
+    "weight_gradient": (twin(reference.weight_gradient),),
+}
+
+
+def plan(spec):
+    """The plan for a ConvSpec, in the spec's direction."""
+    return choose(spec, CANDIDATES[spec.direction])
