@@ -62,10 +62,12 @@ def divisor(spec):
 
 def scatter(spec, dy, indices):
     """``dx[plane, indices[plane, p]] += dy[plane, p]`` in float64, in the order of the positions."""
-    planes = prod(dy.shape[:-len(spec.size)])
-    starts = np.arange(planes).reshape(planes, 1) * prod(spec.size)
-    where = (indices.reshape(planes, prod(spec.out_size)) + starts).ravel()
-    return np.bincount(where, weights=widen(dy).ravel(), minlength=planes * prod(spec.size))
+    lead = dy.shape[:-len(spec.size)]
+    planes, elements = prod(lead), prod(spec.size)
+    starts = elements * np.arange(planes).reshape(planes, 1)
+    where = starts + indices.reshape(planes, prod(spec.out_size))
+    dx = np.bincount(where.ravel(), weights=widen(dy).ravel(), minlength=planes * elements)
+    return dx.reshape(lead + spec.size)
 
 
 def _extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank):
@@ -76,8 +78,8 @@ def _extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, re
 
 
 def _extreme_backward(dy, indices, input_shape, rank):
-    spec, shape = scatter_spec(dy, indices, input_shape, rank=rank)
-    return narrow(scatter(spec, dy, indices), spec.dtype).reshape(shape)
+    spec, _ = scatter_spec(dy, indices, input_shape, rank=rank)
+    return narrow(scatter(spec, dy, indices), spec.dtype)
 
 
 def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
@@ -110,6 +112,6 @@ def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_in
 def avg_pool2d_backward(dy, input_shape, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
                         divisor_override=None):
     """``dx[n, c, p * stride + k - lo] += dy[n, c, p] / divisor[p]``."""
-    spec, shape = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+    spec, _ = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
                                     divisor_override, rank=2)
-    return narrow(average_gradient(spec, dy), spec.dtype).reshape(shape)
+    return narrow(average_gradient(spec, dy), spec.dtype)
