@@ -1,0 +1,97 @@
+"""First values of weights, as in ``torch.nn.init``, drawn from an explicit ``numpy.random.Generator``.
+
+Each function writes into a Parameter and returns it. Variances are those of He et al. (2015, arXiv 1502.01852) and
+of Glorot and Bengio (2010).
+"""
+
+import math
+
+import numpy as np
+
+from convkit.errors import ShapeError
+
+_GAINS = {"linear": 1.0, "conv2d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
+
+
+def calculate_gain(nonlinearity, param=None):
+    """Factor on the standard deviation that suits what follows the layer; ``param`` is the slope of a leaky ReLU."""
+    if nonlinearity == "leaky_relu":
+        return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
+    if nonlinearity not in _GAINS:
+        raise ValueError(f"nonlinearity must be one of {', '.join(_GAINS)}, leaky_relu, got {nonlinearity!r}")
+    return _GAINS[nonlinearity]
+
+
+def fans(parameter):
+    """How many inputs one output has and how many outputs one input has: ``(fan_in, fan_out)``."""
+    if len(parameter.shape) < 2:
+        raise ShapeError(f"fan in and fan out need a parameter of at least 2 axes, got shape {parameter.shape}")
+    field = math.prod(parameter.shape[2:])
+    return parameter.shape[1] * field, parameter.shape[0] * field
+
+
+def uniform_(parameter, low=0.0, high=1.0, *, rng):
+    """Uniform on ``[low, high)``."""
+    return _write(parameter, rng.uniform(low, high, parameter.shape))
+
+
+def normal_(parameter, mean=0.0, std=1.0, *, rng):
+    """Normal of this mean and standard deviation."""
+    return _write(parameter, rng.normal(mean, std, parameter.shape))
+
+
+def constant_(parameter, value):
+    """Every element ``value``."""
+    return _write(parameter, np.full(parameter.shape, value))
+
+
+def zeros_(parameter):
+    """Every element 0."""
+    return constant_(parameter, 0.0)
+
+
+def ones_(parameter):
+    """Every element 1."""
+    return constant_(parameter, 1.0)
+
+
+def kaiming_uniform_(parameter, a=0, mode="fan_in", nonlinearity="leaky_relu", *, rng):
+    """Uniform with ``std = gain / sqrt(fan)``."""
+    bound = math.sqrt(3) * _kaiming_std(parameter, a, mode, nonlinearity)
+    return uniform_(parameter, -bound, bound, rng=rng)
+
+
+def kaiming_normal_(parameter, a=0, mode="fan_in", nonlinearity="leaky_relu", *, rng):
+    """Normal with ``std = gain / sqrt(fan)``."""
+    return normal_(parameter, 0.0, _kaiming_std(parameter, a, mode, nonlinearity), rng=rng)
+
+
+def xavier_uniform_(parameter, gain=1.0, *, rng):
+    """Uniform with ``std = gain * sqrt(2 / (fan_in + fan_out))``."""
+    bound = gain * math.sqrt(6 / sum(fans(parameter)))
+    return uniform_(parameter, -bound, bound, rng=rng)
+
+
+def xavier_normal_(parameter, gain=1.0, *, rng):
+    """Normal with ``std = gain * sqrt(2 / (fan_in + fan_out))``."""
+    return normal_(parameter, 0.0, gain * math.sqrt(2 / sum(fans(parameter))), rng=rng)
+
+
+def default_(weight, bias, *, rng):
+    """What PyTorch does for convolutions and linear layers: both uniform within ``1 / sqrt(fan_in)``."""
+    kaiming_uniform_(weight, a=math.sqrt(5), rng=rng)
+    if bias is not None:
+        bound = 1 / math.sqrt(fans(weight)[0])
+        uniform_(bias, -bound, bound, rng=rng)
+
+
+def _kaiming_std(parameter, a, mode, nonlinearity):
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"mode must be 'fan_in' or 'fan_out', got {mode!r}")
+    fan = fans(parameter)[mode == "fan_out"]
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+
+
+def _write(parameter, values):
+    parameter.data = values.astype(parameter.dtype)
+    return parameter

@@ -1,0 +1,217 @@
+"""Module: what every layer and every network of layers is.
+
+A module computes in two ways. ``y = module(x)`` predicts and keeps nothing. ``y, backward = module.forward(x)``
+trains: ``backward(dy)`` adds into the ``grad`` of each parameter and returns ``dx``. What backward needs lives in
+the closure, never on the module, so one module may be used twice in a network or by two threads at a time.
+
+A layer of your own needs one method, ``forward``:
+
+>>> class Residual(Module):
+...     def __init__(self, body):
+...         self.body = body
+...     def forward(self, x):
+...         y, backward = self.body.forward(x)
+...         return x + y, lambda dy: dy + backward(dy)
+
+Parameters and modules assigned to attributes are found there, in the order of their assignment.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from convkit.errors import DtypeError, ShapeError
+from convkit.nn.parameter import Parameter
+from convkit.spec import common
+
+
+class KeyDifference(NamedTuple):
+    """What ``load_state_dict(strict=False)`` found no partner for."""
+
+    missing_keys: list
+    unexpected_keys: list
+
+
+class Module:
+    """Base of all layers.
+
+    Attributes
+    ----------
+    training : bool
+        True in training mode; dropout and batch norm ask for it.
+    """
+
+    training = True
+    # Whether this module's backward takes `need_dx=False` and then returns None: the first layer of a network
+    # has nobody to hand its dx to.
+    can_skip_dx = False
+    _buffer_names = ()
+
+    def __call__(self, x):
+        return self.predict(x)
+
+    def predict(self, x):
+        """The output alone; layers override it where that is cheaper than ``forward``."""
+        return self.forward(x)[0]
+
+    def forward(self, x):
+        """The output, and the function that turns its gradient into that of ``x``."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def __setattr__(self, name, value):
+        if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
+            raise DtypeError(f"{name} is a Parameter and cannot become {type(value).__name__}; "
+                             f"to change its values write .{name}.data = array")
+        super().__setattr__(name, value)
+
+    def register_buffer(self, name, array):
+        """Set an attribute that is no parameter but belongs to the state, such as a running mean."""
+        self._buffer_names = (*self._buffer_names, name)
+        setattr(self, name, array)
+
+    # -- walking ---------------------------------------------------------------------------------------
+
+    def named_children(self):
+        """Yield ``(name, module)`` for the modules directly inside."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_modules(self, prefix=""):
+        """Yield ``(dotted name, module)`` for this module, named ``prefix``, and all inside, outermost first."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self):
+        """Yield this module and all inside."""
+        for _, module in self.named_modules():
+            yield module
+
+    def named_parameters(self):
+        """Yield ``(dotted name, Parameter)``; one that several modules share comes once."""
+        seen = set()
+        for key, module, name in self._entries():
+            value = getattr(module, name)
+            if isinstance(value, Parameter) and id(value) not in seen:
+                seen.add(id(value))
+                yield key, value
+
+    def parameters(self):
+        """Yield every Parameter once."""
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    def _entries(self):
+        """Yield ``(key, module, attribute)`` for all parameters and buffers, in PyTorch's order."""
+        for prefix, module in self.named_modules():
+            names = [name for name, value in vars(module).items() if isinstance(value, Parameter)]
+            names += [name for name in module._buffer_names if getattr(module, name) is not None]
+            for name in names:
+                yield f"{prefix}.{name}" if prefix else name, module, name
+
+    # -- modes and gradients ---------------------------------------------------------------------------
+
+    def train(self, mode=True):
+        """Put this module and all inside into training mode; returns it."""
+        for module in self.modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self):
+        """Put this module and all inside into prediction mode; returns it."""
+        return self.train(False)
+
+    def zero_grad(self):
+        """Forget all gradients."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    # -- state -----------------------------------------------------------------------------------------
+
+    def state_dict(self):
+        """Parameters and buffers by dotted name, copied: later training does not change them."""
+        return {key: np.array(_array_of(getattr(module, name))) for key, module, name in self._entries()}
+
+    def load_state_dict(self, state, strict=True):
+        """Copy arrays into the parameters and buffers of the same names.
+
+        Floating-point values are converted to the dtype that the parameter has. Nothing is changed unless
+        everything fits.
+
+        Parameters
+        ----------
+        state : dict of str to ndarray
+            As from ``state_dict``, ``convkit.load``, or PyTorch's with ``.numpy()`` on each tensor.
+        strict : bool
+            Whether a missing or an unexpected name is an error.
+
+        Returns
+        -------
+        KeyDifference
+            ``missing_keys`` and ``unexpected_keys``.
+
+        Raises
+        ------
+        ShapeError
+            If an array has another shape than its parameter, or, when strict, if names differ.
+        DtypeError
+            If a value is no array of numbers of the same kind.
+        """
+        entries = {key: (module, name) for key, module, name in self._entries()}
+        difference = KeyDifference([k for k in entries if k not in state], [k for k in state if k not in entries])
+        problems = []
+        if strict:
+            problems += [f"{what} {', '.join(map(repr, keys))}"
+                         for what, keys in zip(("missing", "unexpected"), difference, strict=True) if keys]
+        new = {}
+        for key, (module, name) in entries.items():
+            if key in state:
+                have = _array_of(getattr(module, name))
+                new[key] = _converted(key, state[key], have.dtype)
+                if new[key].shape != have.shape:
+                    problems.append(f"{key!r} has shape {new[key].shape} but the module has {have.shape}")
+        if problems:
+            raise ShapeError(f"the state does not fit {type(self).__name__}: {'; '.join(problems)}")
+        for key, array in new.items():
+            _store(*entries[key], array)
+        return difference
+
+    # -- showing ---------------------------------------------------------------------------------------
+
+    def macs(self, x_shape):
+        """Multiply-adds of this module's own (not its children's) for an input of this shape."""
+        return 0
+
+    def summary(self, input_shape):
+        """Table of the layers: output shapes, parameters, multiply-adds, bytes (see ``nn.summary``)."""
+        from convkit.nn.summary import summarize
+        return summarize(self, input_shape)
+
+    def extra_repr(self):
+        """The configuration that ``repr`` shows."""
+        return ""
+
+    def __repr__(self):
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+
+
+def _array_of(value):
+    return value._data if isinstance(value, Parameter) else value
+
+
+def _converted(key, value, dtype):
+    array = common.array(f"state[{key!r}]", value)
+    if array.dtype.kind != dtype.kind:
+        raise DtypeError(f"state[{key!r}] must be of a dtype like {dtype}, got {array.dtype}")
+    return array.astype(dtype)
+
+
+def _store(module, name, array):
+    if isinstance(getattr(module, name), Parameter):
+        getattr(module, name).data = array
+    else:
+        setattr(module, name, array)

@@ -1,0 +1,131 @@
+"""Parameter: an array that a layer learns, its gradient, and what has been packed from it.
+
+Kernels want weights in their own order. Packing them once per layer instead of once per call is only right
+as long as no edit of the weights is missed, also one made in place through a view that the user kept. So
+the buffer is private, and everybody outside sees it through a view whose existence can be counted.
+"""
+
+import sys
+import threading
+
+import numpy as np
+
+from convkit.spec import common
+
+# Two threads may run backward through one layer; NumPy adds without the GIL, so the sum needs a lock.
+_grad_lock = threading.Lock()
+
+
+def _own_copy(name, array):
+    """A fresh C-contiguous native-order copy that owns its memory, so that every view of it counts as one."""
+    dtype = common.native_float(name, common.array(name, array).dtype)
+    return np.array(array, dtype=dtype, order="C")
+
+
+class Parameter:
+    """An array to be learned.
+
+    Parameters
+    ----------
+    data : ndarray, float32 or float64
+        First values; copied.
+    requires_grad : bool
+        Whether ``backward`` should compute ``grad``.
+
+    Attributes
+    ----------
+    data : ndarray
+        Reading gives a writable view; assigning an array of the same shape copies it into a new buffer.
+    grad : ndarray or None
+        Sum of the gradients since the last ``zero_grad``, of the shape and dtype of ``data``.
+    version : int
+        Changes whenever the values may have changed.
+    """
+
+    def __init__(self, data, requires_grad=True):
+        self._data = _own_copy("data", data)
+        self._grad = None
+        self._packed = (0, {})
+        self.version = 0
+        self.requires_grad = requires_grad
+
+    @property
+    def data(self):
+        view = self._data.view()
+        self.version += 1  # after the view exists: `packed` reads the version before it counts the views
+        return view
+
+    @data.setter
+    def data(self, array):
+        new = _own_copy("data", array)
+        common.check_shape("data", new.shape, self.shape, "that of the parameter")
+        self._data = new
+        self.version += 1
+
+    @property
+    def grad(self):
+        return self._grad
+
+    @grad.setter
+    def grad(self, array):
+        if array is not None:
+            common.same_dtype("grad", common.array("grad", array).dtype, "data", self.dtype)
+            common.check_shape("grad", array.shape, self.shape, "that of the parameter")
+        self._grad = array
+
+    @property
+    def shape(self):
+        return self._data.shape
+
+    @property
+    def dtype(self):
+        return self._data.dtype
+
+    @property
+    def size(self):
+        return self._data.size
+
+    def add_grad(self, gradient):
+        """Add a gradient that belongs to this parameter from now on; None adds nothing."""
+        if gradient is None:
+            return
+        with _grad_lock:
+            if self._grad is None:
+                self.grad = gradient
+            else:
+                self._grad += gradient
+
+    def packed(self, key, make):
+        """What ``make(array)`` returned for ``key``, made anew whenever the values may have changed.
+
+        ``make`` must return a copy. While a view of the buffer is alive outside, nothing is kept, because
+        its holder may write at any time. Library code that writes into ``_data`` itself (the optimisers)
+        must add one to ``version`` afterwards.
+        """
+        version = self.version
+        if self._references() > _ALONE:
+            return make(self._data)
+        packed_version, packings = self._packed
+        if packed_version != version:
+            packings = {}
+            self._packed = (version, packings)
+        if key not in packings:
+            packings[key] = make(self._data)
+        return packings[key]
+
+    def _references(self):
+        return sys.getrefcount(self._data)
+
+    def __getstate__(self):
+        return {"_data": self._data, "_grad": self._grad, "requires_grad": self.requires_grad}
+
+    def __setstate__(self, state):
+        self.__init__(state["_data"], state["requires_grad"])
+        self._grad = state["_grad"]
+
+    def __repr__(self):
+        return f"Parameter(shape={self.shape}, dtype={self.dtype})"
+
+
+# How many references a buffer has that nobody outside holds: measured, because it differs between Pythons.
+_ALONE = Parameter(np.zeros(1, np.float32))._references()
