@@ -2,7 +2,7 @@
 
 import importlib
 
-from convkit.errors import DtypeError, NativeUnavailable, ShapeError
+from convkit.errors import DtypeError, FormatError, NativeUnavailable, ShapeError
 from convkit.settings import get_threads, set_threads, threads, use
 
 __version__ = "0.1.0"
@@ -18,7 +18,7 @@ _LAZY_NAMES = {
     "verify": "convkit.verification",
 }
 
-__all__ = ["DtypeError", "NativeUnavailable", "ShapeError", "get_threads", "set_threads", "threads", "use",
+__all__ = ["DtypeError", "FormatError", "NativeUnavailable", "ShapeError", "get_threads", "set_threads", "threads", "use",
            "__version__", *_LAZY_MODULES, *_LAZY_NAMES]
 
 

@@ -14,3 +14,7 @@ class DtypeError(TypeError):
 
 class NativeUnavailable(ImportError):
     """The compiled kernels are missing although they were required (``CONVKIT_REQUIRE_NATIVE=1``)."""
+
+
+class FormatError(ValueError):
+    """A file that breaks a rule of its format."""

@@ -129,3 +129,13 @@ class Parameter:
 
 # How many references a buffer has that nobody outside holds: measured, because it differs between Pythons.
 _ALONE = Parameter(np.zeros(1, np.float32))._references()
+
+
+def array_or_none(parameter):
+    """The buffer of a parameter that may be None, for a call that ends before anybody can change it."""
+    return None if parameter is None else parameter._data
+
+
+def wants_grad(parameter):
+    """Whether there is a parameter and it takes gradients."""
+    return parameter is not None and parameter.requires_grad

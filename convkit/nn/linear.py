@@ -1,0 +1,71 @@
+"""The fully connected layer, and the layer that does nothing."""
+
+from math import prod
+
+import numpy as np
+
+from convkit import functional as F
+from convkit.nn import init
+from convkit.nn.module import Module
+from convkit.nn.parameter import Parameter, array_or_none, wants_grad
+from convkit.spec import common
+
+
+class Linear(Module):
+    """``y = x w' + b`` along the last axis of ``x (..., in_features)``.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    rng : numpy.random.Generator, optional
+        Source of the first weights: uniform within ``1 / sqrt(in_features)``, as in PyTorch.
+    dtype : float32 or float64
+    """
+
+    can_skip_dx = True
+
+    def __init__(self, in_features, out_features, bias=True, *, rng=None, dtype=np.float32):
+        self.in_features = common.integer("in_features", in_features, 1)
+        self.out_features = common.integer("out_features", out_features, 1)
+        dtype = common.native_float("dtype", np.dtype(dtype))
+        shape = (self.out_features, self.in_features)
+        common.check_bytes("the weight", shape, dtype)
+        self.weight = Parameter(np.empty(shape, dtype))
+        self.bias = Parameter(np.empty(self.out_features, dtype)) if bias else None
+        init.default_(self.weight, self.bias, rng=np.random.default_rng() if rng is None else rng)
+
+    def predict(self, x):
+        return F.linear(x, self.weight._data, array_or_none(self.bias))
+
+    def forward(self, x):
+        y = self.predict(x)
+
+        def backward(dy, need_dx=True):
+            needs = need_dx, wants_grad(self.weight), wants_grad(self.bias)
+            dx, dw, db = F.linear_backward(dy, x, self.weight._data, needs=needs)
+            if dw is not None:
+                self.weight.add_grad(dw)
+            if db is not None:
+                self.bias.add_grad(db)
+            return dx
+
+        return y, backward
+
+    def macs(self, x_shape):
+        return prod(x_shape[:-1]) * self.in_features * self.out_features
+
+    def extra_repr(self):
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Identity(Module):
+    """``y = x``; takes any arguments and ignores them, so that it can stand in for another layer."""
+
+    can_skip_dx = True
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def forward(self, x):
+        return x, lambda dy, need_dx=True: dy

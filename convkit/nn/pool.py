@@ -1,0 +1,107 @@
+"""Pooling layers."""
+
+from convkit import functional as F
+from convkit.nn.module import Module
+from convkit.spec import common
+from convkit.spec.pool import pool_spec
+
+
+class _Pool(Module):
+    """What pooling layers share: the configuration as it was given, checked on the smallest input."""
+
+    def _check(self, dilation=1, **options):
+        size = common.spans(common.tuple_of("kernel_size", self.kernel_size, self.rank, 1),
+                            common.tuple_of("dilation", dilation, self.rank, 1))
+        pool_spec((1, *size), common.FLOAT32, self.kernel_size, self.stride, self.padding, dilation, **options,
+                  kind=self.kind, rank=self.rank)
+
+    def extra_repr(self):
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
+
+
+class _ExtremePool(_Pool):
+    """Max and min pooling."""
+
+    _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+
+    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False):
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.dilation = dilation
+        self.return_indices = common.flag("return_indices", return_indices)
+        self.ceil_mode = ceil_mode
+        self._check(dilation, ceil_mode=ceil_mode)
+
+    def _run(self, x, return_indices):
+        return self._pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, return_indices)
+
+    def predict(self, x):
+        return self._run(x, self.return_indices)
+
+    def forward(self, x):
+        y, indices = self._run(x, True)
+        shape = x.shape
+        return (y, indices) if self.return_indices else y, lambda dy: self._pool_backward(dy, indices, shape)
+
+
+class MaxPool2d(_ExtremePool):
+    """Largest value of each window; NaN wins. With ``return_indices`` the output is ``(y, indices)``.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, dilation : int or tuple
+        ``stride=None`` means ``kernel_size``; padding is at most half of the window.
+    return_indices, ceil_mode : bool
+    """
+
+    rank, kind = 2, "max"
+    _pool = staticmethod(F.max_pool2d)
+    _pool_backward = staticmethod(F.max_pool2d_backward)
+
+
+class MinPool2d(_ExtremePool):
+    """Smallest value of each window; otherwise as MaxPool2d."""
+
+    rank, kind = 2, "min"
+    _pool = staticmethod(F.min_pool2d)
+    _pool_backward = staticmethod(F.min_pool2d_backward)
+
+
+class AvgPool2d(_Pool):
+    """Mean of each window.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding : int or tuple
+        ``stride=None`` means ``kernel_size``; padding is at most half of the window.
+    ceil_mode : bool
+    count_include_pad : bool
+        Whether padding counts as elements of the window.
+    divisor_override : int, optional
+        Divide by this instead of the number of elements.
+    """
+
+    rank, kind = 2, "avg"
+    _shown = ("kernel_size", "stride", "padding")
+
+    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
+                 divisor_override=None):
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
+        self._check(ceil_mode=ceil_mode, count_include_pad=count_include_pad, divisor_override=divisor_override)
+
+    def _arguments(self):
+        return (self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
+                self.divisor_override)
+
+    def predict(self, x):
+        return F.avg_pool2d(x, *self._arguments())
+
+    def forward(self, x):
+        shape = x.shape
+        return self.predict(x), lambda dy: F.avg_pool2d_backward(dy, shape, *self._arguments())

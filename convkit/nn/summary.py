@@ -1,0 +1,110 @@
+"""Summary of a network: what each layer puts out, learns, computes and keeps in memory."""
+
+import copy
+from typing import NamedTuple
+
+import numpy as np
+
+from convkit.nn.parameter import Parameter
+from convkit.spec import common
+
+
+class Row(NamedTuple):
+    """One call of one layer."""
+
+    name: str
+    kind: str
+    output_shape: tuple
+    parameters: int
+    macs: int
+    activation_bytes: int
+
+
+class Summary:
+    """Rows in the order of the calls, and totals; ``print`` shows the table.
+
+    Attributes
+    ----------
+    rows : list of Row
+    parameters, trainable : int
+        Elements of all parameters, each counted once, and of those with ``requires_grad``.
+    macs : int
+        Multiply-adds of one prediction.
+    parameter_bytes, activation_bytes : int
+        Bytes of the parameters, and of all layers' outputs together, which is what training keeps.
+    """
+
+    def __init__(self, rows, parameters):
+        self.rows = rows
+        self.parameters = sum(p.size for p in parameters)
+        self.trainable = sum(p.size for p in parameters if p.requires_grad)
+        self.parameter_bytes = sum(p.size * p.dtype.itemsize for p in parameters)
+        self.macs = sum(row.macs for row in rows)
+        self.activation_bytes = sum(row.activation_bytes for row in rows)
+
+    def __str__(self):
+        table = [("layer", "type", "output shape", "parameters", "MACs", "activations")]
+        table += [(r.name, r.kind, " x ".join(map(str, r.output_shape)), f"{r.parameters:,}", f"{r.macs:,}",
+                   _bytes(r.activation_bytes)) for r in self.rows]
+        table.append(("total", "", "", f"{self.parameters:,}", f"{self.macs:,}", _bytes(self.activation_bytes)))
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(cell.ljust(w) if i < 3 else cell.rjust(w)
+                           for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in table]
+        rule = "-" * max(map(len, lines))
+        last = f"parameters {_bytes(self.parameter_bytes)}, {self.trainable:,} of {self.parameters:,} trainable"
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], last])
+
+    __repr__ = __str__
+
+
+def summarize(model, input_shape):
+    """Run ``model`` once on zeros of ``input_shape`` (with its batch axis) and note what every layer does.
+
+    The model is left as it is: a copy in prediction mode runs, with the parameters shared.
+
+    Parameters
+    ----------
+    model : Module
+    input_shape : tuple of int
+        Shape of ``x``, batch axis included.
+
+    Returns
+    -------
+    Summary
+    """
+    shape = common.shape_of("input_shape", input_shape)
+    parameters = list(model.parameters())
+    dtype = parameters[0].dtype if parameters else common.FLOAT32
+    common.check_bytes("x", shape, dtype)
+    probe = copy.deepcopy(model, {id(p): p for p in parameters}).eval()
+    rows = []
+    for name, layer in probe.named_modules():
+        if not any(layer.named_children()):
+            _record(rows, name, layer)
+    probe(np.zeros(shape, dtype))
+    return Summary(rows, parameters)
+
+
+def _record(rows, name, layer):
+    """Make this one layer object note its calls; the methods of its class stay as they are."""
+    own = sum(value.size for value in vars(layer).values() if isinstance(value, Parameter))
+
+    def noting(method):
+        def call(x):
+            before = len(rows)
+            result = y = method(x)
+            while isinstance(y, tuple):  # (y, backward), (y, indices) or both
+                y = y[0]
+            if len(rows) == before:  # else forward has called predict, or the other way round
+                rows.append(Row(name, type(layer).__name__, y.shape, own, layer.macs(x.shape), y.nbytes))
+            return result
+        return call
+
+    vars(layer).update(predict=noting(layer.predict), forward=noting(layer.forward))
+
+
+def _bytes(n):
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1024 or unit == "GiB":
+            return f"{n:,.0f} {unit}" if unit == "B" else f"{n:,.1f} {unit}"
+        n /= 1024

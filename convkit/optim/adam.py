@@ -1,0 +1,68 @@
+"""Adam and AdamW."""
+
+import math
+
+import numpy as np
+
+from convkit.errors import ShapeError
+from convkit.optim.optimizer import Optimizer, fraction, non_negative
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015, arXiv 1412.6980); weight decay is added to the gradient, as in ``torch.optim.Adam``.
+
+    ``m = beta1 * m + (1 - beta1) * g``; ``v = beta2 * v + (1 - beta2) * g * g``;
+    ``p -= lr / (1 - beta1**t) * m / (sqrt(v / (1 - beta2**t)) + eps)``.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float
+    betas : (float, float)
+    eps, weight_decay : float
+    """
+
+    settings = ("lr", "betas", "eps", "weight_decay")
+    state_names = ("step", "exp_avg", "exp_avg_sq")
+
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+        super().__init__(parameters)
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise ShapeError(f"betas must be a pair of numbers, got betas={betas!r}")
+        self.lr = non_negative("lr", lr)
+        self.betas = fraction("betas", betas[0]), fraction("betas", betas[1])
+        self.eps = non_negative("eps", eps)
+        self.weight_decay = non_negative("weight_decay", weight_decay)
+
+    def _update(self, data, grad, state):
+        if self.weight_decay:
+            grad = grad + self.weight_decay * data
+        self._move(data, grad, state)
+
+    def _move(self, data, grad, state):
+        if not state:
+            state.update(step=0, exp_avg=np.zeros_like(data), exp_avg_sq=np.zeros_like(data))
+        state["step"] += 1
+        beta1, beta2 = self.betas
+        mean, square = state["exp_avg"], state["exp_avg_sq"]
+        mean += (1 - beta1) * (grad - mean)
+        square *= beta2
+        square += (1 - beta2) * grad * grad
+        scale = np.sqrt(square)
+        scale /= math.sqrt(1 - beta2 ** state["step"])
+        scale += self.eps
+        data -= self.lr / (1 - beta1 ** state["step"]) * mean / scale
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, arXiv 1711.05101): ``p *= 1 - lr * weight_decay``.
+
+    Parameters are those of Adam; ``weight_decay`` is 0.01 by default, as in ``torch.optim.AdamW``.
+    """
+
+    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2):
+        super().__init__(parameters, lr, betas, eps, weight_decay)
+
+    def _update(self, data, grad, state):
+        data *= 1 - self.lr * self.weight_decay
+        self._move(data, grad, state)

@@ -1,0 +1,80 @@
+"""What all optimisers share: the list of parameters, their state, saving and loading it."""
+
+import numpy as np
+
+from convkit.errors import DtypeError, ShapeError
+from convkit.nn.parameter import Parameter
+from convkit.spec import common
+
+
+class Optimizer:
+    """Base of the optimisers; a subclass names its ``settings`` and defines ``_update``.
+
+    Every setting is an attribute that may be changed between steps, such as ``optimizer.lr *= 0.1``.
+    """
+
+    settings = ()
+
+    def __init__(self, parameters):
+        self.parameters = list(parameters)
+        if not self.parameters:
+            raise ShapeError("parameters must hold at least 1 Parameter, got none")
+        for p in self.parameters:
+            if not isinstance(p, Parameter):
+                raise DtypeError(f"parameters must be Parameters, as model.parameters() gives, got {type(p).__name__}")
+        self._states = [{} for _ in self.parameters]
+
+    def step(self):
+        """Move every parameter that has a gradient."""
+        for p, state in zip(self.parameters, self._states, strict=True):
+            if p.grad is None:
+                continue
+            try:
+                self._update(p._data, p.grad, state)
+            finally:  # also when Ctrl-C comes in the middle: a packing of the old values must not be used again
+                p.version += 1
+
+    def zero_grad(self):
+        """Forget all gradients."""
+        for p in self.parameters:
+            p.grad = None
+
+    def state_dict(self):
+        """Settings and state as a flat dict of arrays, so that ``convkit.save`` can write it.
+
+        Keys are the settings' names and ``"<number of the parameter>.<name>"``.
+        """
+        flat = {name: np.array(getattr(self, name)) for name in self.settings}
+        for i, state in enumerate(self._states):
+            flat.update({f"{i}.{name}": np.array(value) for name, value in state.items()})
+        return flat
+
+    def load_state_dict(self, flat):
+        """Take settings and state from ``state_dict()`` of an optimiser of the same class over the same parameters."""
+        wanted = {name: np.shape(getattr(self, name)) for name in self.settings}
+        for i, p in enumerate(self.parameters):
+            if any(f"{i}.{name}" in flat for name in self.state_names):
+                wanted.update({f"{i}.{name}": () if name == "step" else p.shape for name in self.state_names})
+        missing = [key for key in wanted if key not in flat]
+        wrong = [key for key in flat if common.array(f"state[{key!r}]", flat[key]).shape != wanted.get(key)]
+        if missing or wrong:
+            raise ShapeError(f"the state does not fit this {type(self).__name__} of {len(self.parameters)} parameters: "
+                             f"missing {missing}, unexpected or of another shape {wrong}")
+        for name in self.settings:
+            setattr(self, name, type(getattr(self, name))(flat[name].tolist()))
+        self._states = [{name: self._loaded(flat[f"{i}.{name}"], name, p) for name in self.state_names
+                         if f"{i}.{name}" in flat} for i, p in enumerate(self.parameters)]
+
+    @staticmethod
+    def _loaded(value, name, parameter):
+        return int(value) if name == "step" else value.astype(parameter.dtype)
+
+
+def non_negative(name, value):
+    """A finite number of at least 0."""
+    return common.real(name, value, 0.0, np.finfo(np.float64).max, "finite and not negative")
+
+
+def fraction(name, value):
+    """A number of at least 0 and less than 1."""
+    return common.real(name, value, 0.0, np.nextafter(1.0, 0.0), "at least 0 and less than 1")

@@ -1,0 +1,53 @@
+"""Stochastic gradient descent."""
+
+import numpy as np
+
+from convkit.errors import ShapeError
+from convkit.optim.optimizer import Optimizer, non_negative
+from convkit.spec import common
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum and weight decay.
+
+    ``g += weight_decay * p``; ``b = momentum * b + (1 - dampening) * g`` (first ``b = g``);
+    ``p -= lr * b``, or with Nesterov ``p -= lr * (g + momentum * b)``; formulas as in ``torch.optim.SGD``.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr, momentum, dampening, weight_decay : float
+    nesterov : bool
+        Needs momentum and no dampening.
+    """
+
+    settings = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+    state_names = ("momentum_buffer",)
+
+    def __init__(self, parameters, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+        super().__init__(parameters)
+        self.lr = non_negative("lr", lr)
+        self.momentum = non_negative("momentum", momentum)
+        self.dampening = common.real("dampening", dampening, -np.inf, np.inf, "a number")
+        self.weight_decay = non_negative("weight_decay", weight_decay)
+        self.nesterov = common.flag("nesterov", nesterov)
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ShapeError(f"nesterov needs momentum above 0 and dampening 0, got momentum={momentum} "
+                             f"and dampening={dampening}")
+
+    def _update(self, data, grad, state):
+        if self.weight_decay:
+            grad = grad + self.weight_decay * data
+        if self.momentum:
+            grad = self._with_momentum(grad, state)
+        data -= self.lr * grad
+
+    def _with_momentum(self, grad, state):
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = np.array(grad)
+        else:
+            state["momentum_buffer"] *= self.momentum
+            state["momentum_buffer"] += (1 - self.dampening) * grad
+        if self.nesterov:
+            return grad + self.momentum * state["momentum_buffer"]
+        return state["momentum_buffer"]

@@ -1,0 +1,131 @@
+"""The optimisers against PyTorch step by step, their state, and what they refuse."""
+
+import numpy as np
+import pytest
+
+from convkit import optim
+from convkit.errors import DtypeError, ShapeError
+from convkit.nn import Parameter
+
+CASES = [
+    ("SGD", {}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01}),
+    ("SGD", {"lr": 0.1, "momentum": 0.8, "nesterov": True, "weight_decay": 0.02}),
+    ("Adam", {}),
+    ("Adam", {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
+    ("AdamW", {}),
+    ("AdamW", {"lr": 0.05, "weight_decay": 0.3}),
+]
+SHAPES = ((4, 3, 2), (5,))
+
+
+def _gradients(rng, steps, dtype):
+    """One list of gradients per step; the second parameter gets none in step 1, as an unused layer does."""
+    return [[rng.normal(size=s).astype(dtype) if (i, step) != (1, 1) else None for i, s in enumerate(SHAPES)]
+            for step in range(steps)]
+
+
+def _run(optimizer, parameters, gradients):
+    for step in gradients:
+        for p, g in zip(parameters, step, strict=True):
+            p.grad = None if g is None else g.copy()
+        optimizer.step()
+
+
+def _parameters(rng, dtype=np.float64):
+    return [Parameter(rng.normal(size=s).astype(dtype)) for s in SHAPES]
+
+
+@pytest.mark.parametrize("name, settings", CASES)
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-14), (np.float32, 1e-6)])
+def test_follows_torch_step_by_step(name, settings, dtype, tolerance):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    parameters = _parameters(rng, dtype)
+    theirs = [torch.nn.Parameter(torch.tensor(p.data)) for p in parameters]
+    ours, other = getattr(optim, name)(parameters, **settings), getattr(torch.optim, name)(theirs, **settings)
+    for step in _gradients(rng, 7, dtype):
+        _run(ours, parameters, [step])
+        for t, g in zip(theirs, step, strict=True):
+            t.grad = None if g is None else torch.tensor(g)
+        other.step()
+        for p, t in zip(parameters, theirs, strict=True):
+            assert p.dtype == dtype
+            np.testing.assert_allclose(p.data, t.detach().numpy(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name, settings", CASES)
+def test_resumes_from_its_state(name, settings):
+    rng = np.random.default_rng(1)
+    first = _parameters(rng)
+    gradients = _gradients(rng, 6, np.float64)
+    optimizer = getattr(optim, name)(first, **settings)
+    _run(optimizer, first, gradients[:3])
+    second = [Parameter(p.data) for p in first]
+    resumed = getattr(optim, name)(second)
+    resumed.load_state_dict(optimizer.state_dict())
+    _run(optimizer, first, gradients[3:])
+    _run(resumed, second, gradients[3:])
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_state_survives_a_file(tmp_path):
+    from convkit import load, save
+    rng = np.random.default_rng(2)
+    parameters = _parameters(rng)
+    optimizer = optim.Adam(parameters, betas=(0.5, 0.6))
+    _run(optimizer, parameters, _gradients(rng, 2, np.float64))
+    save(tmp_path / "adam.safetensors", optimizer.state_dict())
+    other = optim.Adam(parameters)
+    other.load_state_dict(load(tmp_path / "adam.safetensors"))
+    assert tuple(other.betas) == (0.5, 0.6)
+    assert other._states[0]["step"] == 2
+
+
+def test_state_of_another_network_is_refused():
+    rng = np.random.default_rng(3)
+    parameters = _parameters(rng)
+    optimizer = optim.Adam(parameters)
+    _run(optimizer, parameters, _gradients(rng, 1, np.float64))
+    with pytest.raises(ShapeError, match=r"unexpected or of another shape \['1.step', '1.exp_avg'"):
+        optim.Adam(parameters[:1]).load_state_dict(optimizer.state_dict())
+    with pytest.raises(ShapeError, match=r"missing \['momentum', 'dampening', 'nesterov'\]"):
+        optim.SGD(parameters).load_state_dict(optim.Adam(parameters).state_dict())
+
+
+def test_lr_may_change_between_steps():
+    p = Parameter(np.zeros(2))
+    optimizer = optim.SGD([p], lr=1.0)
+    p.grad = np.ones(2)
+    optimizer.step()
+    optimizer.lr = 0.5
+    optimizer.step()
+    np.testing.assert_array_equal(p.data, [-1.5, -1.5])
+
+
+def test_zero_grad_and_version():
+    p = Parameter(np.zeros(2))
+    optimizer = optim.SGD([p])
+    p.grad = np.ones(2)
+    before = p.version
+    optimizer.step()
+    assert p.version > before
+    optimizer.zero_grad()
+    assert p.grad is None
+
+
+@pytest.mark.parametrize("make, error, message", [
+    (lambda p: optim.SGD([]), ShapeError, "parameters must hold at least 1 Parameter"),
+    (lambda p: optim.SGD([np.zeros(3)]), DtypeError, "parameters must be Parameters.*got ndarray"),
+    (lambda p: optim.SGD(p, lr=-1.0), ShapeError, "lr must be finite and not negative, got lr=-1.0"),
+    (lambda p: optim.SGD(p, lr="1"), DtypeError, "lr must be a number"),
+    (lambda p: optim.SGD(p, nesterov=True), ShapeError, "nesterov needs momentum above 0"),
+    (lambda p: optim.Adam(p, betas=(0.9, 1.0)), ShapeError, "betas must be at least 0 and less than 1"),
+    (lambda p: optim.Adam(p, betas=0.9), ShapeError, "betas must be a pair of numbers"),
+    (lambda p: optim.AdamW(p, eps=np.nan), ShapeError, "eps must be finite and not negative"),
+])
+def test_bad_settings_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make([Parameter(np.zeros(2))])
