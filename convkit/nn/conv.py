@@ -1,16 +1,15 @@
 """Convolution layers."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from convkit import functional as F
-from convkit.errors import ShapeError
 from convkit.nn import init
 from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, array_or_none, wants_grad
 from convkit.spec import common
-from convkit.spec.conv import conv_spec
-
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+from convkit.spec.conv import conv_spec, numpy_padding_mode
 
 
 class _Conv(Module):
@@ -26,12 +25,11 @@ class _Conv(Module):
         self.stride = common.tuple_of("stride", stride, self.rank, 1)
         self.dilation = common.tuple_of("dilation", dilation, self.rank, 1)
         self.groups = common.integer("groups", groups, 1)
-        if padding_mode not in PADDING_MODES:
-            raise ShapeError(f"padding_mode must be one of {', '.join(PADDING_MODES)}, got {padding_mode!r}")
-        self.padding_mode = padding_mode
         dtype = common.native_float("dtype", np.dtype(dtype))
         spec = self._smallest_spec(padding, dtype)
         self.padding = padding if isinstance(padding, str) else _as_torch(spec.padding)
+        numpy_padding_mode(replace(spec, padding=((0, 0),) * self.rank), padding_mode)  # refuses unknown names
+        self.padding_mode = padding_mode
 
         self.weight = Parameter(np.empty(spec.weight_shape, dtype))
         self.bias = Parameter(np.empty(self.out_channels, dtype)) if bias else None
@@ -51,37 +49,63 @@ class _Conv(Module):
                           self.groups, padding_mode=self.padding_mode)
 
     def forward(self, x):
-        y = self.predict(x)
-        geometry = self.stride, self.padding, self.dilation, self.groups
+        if self.padding_mode == "zeros":
+            return self.predict(x), self._backward(x, self.padding)
+        spec = self._spec(x.shape)
+        mode = numpy_padding_mode(spec, self.padding_mode)
+        padded = np.pad(x, (*((0, 0),) * (x.ndim - self.rank), *spec.padding), mode)
+        through_conv = self._backward(padded, 0)
 
         def backward(dy, need_dx=True):
+            dx = through_conv(dy, need_dx)
+            return dx if dx is None else _unpad(dx, spec.padding, mode)
+
+        return self.predict(x), backward
+
+    def _backward(self, x, padding):
+        def backward(dy, need_dx=True):
             needs = need_dx, wants_grad(self.weight), wants_grad(self.bias)
-            dx, dw, db = self._conv_backward(dy, x, self.weight._data, *geometry, needs=needs)
+            dx, dw, db = self._conv_backward(dy, x, self.weight._data, self.stride, padding, self.dilation,
+                                             self.groups, needs=needs)
             if dw is not None:
                 self.weight.add_grad(dw)
             if db is not None:
                 self.bias.add_grad(db)
             return dx
 
-        return y, backward
+        return backward
 
     def macs(self, x_shape):
-        spec, n, _ = conv_spec(x_shape, self.weight.dtype, self.weight.shape, self.weight.dtype, None, None, self.stride,
-                               self.padding, self.dilation, self.groups, rank=self.rank)
-        return n * spec.macs
+        spec = self._spec(x_shape)
+        return spec.macs * (x_shape[0] if len(x_shape) == self.rank + 2 else 1)
+
+    def _spec(self, x_shape):
+        dtype = self.weight.dtype
+        return conv_spec(x_shape, dtype, self.weight.shape, dtype, None, None, self.stride, self.padding,
+                         self.dilation, self.groups, rank=self.rank)[0]
 
     def extra_repr(self):
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        for name, usual in (("padding", (0,) * self.rank), ("dilation", (1,) * self.rank), ("groups", 1),
-                            ("padding_mode", "zeros")):
-            if getattr(self, name) != usual:
-                text += f", {name}={getattr(self, name)!r}"
-        return text if self.bias is not None else f"{text}, bias=False"
+        shown = {"padding": self.padding, "dilation": self.dilation, "groups": self.groups,
+                 "bias": self.bias is not None, "padding_mode": self.padding_mode}
+        usual = (0,) * self.rank, (1,) * self.rank, 1, True, "zeros"
+        return text + "".join(f", {name}={value}" for (name, value), u in zip(shown.items(), usual, strict=True)
+                              if value != u)
 
 
 def _as_torch(pads):
     """One int per axis as PyTorch stores it, or the (lo, hi) pairs where the two sides differ."""
     return tuple(lo for lo, _ in pads) if all(lo == hi for lo, hi in pads) else pads
+
+
+def _unpad(dy, pads, mode):
+    """Gradient of ``np.pad(x, pads, mode)``: each padded element's gradient goes to the element it was copied from."""
+    for axis, pair in enumerate(pads, start=-len(pads)):
+        copied_from = np.pad(np.arange(dy.shape[axis] - sum(pair)), pair, mode)
+        dx = np.zeros((*dy.shape[:axis], dy.shape[axis] - sum(pair), *dy.shape[dy.ndim + axis + 1:]), dy.dtype)
+        np.add.at(dx.swapaxes(0, axis), copied_from, dy.swapaxes(0, axis))
+        dy = dx
+    return dy
 
 
 class Conv2d(_Conv):

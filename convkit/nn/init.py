@@ -18,7 +18,7 @@ def calculate_gain(nonlinearity, param=None):
     if nonlinearity == "leaky_relu":
         return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     if nonlinearity not in _GAINS:
-        raise ValueError(f"nonlinearity must be one of {', '.join(_GAINS)}, leaky_relu, got {nonlinearity!r}")
+        raise ShapeError(f"nonlinearity must be one of {', '.join(_GAINS)}, leaky_relu, got {nonlinearity!r}")
     return _GAINS[nonlinearity]
 
 
@@ -87,7 +87,7 @@ def default_(weight, bias, *, rng):
 
 def _kaiming_std(parameter, a, mode, nonlinearity):
     if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"mode must be 'fan_in' or 'fan_out', got {mode!r}")
+        raise ShapeError(f"mode must be 'fan_in' or 'fan_out', got {mode!r}")
     fan = fans(parameter)[mode == "fan_out"]
     return calculate_gain(nonlinearity, a) / math.sqrt(fan)
 

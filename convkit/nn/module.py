@@ -204,7 +204,8 @@ def _array_of(value):
 
 
 def _converted(key, value, dtype):
-    array = common.array(f"state[{key!r}]", value)
+    # NumPy makes a scalar of an array without axes at the first sum, such as the batches that a norm has seen.
+    array = np.asarray(value) if isinstance(value, np.generic) else common.array(f"state[{key!r}]", value)
     if array.dtype.kind != dtype.kind:
         raise DtypeError(f"state[{key!r}] must be of a dtype like {dtype}, got {array.dtype}")
     return array.astype(dtype)

@@ -1,0 +1,367 @@
+"""One table of all layers: output, gradients, batches, threads, both precisions; and the parity with torch."""
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from convkit import nn
+from convkit.errors import DtypeError, ShapeError
+
+
+def _rng():
+    return np.random.default_rng(7)
+
+
+class Residual(nn.Module):
+    """A module as a user writes it: no constructor of the base, no predict, no need_dx."""
+
+    def __init__(self, body):
+        self.body = body
+
+    def forward(self, x):
+        y, backward = self.body.forward(x)
+        return x + y, lambda dy: dy + backward(dy)
+
+
+def _conv(*args, **kwargs):
+    return lambda dtype: nn.Conv2d(*args, rng=_rng(), dtype=dtype, **kwargs)
+
+
+def _net(dtype):
+    rng = _rng()
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1, rng=rng, dtype=dtype), nn.BatchNorm2d(4, dtype=dtype), nn.ReLU(),
+        Residual(nn.Conv2d(4, 4, 1, rng=rng, dtype=dtype)), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Linear(12, 3, rng=rng, dtype=dtype))
+
+
+# id: (make(dtype), shape of x, shape of y, whether a batch is its items one by one)
+LAYERS = {
+    "conv": (_conv(3, 4, 3), (2, 3, 5, 6), (2, 4, 3, 4), True),
+    "conv-all": (_conv(4, 6, (3, 2), (2, 1), ((1, 0), (2, 1)), (1, 2), 2), (2, 4, 6, 5), (2, 6, 3, 6), True),
+    "conv-depthwise": (_conv(3, 3, 3, padding="same", groups=3, bias=False), (2, 3, 4, 5), (2, 3, 4, 5), True),
+    "conv-same-stride": (_conv(2, 2, 3, 2, "same"), (1, 2, 5, 4), (1, 2, 3, 2), True),
+    "conv-reflect": (_conv(2, 3, 3, padding=2, padding_mode="reflect"), (2, 2, 4, 3), (2, 3, 6, 5), True),
+    "conv-replicate": (_conv(2, 3, 3, 2, ((1, 2), 0), padding_mode="replicate"), (2, 2, 4, 5), (2, 3, 3, 2), True),
+    "conv-circular": (_conv(2, 3, 3, padding=(1, 3), padding_mode="circular"), (2, 2, 4, 3), (2, 3, 4, 7), True),
+    "max-pool": (lambda dtype: nn.MaxPool2d(3, 2, 1), (2, 3, 6, 5), (2, 3, 3, 3), True),
+    "max-pool-all": (lambda dtype: nn.MaxPool2d((2, 3), 2, (0, 1), (2, 1), ceil_mode=True), (2, 1, 6, 6), (2, 1, 3, 4),
+                     True),
+    "min-pool": (lambda dtype: nn.MinPool2d(2), (2, 3, 4, 5), (2, 3, 2, 2), True),
+    "avg-pool": (lambda dtype: nn.AvgPool2d(3, 2, 1), (2, 3, 6, 5), (2, 3, 3, 3), True),
+    "avg-pool-all": (lambda dtype: nn.AvgPool2d(3, 2, 1, True, False, 5), (2, 3, 6, 5), (2, 3, 4, 3), True),
+    "relu": (lambda dtype: nn.ReLU(inplace=True), (2, 3, 4, 5), (2, 3, 4, 5), True),
+    "linear": (lambda dtype: nn.Linear(5, 3, rng=_rng(), dtype=dtype), (4, 5), (4, 3), True),
+    "linear-no-bias": (lambda dtype: nn.Linear(5, 3, False, rng=_rng(), dtype=dtype), (2, 4, 5), (2, 4, 3), True),
+    "softmax": (lambda dtype: nn.Softmax(dim=-1), (3, 5), (3, 5), True),
+    "log-softmax": (lambda dtype: nn.LogSoftmax(dim=-1), (3, 5), (3, 5), True),
+    "batch-norm": (lambda dtype: nn.BatchNorm2d(3, dtype=dtype), (4, 3, 2, 3), (4, 3, 2, 3), False),
+    "batch-norm-eval": (lambda dtype: _moved(nn.BatchNorm2d(3, dtype=dtype)).eval(), (4, 3, 2, 3), (4, 3, 2, 3), False),
+    "batch-norm-bare": (lambda dtype: nn.BatchNorm2d(3, affine=False, track_running_stats=False, dtype=dtype).eval(),
+                        (4, 3, 2, 3), (4, 3, 2, 3), False),
+    "dropout": (lambda dtype: nn.Dropout(0.3, rng=_rng()), (4, 5), (4, 5), False),
+    "dropout-eval": (lambda dtype: nn.Dropout(0.3).eval(), (4, 5), (4, 5), True),
+    "flatten": (lambda dtype: nn.Flatten(), (2, 3, 4), (2, 12), False),
+    "identity": (lambda dtype: nn.Identity(3, any=4), (2, 3), (2, 3), True),
+    "empty": (lambda dtype: nn.Sequential(), (2, 3), (2, 3), True),
+    "network": (_net, (3, 2, 2, 6), (3, 3), False),
+    "network-eval": (lambda dtype: _net(dtype).eval(), (3, 2, 2, 6), (3, 3), False),
+}
+ALL = pytest.mark.parametrize("name", LAYERS)
+
+
+def _moved(norm):
+    rng = _rng()
+    norm.running_mean += rng.normal(size=3).astype(norm.running_mean.dtype)
+    norm.running_var *= rng.uniform(0.5, 2, 3).astype(norm.running_var.dtype)
+    norm.weight.data[...] = rng.normal(size=3)
+    norm.bias.data[...] = rng.normal(size=3)
+    return norm
+
+
+def _values(rng, shape, dtype):
+    """Values that are all 0.01 or more apart from each other and from 0: no kink within a finite difference."""
+    n = int(np.prod(shape))
+    steps = rng.permutation(n) - n // 2 + 0.5
+    return (steps * 2.0 / n).reshape(shape).astype(dtype) if n else np.zeros(shape, dtype)
+
+
+def _make(name, dtype=np.float64):
+    make, x_shape, y_shape, _ = LAYERS[name]
+    return make(dtype), _values(_rng(), x_shape, dtype), y_shape
+
+
+@ALL
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_shape_and_dtype_and_predict_equals_forward(name, dtype):
+    layer, x, y_shape = _make(name, dtype)
+    twin = copy.deepcopy(layer)
+    kept = x.copy()
+    y, backward = layer.forward(x)
+    assert y.shape == y_shape and y.dtype == dtype
+    np.testing.assert_array_equal(twin(x), y)
+    dx = backward(np.ones_like(y))
+    assert dx.shape == x.shape and dx.dtype == dtype
+    for p in layer.parameters():
+        assert p.grad.shape == p.shape and p.grad.dtype == dtype
+    np.testing.assert_array_equal(x, kept)
+
+
+@ALL
+def test_gradients_by_finite_differences(name):
+    """The derivative of sum(y * dy) along random directions of x and of each parameter."""
+    layer, x, _ = _make(name)
+    rng = _rng()
+    before = copy.deepcopy(layer)
+    y, backward = layer.forward(x)
+    dy = rng.normal(size=y.shape)
+    dx = backward(dy)
+
+    def value(x, key=None, change=0.0):
+        moved = copy.deepcopy(before)
+        for k, p in moved.named_parameters():
+            if k == key:
+                p.data = p.data + change
+        return np.sum(moved(x) * dy)
+
+    def check(gradient, along):
+        for _ in range(3):
+            d = rng.normal(size=gradient.shape)
+            d /= np.linalg.norm(d)
+            h = 1e-5
+            numeric = (along(h * d) - along(-h * d)) / (2 * h)
+            np.testing.assert_allclose(np.sum(gradient * d), numeric, rtol=1e-6, atol=1e-8)
+
+    check(dx, lambda d: value(x + d))
+    for key, p in layer.named_parameters():
+        check(p.grad, lambda d, key=key: value(x, key, d))
+
+
+@pytest.mark.parametrize("name", [k for k, row in LAYERS.items() if row[3]])
+def test_a_batch_is_its_items(name):
+    layer, x, _ = _make(name, np.float32)
+    y, backward = layer.forward(x)
+    dx = backward(y)
+    for i in range(len(x)):
+        y_i, backward_i = layer.forward(x[i])
+        np.testing.assert_array_equal(y_i, y[i])
+        np.testing.assert_array_equal(backward_i(y_i), dx[i])
+
+
+@ALL
+def test_used_twice_and_gradients_add_up(name):
+    layer, x, _ = _make(name)
+    twin = copy.deepcopy(layer)
+    dy = _rng().normal(size=LAYERS[name][2])
+    y1, back1 = layer.forward(x)
+    y2, back2 = layer.forward(-x)
+    dx2, dx1 = back2(dy), back1(dy)
+    total = [p.grad for p in layer.parameters()]
+    twin.zero_grad()
+    for want_y, want_dx, x_i in ((y1, dx1, x), (y2, dx2, -x)):
+        y, back = twin.forward(x_i)
+        np.testing.assert_array_equal(y, want_y)
+        np.testing.assert_array_equal(back(dy), want_dx)
+    for p, g in zip(twin.parameters(), total, strict=True):
+        np.testing.assert_allclose(p.grad, g, rtol=1e-12, atol=1e-12)
+
+
+def test_two_threads_train_one_network():
+    net = _net(np.float64).eval()
+    xs = [_values(np.random.default_rng(i), (3, 2, 2, 6), np.float64) for i in range(16)]
+
+    def train(x):
+        y, backward = net.forward(x)
+        return y, backward(np.ones_like(y))
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(train, xs))
+    total = [p.grad for p in net.parameters()]
+    net.zero_grad()
+    for x, (y, dx) in zip(xs, together, strict=True):
+        want_y, want_dx = train(x)
+        np.testing.assert_array_equal(y, want_y)
+        np.testing.assert_array_equal(dx, want_dx)
+    for p, g in zip(net.parameters(), total, strict=True):
+        np.testing.assert_allclose(p.grad, g, rtol=1e-12, atol=1e-12)
+
+
+def test_what_needs_no_gradient_is_not_computed():
+    conv = nn.Conv2d(2, 3, 3, rng=_rng())
+    conv.bias.requires_grad = False
+    y, backward = conv.forward(np.ones((1, 2, 4, 4), np.float32))
+    assert backward(y, need_dx=False) is None
+    assert conv.weight.grad is not None and conv.bias.grad is None
+
+
+def test_sequential_skips_the_first_dx_where_the_layer_can():
+    x = _values(_rng(), (3, 2, 2, 6), np.float64)
+    for net in (_net(np.float64), nn.Sequential(Residual(nn.ReLU()), *_net(np.float64))):
+        twin = copy.deepcopy(net)
+        y, backward = net.forward(x)
+        dx = backward(y, need_dx=False)
+        assert dx is None or isinstance(net[0], Residual)
+        twin.forward(x)[1](y)
+        for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+            np.testing.assert_array_equal(p.grad, q.grad)
+
+
+def test_max_pool_can_return_indices():
+    pool = nn.MaxPool2d(2, return_indices=True)
+    x = np.arange(16.0).reshape(1, 1, 4, 4)
+    (y, indices), backward = pool.forward(x)
+    np.testing.assert_array_equal(indices.ravel(), [5, 7, 13, 15])
+    np.testing.assert_array_equal(pool(x)[1], indices)
+    assert backward(np.ones_like(y)).sum() == 4
+
+
+def test_batch_norm_statistics():
+    x = np.random.default_rng(0).normal(3, 2, (8, 2, 3, 3))
+    norm = nn.BatchNorm2d(2, dtype=np.float64)
+    norm(x)
+    norm.forward(x)
+    assert norm.num_batches_tracked == 2
+    np.testing.assert_allclose(norm.running_mean, x.mean((0, 2, 3)) * 0.19)
+    norm.eval()(x)
+    assert norm.num_batches_tracked == 2
+    mean = nn.BatchNorm2d(2, momentum=None, dtype=np.float64)
+    mean(x)
+    mean(x + 1)
+    np.testing.assert_allclose(mean.running_mean, x.mean((0, 2, 3)) + 0.5)
+
+
+def test_dropout_repeats_with_its_generator():
+    x = np.ones((20, 20), np.float32)
+    a, b = nn.Dropout(0.4, rng=_rng())(x), nn.Dropout(0.4, rng=_rng())(x)
+    np.testing.assert_array_equal(a, b)
+    assert 0.2 < (a == 0).mean() < 0.6
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_cross_entropy_loss(reduction):
+    rng = _rng()
+    logits, target = rng.normal(size=(4, 3)), rng.integers(0, 3, 4)
+    loss, backward = nn.CrossEntropyLoss(reduction=reduction).forward(logits, target)
+    each = np.log(np.exp(logits).sum(1)) - logits[np.arange(4), target]
+    np.testing.assert_allclose(loss, {"mean": each.mean(), "sum": each.sum(), "none": each}[reduction])
+    grad = np.exp(logits) / np.exp(logits).sum(1, keepdims=True) - np.eye(3)[target]
+    np.testing.assert_allclose(backward(), grad / 4 if reduction == "mean" else grad)
+    np.testing.assert_allclose(backward(2.0), 2 * backward())
+
+
+# -- torch -------------------------------------------------------------------------------------------------
+
+
+def test_a_torch_checkpoint_gives_the_same_outputs_and_gradients():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    theirs = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 6, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(6), torch.nn.ReLU(),
+        torch.nn.Conv2d(6, 8, (3, 1), 1, (2, 0), (2, 1), 2, padding_mode="circular"), torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2, ceil_mode=True), torch.nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+        torch.nn.Flatten(), torch.nn.Linear(8 * 2 * 2, 5))
+    ours = nn.Sequential(
+        nn.Conv2d(2, 6, 3, 2, 1, bias=False), nn.BatchNorm2d(6), nn.ReLU(),
+        nn.Conv2d(6, 8, (3, 1), 1, (2, 0), (2, 1), 2, padding_mode="circular"), nn.ReLU(),
+        nn.MaxPool2d(2, ceil_mode=True), nn.AvgPool2d(3, 1, 1, count_include_pad=False), nn.Flatten(),
+        nn.Linear(8 * 2 * 2, 5))
+    state = {key: value.numpy() for key, value in theirs.state_dict().items()}
+    assert list(ours.state_dict()) == list(state)
+    ours.load_state_dict(state)
+    rng = _rng()
+    x, target = rng.normal(size=(3, 2, 7, 7)).astype(np.float32), rng.integers(0, 5, 3)
+    for mode in (True, False):
+        ours.train(mode)
+        theirs.train(mode)
+        ours.zero_grad()
+        theirs.zero_grad()
+        x_torch = torch.tensor(x, requires_grad=True)
+        want = theirs(x_torch)
+        want_loss = torch.nn.functional.cross_entropy(want, torch.tensor(target))
+        want_loss.backward()
+        y, backward = ours.forward(x)
+        loss, dloss = nn.CrossEntropyLoss().forward(y, target)
+        dx = backward(dloss())
+        np.testing.assert_allclose(y, want.detach().numpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(loss, want_loss.item(), rtol=1e-5)
+        np.testing.assert_allclose(dx, x_torch.grad.numpy(), rtol=1e-3, atol=1e-5)
+        for (key, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            np.testing.assert_allclose(p.grad, q.grad.numpy(), rtol=1e-3, atol=1e-5, err_msg=key)
+    for key, value in theirs.state_dict().items():
+        np.testing.assert_allclose(ours.state_dict()[key], value.numpy(), rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("name, args, kwargs", [
+    ("Conv2d", (3, 8, 3), {}),
+    ("Conv2d", (4, 8, (3, 1), (2, 1), (1, 0), (2, 1), 2, False, "reflect"), {}),
+    ("Conv2d", (3, 8, 3), {"padding": "same"}),
+    ("MaxPool2d", (2,), {}),
+    ("MaxPool2d", ((3, 2), 1, (1, 0)), {"ceil_mode": True}),
+    ("AvgPool2d", (3, 2, 1), {}),
+    ("ReLU", (True,), {}),
+    ("Linear", (3, 4), {"bias": False}),
+    ("Softmax", (1,), {}),
+    ("BatchNorm2d", (3,), {"affine": False}),
+    ("Dropout", (0.2,), {}),
+    ("Flatten", (), {}),
+    ("Identity", (), {}),
+])
+def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
+    torch = pytest.importorskip("torch")
+    ours, theirs = getattr(nn, name)(*args, **kwargs), getattr(torch.nn, name)(*args, **kwargs)
+    if name != "BatchNorm2d":  # PyTorch's text differs between its versions
+        assert repr(ours) == repr(theirs)
+    for attribute, value in vars(ours).items():
+        if not isinstance(value, (nn.Parameter, np.ndarray, np.random.Generator)) and not attribute.startswith("_"):
+            assert getattr(theirs, attribute) == value, attribute
+
+
+# -- refusals ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make, error, message", [
+    (lambda: nn.Conv2d(0, 4, 3), ShapeError, "in_channels must be at least 1, got in_channels=0"),
+    (lambda: nn.Conv2d(4, 4.0, 3), DtypeError, "out_channels must be made of integers, got out_channels=4.0"),
+    (lambda: nn.Conv2d(4, 4, (3, 3, 3)), ShapeError, "kernel_size must be one integer or a tuple of 2 integers"),
+    (lambda: nn.Conv2d(4, 4, 3, stride=(0, 1)), ShapeError, r"stride must be at least 1, got stride=\(0, 1\)"),
+    (lambda: nn.Conv2d(4, 4, 3, dilation=True), DtypeError, "dilation must be made of integers"),
+    (lambda: nn.Conv2d(4, 4, 3, padding=-1), ShapeError, "padding must not be negative, got padding=-1"),
+    (lambda: nn.Conv2d(4, 4, 3, padding="full"), ShapeError, "padding must be integers, 'valid' or 'same'"),
+    (lambda: nn.Conv2d(4, 4, 3, groups=3), ShapeError, "groups must divide the channels of x, got groups=3 and 4"),
+    (lambda: nn.Conv2d(2, 4, 3, groups=4), ShapeError, "groups must divide the channels of x"),
+    (lambda: nn.Conv2d(4, 6, 3, groups=4), ShapeError, "groups must divide the output channels"),
+    (lambda: nn.Conv2d(4, 4, 3, padding_mode="edge"), ShapeError, "padding_mode must be one of zeros, reflect"),
+    (lambda: nn.Conv2d(4, 4, 3, dtype=np.float16), DtypeError, "dtype must be float32 or float64"),
+    (lambda: nn.Conv2d(2**40, 2**40, 3), ShapeError, "more than the limit"),
+    (lambda: nn.Linear(2**40, 2**40), ShapeError, "more than the limit"),
+    (lambda: nn.MaxPool2d(0), ShapeError, "kernel_size must be at least 1"),
+    (lambda: nn.MaxPool2d(2, padding=2), ShapeError, r"padding must be at most half of the \(dilated\) kernel"),
+    (lambda: nn.AvgPool2d(2, divisor_override=0), ShapeError, "divisor_override must be at least 1"),
+    (lambda: nn.BatchNorm2d(3, eps=-1), ShapeError, "eps must be finite and not negative"),
+    (lambda: nn.BatchNorm2d(3, momentum=2), ShapeError, "momentum must be between 0 and 1"),
+    (lambda: nn.Dropout(1.5), ShapeError, "p must be between 0 and 1, got p=1.5"),
+    (lambda: nn.Softmax("last"), DtypeError, "dim must be made of integers"),
+    (lambda: nn.CrossEntropyLoss(reduction="max"), ShapeError, "reduction must be one of mean, sum, none"),
+    (lambda: nn.Sequential(nn.ReLU(), "relu"), DtypeError, "layer 1 must be a Module, got str"),
+    (lambda: nn.Sequential({"a.b": nn.ReLU()}), ShapeError, "'a.b' cannot name a layer"),
+    (lambda: nn.Sequential({"forward": nn.ReLU()}), ShapeError, "'forward' cannot name a layer"),
+])
+def test_bad_arguments_are_refused_by_the_constructor(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize("layer, x, error, message", [
+    (nn.Conv2d(3, 4, 3), np.zeros((1, 2, 5, 5), np.float32), ShapeError, "3 input channels per group but x has 2"),
+    (nn.Conv2d(3, 4, 3), np.zeros((1, 3, 5, 5)), DtypeError, "float32"),
+    (nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), np.zeros((3, 5), np.float32), ShapeError, "x must have 4 axes"),
+    (nn.BatchNorm2d(3), np.zeros((2, 3), np.float32), ShapeError, "x must have 4 axes"),
+    (nn.Linear(3, 2), [1.0, 2.0, 3.0], DtypeError, "x must be a NumPy array, got list"),
+    (nn.MaxPool2d(2), np.zeros((3, 4, 4), np.int64), DtypeError, "x must be float32 or float64"),
+])
+def test_bad_input_is_refused_by_both_ways_of_computing(layer, x, error, message):
+    for compute in (layer, layer.forward):
+        with pytest.raises(error, match=message):
+            compute(x)
