@@ -14,6 +14,7 @@ _LAZY_NAMES = {
     "History": "convkit.training",
     "save": "convkit.serialization",
     "load": "convkit.serialization",
+    "predict": "convkit.training",
     "explain": "convkit.plan.explain",
     "verify": "convkit.verification",
 }

@@ -44,12 +44,11 @@ class Sequential(Module):
             steps.append((layer, step))
 
         def backward(dy, need_dx=True):
-            for layer, step in reversed(steps[1:]):
-                dy = step(dy)
             if not steps:
                 return dy
-            layer, step = steps[0]
-            return backward_of(layer, step, dy, need_dx)
+            for _, step in reversed(steps[1:]):
+                dy = step(dy)
+            return backward_of(*steps[0], dy, need_dx)
 
         return x, backward
 

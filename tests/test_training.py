@@ -1,0 +1,191 @@
+"""The training loop: it learns, repeats, reports, and survives Ctrl-C."""
+
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+from convkit import fit, nn, optim
+from convkit.errors import DtypeError, ShapeError
+from convkit.training import evaluate, predict
+
+
+def _data(n=60, seed=0):
+    """Bright on the left or on the right half of a noisy 4 x 4 image."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    x = rng.normal(0, 0.3, (n, 1, 4, 4)).astype(np.float32)
+    x[y == 0, :, :, :2] += 1
+    x[y == 1, :, :, 2:] += 1
+    return x, y
+
+
+def _net(seed=1):
+    rng = np.random.default_rng(seed)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, rng=rng), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
+                         nn.Flatten(), nn.Dropout(0.1, rng=rng), nn.Linear(16, 2, rng=rng))
+
+
+def _fit(net, x, y, **changes):
+    options = {"epochs": 3, "batch_size": 16, "progress": False, "rng": np.random.default_rng(2)} | changes
+    return fit(net, nn.CrossEntropyLoss(), optim.Adam(net.parameters(), lr=0.01), x, y, **options)
+
+
+def test_learns_and_keeps_a_history():
+    x, y = _data()
+    net = _net()
+    history = _fit(net, x, y, epochs=6, validation=_data(seed=5))
+    assert len(history.epochs) == 6 and not history.interrupted
+    assert history.loss[-1] < history.loss[0] / 2 and history.val_accuracy[-1] == 1.0
+    assert all(s > 0 for s in history.seconds + history.images_per_second)
+    assert not any(m.training for m in net.modules())
+    loss, accuracy = evaluate(net, nn.CrossEntropyLoss(), *_data(seed=5), batch_size=7)
+    assert accuracy == 1.0 and np.isclose(loss, history.val_loss[-1], rtol=1e-5)
+    assert "6 epochs, loss" in repr(history)
+
+
+def test_repeats_to_the_bit_with_its_generator():
+    x, y = _data()
+    nets = [_net(), _net(), _net()]
+    a, b, c = (_fit(net, x, y, validation=0.25, rng=np.random.default_rng(s)) for net, s in zip(nets, (2, 2, 3), strict=True))
+    assert a.loss == b.loss != c.loss and a.val_loss == b.val_loss
+    for p, q in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
+def test_sees_every_image_once_per_epoch_in_a_new_order():
+    class Spy(nn.Identity):
+        seen = []
+
+        def forward(self, x):
+            self.seen.extend(x[:, 0].tolist())
+            return super().forward(x)
+
+    x, y = np.arange(10, dtype=np.float32).reshape(10, 1), np.zeros(10, int)
+    net = nn.Sequential(Spy(), nn.Linear(1, 2))
+    _fit(net, x, y, epochs=2, batch_size=4)
+    first, second = Spy.seen[:10], Spy.seen[10:]
+    assert sorted(first) == sorted(second) == x[:, 0].tolist() and first != second != x[:, 0].tolist()
+    Spy.seen.clear()
+    _fit(net, x, y, epochs=1, shuffle=False)
+    assert Spy.seen == x[:, 0].tolist()
+    Spy.seen.clear()
+    _fit(net, x, y, epochs=1, validation=0.3)
+    assert len(Spy.seen) == 10 and sorted(Spy.seen) == x[:, 0].tolist()
+
+
+def test_targets_that_are_no_classes_have_no_accuracy():
+    class Squares(nn.Module):
+        def __call__(self, output, target):
+            return np.mean((output - target) ** 2)
+
+        def forward(self, output, target):
+            return self(output, target), lambda: 2 * (output - target) / output.size
+
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    net = nn.Linear(3, 1, rng=np.random.default_rng(1), dtype=np.float64)
+    history = fit(net, Squares(), optim.SGD(net.parameters(), lr=0.3), x, x.sum(1, keepdims=True), epochs=40, batch_size=5,
+                  progress=False, validation=0.2)
+    assert history.accuracy[-1] is None and history.val_accuracy[-1] is None and history.val_loss[-1] < 1e-3
+    np.testing.assert_allclose(net.weight.data, 1, atol=0.05)
+
+
+def test_callbacks_may_change_the_learning_rate():
+    x, y = _data()
+    net = _net()
+    optimizer = optim.SGD(net.parameters(), lr=1.0)
+
+    def decay(history):
+        optimizer.lr = 0.1 ** len(history.epochs)
+
+    fit(net, nn.CrossEntropyLoss(), optimizer, x, y, epochs=3, batch_size=20, progress=False, callbacks=[decay])
+    assert np.isclose(optimizer.lr, 1e-3)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_ctrl_c_leaves_a_usable_model(epoch):
+    class Pressed(nn.Identity):
+        batches = 0
+
+        def forward(self, x):
+            self.batches += 1
+            if self.batches == 4 * epoch - 1:  # four batches per epoch
+                signal.raise_signal(signal.SIGINT)
+            return super().forward(x)
+
+    x, y = _data()
+    net = nn.Sequential(*_net(), Pressed())
+    history = _fit(net, x, y, epochs=5)
+    assert history.interrupted and "interrupted" in repr(history)
+    assert len(history.epochs) == len(history.loss) == epoch - 1
+    assert not any(m.training for m in net.modules())
+    net[-1].batches = 100
+    out = net(x)
+    assert np.isfinite(out).all()
+    np.testing.assert_array_equal(out, predict(net, x, batch_size=len(x)))
+
+
+def test_predict_works_in_batches_and_restores_the_modes():
+    x, _ = _data(10)
+    net = _net()
+    net[1].eval()
+    modes = [m.training for m in net.modules()]
+    out = predict(net, x, batch_size=3)
+    assert [m.training for m in net.modules()] == modes and out.shape == (10, 2)
+    np.testing.assert_allclose(out, net.eval()(x), rtol=1e-5, atol=1e-6)
+    assert predict(net, x[:0]).shape == (0, 2)
+
+
+# -- progress ----------------------------------------------------------------------------------------------
+
+
+def test_plain_lines(capsys):
+    x, y = _data()
+    _fit(_net(), x, y, progress=True, epochs=10, validation=0.2)
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == "" and len(lines) == 10
+    for part in ("epoch  1/10", "loss ", "accuracy ", "val_loss ", "val_accuracy ", " images/s", " left"):
+        assert part in lines[0]
+    assert lines[-1].endswith("0:00 left")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_bar_in_a_terminal(capsys, monkeypatch, installed):
+    if installed:
+        pytest.importorskip("tqdm")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    x, y = _data()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    _fit(_net(), x, y, progress=True)
+    err = capsys.readouterr().err
+    assert "epoch 3/3  loss" in err
+    assert ("images/s, loss " in err) == installed
+
+
+def test_silence(capsys):
+    _fit(_net(), *_data())
+    assert capsys.readouterr() == ("", "")
+
+
+# -- refusals ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change, error, message", [
+    ({"epochs": 0}, ShapeError, "epochs must be at least 1"),
+    ({"batch_size": 2.5}, DtypeError, "batch_size must be made of integers"),
+    ({"y": np.zeros(3, int)}, ShapeError, r"x and y must have the same number of images.*got x.shape=\(60, 1, 4, 4\)"),
+    ({"y": [0] * 60}, DtypeError, "y must be a NumPy array, got list"),
+    ({"validation": (1, 2, 3)}, ShapeError, r"validation must be a pair \(x, y\), got 3 items"),
+    ({"validation": (np.zeros(3), np.zeros(2))}, ShapeError, r"validation\[0\] and validation\[1\] must have the same"),
+    ({"validation": 0.001}, ShapeError, "leaves none to measure on"),
+    ({"validation": 1.5}, ShapeError, "validation must be between 0 and 1"),
+    ({"validation": True}, DtypeError, "validation must be a pair"),
+    ({"progress": 1}, DtypeError, "progress must be True or False"),
+])
+def test_bad_arguments_are_refused(change, error, message):
+    x, y = _data()
+    with pytest.raises(error, match=message):
+        _fit(_net(), change.pop("x", x), change.pop("y", y), **change)
