@@ -59,7 +59,7 @@ def tuple_of(name, value, rank, minimum):
     """``value``, an integer or one integer per axis, as a tuple of ``rank`` ints, each at least ``minimum``."""
     if not isinstance(value, (tuple, list)):
         return (integer(name, value, minimum),) * rank
-    _check_length(name, value, rank, "integer")
+    _check_length(name, value, rank, "integers" if rank > 1 else "integer")
     items = tuple(v if type(v) is int else _index(name, v, value) for v in value)
     for v in items:
         _check_range(name, v, value, minimum, MAX_INT)
@@ -68,8 +68,7 @@ def tuple_of(name, value, rank, minimum):
 
 def _check_length(name, value, rank, what):
     if len(value) != rank:
-        plural = "" if rank == 1 else "s"
-        raise ShapeError(f"{name} must be one {what} or a tuple of {rank} {what}{plural}, got {name}={shown(value)}")
+        raise ShapeError(f"{name} must be an integer or a tuple of {rank} {what}, got {name}={shown(value)}")
 
 
 def pad_pairs(name, value, size, kernel, stride, dilation):
@@ -83,7 +82,7 @@ def pad_pairs(name, value, size, kernel, stride, dilation):
     if not isinstance(value, (tuple, list)):
         pad = integer(name, value, 0)
         return ((pad, pad),) * len(size)
-    _check_length(name, value, len(size), "integer or (lo, hi) pair")
+    _check_length(name, value, len(size), "integers or (lo, hi) pairs")
     return tuple(_pair(name, v, value) for v in value)
 
 
