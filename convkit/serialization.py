@@ -24,8 +24,8 @@ MAX_AXES = 32  # what NumPy 1.26 can hold
 METADATA = "__metadata__"
 
 # The format's dtypes that NumPy has. BF16 is read too, as float32, which holds every one of its values.
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U64": "<u8",
-          "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
+          "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1"}
 _NAMES = {np.dtype(text): name for name, text in DTYPES.items()}
 
 
@@ -249,7 +249,8 @@ def _checked_entry(name, value):
         raise FormatError(f"{label} has a shape whose size overflows")
     begin, end = offsets
     if prod(shape) * item != end - begin:
-        raise FormatError(f"{label} has {end - begin} bytes of data, but its shape and dtype ask for {prod(shape) * item}")
+        raise FormatError(f"{label} has {end - begin} bytes of data, but its shape and dtype ask for "
+                          f"{prod(shape) * item}")
     return _Entry(name, dtype, tuple(shape), begin, end)
 
 
@@ -266,7 +267,8 @@ def _check_places(entries, size):
     end = 0
     for entry in entries:
         if entry.begin != end:
-            raise FormatError(f"{shown(entry.name)} begins at byte {entry.begin} of the data, but the data before ends at {end}")
+            raise FormatError(f"{shown(entry.name)} begins at byte {entry.begin} of the data, "
+                              f"but the data before ends at {end}")
         end = entry.end
     if end != size:
         raise FormatError(f"the arrays take {end} bytes, but the file has {size} after its header")

@@ -242,7 +242,8 @@ class _Lines(_Silent):
     def epoch(self, history):
         done = len(history.epochs)
         left = sum(history.seconds) / done * (self._epochs - done)
-        self._write(f"epoch {done:{len(str(self._epochs))}}/{self._epochs}  {_figures(history.epochs[-1])}  {_clock(left)} left")
+        number = f"{done:{len(str(self._epochs))}}/{self._epochs}"
+        self._write(f"epoch {number}  {_figures(history.epochs[-1])}  {_clock(left)} left")
 
     def _write(self, line):
         print(line, file=sys.stderr, flush=True)

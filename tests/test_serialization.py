@@ -78,7 +78,8 @@ def test_bfloat16_is_widened(tmp_path):
 def test_agrees_with_the_safetensors_package(tmp_path):
     package = pytest.importorskip("safetensors.numpy")
     rng = np.random.default_rng(1)
-    arrays = {f"layer.{i}": rng.normal(size=(i, 3)).astype([np.float32, np.float64, np.float16][i % 3]) for i in range(6)}
+    dtypes = np.float32, np.float64, np.float16
+    arrays = {f"layer.{i}": rng.normal(size=(i, 3)).astype(dtypes[i % 3]) for i in range(6)}
     save(tmp_path / "ours", arrays, metadata={"a": "b"})
     _assert_same(package.load_file(tmp_path / "ours"), arrays)
     package.save_file(arrays, tmp_path / "theirs", metadata={"a": "b"})
@@ -144,13 +145,15 @@ HUGE = 2**62
 BROKEN = {
     "duplicate name": (b'{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},'
                        b'"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', DATA, "key 'x' more than once"),
-    "duplicate field": (b'{"x":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}', DATA, "key 'dtype' more"),
+    "duplicate field": (b'{"x":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}', DATA,
+                        "key 'dtype' more than once"),
     "not JSON": (b"{not json", DATA, "not valid JSON"),
     "no object": (b"[1, 2]", DATA, "starting with '{'"),
     "space first": (b" {}", b"", "starting with '{'"),
     "empty header": (b"", b"", "starting with '{'"),
     "not UTF-8": (b'{"\xff\xfe":1}', DATA, "not valid JSON in UTF-8"),
-    "half a surrogate pair": (b'{"\\ud800":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', DATA, "not valid Unicode"),
+    "half a surrogate pair": (b'{"\\ud800":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', DATA,
+                              "not valid Unicode"),
     "deep nesting": (b'{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}", DATA, "not valid JSON|must have dtype"),
     "number of a million digits": (b'{"x":' + b"9" * 1_000_000 + b"}", DATA, "not valid JSON"),
     "NaN": (b'{"x":NaN}', DATA, "NaN"),
@@ -217,7 +220,7 @@ def test_mutated_files_raise_nothing_but_format_errors(tmp_path):
     structure = np.frombuffer(b'{}[]":,0123456789-.eE \\nullF', np.uint8)
     refused = 0
     path = tmp_path / "bad"
-    for i in range(4000):
+    for i in range(1500):
         raw = np.frombuffer(good, np.uint8).copy()
         where = rng.integers(0, length if i % 4 else len(raw), rng.integers(1, 5))
         raw[where] = rng.choice(structure, where.size) if i % 2 else rng.integers(0, 256, where.size)
@@ -230,4 +233,4 @@ def test_mutated_files_raise_nothing_but_format_errors(tmp_path):
             refused += 1
         else:
             assert sum(a.nbytes for a in arrays.values()) <= len(good)
-    assert 2000 < refused < 4000
+    assert 750 < refused < 1500

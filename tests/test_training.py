@@ -48,7 +48,8 @@ def test_learns_and_keeps_a_history():
 def test_repeats_to_the_bit_with_its_generator():
     x, y = _data()
     nets = [_net(), _net(), _net()]
-    a, b, c = (_fit(net, x, y, validation=0.25, rng=np.random.default_rng(s)) for net, s in zip(nets, (2, 2, 3), strict=True))
+    a, b, c = (_fit(net, x, y, validation=0.25, rng=np.random.default_rng(seed))
+               for net, seed in zip(nets, (2, 2, 3), strict=True))
     assert a.loss == b.loss != c.loss and a.val_loss == b.val_loss
     for p, q in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
         np.testing.assert_array_equal(p.data, q.data)
@@ -85,8 +86,8 @@ def test_targets_that_are_no_classes_have_no_accuracy():
 
     x = np.random.default_rng(0).normal(size=(20, 3))
     net = nn.Linear(3, 1, rng=np.random.default_rng(1), dtype=np.float64)
-    history = fit(net, Squares(), optim.SGD(net.parameters(), lr=0.3), x, x.sum(1, keepdims=True), epochs=40, batch_size=5,
-                  progress=False, validation=0.2)
+    history = fit(net, Squares(), optim.SGD(net.parameters(), lr=0.3), x, x.sum(1, keepdims=True), epochs=40,
+                  batch_size=5, progress=False, validation=0.2)
     assert history.accuracy[-1] is None and history.val_accuracy[-1] is None and history.val_loss[-1] < 1e-3
     np.testing.assert_allclose(net.weight.data, 1, atol=0.05)
 

@@ -45,8 +45,9 @@ class _Conv(Module):
     def predict(self, x):
         # The seam for packed weights: this is the one place that predicts with a layer's weight. A plan that packs
         # takes `self.weight.packed(key, make)` here, which is right in training mode too.
-        return self._conv(x, self.weight._data, array_or_none(self.bias), self.stride, self.padding, self.dilation,
-                          self.groups, padding_mode=self.padding_mode)
+        weight, bias = self.weight._data, array_or_none(self.bias)
+        return self._conv(x, weight, bias, self.stride, self.padding, self.dilation, self.groups,
+                          padding_mode=self.padding_mode)
 
     def forward(self, x):
         if self.padding_mode == "zeros":

@@ -37,8 +37,8 @@ class _BatchNorm(Module):
         if momentum is None:  # the plain mean over all batches so far
             momentum = 1 / int(self.num_batches_tracked) if learn else 0.0
         use_batch = self.training or not self.track_running_stats
-        return F.batch_norm(x, self.running_mean, self.running_var, array_or_none(self.weight), array_or_none(self.bias),
-                            use_batch, momentum, self.eps)
+        weight, bias = array_or_none(self.weight), array_or_none(self.bias)
+        return F.batch_norm(x, self.running_mean, self.running_var, weight, bias, use_batch, momentum, self.eps)
 
     def forward(self, x):
         y = self.predict(x)
@@ -47,7 +47,8 @@ class _BatchNorm(Module):
         stats = {} if use_batch else {"mean": self.running_mean.copy(), "var": self.running_var.copy()}
 
         def backward(dy):
-            dx, dw, db = F.batch_norm_backward(dy, x, array_or_none(self.weight), self.eps, training=use_batch, **stats)
+            weight = array_or_none(self.weight)
+            dx, dw, db = F.batch_norm_backward(dy, x, weight, self.eps, training=use_batch, **stats)
             if wants_grad(self.weight):
                 self.weight.add_grad(dw)
             if wants_grad(self.bias):
@@ -57,8 +58,9 @@ class _BatchNorm(Module):
         return y, backward
 
     def _check_input(self, x):
-        if common.array("x", x).ndim != self.rank + 2:
-            raise ShapeError(f"x must have {self.rank + 2} axes (N, C, {common.AXES[self.rank]}), got x.shape={x.shape}")
+        axes = self.rank + 2
+        if common.array("x", x).ndim != axes:
+            raise ShapeError(f"x must have {axes} axes (N, C, {common.AXES[self.rank]}), got x.shape={x.shape}")
 
     def extra_repr(self):
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "

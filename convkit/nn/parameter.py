@@ -1,8 +1,8 @@
 """Parameter: an array that a layer learns, its gradient, and what has been packed from it.
 
 Kernels want weights in their own order. Packing them once per layer instead of once per call is only right
-as long as no edit of the weights is missed, also one made in place through a view that the user kept. So
-the buffer is private, and everybody outside sees it through a view whose existence can be counted.
+as long as no edit of the weights is missed, also one made in place through a view that the user kept. So the buffer is
+private, and everybody outside sees it through a view, which refers to the buffer: CPython counts such references.
 """
 
 import sys
@@ -43,15 +43,19 @@ class Parameter:
     """
 
     def __init__(self, data, requires_grad=True):
-        self._data = _own_copy("data", data)
+        self._take(_own_copy("data", data))
         self._grad = None
         self._packed = (0, {})
         self.version = 0
         self.requires_grad = requires_grad
 
+    def _take(self, buffer):
+        self._buffer = buffer
+        self._data = buffer.view()  # what library code works with; being handed about, it must not be counted
+
     @property
     def data(self):
-        view = self._data.view()
+        view = self._buffer.view()
         self.version += 1  # after the view exists: `packed` reads the version before it counts the views
         return view
 
@@ -59,7 +63,7 @@ class Parameter:
     def data(self, array):
         new = _own_copy("data", array)
         common.check_shape("data", new.shape, self.shape, "that of the parameter")
-        self._data = new
+        self._take(new)
         self.version += 1
 
     @property
@@ -98,9 +102,9 @@ class Parameter:
     def packed(self, key, make):
         """What ``make(array)`` returned for ``key``, made anew whenever the values may have changed.
 
-        ``make`` must return a copy. While a view of the buffer is alive outside, nothing is kept, because
-        its holder may write at any time. Library code that writes into ``_data`` itself (the optimisers)
-        must add one to ``version`` afterwards.
+        ``make`` must return a copy. While a view of the buffer is alive outside, nothing is kept, because its holder
+        may write at any time. Library code that writes into ``_data`` (the optimisers) must add one to ``version``
+        afterwards; it may hold ``_data`` itself meanwhile, but a view of it counts as one held outside.
         """
         version = self.version
         if self._references() > _ALONE:
@@ -114,7 +118,7 @@ class Parameter:
         return packings[key]
 
     def _references(self):
-        return sys.getrefcount(self._data)
+        return sys.getrefcount(self._buffer)
 
     def __getstate__(self):
         return {"_data": self._data, "_grad": self._grad, "requires_grad": self.requires_grad}

@@ -96,7 +96,8 @@ def _record(rows, name, layer):
             while isinstance(y, tuple):  # (y, backward), (y, indices) or both
                 y = y[0]
             if len(rows) == before:  # else forward has called predict, or the other way round
-                rows.append(Row(name, type(layer).__name__, y.shape, own, layer.macs(x.shape), y.nbytes))
+                new_bytes = 0 if np.may_share_memory(x, y) else y.nbytes  # Flatten only gives its input another shape
+                rows.append(Row(name, type(layer).__name__, y.shape, own, layer.macs(x.shape), new_bytes))
             return result
         return call
 

@@ -58,8 +58,8 @@ class Optimizer:
         missing = [key for key in wanted if key not in flat]
         wrong = [key for key in flat if common.array(f"state[{key!r}]", flat[key]).shape != wanted.get(key)]
         if missing or wrong:
-            raise ShapeError(f"the state does not fit this {type(self).__name__} of {len(self.parameters)} parameters: "
-                             f"missing {missing}, unexpected or of another shape {wrong}")
+            raise ShapeError(f"the state does not fit this {type(self).__name__} of {len(self.parameters)} parameters"
+                             f": missing {missing}, unexpected or of another shape {wrong}")
         for name in self.settings:
             setattr(self, name, type(getattr(self, name))(flat[name].tolist()))
         self._states = [{name: self._loaded(flat[f"{i}.{name}"], name, p) for name in self.state_names
