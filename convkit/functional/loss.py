@@ -65,10 +65,7 @@ def cross_entropy_backward(logits, target, reduction="mean", dloss=1.0):
     check_dloss(spec, target, dloss)
     dlogits = np.empty(logits.shape, spec.dtype)
     if dlogits.size:
-        scale = np.empty(target.shape, spec.dtype)
-        scale[...] = dloss
-        if reduction == "mean":
-            scale /= target.size
+        scale = _scale(spec, target, dloss)
         backward_plan(spec).run(_scores(spec, logits), _targets(spec, target, INT64),
                                 _targets(spec, scale, spec.dtype), _scores(spec, dlogits))
     return dlogits
@@ -80,3 +77,11 @@ def _scores(spec, logits):
 
 def _targets(spec, target, dtype):
     return contiguous(target, dtype).reshape(len(target), spec.inner)
+
+
+@np.errstate(all="ignore")
+def _scale(spec, target, dloss):
+    """What each target's gradient is multiplied by."""
+    scale = np.empty(target.shape, spec.dtype)
+    scale[...] = np.divide(dloss, target.size, dtype=np.float64) if spec.reduction == "mean" else dloss
+    return scale

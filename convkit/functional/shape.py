@@ -18,4 +18,5 @@ def flatten(x, start_dim=1, end_dim=-1):
     ndarray
         A view where the memory layout allows, else a copy.
     """
-    return x.reshape(flatten_shape(x, start_dim, end_dim))
+    shape = flatten_shape(x, start_dim, end_dim)
+    return x.reshape(shape)

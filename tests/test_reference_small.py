@@ -1,0 +1,163 @@
+"""The twins of the small operations where no oracle is needed: known values, edges, and the two floors' agreement."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from convkit import functional, reference
+
+
+def test_the_two_floors_have_the_same_names_and_signatures():
+    assert functional.__all__ == reference.__all__
+    for name in functional.__all__:
+        ours, twin = getattr(functional, name), getattr(reference, name)
+        assert inspect.signature(ours) == inspect.signature(twin), name
+        assert ours.__doc__, name
+        assert twin.__doc__, name
+
+
+both = pytest.mark.parametrize("floor", [functional, reference], ids=["functional", "reference"])
+
+
+@both
+def test_softmax_at_the_ends_of_the_range(floor):  # rows 84-86
+    np.testing.assert_array_equal(floor.softmax(np.array([3e38, -3e38], np.float32)), [1, 0])
+    np.testing.assert_array_equal(floor.log_softmax(np.array([-1000.0, 0.0])), [-1000, 0])
+    rows = np.array([[-np.inf, -np.inf], [np.inf, 1], [np.nan, 1], [0, 0], [-np.inf, 0]])
+    np.testing.assert_array_equal(floor.softmax(rows),
+                                  [[np.nan] * 2, [np.nan] * 2, [np.nan] * 2, [0.5, 0.5], [0, 1]])
+    for shape, axis in (((2, 0), 1), ((0, 2), 1), ((0, 2), 0)):
+        y = floor.softmax(np.ones(shape), axis)
+        assert y.shape == shape
+        assert floor.log_softmax_backward(y, y, axis).shape == shape
+
+
+@both
+def test_linear_without_features_is_its_bias(floor):  # row 82
+    bias = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(floor.linear(np.ones((2, 0)), np.ones((3, 0)), bias), [bias, bias])
+    np.testing.assert_array_equal(floor.linear(np.ones((2, 0)), np.ones((3, 0))), np.zeros((2, 3)))
+    for n, i, o in ((0, 4, 3), (2, 0, 3), (2, 4, 0)):
+        dx, dw, db = floor.linear_backward(np.ones((n, o)), np.ones((n, i)), np.ones((o, i)))
+        np.testing.assert_array_equal(dx, np.full((n, i), o))
+        np.testing.assert_array_equal(dw, np.full((o, i), n))
+        np.testing.assert_array_equal(db, np.full(o, n))
+
+
+@both
+def test_an_empty_batch_gives_an_empty_result(floor):
+    x = np.ones((0, 4, 6, 6), np.float32)
+    y, index = floor.max_pool2d(x, 2, return_indices=True)
+    assert y.shape == index.shape == (0, 4, 3, 3)
+    assert floor.max_pool2d_backward(y, index, x.shape).shape == x.shape
+    assert floor.avg_pool2d(x, 2).shape == y.shape
+    assert floor.avg_pool2d_backward(y, x.shape, 2).shape == x.shape
+    assert floor.relu(x).shape == x.shape
+    assert floor.dropout(x, rng=np.random.default_rng(0))[0].shape == x.shape
+    mean, var = np.full(4, 3, np.float32), np.full(4, 2, np.float32)
+    assert floor.batch_norm(x, mean, var, training=True).shape == x.shape
+    assert (mean == 3).all()
+    assert (var == 2).all()
+    assert not floor.batch_norm_backward(x, x)[1].any()
+    logits, target = np.ones((0, 3)), np.zeros(0, np.int64)
+    assert floor.cross_entropy(logits, target, "none").shape == (0,)
+    assert floor.cross_entropy(logits, target, "sum") == 0
+    assert np.isnan(floor.cross_entropy(logits, target))
+    assert floor.cross_entropy_backward(logits, target).shape == (0, 3)
+
+
+@both
+def test_an_array_without_axes_stays_one(floor):
+    x = np.array(-1.5)
+    y = floor.relu(x)
+    assert type(y) is np.ndarray
+    assert y.shape == ()
+    assert floor.relu_backward(x, y) == 0
+
+
+@both
+def test_dropout_keeps_the_mean_and_depends_only_on_the_generator(floor):
+    x = np.random.default_rng(0).normal(size=(50, 40))
+    y, mask = floor.dropout(x, 0.25, rng=np.random.default_rng(7))
+    again, _ = floor.dropout(np.asfortranarray(x), 0.25, rng=np.random.default_rng(7))
+    np.testing.assert_array_equal(y, again)
+    np.testing.assert_array_equal(y, np.where(mask, x * (1 / 0.75), 0))
+    assert 0.7 < mask.mean() < 0.8
+    np.testing.assert_array_equal(floor.dropout_backward(x, mask, 0.25), y)
+    same, no_mask = floor.dropout(x, 0.25, False, rng=np.random.default_rng(7))
+    assert no_mask is None
+    assert not np.shares_memory(same, x)
+    np.testing.assert_array_equal(floor.dropout_backward(x, None, 0.25), same)
+    for p, kept in ((0.0, x), (1.0, np.zeros_like(x))):
+        np.testing.assert_array_equal(floor.dropout(x, p, rng=np.random.default_rng(7))[0], kept)
+    np.testing.assert_array_equal(functional.dropout(x, rng=np.random.default_rng(1))[1],
+                                  reference.dropout(x, rng=np.random.default_rng(1))[1])
+
+
+@both
+def test_dropout_of_an_infinite_element_is_zero(floor):
+    x = np.full(100, np.inf)
+    y, mask = floor.dropout(x, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(y, np.where(mask, np.inf, 0.0))
+
+
+@both
+@pytest.mark.filterwarnings("error")
+def test_no_warning_escapes(floor):
+    x = np.array([[np.inf, -np.inf, np.nan, 3e38, 1.0, 1e-45]], np.float32)
+    image = x.reshape(1, 1, 2, 3)
+    w = np.full((1, 1, 2, 2), np.inf, np.float32)
+    floor.conv2d(image, w, padding=1)
+    floor.conv2d_backward(image, np.ones((1, 1, 3, 4), np.float32), w)
+    for pool in (floor.max_pool2d, floor.min_pool2d, floor.avg_pool2d):
+        pool(image, 2, 1)
+    floor.avg_pool2d_backward(image, (1, 1, 3, 4), 2, 1)
+    for function in (floor.softmax, floor.log_softmax, floor.relu):
+        function(x)
+    floor.softmax_backward(x, x)
+    floor.log_softmax_backward(x, x)
+    floor.linear(x, x)
+    floor.linear_backward(x[:, :1], x, x)
+    floor.cross_entropy(x, np.array([3]))
+    floor.cross_entropy_backward(x, np.array([3]), dloss=1e39)
+    stats = np.zeros(6, np.float32)
+    floor.batch_norm(x.repeat(2, 0), stats, stats.copy(), training=True)
+    floor.batch_norm(x, stats, stats, eps=0.0)
+    floor.batch_norm_backward(x, x)
+    floor.dropout(x, rng=np.random.default_rng(0))
+
+
+def test_functional_takes_any_layout_and_byte_order():
+    rng = np.random.default_rng(5)
+    x, w = rng.normal(size=(2, 4, 6, 7)).astype(np.float32), rng.normal(size=(4, 4, 3, 3)).astype(np.float32)
+    y = functional.conv2d(x, w, padding=1)
+    unaligned = np.ndarray(x.shape, x.dtype, bytearray(x.nbytes + 1), offset=1)
+    unaligned[...] = x
+    spread = np.full((2, 4, 6, 14), np.nan, np.float32)
+    spread[..., ::2] = x
+    for other in (np.asfortranarray(x), x[:, ::-1].copy()[:, ::-1], unaligned, x.astype(">f4"), spread[..., ::2],
+                  x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)):
+        np.testing.assert_array_equal(other, x)
+        np.testing.assert_array_equal(functional.conv2d(other, w, padding=1), y)
+        np.testing.assert_array_equal(functional.max_pool2d(other, 2), functional.max_pool2d(x, 2))
+        np.testing.assert_array_equal(functional.softmax(other, 1), functional.softmax(x, 1))
+        assert functional.relu(other).dtype == np.dtype(np.float32)
+    np.testing.assert_array_equal(functional.conv2d(np.broadcast_to(x[:1], x.shape), w, padding=1)[1], y[0])
+
+
+@both
+def test_out_is_filled_wherever_it_lies(floor):
+    rng = np.random.default_rng(6)
+    x, w = rng.normal(size=(2, 4, 6, 7)).astype(np.float32), rng.normal(size=(4, 4, 3, 3)).astype(np.float32)
+    y = floor.conv2d(x, w, padding=1)
+    overlapping = x.copy()
+    wide = np.zeros((2, 4, 6, 14), np.float32)
+    for given, out in ((x, np.full_like(y, np.nan)), (x, np.full_like(y, np.nan, order="F")), (x, wide[..., ::2]),
+                       (overlapping, overlapping)):
+        assert floor.conv2d(given, w, padding=1, out=out) is out
+        np.testing.assert_array_equal(out, y)
+    assert not wide[..., 1::2].any()
+    one = np.empty(y.shape[1:], y.dtype)
+    floor.conv2d(x[1], w, padding=1, out=one)
+    np.testing.assert_array_equal(one, y[1])

@@ -1,0 +1,160 @@
+"""The twins, called through the public floor, against PyTorch in float64."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from convkit import functional as F
+
+torch = pytest.importorskip("torch")
+T = torch.nn.functional
+
+
+def leaf(a):
+    return torch.tensor(a, requires_grad=True)
+
+
+def near(got, want):
+    want = want.detach().numpy() if isinstance(want, torch.Tensor) else want
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+
+
+def data(*shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=shape) for shape in shapes]
+
+
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("args", [((2, 1), (2, 1), (1, 2), 2), (1, 0, 1, 1), (1, "same", 2, 1), (3, 2, (2, 1), 4)])
+def test_conv2d(args, batched):
+    x, w, b = data((2, 4, 9, 8), (8, 4 // args[3], 3, 2), 8)
+    x = x if batched else x[0]
+    xt, wt, bt = leaf(x), leaf(w), leaf(b)
+    y = T.conv2d(xt, wt, bt, *args)
+    near(F.conv2d(x, w, b, *args), y)
+    dy, = data(y.shape, seed=1)
+    y.backward(torch.tensor(dy))
+    for got, want in zip(F.conv2d_backward(dy, x, w, *args), (xt, wt, bt), strict=True):
+        near(got, want.grad)
+    dx, dw, db = F.conv2d_backward(dy, x, w, *args, needs=(False, True, False))
+    assert dx is None
+    assert db is None
+    near(dw, wt.grad)
+
+
+@pytest.mark.parametrize(("mode", "name"), [("reflect", "reflect"), ("replicate", "replicate"),
+                                            ("circular", "circular"), ("zeros", "constant")])
+def test_padding_modes(mode, name):
+    x, w = data((2, 4, 9, 8), (6, 4, 3, 3))
+    near(F.conv2d(x, w, padding=((1, 2), (0, 3)), stride=2, padding_mode=mode),
+         T.conv2d(T.pad(torch.tensor(x), (0, 3, 1, 2), name), torch.tensor(w), stride=2))
+
+
+POOLS = [dict(zip(("kernel_size", "stride", "padding", "ceil_mode"), values, strict=True))
+         for values in product((1, 2, 3, (3, 2)), (None, 1, 2, (3, 4)), (0, 1), (False, True))
+         if values[0] != 1 or values[2] == 0]
+
+
+@pytest.mark.parametrize("options", POOLS, ids=str)
+def test_pools(options):
+    x, = data((2, 3, 7, 6))
+    x[0, 0, 1:4, 2] = np.nan
+    x[1] = np.round(x[1])
+    for dilation in (1, (2, 1)) if options["kernel_size"] != 1 else (1,):
+        xt = leaf(x)
+        y, index = T.max_pool2d(xt, **options, dilation=dilation, return_indices=True)
+        got, got_index = F.max_pool2d(x, **options, dilation=dilation, return_indices=True)
+        near(got, y)
+        np.testing.assert_array_equal(got_index, index.numpy())
+        dy, = data(y.shape, seed=1)
+        y.backward(torch.tensor(dy))
+        near(F.max_pool2d_backward(dy, got_index, x.shape), xt.grad)
+        low, low_index = F.min_pool2d(-x, **options, dilation=dilation, return_indices=True)
+        np.testing.assert_array_equal(low, -got)
+        np.testing.assert_array_equal(low_index, got_index)
+        near(F.max_pool2d(x[0], **options, dilation=dilation), y[0])
+    for include, divisor in product((True, False), (None, 7)):
+        xt = leaf(x)
+        more = {**options, "count_include_pad": include, "divisor_override": divisor}
+        y = T.avg_pool2d(xt, **more)
+        near(F.avg_pool2d(x, **more), y)
+        dy, = data(y.shape, seed=1)
+        y.backward(torch.tensor(dy))
+        near(F.avg_pool2d_backward(dy, x.shape, **more), xt.grad)
+        near(F.avg_pool2d_backward(dy[0], x.shape[1:], **more), xt.grad[0])
+
+
+@pytest.mark.parametrize(("ours", "backward", "theirs"), [(F.softmax, F.softmax_backward, T.softmax),
+                                                          (F.log_softmax, F.log_softmax_backward, T.log_softmax)])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_softmax(ours, backward, theirs, axis):
+    x, dy = data((3, 5, 4), (3, 5, 4))
+    xt = leaf(x)
+    yt = theirs(xt, axis)
+    y = ours(x, axis)
+    near(y, yt)
+    yt.backward(torch.tensor(dy))
+    near(backward(dy, y, axis), xt.grad)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [(6, 5), (4, 3, 2, 3)])
+def test_cross_entropy(reduction, shape):
+    logits, = data(shape)
+    target = np.random.default_rng(1).integers(0, shape[1], (shape[0], *shape[2:]))
+    for dtype in (np.int64, np.uint8, np.dtype(">i4")):
+        lt = leaf(logits)
+        loss = T.cross_entropy(lt, torch.tensor(target), reduction=reduction)
+        got = F.cross_entropy(logits, target.astype(dtype), reduction)
+        near(got, loss)
+        assert got.dtype == np.float64
+        dloss, = data(loss.shape, seed=2)
+        loss.backward(torch.tensor(dloss))
+        near(F.cross_entropy_backward(logits, target.astype(dtype), reduction, dloss), lt.grad)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(5, 4), (3, 4, 5), (3, 4, 2, 5)])
+def test_batch_norm(training, shape):
+    x, w, b, mean, dy = data(shape, 4, 4, 4, shape)
+    var = np.random.default_rng(1).uniform(0.5, 2, 4)
+    xt, wt, bt = leaf(x), leaf(w), leaf(b)
+    mean_t, var_t = torch.tensor(mean), torch.tensor(var)
+    y = T.batch_norm(xt, mean_t, var_t, wt, bt, training, 0.3, 1e-3)
+    statistics = {} if training else {"mean": mean.copy(), "var": var.copy()}
+    near(F.batch_norm(x, mean, var, w, b, training, 0.3, 1e-3), y)
+    near(mean, mean_t)
+    near(var, var_t)
+    y.backward(torch.tensor(dy))
+    for got, want in zip(F.batch_norm_backward(dy, x, w, 1e-3, training=training, **statistics), (xt, wt, bt),
+                         strict=True):
+        near(got, want.grad)
+    if training:
+        axes = (0, *range(2, x.ndim))
+        again = F.batch_norm_backward(dy, x, w, 1e-3, mean=x.mean(axes), var=x.var(axes))
+        near(again[0], xt.grad)
+        near(F.batch_norm(x, None, None, training=True), T.batch_norm(xt, None, None, training=True))
+
+
+@pytest.mark.parametrize("shape", [(5,), (6, 5), (2, 3, 5)])
+def test_linear(shape):
+    x, w, b = data(shape, (4, 5), 4)
+    xt, wt, bt = leaf(x), leaf(w), leaf(b)
+    y = T.linear(xt, wt, bt)
+    near(F.linear(x, w, b), y)
+    near(F.linear(x, w), T.linear(xt, wt))
+    dy, = data(y.shape, seed=1)
+    y.backward(torch.tensor(dy))
+    for got, want in zip(F.linear_backward(dy, x, w), (xt, wt, bt), strict=True):
+        near(got, want.grad)
+
+
+def test_relu():
+    x = np.array([-2.0, -0.0, 0.0, 3.0, np.nan, np.inf, -np.inf])
+    xt = leaf(x)
+    y = T.relu(xt)
+    near(F.relu(x), y)
+    y.backward(torch.ones(7, dtype=torch.float64) * 2)
+    near(F.relu_backward(np.full(7, 2.0), F.relu(x)), xt.grad)
