@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from convkit.reference.common import inside, narrow, pad, taps, widen
-from convkit.spec.pool import avg_backward_spec, check_pool, scatter_spec
+from convkit.spec.pool import avg_backward_spec, check_indices, check_pool, scatter_spec
 
 
 @np.errstate(invalid="ignore")
@@ -62,6 +62,7 @@ def divisor(spec):
 
 def scatter(spec, dy, indices):
     """``dx[plane, indices[plane, p]] += dy[plane, p]`` in float64, in the order of the positions."""
+    check_indices(spec, indices)
     lead = dy.shape[:-len(spec.size)]
     planes, elements = prod(lead), prod(spec.size)
     starts = elements * np.arange(planes).reshape(planes, 1)

@@ -160,8 +160,8 @@ class ScatterSpec:
 def scatter_spec(dy, indices, input_shape, *, rank):
     """Check the gradient of a maximum or minimum pooling.
 
-    Returns the ScatterSpec and ``input_shape`` as a tuple of ints. ``indices`` must be int64, shaped like ``dy``, and
-    lie within a plane of the input.
+    Returns the ScatterSpec and ``input_shape`` as a tuple of ints. ``indices`` must be int64 and shaped like ``dy``;
+    who reads them also checks their values (``check_indices``), so that they are gone through once.
     """
     dtype = common.native_float("dy", common.array("dy", dy).dtype)
     if common.array("indices", indices).dtype.newbyteorder("=") != common.INT64:
@@ -174,11 +174,15 @@ def scatter_spec(dy, indices, input_shape, *, rank):
         raise ShapeError(f"dy must have {len(shape)} axes, the first {lead} as in input_shape={shape}, "
                          f"got dy.shape={dy.shape}")
     common.check_bytes("the input gradient", shape, dtype)
-    limit = prod(size)
+    return ScatterSpec(size, dy.shape[-rank:], dtype), shape
+
+
+def check_indices(spec, indices):
+    """Refuse indices that lie outside a plane of the input."""
+    limit = prod(spec.size)
     if indices.size and not (0 <= indices.min() and indices.max() < limit):
         raise ShapeError(f"indices must be at least 0 and less than the {limit} elements of an input plane, "
                          f"got values from {indices.min()} to {indices.max()}")
-    return ScatterSpec(size, dy.shape[-rank:], dtype), shape
 
 
 def avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, *,

@@ -1,0 +1,504 @@
+/* Pooling for one dtype; included by pool.kernel.c once per dtype. The contract is in pool.h, the plan in README.md.
+ *
+ * Forward without indices: the rows of a window are reduced into one row of scratch memory whose margins hold the
+ * neutral element (`vertical`), that row by its column taps into the output (`horizontal`). */
+#ifndef T
+#error "include base/float32.h or base/float64.h first"
+#endif
+
+/* `next` wins over `acc` where it is better or NaN; equal values keep `acc`. */
+CK_INLINE V CK_TYPED(join)(int op, V next, V acc)
+{
+    return op == POOL_MAX ? vmax(next, acc) : op == POOL_MIN ? vmin(next, acc) : acc + next;
+}
+
+CK_INLINE T CK_TYPED(join1)(int op, T next, T acc)
+{
+    if (op == POOL_SUM) return acc + next;
+    return (op == POOL_MAX ? next > acc : next < acc) || next != next ? next : acc;
+}
+
+CK_INLINE T CK_TYPED(neutral)(int op)
+{
+    return op == POOL_MAX ? -(T)INFINITY : op == POOL_MIN ? (T)INFINITY : (T)0;
+}
+
+CK_INLINE void CK_TYPED(fill)(T *p, ptrdiff_t n, T value)
+{
+    for (ptrdiff_t i = 0; i < n; i++) p[i] = value;
+}
+
+/* ---- rows of a window -> one row */
+
+typedef struct {
+    const T *x; /* the first element that counts */
+    ptrdiff_t nd, nh, step_d, step_h, n; /* taps along d and h, and columns */
+} CK_TYPED(rows_t);
+
+#define ROWS CK_TYPED(rows_t)
+
+CK_INLINE void CK_TYPED(vertical_rows)(int op, ROWS r, ptrdiff_t nd, ptrdiff_t nh, T *out)
+{
+    ptrdiff_t j = 0;
+    do {
+        /* The last vector overlaps the one before; only rows shorter than a vector need a partial one. */
+        ptrdiff_t at = j + L <= r.n ? j : r.n < L ? 0 : r.n - L, m = r.n < L ? r.n : L;
+        const T *x = r.x + at;
+        V acc = m == L ? vload(x) : vload_part(x, m);
+        for (ptrdiff_t d = 0; d < nd; d++)
+            for (ptrdiff_t h = d == 0; h < nh; h++) {
+                const T *row = x + d * r.step_d + h * r.step_h;
+                acc = CK_TYPED(join)(op, m == L ? vload(row) : vload_part(row, m), acc);
+            }
+        if (m == L)
+            vstore(out + at, acc);
+        else
+            vstore_part(out, acc, m);
+        j += L;
+    } while (j < r.n);
+}
+
+CK_INLINE void CK_TYPED(vertical)(int op, ROWS r, T *out)
+{
+    if (r.nd == 1 && r.nh == 3)
+        CK_TYPED(vertical_rows)(op, r, 1, 3, out);
+    else if (r.nd == 1 && r.nh == 2)
+        CK_TYPED(vertical_rows)(op, r, 1, 2, out);
+    else
+        CK_TYPED(vertical_rows)(op, r, r.nd, r.nh, out);
+}
+
+/* ---- one row -> its windows */
+
+/* How a sum becomes an average: times `scale`, or, where that is 0, over `row * cols[o]`. */
+typedef struct {
+    T scale, row;
+    const T *cols;
+} CK_TYPED(mean_t);
+
+#define MEAN CK_TYPED(mean_t)
+
+CK_INLINE V CK_TYPED(finish)(int op, const MEAN *mean, V acc, ptrdiff_t o)
+{
+    if (op != POOL_SUM) return acc;
+    if (mean->scale != 0) return acc * mean->scale;
+    return acc / (vload(mean->cols + o) * mean->row);
+}
+
+CK_INLINE void CK_TYPED(deliver)(T *y, V v, ptrdiff_t left)
+{
+    if (left >= L)
+        vstore(y, v);
+    else
+        vstore_part(y, v, left);
+}
+
+CK_INLINE void CK_TYPED(taps_step1)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, const MEAN *mean, T *y,
+                                    ptrdiff_t n)
+{
+    for (ptrdiff_t o = 0; o < n; o += L) {
+        V acc = vload(v + o);
+        for (ptrdiff_t k = 1; k < kernel; k++) acc = CK_TYPED(join)(op, vload(v + o + k * dilation), acc);
+        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, acc, o), n - o);
+    }
+}
+
+/* Stride 2: even lanes of two loads are one tap, odd lanes the next one. */
+CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, const MEAN *mean, T *y,
+                                    ptrdiff_t n)
+{
+    for (ptrdiff_t o = 0; o < n; o += L) {
+        const T *at = v + 2 * o;
+        V a = vload(at), b = vload(at + L), acc = veven(a, b);
+        ptrdiff_t k = 1;
+        if (dilation == 1 && kernel > 1) acc = CK_TYPED(join)(op, vodd(a, b), acc), k = 2;
+        for (; k < kernel; k++) {
+            a = vload(at + k * dilation), b = vload(at + k * dilation + L);
+            acc = CK_TYPED(join)(op, veven(a, b), acc);
+            if (dilation == 1 && k + 1 < kernel) acc = CK_TYPED(join)(op, vodd(a, b), acc), k++;
+        }
+        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, acc, o), n - o);
+    }
+}
+
+/* Any stride: reduce at every column, as for stride 1, then pick. */
+CK_INLINE void CK_TYPED(taps_any)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t stride, T *all,
+                                  const MEAN *mean, T *y, ptrdiff_t n)
+{
+    MEAN none = {1, 1, mean->cols};
+    CK_TYPED(taps_step1)(op, v, kernel, dilation, &none, all, (n - 1) * stride + 1);
+    for (ptrdiff_t o = 0; o < n; o++) all[o] = all[o * stride];
+    for (ptrdiff_t o = 0; o < n; o += L) CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, vload(all + o), o), n - o);
+}
+
+CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all, const MEAN *mean, T *y, ptrdiff_t n)
+{
+    ptrdiff_t kernel = p->kernel[2], dilation = p->dilation[2], stride = p->stride[2];
+    if (stride == 2 && dilation == 1 && kernel == 2)
+        CK_TYPED(taps_step2)(op, v, 2, 1, mean, y, n);
+    else if (stride == 2 && dilation == 1 && kernel == 3)
+        CK_TYPED(taps_step2)(op, v, 3, 1, mean, y, n);
+    else if (stride == 1 && dilation == 1 && kernel == 3)
+        CK_TYPED(taps_step1)(op, v, 3, 1, mean, y, n);
+    else if (stride == 2)
+        CK_TYPED(taps_step2)(op, v, kernel, dilation, mean, y, n);
+    else if (stride == 1)
+        CK_TYPED(taps_step1)(op, v, kernel, dilation, mean, y, n);
+    else
+        CK_TYPED(taps_any)(op, v, kernel, dilation, stride, all, mean, y, n);
+}
+
+/* ---- windows of whole rows: one long run each */
+
+/* Reduce n neighbours: eight vectors of partial results, folded in a fixed tree. */
+CK_INLINE T CK_TYPED(run)(int op, const T *x, ptrdiff_t n)
+{
+    enum { WAYS = 8 };
+    V acc[WAYS];
+    T rest = CK_TYPED(neutral)(op), lane[L];
+    ptrdiff_t i = 0;
+    CK_UNROLL for (int w = 0; w < WAYS; w++) acc[w] = vset1(rest);
+    for (; i + WAYS * L <= n; i += WAYS * L) {
+        CK_UNROLL for (int w = 0; w < WAYS; w++) acc[w] = CK_TYPED(join)(op, vload(x + i + w * L), acc[w]);
+    }
+    for (; i + L <= n; i += L) acc[0] = CK_TYPED(join)(op, vload(x + i), acc[0]);
+    for (; i < n; i++) rest = CK_TYPED(join1)(op, x[i], rest);
+    CK_UNROLL for (int half = WAYS / 2; half > 0; half /= 2) {
+        CK_UNROLL for (int w = 0; w < half; w++) acc[w] = CK_TYPED(join)(op, acc[w + half], acc[w]);
+    }
+    vstore(lane, acc[0]);
+    for (int half = L / 2; half > 0; half /= 2)
+        for (int w = 0; w < half; w++) lane[w] = CK_TYPED(join1)(op, lane[w + half], lane[w]);
+    return CK_TYPED(join1)(op, rest, lane[0]);
+}
+
+CK_INLINE T CK_TYPED(whole_rows)(int op, ROWS r, ptrdiff_t width)
+{
+    if (r.step_h == width) r.n *= r.nh, r.nh = 1; /* rows that follow each other are one */
+    if (r.nh == 1 && r.step_d == r.n) r.n *= r.nd, r.nd = 1;
+    T acc = CK_TYPED(neutral)(op);
+    for (ptrdiff_t d = 0; d < r.nd; d++)
+        for (ptrdiff_t h = 0; h < r.nh; h++)
+            acc = CK_TYPED(join1)(op, CK_TYPED(run)(op, r.x + d * r.step_d + h * r.step_h, r.n), acc);
+    return acc;
+}
+
+/* ---- forward */
+
+/* Elements of each window along the columns, for averages; returns the count that all share, or 0. */
+CK_INLINE ptrdiff_t CK_TYPED(column_counts)(const ck_pool *p, const ck_pool_block *b, T *counts)
+{
+    ptrdiff_t n = b->col1 - b->col0, first = pool_count(p, 2, b->col0), same = first;
+    for (ptrdiff_t o = 0; o < n; o++) {
+        ptrdiff_t count = pool_count(p, 2, b->col0 + o);
+        counts[o] = (T)count;
+        if (count != first) same = 0;
+    }
+    CK_TYPED(fill)(counts + n, L, 1);
+    return same;
+}
+
+CK_INLINE MEAN CK_TYPED(mean_of_row)(const ck_pool *p, const ptrdiff_t at[2], const T *counts, ptrdiff_t same)
+{
+    ptrdiff_t row = p->divisor ? p->divisor : pool_count(p, 0, at[0]) * pool_count(p, 1, at[1]);
+    ptrdiff_t all = row * same;
+    MEAN mean = {0, (T)row, counts};
+    if (all && (all & (all - 1)) == 0) mean.scale = 1 / (T)all; /* a power of two: exact */
+    return mean;
+}
+
+CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, char *scratch)
+{
+    ptrdiff_t n = b->col1 - b->col0, width = ck_pool_row_width(p, n), W = p->size[2];
+    ptrdiff_t start = b->col0 * p->stride[2] - p->pad[2];          /* column of x that lies at row[0] */
+    ptrdiff_t lo = start < 0 ? 0 : start, hi = start + (n - 1) * p->stride[2] + ck_pool_span(p, 2);
+    if (hi > W) hi = W;
+    T *row = ck_pool_take(&scratch, width, sizeof(T)), *all = ck_pool_take(&scratch, width, sizeof(T));
+    T *counts = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof(T));
+    T *y = (T *)a->out + b->col0;
+    ptrdiff_t same = op == POOL_SUM ? CK_TYPED(column_counts)(p, b, counts) : 0;
+    int whole = p->out[2] == 1 && p->dilation[2] == 1 && lo == 0 && hi == W;
+    CK_TYPED(fill)(row, lo - start, CK_TYPED(neutral)(op));
+    CK_TYPED(fill)(row + hi - start, width - (hi - start), CK_TYPED(neutral)(op));
+
+    pool_cursor c = pool_seek(p->out, b->row0);
+    for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
+        pool_taps d = pool_inside(p, 0, c.at[0]), h = pool_inside(p, 1, c.at[1]);
+        ROWS rows = {(const T *)a->in + ((c.plane * p->size[0] + d.first) * p->size[1] + h.first) * W + lo, d.n, h.n,
+                     p->dilation[0] * p->size[1] * W, p->dilation[1] * W, hi - lo};
+        MEAN mean = {1, 1, counts};
+        if (op == POOL_SUM) mean = CK_TYPED(mean_of_row)(p, c.at, counts, same);
+        if (whole) {
+            V v = vset1(CK_TYPED(whole_rows)(op, rows, W));
+            vstore_part(y + r, CK_TYPED(finish)(op, &mean, v, 0), 1);
+        } else {
+            CK_TYPED(vertical)(op, rows, row + lo - start);
+            CK_TYPED(horizontal)(op, p, row, all, &mean, y + r * p->out[2], n);
+        }
+    }
+}
+
+#define FORWARD(name, op)                                                                                    \
+    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s) \
+    {                                                                                                        \
+        CK_TYPED(forward)(op, p, a, b, s);                                                                   \
+        return 1;                                                                                           \
+    }
+FORWARD(ck_pool_max, POOL_MAX)
+FORWARD(ck_pool_min, POOL_MIN)
+FORWARD(ck_pool_avg, POOL_SUM)
+#undef FORWARD
+
+/* ---- forward with indices */
+
+/* Copy n elements to position `left` of a row that is kept by phases (element i of phase q is column i * stride + q),
+ * so that every tap of every stride reads neighbours. Returns whether a NaN or an infinity was among them. */
+CK_INLINE int CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdiff_t stride, T *row, ptrdiff_t pitch)
+{
+    V zero = vset1(0), odd = zero; /* 0 * x is 0 unless x is NaN or infinite */
+    ptrdiff_t i = 0;
+    if (stride == 1) {
+        T *to = row + left;
+        for (; i + L <= n; i += L) {
+            V v = vload(x + i);
+            odd = vfma(v, zero, odd);
+            vstore(to + i, v);
+        }
+    } else if (stride == 2) {
+        T *first = row + left % 2 * pitch + left / 2, *second = row + (left + 1) % 2 * pitch + (left + 1) / 2;
+        for (; i + 2 * L <= n; i += 2 * L) {
+            V a = vload(x + i), b = vload(x + i + L);
+            odd = vfma(a, zero, vfma(b, zero, odd));
+            vstore(first + i / 2, veven(a, b));
+            vstore(second + i / 2, vodd(a, b));
+        }
+    }
+    T rest = vsum(odd);
+    for (; i < n; i++) {
+        row[(left + i) % stride * pitch + (left + i) / stride] = x[i];
+        rest += x[i] * 0;
+    }
+    return rest != 0; /* NaN != 0 */
+}
+
+/* The rows of one window, each with the flat offsets of its taps from the start of the window. */
+typedef struct {
+    const T *const *rows;
+    const TI *const *flat;
+    ptrdiff_t n, kernel;
+    const ptrdiff_t *columns; /* where tap k begins in a row */
+    const TI *skip;           /* flat offset of the first tap inside the plane, along the columns */
+} CK_TYPED(window_t);
+
+CK_INLINE void CK_TYPED(search)(int op, int nans, const CK_TYPED(window_t) *w, TI start, TI stride, T *y, int64_t *indices,
+                                ptrdiff_t n)
+{
+    VI ramp;
+    for (int i = 0; i < L; i++) ramp[i] = i * stride;
+    for (ptrdiff_t o = 0; o < n; o += L) {
+        /* As if the first tap inside had been seen already: a window of nothing but -inf points into the plane. */
+        V best = vset1(CK_TYPED(neutral)(op));
+        VI at = (VI)vload((const T *)(const void *)(w->skip + o)) + w->flat[0][0];
+        for (ptrdiff_t r = 0; r < w->n; r++) {
+            const T *row = w->rows[r] + o;
+            const TI *flat = w->flat[r];
+            for (ptrdiff_t k = 0; k < w->kernel; k++) {
+                V next = vload(row + w->columns[k]);
+                VI wins = op == POOL_MAX ? (VI)(next > best) : (VI)(next < best);
+                if (nans) wins |= (VI)(next != next);
+                best = vselect(wins, next, best);
+                at = (flat[k] & wins) | (at & ~wins);
+            }
+        }
+        CK_TYPED(deliver)(y + o, best, n - o);
+        CK_TYPED(deliver_indices)(indices + o, at + (TI)(start + o * stride) + ramp, n - o);
+    }
+}
+
+CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, char *scratch)
+{
+    const ptrdiff_t n = b->col1 - b->col0, H = p->size[1], W = p->size[2], stride = p->stride[2];
+    const ptrdiff_t kd = p->kernel[0], kh = p->kernel[1], kw = p->kernel[2], span = ck_pool_span(p, 1);
+    const ptrdiff_t slots = kd * span, pitch = ck_pool_phase_width(p, n);
+    T *ring = ck_pool_take(&scratch, slots * stride * pitch, sizeof(T));
+    ptrdiff_t *held = ck_pool_take(&scratch, slots, sizeof *held), *odd = ck_pool_take(&scratch, slots, sizeof *odd);
+    const T **rows = ck_pool_take(&scratch, kd * kh, sizeof *rows);
+    const TI **row_flat = ck_pool_take(&scratch, kd * kh, sizeof *row_flat);
+    TI *flat = ck_pool_take(&scratch, kd * kh * kw, sizeof *flat), *skip = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof *skip);
+    ptrdiff_t *columns = ck_pool_take(&scratch, kw, sizeof *columns);
+
+    ptrdiff_t start = b->col0 * stride - p->pad[2], lo = start < 0 ? 0 : start;
+    ptrdiff_t hi = start + (n - 1) * stride + ck_pool_span(p, 2);
+    if (hi > W) hi = W;
+    CK_TYPED(fill)(ring, slots * stride * pitch, CK_TYPED(neutral)(op));
+    for (ptrdiff_t i = 0; i < slots; i++) held[i] = -1;
+    for (ptrdiff_t k = 0; k < kw; k++)
+        columns[k] = k * p->dilation[2] % stride * pitch + k * p->dilation[2] / stride;
+    for (ptrdiff_t i = 0; i < kd * kh * kw; i++)
+        flat[i] = (TI)((i / (kh * kw) * p->dilation[0] * H + i / kw % kh * p->dilation[1]) * W + i % kw * p->dilation[2]);
+    for (ptrdiff_t o = 0; o < n + L; o++) skip[o] = o < n ? (TI)(pool_inside(p, 2, b->col0 + o).skip * p->dilation[2]) : 0;
+
+    CK_TYPED(window_t) w = {rows, row_flat, 0, kw, columns, skip};
+    pool_cursor c = pool_seek(p->out, b->row0);
+    for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
+        pool_taps d = pool_inside(p, 0, c.at[0]), h = pool_inside(p, 1, c.at[1]);
+        int nans = 0;
+        w.n = 0;
+        for (ptrdiff_t i = 0; i < d.n; i++)
+            for (ptrdiff_t j = 0; j < h.n; j++) {
+                ptrdiff_t at_h = h.first + j * p->dilation[1];
+                ptrdiff_t id = (c.plane * p->size[0] + d.first + i * p->dilation[0]) * H + at_h;
+                ptrdiff_t slot = (d.skip + i) * span + at_h % span;
+                T *row = ring + slot * stride * pitch;
+                if (held[slot] != id) {
+                    held[slot] = id;
+                    odd[slot] = CK_TYPED(copy_phases)((const T *)a->in + id * W + lo, hi - lo, lo - start, stride, row, pitch);
+                }
+                nans |= odd[slot] != 0;
+                rows[w.n] = row;
+                row_flat[w.n++] = flat + ((d.skip + i) * kh + h.skip + j) * kw;
+            }
+        ptrdiff_t from = ((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * p->dilation[1]) * W + start;
+        ptrdiff_t to = r * p->out[2] + b->col0;
+        if (nans)
+            CK_TYPED(search)(op, 1, &w, (TI)from, (TI)stride, (T *)a->out + to, a->indices + to, n);
+        else
+            CK_TYPED(search)(op, 0, &w, (TI)from, (TI)stride, (T *)a->out + to, a->indices + to, n);
+    }
+}
+
+#define INDEXED(name, op)                                                                                    \
+    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s) \
+    {                                                                                                        \
+        CK_TYPED(indexed)(op, p, a, b, s);                                                                   \
+        return 1;                                                                                           \
+    }
+INDEXED(ck_pool_max_indices, POOL_MAX)
+INDEXED(ck_pool_min_indices, POOL_MIN)
+#undef INDEXED
+
+/* ---- backward */
+
+static int CK_KERNEL(ck_pool_scatter)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)
+{
+    const ptrdiff_t n = p->out[0] * p->out[1] * p->out[2];
+    const uint64_t size = (uint64_t)(p->size[0] * p->size[1] * p->size[2]);
+    (void)s;
+    for (ptrdiff_t plane = b->row0; plane < b->row1; plane++) {
+        const T *dy = (const T *)a->in + plane * n;
+        const int64_t *indices = a->indices + plane * n;
+        T *dx = (T *)a->out + plane * (ptrdiff_t)size;
+        memset(dx, 0, size * sizeof(T));
+        for (ptrdiff_t i = 0; i < n; i++) {
+            uint64_t at = (uint64_t)indices[i]; /* a negative one is huge */
+            if (at >= size) return 0;
+            dx[at] += dy[i];
+        }
+    }
+    return 1;
+}
+
+/* One row of dy-sums -> one row of dx: dx[P] = sum of g[o] over the windows o that cover padded column P, that is
+ * P = o * stride + tap. Columns of one phase (P % stride) take neighbours of g; `g` is the place of o = 0, with zeros
+ * where there are no windows. P0 is the padded column of dx[0]. */
+CK_INLINE V CK_TYPED(spread)(const T *g, ptrdiff_t taps)
+{
+    V acc = vset1(0);
+    for (ptrdiff_t m = 0; m < taps; m++) acc += vload(g - m);
+    return acc;
+}
+
+CK_INLINE void CK_TYPED(spread_step1)(const T *g, ptrdiff_t kernel, ptrdiff_t P0, T *dx, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += L) CK_TYPED(deliver)(dx + i, CK_TYPED(spread)(g + P0 + i, kernel), n - i);
+}
+
+CK_INLINE void CK_TYPED(spread_step2)(const T *g, ptrdiff_t kernel, ptrdiff_t P0, T *dx, ptrdiff_t n)
+{
+    ptrdiff_t i = 0, even = (kernel + 1) / 2, odd = kernel / 2;
+    g += P0 / 2;
+    if (P0 % 2) { /* begin in the middle of a pair */
+        vstore_part(dx, CK_TYPED(spread)(g, odd), 1);
+        g++, i++;
+    }
+    for (; i < n; i += 2 * L, g += L) {
+        V a = CK_TYPED(spread)(g, even), b = CK_TYPED(spread)(g, odd);
+        CK_TYPED(deliver)(dx + i, vziplo(a, b), n - i);
+        if (i + L < n) CK_TYPED(deliver)(dx + i + L, vziphi(a, b), n - i - L);
+    }
+}
+
+CK_INLINE void CK_TYPED(spread_any)(const T *g, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t P0, T *dx, ptrdiff_t n)
+{
+    for (ptrdiff_t first = 0; first < stride && first < n; first++) {
+        ptrdiff_t phase = (P0 + first) % stride, taps = phase < kernel ? (kernel - 1 - phase) / stride + 1 : 0;
+        const T *at = g + (P0 + first) / stride;
+        for (ptrdiff_t i = first; i < n; at += L) {
+            T lane[L];
+            vstore(lane, CK_TYPED(spread)(at, taps));
+            for (int w = 0; w < L && i < n; w++, i += stride) dx[i] = lane[w];
+        }
+    }
+}
+
+/* g += dy * share * shares */
+CK_INLINE void CK_TYPED(add_row)(T *g, const T *dy, T share, const T *shares, ptrdiff_t n)
+{
+    V s = vset1(share);
+    for (ptrdiff_t o = 0; o < n; o += L) {
+        if (n - o >= L)
+            vstore(g + o, vfma(vload(dy + o), s * vload(shares + o), vload(g + o)));
+        else
+            vstore_part(g + o, vfma(vload_part(dy + o, n - o), s * vload(shares + o), vload(g + o)), n - o);
+    }
+}
+
+static int CK_KERNEL(ck_pool_avg_backward)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)
+{
+    const ptrdiff_t n = b->col1 - b->col0, kernel = p->kernel[2], stride = p->stride[2], P0 = b->col0 + p->pad[2];
+    const pool_cover w = {pool_covering(p, 2, b->col0).first, pool_covering(p, 2, b->col1 - 1).last};
+    const ptrdiff_t windows = w.last - w.first + 1, zeros = (kernel - 1) / stride;
+    const ptrdiff_t width = n + kernel + 3 * CK_POOL_LINE;
+    char *scratch = s;
+    T *g = ck_pool_take(&scratch, width, sizeof(T)), *shares = ck_pool_take(&scratch, width, sizeof(T));
+    T *g0 = g - (P0 / stride - zeros), *dx = NULL; /* the place of window 0 */
+    ptrdiff_t same = 0;
+    for (ptrdiff_t o = 0; o < windows; o++) {
+        ptrdiff_t count = pool_count(p, 2, w.first + o);
+        if (o == 0) same = count;
+        if (count != same) same = 0;
+        shares[o] = 1 / (T)count;
+    }
+    if (same) CK_TYPED(fill)(shares, windows, 1);
+    CK_TYPED(fill)(shares + (windows > 0 ? windows : 0), L, 0);
+    CK_TYPED(fill)(g, width, 0);
+
+    pool_cursor c = pool_seek(p->size, b->row0);
+    pool_cover old_d = {0, 0}, old_h = {0, 0};
+    ptrdiff_t old_plane = -1;
+    for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->size, &c)) {
+        T *out = (T *)a->out + r * p->size[2] + b->col0;
+        pool_cover d = pool_covering(p, 0, c.at[0]), h = pool_covering(p, 1, c.at[1]);
+        if (c.plane == old_plane && d.first == old_d.first && d.last == old_d.last && h.first == old_h.first &&
+            h.last == old_h.last) { /* under the same windows as the row before */
+            memcpy(out, dx, (size_t)n * sizeof(T));
+            continue;
+        }
+        old_plane = c.plane, old_d = d, old_h = h, dx = out;
+        if (windows > 0) CK_TYPED(fill)(g0 + w.first, windows, 0);
+        for (ptrdiff_t i = d.first; i <= d.last; i++)
+            for (ptrdiff_t j = h.first; j <= h.last; j++) {
+                ptrdiff_t row = (c.plane * p->out[0] + i) * p->out[1] + j;
+                ptrdiff_t count = p->divisor ? p->divisor : pool_count(p, 0, i) * pool_count(p, 1, j);
+                CK_TYPED(add_row)(g0 + w.first, (const T *)a->in + row * p->out[2] + w.first,
+                                  1 / (T)(same ? count * same : count), shares, windows);
+            }
+        if (stride == 1)
+            CK_TYPED(spread_step1)(g0, kernel, P0, out, n);
+        else if (stride == 2)
+            CK_TYPED(spread_step2)(g0, kernel, P0, out, n);
+        else
+            CK_TYPED(spread_any)(g0, kernel, stride, P0, out, n);
+    }
+    return 1;
+}

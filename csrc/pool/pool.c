@@ -1,0 +1,58 @@
+#include "pool/pool.h"
+
+#include "base/levels.h"
+
+#define CK_POOL_KERNEL(kernel) #kernel,
+static const char *const names[] = {
+#include "pool/kernels.def"
+};
+#undef CK_POOL_KERNEL
+
+const char *ck_pool_name(int kernel) { return names[kernel]; }
+
+/* Every level exports its two tables (pool.kernel.c), in the order of kernels.def. */
+#define DECLARE(level, name)                                                                                 \
+    extern const ck_pool_kernel ck_pool_table_f32__##name[CK_POOL_KERNELS];                                  \
+    extern const ck_pool_kernel ck_pool_table_f64__##name[CK_POOL_KERNELS];
+CK_EACH_LEVEL(DECLARE)
+
+ck_pool_kernel ck_pool_for(int kernel, int level, int itemsize)
+{
+#define PICK(l, name)                                                                                        \
+    if (level == l) return (itemsize == 4 ? ck_pool_table_f32__##name : ck_pool_table_f64__##name)[kernel];
+    CK_EACH_LEVEL(PICK)
+    return NULL;
+}
+
+/* The pieces that each kernel takes, in elements or 8-byte words; see the `take` calls of pool.body.h. */
+size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int itemsize)
+{
+    size_t item = (size_t)itemsize, total = 0;
+    ptrdiff_t width = ck_pool_row_width(p, cols), rows, taps;
+#define PIECE(n, size) total += ((size_t)(n) * (size) + 63) / 64 * 64
+    switch (kernel) {
+    case CK_POOL_max_indices:
+    case CK_POOL_min_indices:
+        rows = p->kernel[0] * ck_pool_span(p, 1);
+        taps = p->kernel[0] * p->kernel[1];
+        PIECE(rows * p->stride[2] * ck_pool_phase_width(p, cols), item);
+        PIECE(rows, sizeof(ptrdiff_t));
+        PIECE(rows, sizeof(ptrdiff_t));
+        PIECE(taps, sizeof(void *));
+        PIECE(taps, sizeof(void *));
+        PIECE(taps * p->kernel[2], item);
+        PIECE(cols + CK_POOL_LINE, item);
+        PIECE(p->kernel[2], sizeof(ptrdiff_t));
+        break;
+    case CK_POOL_scatter: break;
+    case CK_POOL_avg_backward:
+        PIECE(cols + p->kernel[2] + 3 * CK_POOL_LINE, item);
+        PIECE(cols + p->kernel[2] + 3 * CK_POOL_LINE, item);
+        break;
+    default:
+        PIECE(width, item);
+        PIECE(width, item);
+        PIECE(cols + CK_POOL_LINE, item);
+    }
+    return total;
+}
