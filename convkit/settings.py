@@ -41,7 +41,12 @@ def _checked_threads(n, where):
     return min(n, 1024)
 
 
-def _cgroup_cpus():
+def cpus_allowed():
+    """CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cgroup_cpus():
     """CPUs that the container's quota pays for, rounded up, or None where there is no quota."""
     try:
         with open("/sys/fs/cgroup/cpu.max") as f:  # cgroup v2
@@ -62,8 +67,8 @@ def _cgroup_cpus():
 def _default_threads():
     if THREADS_ENV in os.environ:
         return _checked_threads(os.environ[THREADS_ENV], THREADS_ENV)
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cpus, _cgroup_cpus() or cpus)
+    cpus = cpus_allowed()
+    return min(cpus, cgroup_cpus() or cpus)
 
 
 _process_threads = _default_threads()

@@ -6,6 +6,8 @@ always an answer and never a hidden fallback: ``considered`` keeps each candidat
 
 import threading
 from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -43,6 +45,10 @@ class Plan:
     considered: tuple[tuple[str, str | None], ...]
 
 
+class AlgorithmRefused(ValueError):
+    """The forced algorithm exists for this operation but cannot compute this call."""
+
+
 def never(_spec, _isa):
     """The ``rejects`` of a candidate that always applies."""
     return None
@@ -61,6 +67,18 @@ def _store(compute, spec, *operands):
 
 _plans: dict = {}
 _lock = threading.Lock()
+_record = ContextVar("convkit_plan_record", default=None)
+
+
+@contextmanager
+def recording():
+    """Collect the plan of every operation called inside the ``with`` block, in the list that this yields."""
+    plans = []
+    token = _record.set(plans)
+    try:
+        yield plans
+    finally:
+        _record.reset(token)
 
 
 def choose(spec, candidates):
@@ -78,6 +96,9 @@ def choose(spec, candidates):
             while len(_plans) >= MAX_PLANS:
                 del _plans[next(iter(_plans))]
             _plans[key] = plan
+    record = _record.get()
+    if record is not None:
+        record.append(plan)
     return plan
 
 
@@ -99,7 +120,7 @@ def _make(spec, isa, forced, candidates):
         if reason is None:
             run = candidate.build(spec, isa)
             return Plan(spec, candidate.name, isa if candidate.native else None, run, tuple(considered))
-    raise ValueError(f"algorithm={forced!r} was forced but cannot compute this call: {considered[0][1]}")
+    raise AlgorithmRefused(f"algorithm={forced!r} was forced but cannot compute this call: {considered[0][1]}")
 
 
 def clear():
