@@ -102,7 +102,8 @@ def choose(spec, candidates):
     return plan
 
 
-def _reason(candidate, spec, isa):
+def reason(candidate, spec, isa):
+    """Why ``candidate`` cannot compute ``spec`` at this ISA level, or None if it can."""
     if candidate.native and not native.available:
         return native.reason
     return candidate.rejects(spec, isa)
@@ -115,9 +116,9 @@ def _make(spec, isa, forced, candidates):
         wanted = candidates
     considered = []
     for candidate in wanted:
-        reason = _reason(candidate, spec, isa)
-        considered.append((candidate.name, reason))
-        if reason is None:
+        why = reason(candidate, spec, isa)
+        considered.append((candidate.name, why))
+        if why is None:
             run = candidate.build(spec, isa)
             return Plan(spec, candidate.name, isa if candidate.native else None, run, tuple(considered))
     raise AlgorithmRefused(f"algorithm={forced!r} was forced but cannot compute this call: {considered[0][1]}")

@@ -1,0 +1,221 @@
+"""How an operation would be computed and why: ``convkit.explain``.
+
+Nothing is computed and no operand is needed, only shapes. The answer comes from the same spec, the same list of
+candidates and the same cache as a real call, so it cannot differ from what a call does.
+"""
+
+from dataclasses import dataclass
+from inspect import signature
+from math import prod
+
+import numpy as np
+
+from convkit import settings
+from convkit.errors import DtypeError, ShapeError
+from convkit.plan import activation, conv, linear, pool, softmax
+from convkit.plan.common import choose, reason
+from convkit.spec import common
+from convkit.spec.activation import relu_spec
+from convkit.spec.conv import conv_spec
+from convkit.spec.linear import linear_spec
+from convkit.spec.pool import ScatterSpec, pool_spec
+from convkit.spec.softmax import softmax_spec
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call of an operation.
+
+    Attributes
+    ----------
+    name : str
+        The operation, or the gradient that this step computes.
+    algorithm : str
+        The candidate taken.
+    isa : str or None
+        The instruction set level it runs at; None for the NumPy twin.
+    candidates : tuple of (str, str or None)
+        Every candidate in order of preference, with the reason why it cannot be taken, or None where it can.
+    flops, bytes_read, bytes_written : int
+        Arithmetic (a multiply-add counts twice), and the sizes of the operands.
+    workspace_bytes : int or None
+        Scratch memory of a call; None where the candidate does not say.
+    forced : bool
+        Whether the user's setting, not the order of preference, decided.
+    shapes : tuple of (str, tuple)
+        Operands and result by name.
+    """
+
+    name: str
+    algorithm: str
+    isa: str | None
+    candidates: tuple
+    flops: int
+    bytes_read: int
+    bytes_written: int
+    workspace_bytes: int | None
+    forced: bool
+    shapes: tuple
+
+    def __str__(self):
+        operands = ", ".join(f"{name} {shape}" for name, shape in self.shapes[:-1])
+        lines = [f"{self.name}: {operands} -> {self.shapes[-1][0]} {self.shapes[-1][1]}"]
+        level = f" at {self.isa}" if self.isa else ""
+        lines.append(f"  taken       {self.algorithm}{level}{', because it is forced' if self.forced else ''}")
+        for name, why in self.candidates:
+            otherwise = "could, but another one is forced" if self.forced else "could, but comes later"
+            lines.append(f"    {name:12}{'taken' if name == self.algorithm else why or otherwise}")
+        lines.append(f"  arithmetic  {_amount(self.flops, 'FLOP', 1000)}")
+        lines.append(f"  memory      reads {_bytes(self.bytes_read)}, writes {_bytes(self.bytes_written)}: "
+                     f"{self.flops / max(1, self.bytes_read + self.bytes_written):.1f} FLOP for each byte")
+        lines.append(f"  workspace   {'not known' if self.workspace_bytes is None else _bytes(self.workspace_bytes)}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What ``explain`` found: one ``Step`` per kernel call. Printing it gives a report."""
+
+    operation: str
+    dtype: str
+    steps: tuple
+
+    def __str__(self):
+        return "\n".join([f"{self.operation}, {self.dtype}", *map(str, self.steps)])
+
+    __repr__ = __str__
+
+
+def explain(operation, x, weight=None, *, dtype=np.float32, **options):
+    """Say how an operation would be computed under the settings in force, and why.
+
+    Parameters
+    ----------
+    operation : str
+        A function of ``convkit.functional``, such as ``"conv2d"`` or ``"max_pool2d_backward"``.
+    x, weight : ndarray or tuple of int
+        The operands or their shapes. For a backward pass, those of the forward pass.
+    dtype : dtype
+        Of the operands, where shapes are given.
+    **options
+        As the forward pass takes them: ``stride=2, padding=1``.
+
+    Returns
+    -------
+    Explanation
+
+    Examples
+    --------
+    >>> print(convkit.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1))
+    """
+    if operation not in OPERATIONS:
+        raise ShapeError(f"operation must be one of {', '.join(OPERATIONS)}, got operation={operation!r}")
+    x, weight = _stand_in("x", x, dtype), None if weight is None else _stand_in("weight", weight, dtype)
+    operands = (x,) if weight is None else (x, weight)
+    steps = OPERATIONS[operation]
+    try:
+        call = signature(steps).bind(operation, *operands, **options)
+    except TypeError as exc:
+        raise DtypeError(f"the arguments do not fit {operation}: {exc}") from exc
+    return Explanation(operation, x.dtype.name, tuple(steps(*call.args, **call.kwargs)))
+
+
+def _stand_in(name, value, dtype):
+    """An array of the shape asked for that takes no memory, or the array given."""
+    if isinstance(value, np.ndarray):
+        return value
+    return np.broadcast_to(np.zeros((), common.native_float("dtype", np.dtype(dtype))), common.shape_of(name, value))
+
+
+def _step(name, spec, candidates, flops, *shapes, index_bytes=0):
+    """``shapes`` are (name, shape) of the operands and, last, of the result."""
+    plan = choose(spec, candidates)
+    isa, forced = settings.choice()
+    considered = tuple((c.name, reason(c, spec, isa)) for c in candidates)
+    sizes = [prod(shape) * spec.dtype.itemsize for _, shape in shapes]
+    return Step(name, plan.algorithm, plan.isa, considered, flops, sum(sizes[:-1]) + index_bytes, sizes[-1],
+                getattr(plan.run, "workspace_bytes", None), plan.algorithm == forced, shapes)
+
+
+def _amount(value, unit, base):
+    for prefix in ("", "k", "M", "G", "T"):
+        if value < base or prefix == "T":
+            return f"{value:,.0f} {unit}" if prefix == "" else f"{value:,.1f} {prefix}{unit}"
+        value /= base
+
+
+def _bytes(value):
+    return _amount(value, "B", 1024).replace("kB", "KiB").replace("MB", "MiB").replace("GB", "GiB").replace("TB", "TiB")
+
+
+# ---- operations
+
+
+def _conv(rank, *directions):
+    def steps(operation, x, weight, stride=1, padding=0, dilation=1, groups=1):
+        for direction in directions:
+            spec, n, _ = conv_spec(x.shape, x.dtype, weight.shape, weight.dtype, None, None, stride, padding, dilation,
+                                   groups, rank=rank, direction=direction)
+            shapes = {"x": spec.x_shape(n), "weight": spec.weight_shape, "y": spec.y_shape(n)}
+            yield _directed(operation, spec, conv.CANDIDATES[direction], 2 * n * spec.macs, shapes)
+    return steps
+
+
+def _linear(*directions):
+    def steps(operation, x, weight):
+        forward, y_shape = linear_spec(x, weight)
+        shapes = {"x": x.shape, "weight": weight.shape, "y": y_shape}
+        for direction in directions:
+            spec = forward.towards(direction)
+            yield _directed(operation, spec, linear.CANDIDATES[direction], 2 * prod(y_shape) * spec.in_features, shapes)
+    return steps
+
+
+def _directed(operation, spec, candidates, flops, shapes):
+    """A step of a linear operation, whose three directions read two of x, weight, y and write the third."""
+    x, weight, y = shapes.items()
+    dx, dw, dy = ((f"d{name[0]}", shape) for name, shape in (x, weight, y))
+    name, operands = {"forward": (operation, (x, weight, y)), "input_gradient": ("input gradient", (dy, weight, dx)),
+                      "weight_gradient": ("weight gradient", (dy, x, dw))}[spec.direction]
+    return _step(name, spec, candidates, flops, *operands)
+
+
+def _pool(rank, kind, backward=False):
+    def steps(operation, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True,
+              divisor_override=None):
+        spec, lead = pool_spec(x.shape, x.dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
+                               divisor_override, kind=kind, rank=rank)
+        y_shape = lead + spec.out_size
+        work = prod(y_shape) * prod(spec.kernel)
+        if not backward:
+            yield _step(operation, spec, pool.CANDIDATES[kind], work, ("x", x.shape), ("y", y_shape))
+        elif kind == "avg":
+            yield _step(operation, spec, pool.AVERAGE_GRADIENT_CANDIDATES, work, ("dy", y_shape), ("dx", x.shape))
+        else:
+            scatter = ScatterSpec(spec.size, spec.out_size, spec.dtype)
+            yield _step(operation, scatter, pool.SCATTER_CANDIDATES, prod(y_shape), ("dy", y_shape), ("dx", x.shape),
+                        index_bytes=8 * prod(y_shape))
+    return steps
+
+
+def _relu(operation, x):
+    yield _step(operation, relu_spec(x), activation.RELU_CANDIDATES, x.size, ("x", x.shape), ("y", x.shape))
+
+
+def _softmax(operation, x, axis=-1):
+    spec = softmax_spec(x, axis, log=operation == "log_softmax")[0]
+    yield _step(operation, spec, softmax.CANDIDATES, 4 * x.size, ("x", x.shape), ("y", x.shape))
+
+
+GRADIENTS = ("input_gradient", "weight_gradient")
+OPERATIONS = {
+    "conv2d": _conv(2, "forward"),
+    "conv2d_backward": _conv(2, *GRADIENTS),
+    **{f"{kind}_pool2d": _pool(2, kind) for kind in ("max", "min", "avg")},
+    **{f"{kind}_pool2d_backward": _pool(2, kind, backward=True) for kind in ("max", "min", "avg")},
+    "linear": _linear("forward"),
+    "linear_backward": _linear(*GRADIENTS),
+    "relu": _relu,
+    "softmax": _softmax,
+    "log_softmax": _softmax,
+}
