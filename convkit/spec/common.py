@@ -114,7 +114,12 @@ def plain(value):
     The caches over raw arguments are asked only with plain ones.
     """
     kind = type(value)
-    return kind is int or kind is str or value is None or (kind is tuple and all(map(plain, value)))
+    if kind is not tuple:
+        return kind is int or kind is str or value is None
+    for v in value:  # noqa: SIM110 - a generator would cost more than the rest of the look-up
+        if type(v) is not int and not plain(v):
+            return False
+    return True
 
 
 def check_bytes(name, shape, dtype):

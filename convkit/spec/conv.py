@@ -1,6 +1,6 @@
 """What one convolution is, in one, two or three dimensions, forward or one of its gradients."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 
@@ -17,7 +17,7 @@ class ConvSpec:
     ``padding`` is one ``(lo, hi)`` per axis. ``dilation`` is 1 along axes whose kernel is 1, and ``stride`` is never
     longer than the padded input, so that equal convolutions have equal specs and no kernel meets a huge step.
     ``direction`` is ``"forward"``, ``"input_gradient"`` or ``"weight_gradient"``; shapes are always those of the
-    forward pass.
+    forward pass. ``out_size`` follows from the rest: ``(size + lo + hi - span) // stride + 1`` per axis.
     """
 
     c_in: int
@@ -30,6 +30,12 @@ class ConvSpec:
     groups: int
     dtype: np.dtype
     direction: str = "forward"
+    out_size: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        spans, whole = common.spans(self.kernel, self.dilation), common.padded(self.size, self.padding)
+        out = tuple((n - span) // s + 1 for n, span, s in zip(whole, spans, self.stride, strict=True))
+        object.__setattr__(self, "out_size", out)  # the class is frozen, and this is still its making
 
     @property
     def rank(self):
@@ -43,13 +49,6 @@ class ConvSpec:
     @property
     def c_out_per_group(self):
         return self.c_out // self.groups
-
-    @property
-    def out_size(self):
-        """Spatial size of the output: ``(size + lo + hi - span) // stride + 1`` per axis."""
-        spans = common.spans(self.kernel, self.dilation)
-        whole = common.padded(self.size, self.padding)
-        return tuple((n - span) // s + 1 for n, span, s in zip(whole, spans, self.stride, strict=True))
 
     @property
     def weight_shape(self):
@@ -100,7 +99,8 @@ def conv_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape=None, bias_dtype=No
     """
     args = (x_shape, x_dtype, w_shape, w_dtype, bias_shape, bias_dtype, stride, padding, dilation, groups, rank,
             direction)
-    if common.plain((stride, padding, dilation, groups)):
+    plain = common.plain
+    if plain(stride) and plain(padding) and plain(dilation) and plain(groups):
         return _cached(*args)
     return _conv_spec(*args)
 

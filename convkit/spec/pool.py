@@ -73,8 +73,9 @@ def pool_spec(x_shape, x_dtype, kernel_size, stride=None, padding=0, dilation=1,
     """
     args = (x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override,
             kind, rank)
-    bools = type(ceil_mode) is bool and type(count_include_pad) is bool
-    if bools and common.plain((kernel_size, stride, padding, dilation, divisor_override)):
+    plain = common.plain
+    if type(ceil_mode) is type(count_include_pad) is bool and plain(kernel_size) and plain(stride) and plain(padding) \
+            and plain(dilation) and plain(divisor_override):
         return _cached(*args)
     return _pool_spec(*args)
 
