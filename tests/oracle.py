@@ -1,6 +1,7 @@
 """Convolution and pooling once more, as plain loops in float64 that share no code with the library.
 
-Slow and obvious: one output position, one tap, one channel at a time. Any rank; ``pads`` is one ``(lo, hi)`` per axis.
+Slow and obvious: one output position, one tap, one channel at a time. Any rank; ``pads`` is one ``(lo, hi)``
+per axis.
 """
 
 from itertools import product
@@ -10,7 +11,9 @@ import numpy as np
 
 
 def out_size(size, kernel, stride, pads, dilation, ceil_mode=False):
-    """Number of windows per axis; with ``ceil_mode``, of those that start in the input or the padding before it."""
+    """Number of windows per axis; with ``ceil_mode``, of those that start in the input or the padding before
+    it.
+    """
     sizes = []
     for n, k, s, (lo, hi), d in zip(size, kernel, stride, pads, dilation, strict=True):
         steps = (n + lo + hi - (d * (k - 1) + 1)) / s
@@ -22,9 +25,13 @@ def out_size(size, kernel, stride, pads, dilation, ceil_mode=False):
 
 
 def window(p, size, kernel, stride, pads, dilation):
-    """Taps of the window at ``p`` that lie in the input, in row-major order: pairs (tap, position in the input)."""
+    """Taps of the window at ``p`` that lie in the input, in row-major order: pairs (tap, position in the
+    input).
+    """
     for k in product(*map(range, kernel)):
-        q = tuple(i * s - lo + j * d for i, s, (lo, _), j, d in zip(p, stride, pads, k, dilation, strict=True))
+        q = tuple(
+            i * s - lo + j * d for i, s, (lo, _), j, d in zip(p, stride, pads, k, dilation, strict=True)
+        )
         if all(0 <= a < n for a, n in zip(q, size, strict=True)):
             yield k, q
 
@@ -94,7 +101,9 @@ def avg_weights(p, size, kernel, stride, pads, include_pad, divisor):
     if divisor is None:
         padded = [n + lo + hi for n, (lo, hi) in zip(size, pads, strict=True)]
         no_pads = ((0, 0),) * len(size)
-        counted = list(window(p, padded, kernel, stride, no_pads, (1,) * len(size))) if include_pad else inside
+        counted = (
+            list(window(p, padded, kernel, stride, no_pads, (1,) * len(size))) if include_pad else inside
+        )
         divisor = len(counted)
     return inside, divisor
 

@@ -104,7 +104,9 @@ def test_extreme_pooling(case, kind):
     x[1].flat[::3] = np.nan
     x[2] = -np.inf if kind == "max" else np.inf
     x[3].flat[1::2] *= np.float32(1e30)
-    spec, _ = pool_spec((1, *x.shape), x.dtype, kernel, stride, pads, dilation, ceil_mode, kind=kind, rank=len(size))
+    spec, _ = pool_spec(
+        (1, *x.shape), x.dtype, kernel, stride, pads, dilation, ceil_mode, kind=kind, rank=len(size)
+    )
     y, index = oracle.extreme_pool(x, kind == "max", kernel, stride, pads, dilation, ceil_mode)
     got, got_index = pool_twin.extreme(spec, x)
     np.testing.assert_array_equal(got, y)
@@ -121,8 +123,19 @@ def test_average_pooling(case, include_pad, divisor):
     size, kernel, stride, pads, _, ceil_mode = case
     rng = np.random.default_rng(3)
     x = rng.integers(-9, 10, (3, *size)).astype(np.float64)
-    spec, _ = pool_spec((1, *x.shape), x.dtype, kernel, stride, pads, 1, ceil_mode, include_pad, divisor, kind="avg",
-                        rank=len(size))
+    spec, _ = pool_spec(
+        (1, *x.shape),
+        x.dtype,
+        kernel,
+        stride,
+        pads,
+        1,
+        ceil_mode,
+        include_pad,
+        divisor,
+        kind="avg",
+        rank=len(size),
+    )
     y = oracle.avg_pool(x, kernel, stride, pads, ceil_mode, include_pad, divisor)
     np.testing.assert_array_equal(pool_twin.average(spec, x), y)
     dy = rng.integers(-9, 10, y.shape).astype(np.float64)

@@ -1,4 +1,6 @@
-"""The twins of the small operations where no oracle is needed: known values, edges, and the two floors' agreement."""
+"""The twins of the small operations where no oracle is needed: known values, edges, and the two floors'
+agreement.
+"""
 
 import inspect
 
@@ -136,8 +138,14 @@ def test_functional_takes_any_layout_and_byte_order():
     unaligned[...] = x
     spread = np.full((2, 4, 6, 14), np.nan, np.float32)
     spread[..., ::2] = x
-    for other in (np.asfortranarray(x), x[:, ::-1].copy()[:, ::-1], unaligned, x.astype(">f4"), spread[..., ::2],
-                  x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)):
+    for other in (
+        np.asfortranarray(x),
+        x[:, ::-1].copy()[:, ::-1],
+        unaligned,
+        x.astype(">f4"),
+        spread[..., ::2],
+        x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2),
+    ):
         np.testing.assert_array_equal(other, x)
         np.testing.assert_array_equal(functional.conv2d(other, w, padding=1), y)
         np.testing.assert_array_equal(functional.max_pool2d(other, 2), functional.max_pool2d(x, 2))
@@ -153,8 +161,12 @@ def test_out_is_filled_wherever_it_lies(floor):
     y = floor.conv2d(x, w, padding=1)
     overlapping = x.copy()
     wide = np.zeros((2, 4, 6, 14), np.float32)
-    for given, out in ((x, np.full_like(y, np.nan)), (x, np.full_like(y, np.nan, order="F")), (x, wide[..., ::2]),
-                       (overlapping, overlapping)):
+    for given, out in (
+        (x, np.full_like(y, np.nan)),
+        (x, np.full_like(y, np.nan, order="F")),
+        (x, wide[..., ::2]),
+        (overlapping, overlapping),
+    ):
         assert floor.conv2d(given, w, padding=1, out=out) is out
         np.testing.assert_array_equal(out, y)
     assert not wide[..., 1::2].any()

@@ -27,7 +27,9 @@ def data(*shapes, seed=0):
 
 
 @pytest.mark.parametrize("batched", [True, False])
-@pytest.mark.parametrize("args", [((2, 1), (2, 1), (1, 2), 2), (1, 0, 1, 1), (1, "same", 2, 1), (3, 2, (2, 1), 4)])
+@pytest.mark.parametrize(
+    "args", [((2, 1), (2, 1), (1, 2), 2), (1, 0, 1, 1), (1, "same", 2, 1), (3, 2, (2, 1), 4)]
+)
 def test_conv2d(args, batched):
     x, w, b = data((2, 4, 9, 8), (8, 4 // args[3], 3, 2), 8)
     x = x if batched else x[0]
@@ -86,8 +88,10 @@ def test_pools(options):
         near(F.avg_pool2d_backward(dy[0], x.shape[1:], **more), xt.grad[0])
 
 
-@pytest.mark.parametrize(("ours", "backward", "theirs"), [(F.softmax, F.softmax_backward, T.softmax),
-                                                          (F.log_softmax, F.log_softmax_backward, T.log_softmax)])
+@pytest.mark.parametrize(
+    ("ours", "backward", "theirs"),
+    [(F.softmax, F.softmax_backward, T.softmax), (F.log_softmax, F.log_softmax_backward, T.log_softmax)],
+)
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_softmax(ours, backward, theirs, axis):
     x, dy = data((3, 5, 4), (3, 5, 4))

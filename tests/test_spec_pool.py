@@ -1,4 +1,5 @@
-"""PoolSpec and its gradients: what is accepted, what its shapes are, and what is refused with which sentence."""
+"""PoolSpec and its gradients: what is accepted, what its shapes are, and what is refused with which sentence.
+"""
 
 import numpy as np
 import pytest
@@ -43,7 +44,9 @@ def test_output_shape(kind, rank, x, args, y):
 
 def test_a_spec_is_canonical_hashable_and_frozen():
     one = pool_spec((2, 3, 8, 8), F32, 3, None, 1, kind="max", rank=2)[0]
-    same = pool_spec((7, 8, 8), F32.newbyteorder(), [3, np.int8(3)], (3, 3), ((1, 1), 1), 1, kind="max", rank=2)[0]
+    same = pool_spec(
+        (7, 8, 8), F32.newbyteorder(), [3, np.int8(3)], (3, 3), ((1, 1), 1), 1, kind="max", rank=2
+    )[0]
     assert one == same
     assert hash(one) == hash(same)
     assert one != pool_spec((2, 3, 8, 8), F32, 3, None, 1, kind="min", rank=2)[0]
@@ -64,32 +67,71 @@ INVALID = [
     (X, {"dilation": (-3, 1)}, "dilation must be at least 1, got dilation=(-3, 1)"),
     # 56
     (X, {"padding": -1}, "padding must not be negative, got padding=-1"),
-    (X, {"padding": 2}, "padding must be at most half of the (dilated) kernel, got padding=2 for kernel_size=3"),
-    (X, {"padding": (0, (0, 2))},
-     "padding must be at most half of the (dilated) kernel, got padding=(0, (0, 2)) for kernel_size=3"),
-    (X, {"padding": 2**61},
-     "padding must be at most half of the (dilated) kernel, got padding=2305843009213693952 for kernel_size=3"),
+    (
+        X,
+        {"padding": 2},
+        "padding must be at most half of the (dilated) kernel, got padding=2 for kernel_size=3",
+    ),
+    (
+        X,
+        {"padding": (0, (0, 2))},
+        "padding must be at most half of the (dilated) kernel, got padding=(0, (0, 2)) for kernel_size=3",
+    ),
+    (
+        X,
+        {"padding": 2**61},
+        "padding must be at most half of the (dilated) kernel, got padding=2305843009213693952 for "
+        "kernel_size=3",
+    ),
     # 57-61
     (X, {"kernel_size": 9}, "the window (9, 9) with dilation=(1, 1) is larger than the padded input (8, 8)"),
-    (X, {"kernel_size": 2**31}, "the window (2147483648, 2147483648) with dilation=(1, 1) is larger than the padded "
-                                "input (8, 8)"),
-    (X, {"kernel_size": 1250999896764, "dilation": 1250999896764},
-     "the window (1250999896764, 1250999896764) with dilation=(1250999896764, 1250999896764) is larger than the padded "
-     "input (8, 8)"),
-    (X, {"kernel_size": 2**29, "dilation": 1879048192},
-     "the window (536870912, 536870912) with dilation=(1879048192, 1879048192) is larger than the padded input (8, 8)"),
-    (X, {"kernel_size": 2**63 - 1}, "the window (9223372036854775807, 9223372036854775807) with dilation=(1, 1) is "
-                                    "larger than the padded input (8, 8)"),
-    (X, {"kernel_size": 2**61, "stride": None, "ceil_mode": True},
-     "the windowed input would have shape (2305843009213693952, 2305843009213693952) and take "
-     "21267647932558653966460912964485513216 bytes, more than the limit of 140737488355328"),
-    (X, {"kernel_size": 2**32 + 1, "stride": 2**63 - 1},
-     "the window (4294967297, 4294967297) with dilation=(1, 1) is larger than the padded input (8, 8)"),
-    (X, {"kernel_size": 5, "dilation": 2**31 - 1},
-     "the window (5, 5) with dilation=(2147483647, 2147483647) is larger than the padded input (8, 8)"),
-    (X, {"kernel_size": 2, "dilation": 11, "padding": 6},
-     "dilation=11 with padding=(6, 6) puts a whole window outside the input, which has only 8 elements along that "
-     "axis"),
+    (
+        X,
+        {"kernel_size": 2**31},
+        "the window (2147483648, 2147483648) with dilation=(1, 1) is larger than the padded input (8, 8)",
+    ),
+    (
+        X,
+        {"kernel_size": 1250999896764, "dilation": 1250999896764},
+        "the window (1250999896764, 1250999896764) with dilation=(1250999896764, 1250999896764) is "
+        "larger than the padded "
+        "input (8, 8)",
+    ),
+    (
+        X,
+        {"kernel_size": 2**29, "dilation": 1879048192},
+        "the window (536870912, 536870912) with dilation=(1879048192, 1879048192) is larger than the "
+        "padded input (8, 8)",
+    ),
+    (
+        X,
+        {"kernel_size": 2**63 - 1},
+        "the window (9223372036854775807, 9223372036854775807) with dilation=(1, 1) is "
+        "larger than the padded input (8, 8)",
+    ),
+    (
+        X,
+        {"kernel_size": 2**61, "stride": None, "ceil_mode": True},
+        "the windowed input would have shape (2305843009213693952, 2305843009213693952) and take "
+        "21267647932558653966460912964485513216 bytes, more than the limit of 140737488355328",
+    ),
+    (
+        X,
+        {"kernel_size": 2**32 + 1, "stride": 2**63 - 1},
+        "the window (4294967297, 4294967297) with dilation=(1, 1) is larger than the padded input (8, 8)",
+    ),
+    (
+        X,
+        {"kernel_size": 5, "dilation": 2**31 - 1},
+        "the window (5, 5) with dilation=(2147483647, 2147483647) is larger than the padded input (8, 8)",
+    ),
+    (
+        X,
+        {"kernel_size": 2, "dilation": 11, "padding": 6},
+        "dilation=11 with padding=(6, 6) puts a whole window outside the input, which has only 8 "
+        "elements along that "
+        "axis",
+    ),
     # shapes
     ((8, 8), {}, "x must have 4 axes (N, C, H, W) or 3 (C, H, W), got shape (8, 8)"),
     ((2, 0, 8, 8), {}, "x must have at least 1 channel, got shape (2, 0, 8, 8)"),
@@ -108,7 +150,15 @@ def test_refused_geometry(x, args, message):
 
 
 def test_rows_59_60_and_70_in_one_dimension():
-    for args in ((2**63 - 1,), (2**61, None, 0, 1, True), (2**32 + 1, 2**63 - 1), (2**31,), (0,), (-1,), (3, 0)):
+    for args in (
+        (2**63 - 1,),
+        (2**61, None, 0, 1, True),
+        (2**32 + 1, 2**63 - 1),
+        (2**31,),
+        (0,),
+        (-1,),
+        (3, 0),
+    ):
         with pytest.raises(ShapeError):
             pool_spec((2, 3, 8), F32, *args, kind="max", rank=1)
 
@@ -146,32 +196,65 @@ def test_the_scatter_checks_its_operands(backward):
         wrong[1, 2, 3, 3] = index
         with pytest.raises(ShapeError) as error:
             backward(dy, wrong, X)
-        assert str(error.value) == ("indices must be at least 0 and less than the 64 elements of an input plane, got "
-                                    f"values from {min(0, index)} to {max(0, index)}")
+        assert str(error.value) == (
+            "indices must be at least 0 and less than the 64 elements of an input plane, got "
+            f"values from {min(0, index)} to {max(0, index)}"
+        )
     for args, kind, message in [
-            ((dy, indices[0], X), ShapeError, "indices must have shape (2, 3, 4, 4) (that of dy), got indices.shape="
-                                              "(3, 4, 4)"),
-            ((dy, indices, X[1:]), ShapeError, "dy must have 3 axes, the first (3,) as in input_shape=(3, 8, 8), got "
-                                               "dy.shape=(2, 3, 4, 4)"),
-            ((dy, indices, (2, 4, 8, 8)), ShapeError, "dy must have 4 axes, the first (2, 4) as in input_shape="
-                                                      "(2, 4, 8, 8), got dy.shape=(2, 3, 4, 4)"),
-            ((dy, indices, (2, 3, 8)), ShapeError, "dy must have 3 axes, the first (2,) as in input_shape=(2, 3, 8), "
-                                                   "got dy.shape=(2, 3, 4, 4)"),
-            ((dy, indices, (2, 3, -8, 8)), ShapeError, "input_shape must not be negative, got input_shape="
-                                                       "(2, 3, -8, 8)"),
-            ((dy, indices, (2, 3, 8.0, 8)), DtypeError, "input_shape must be made of integers, got input_shape="
-                                                        "(2, 3, 8.0, 8)"),
-            ((dy, indices, None), DtypeError, "input_shape must be a tuple of integers, got input_shape=None"),
-            ((dy, indices, (2, 3, 2**40, 2**40)), ShapeError,
-             "the input gradient would have shape (2, 3, 1099511627776, 1099511627776) and take "
-             "29014219670751100192948224 bytes, more than the limit of 140737488355328"),
-            ((dy, indices.astype(np.int32), X), DtypeError,
-             "indices must be int64, as the pooling returned them, got indices.dtype=int32"),
-            ((dy, indices.astype(F32), X), DtypeError,
-             "indices must be int64, as the pooling returned them, got indices.dtype=float32"),
-            ((dy.astype(np.float16), indices, X), DtypeError,
-             "dy must be float32 or float64, got dy.dtype=float16; convert it with dy.astype(np.float32)"),
-            (([1.0], indices, X), DtypeError, "dy must be a NumPy array, got list; convert it with np.asarray")]:
+        (
+            (dy, indices[0], X),
+            ShapeError,
+            "indices must have shape (2, 3, 4, 4) (that of dy), got indices.shape=(3, 4, 4)",
+        ),
+        (
+            (dy, indices, X[1:]),
+            ShapeError,
+            "dy must have 3 axes, the first (3,) as in input_shape=(3, 8, 8), got dy.shape=(2, 3, 4, 4)",
+        ),
+        (
+            (dy, indices, (2, 4, 8, 8)),
+            ShapeError,
+            "dy must have 4 axes, the first (2, 4) as in input_shape=(2, 4, 8, 8), got dy.shape=(2, 3, 4, 4)",
+        ),
+        (
+            (dy, indices, (2, 3, 8)),
+            ShapeError,
+            "dy must have 3 axes, the first (2,) as in input_shape=(2, 3, 8), got dy.shape=(2, 3, 4, 4)",
+        ),
+        (
+            (dy, indices, (2, 3, -8, 8)),
+            ShapeError,
+            "input_shape must not be negative, got input_shape=(2, 3, -8, 8)",
+        ),
+        (
+            (dy, indices, (2, 3, 8.0, 8)),
+            DtypeError,
+            "input_shape must be made of integers, got input_shape=(2, 3, 8.0, 8)",
+        ),
+        ((dy, indices, None), DtypeError, "input_shape must be a tuple of integers, got input_shape=None"),
+        (
+            (dy, indices, (2, 3, 2**40, 2**40)),
+            ShapeError,
+            "the input gradient would have shape (2, 3, 1099511627776, 1099511627776) and take "
+            "29014219670751100192948224 bytes, more than the limit of 140737488355328",
+        ),
+        (
+            (dy, indices.astype(np.int32), X),
+            DtypeError,
+            "indices must be int64, as the pooling returned them, got indices.dtype=int32",
+        ),
+        (
+            (dy, indices.astype(F32), X),
+            DtypeError,
+            "indices must be int64, as the pooling returned them, got indices.dtype=float32",
+        ),
+        (
+            (dy.astype(np.float16), indices, X),
+            DtypeError,
+            "dy must be float32 or float64, got dy.dtype=float16; convert it with dy.astype(np.float32)",
+        ),
+        (([1.0], indices, X), DtypeError, "dy must be a NumPy array, got list; convert it with np.asarray"),
+    ]:
         with pytest.raises(kind) as error:
             backward(*args)
         assert str(error.value) == message
@@ -180,34 +263,62 @@ def test_the_scatter_checks_its_operands(backward):
 def test_the_average_gradient_checks_its_operands():  # 76
     dy = np.ones((2, 3, 4, 4), F32)
     for args, kind, message in [
-            ((dy[..., :3], X, 2), ShapeError, "dy must have shape (2, 3, 4, 4) (that of the output), got dy.shape="
-                                              "(2, 3, 4, 3)"),
-            ((dy, X[1:], 2), ShapeError, "dy must have shape (3, 4, 4) (that of the output), got dy.shape=(2, 3, 4, 4)"),
-            ((dy, (2, 3, 8), 2), ShapeError, "dy must have shape (2, 1, 4) (that of the output), got dy.shape="
-                                             "(2, 3, 4, 4)"),
-            ((dy, X, 0), ShapeError, "kernel_size must be at least 1, got kernel_size=0"),
-            ((dy, "8888", 2), DtypeError, "input_shape must be a tuple of integers, got input_shape='8888'"),
-            ((dy.astype(int), X, 2), DtypeError,
-             "dy must be float32 or float64, got dy.dtype=int64; convert it with dy.astype(np.float32)")]:
+        (
+            (dy[..., :3], X, 2),
+            ShapeError,
+            "dy must have shape (2, 3, 4, 4) (that of the output), got dy.shape=(2, 3, 4, 3)",
+        ),
+        (
+            (dy, X[1:], 2),
+            ShapeError,
+            "dy must have shape (3, 4, 4) (that of the output), got dy.shape=(2, 3, 4, 4)",
+        ),
+        (
+            (dy, (2, 3, 8), 2),
+            ShapeError,
+            "dy must have shape (2, 1, 4) (that of the output), got dy.shape=(2, 3, 4, 4)",
+        ),
+        ((dy, X, 0), ShapeError, "kernel_size must be at least 1, got kernel_size=0"),
+        ((dy, "8888", 2), DtypeError, "input_shape must be a tuple of integers, got input_shape='8888'"),
+        (
+            (dy.astype(int), X, 2),
+            DtypeError,
+            "dy must be float32 or float64, got dy.dtype=int64; convert it with dy.astype(np.float32)",
+        ),
+    ]:
         with pytest.raises(kind) as error:
             F.avg_pool2d_backward(*args)
         assert str(error.value) == message
 
 
-NUMBERS = st.one_of(st.integers(-2, 6), st.integers(), st.sampled_from([2**31, 2**32 + 1, 2**61, 2**62 + 1, 2**63]),
-                    st.floats(), st.booleans(), st.none(), st.text(max_size=4))
-ARGUMENT = st.one_of(NUMBERS, st.lists(NUMBERS, max_size=4), st.lists(NUMBERS, max_size=4).map(tuple),
-                     st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=3), st.sampled_from(["same", "valid"]))
+NUMBERS = st.one_of(
+    st.integers(-2, 6),
+    st.integers(),
+    st.sampled_from([2**31, 2**32 + 1, 2**61, 2**62 + 1, 2**63]),
+    st.floats(),
+    st.booleans(),
+    st.none(),
+    st.text(max_size=4),
+)
+ARGUMENT = st.one_of(
+    NUMBERS,
+    st.lists(NUMBERS, max_size=4),
+    st.lists(NUMBERS, max_size=4).map(tuple),
+    st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=3),
+    st.sampled_from(["same", "valid"]),
+)
 
 
 @settings(max_examples=400, deadline=None)
 @given(rank=st.integers(1, 3), x=st.lists(st.integers(0, 7), max_size=6), kernel=ARGUMENT, stride=ARGUMENT,
        padding=ARGUMENT, dilation=ARGUMENT, ceil_mode=st.booleans(), divisor=ARGUMENT)
-def test_any_call_ends_in_a_possible_geometry_or_in_an_error(rank, x, kernel, stride, padding, dilation, ceil_mode,
-                                                             divisor):
+def test_any_call_ends_in_a_possible_geometry_or_in_an_error(
+    rank, x, kernel, stride, padding, dilation, ceil_mode, divisor
+):
     try:
-        spec, _ = pool_spec(tuple(x), F32, kernel, stride, padding, dilation, ceil_mode, True, divisor, kind="avg",
-                            rank=rank)
+        spec, _ = pool_spec(
+            tuple(x), F32, kernel, stride, padding, dilation, ceil_mode, True, divisor, kind="avg", rank=rank
+        )
     except (ShapeError, DtypeError):
         return
     assert_possible(spec)
@@ -241,8 +352,9 @@ def test_ordinary_calls_are_accepted_exactly_when_every_window_has_an_element(da
 
 def assert_possible(spec):
     assert min(*spec.size, *spec.kernel, *spec.stride, *spec.dilation, *spec.out_size) >= 1
-    for n, k, s, (lo, hi), d, p in zip(spec.size, spec.kernel, spec.stride, spec.padding, spec.dilation, spec.out_size,
-                                       strict=True):
+    for n, k, s, (lo, hi), d, p in zip(
+        spec.size, spec.kernel, spec.stride, spec.padding, spec.dilation, spec.out_size, strict=True
+    ):
         assert (p - 1) * s < n + lo, "the last window starts in the padding after the input"
         assert (k - 1) * d < 2**47
         assert k <= n + lo + hi

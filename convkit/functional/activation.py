@@ -41,6 +41,7 @@ def relu_backward(dy, y):
     """
     spec = relu_backward_spec(dy, y)
     dx = np.empty(y.shape, spec.dtype)
-    relu_backward_plan(spec).run(contiguous(dy, spec.dtype).reshape(-1), contiguous(y, spec.dtype).reshape(-1),
-                                 dx.reshape(-1))
+    relu_backward_plan(spec).run(
+        contiguous(dy, spec.dtype).reshape(-1), contiguous(y, spec.dtype).reshape(-1), dx.reshape(-1)
+    )
     return dx

@@ -17,7 +17,7 @@ def optional(a, dtype):
 
 
 def target_for(out, shape, dtype, *inputs):
-    """Where the kernel writes: ``out`` itself if it is plain memory that no input overlaps, else a new array."""
+    """Where the kernel writes: ``out`` if it is plain memory that no input overlaps, else a new array."""
     if out is not None and out.flags.c_contiguous and out.flags.aligned \
             and not any(a is not None and np.may_share_memory(out, a) for a in inputs):
         return out

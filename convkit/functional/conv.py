@@ -7,7 +7,9 @@ from convkit.plan.conv import plan
 from convkit.spec.conv import check_conv, check_conv_backward, numpy_padding_mode
 
 
-def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", out=None):
+def conv2d(
+    x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", out=None
+):
     """Convolve a batch of images with a set of kernels (cross-correlation, as in PyTorch).
 
     Parameters
@@ -21,8 +23,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, p
     stride, dilation : int or tuple of 2 ints
         Steps between windows and between the taps of one window, at least 1.
     padding : int, tuple or str
-        One int for all sides, one int or ``(lo, hi)`` pair per axis, ``"valid"``, or ``"same"``, which makes the output
-        ``ceil(size / stride)`` long with the spare element at the end.
+        One int for all sides, one int or ``(lo, hi)`` pair per axis, ``"valid"``, or ``"same"``, which makes
+        the output ``ceil(size / stride)`` long with the spare element at the end.
     groups : int
         Splits the channels into groups that do not see each other; divides ``c_in`` and ``c_out``.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}

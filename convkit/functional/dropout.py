@@ -56,6 +56,9 @@ def dropout_backward(dy, mask, p=0.5):
 
 def _apply(spec, x, mask):
     y = np.empty(x.shape, spec.dtype)
-    plan(spec).run(contiguous(x, spec.dtype).reshape(-1), contiguous(np.asarray(mask), np.dtype(bool)).reshape(-1),
-                   y.reshape(-1))
+    plan(spec).run(
+        contiguous(x, spec.dtype).reshape(-1),
+        contiguous(np.asarray(mask), np.dtype(bool)).reshape(-1),
+        y.reshape(-1),
+    )
     return y

@@ -67,7 +67,9 @@ def linear_backward(dy, x, weight, *, needs=(True, True, True)):
     if need_x:
         dx = np.zeros(x.shape, spec.dtype)
         if dx.size and dy.size:
-            plan(spec.towards("input_gradient")).run(dy, contiguous(weight, spec.dtype), _rows(dx, spec.dtype))
+            plan(spec.towards("input_gradient")).run(
+                dy, contiguous(weight, spec.dtype), _rows(dx, spec.dtype)
+            )
     if need_w:
         dw = np.zeros(weight.shape, spec.dtype)
         if dw.size and dy.size:

@@ -33,7 +33,9 @@ def cross_entropy(logits, target, reduction="mean"):
     spec = cross_entropy_spec(logits, target, reduction)
     losses = np.empty(target.shape, spec.dtype)
     if losses.size:
-        plan(spec).run(_scores(spec, logits), _targets(spec, target, INT64), _targets(spec, losses, spec.dtype))
+        plan(spec).run(
+            _scores(spec, logits), _targets(spec, target, INT64), _targets(spec, losses, spec.dtype)
+        )
     if reduction == "none":
         return losses
     with np.errstate(all="ignore"):
@@ -42,7 +44,7 @@ def cross_entropy(logits, target, reduction="mean"):
 
 
 def cross_entropy_backward(logits, target, reduction="mean", dloss=1.0):
-    """Gradient of ``cross_entropy``: ``(softmax(logits) - [c == target]) * dloss``, over their number for the mean.
+    """Gradient of ``cross_entropy``: ``(softmax(logits) - [c == target]) * dloss``, for the mean over N.
 
     Parameters
     ----------

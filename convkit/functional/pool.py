@@ -33,8 +33,8 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     Returns
     -------
     ndarray or (ndarray, ndarray)
-        The maxima, and their int64 indices, flat within each plane of ``x``. The first of equal elements wins; NaN
-        beats every number, the last NaN of several, as in PyTorch.
+        The maxima, and their int64 indices, flat within each plane of ``x``. The first of equal elements
+        wins; NaN beats every number, the last NaN of several, as in PyTorch.
 
     Raises
     ------
@@ -79,7 +79,9 @@ def min_pool2d_backward(dy, indices, input_shape):
     return _extreme_backward(dy, indices, input_shape, rank=2)
 
 
-def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+def avg_pool2d(
+    x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+):
     """Mean of each window.
 
     Parameters
@@ -101,16 +103,17 @@ def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_in
     ShapeError, DtypeError
         As ``max_pool2d``.
     """
-    spec, lead, _ = check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
-                               kind="avg", rank=2)
+    spec, lead, _ = check_pool(
+        x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override, kind="avg", rank=2
+    )
     y = np.empty(lead + spec.out_size, spec.dtype)
     if y.size:
         plan(spec).run(_planes(x, spec.dtype, spec.size), _planes(y, spec.dtype, spec.out_size))
     return y
 
 
-def avg_pool2d_backward(dy, input_shape, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
-                        divisor_override=None):
+def avg_pool2d_backward(dy, input_shape, kernel_size, stride=None, padding=0, ceil_mode=False,
+                        count_include_pad=True, divisor_override=None):
     """Gradient of ``avg_pool2d``: each ``dy / divisor`` is added to every element of its window.
 
     Parameters
@@ -132,17 +135,20 @@ def avg_pool2d_backward(dy, input_shape, kernel_size, stride=None, padding=0, ce
     ShapeError, DtypeError
         As ``avg_pool2d``, and if ``dy`` does not fit.
     """
-    spec, shape = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
-                                    divisor_override, rank=2)
+    spec, shape = avg_backward_spec(
+        dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, rank=2
+    )
     dx = np.empty(shape, spec.dtype)
     if dx.size:
-        average_gradient_plan(spec).run(_planes(dy, spec.dtype, spec.out_size), _planes(dx, spec.dtype, spec.size))
+        average_gradient_plan(spec).run(
+            _planes(dy, spec.dtype, spec.out_size), _planes(dx, spec.dtype, spec.size)
+        )
     return dx
 
 
 def _extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank):
-    spec, lead, return_indices = check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank,
-                                            return_indices=return_indices)
+    spec, lead, return_indices = check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind,
+                                            rank=rank, return_indices=return_indices)
     y = np.empty(lead + spec.out_size, spec.dtype)
     indices = np.empty(y.shape, INT64) if return_indices else None
     if y.size:

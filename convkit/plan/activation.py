@@ -1,4 +1,4 @@
-"""Ways to compute elementwise activations, best first: ``run(x, y)`` and ``run(dy, y, dx)`` on flat arrays."""
+"""Ways to compute elementwise activations, best first: flat arrays, ``run(x, y)``, ``run(dy, y, dx)``."""
 
 from convkit import reference
 from convkit.plan.common import choose, twin

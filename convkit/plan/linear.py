@@ -1,7 +1,8 @@
 """Ways to compute a linear map and its two gradients, best first.
 
-``plan(spec).run`` takes C-contiguous matrices and fills the last one: ``run(x, weight, bias, y)`` forward (bias may
-be None), ``run(dy, weight, dx)`` for the input gradient and ``run(dy, x, dw)`` for the weight gradient.
+``plan(spec).run`` takes C-contiguous matrices and fills the last one: ``run(x, weight, bias, y)`` forward
+(bias may be None), ``run(dy, weight, dx)`` for the input gradient and ``run(dy, x, dw)`` for the weight
+gradient.
 """
 
 from convkit.plan.common import choose, twin

@@ -10,7 +10,7 @@ from convkit.plan.common import choose, twin
 
 CANDIDATES = (twin(lambda _spec, logits, target: reference.cross_entropy(logits, target, "none")),)
 BACKWARD_CANDIDATES = (
-    twin(lambda _spec, logits, target, scale: reference.cross_entropy_backward(logits, target, "none", scale)),
+    twin(lambda _spec, z, target, scale: reference.cross_entropy_backward(z, target, "none", scale)),
 )
 
 

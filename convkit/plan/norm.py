@@ -1,9 +1,10 @@
 """Ways to compute batch normalisation, best first.
 
-``run(x, running_mean, running_var, weight, bias, momentum, y)`` updates the running statistics (the user's own
-arrays, of any layout, or None) in place when training; ``run(dy, x, weight, mean, var, dx, dweight, dbias)`` takes
-None for mean and var where the batch's own are to be found. ``x``, ``y``, ``dy`` and ``dx`` are
-``(N, channels, inner)``, contiguous like ``weight`` and ``bias``, which may be None. There is at least one image.
+``run(x, running_mean, running_var, weight, bias, momentum, y)`` updates the running statistics (the user's
+own arrays, of any layout, or None) in place when training; ``run(dy, x, weight, mean, var, dx, dweight,
+dbias)`` takes None for mean and var where the batch's own are to be found. ``x``, ``y``, ``dy`` and ``dx``
+are ``(N, channels, inner)``, contiguous like ``weight`` and ``bias``, which may be None. There is at least
+one image.
 """
 
 from functools import partial
@@ -22,7 +23,9 @@ def _backward(spec, dy, x, weight, mean, var, dx, dweight, dbias):
 
 
 CANDIDATES = (twin(_forward),)
-BACKWARD_CANDIDATES = (Candidate("reference", never, lambda spec, _isa: partial(_backward, spec), native=False),)
+BACKWARD_CANDIDATES = (
+    Candidate("reference", never, lambda spec, _isa: partial(_backward, spec), native=False),
+)
 
 
 def plan(spec):

@@ -1,8 +1,9 @@
 """The window, which is all that convolution and pooling share.
 
-Output position ``p`` looks at the padded input through taps ``k``, at ``p * stride + k * dilation`` along each axis.
-For one tap and all positions at once that is a strided view, so every sum over a window is a loop over its taps.
-Axis letters: n images, g groups, c input channels, o output channels, k taps, p output positions.
+Output position ``p`` looks at the padded input through taps ``k``, at ``p * stride + k * dilation`` along
+each axis. For one tap and all positions at once that is a strided view, so every sum over a window is a loop
+over its taps. Axis letters: n images, g groups, c input channels, o output channels, k taps, p output
+positions.
 """
 
 import numpy as np

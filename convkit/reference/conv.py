@@ -2,9 +2,9 @@
 
     y[n, o, p] = bias[o] + sum over c, k of weight[o, c, k] * x[n, c, p * stride + k * dilation - lo]
 
-with ``x`` read as zero outside its bounds, ``c`` over the channels of ``o``'s group. As in every deep-learning library
-the kernel is not flipped (this is cross-correlation). ``y`` is linear in ``x`` and in ``weight``, and the gradients
-are the transposes of those two maps.
+with ``x`` read as zero outside its bounds, ``c`` over the channels of ``o``'s group. As in every
+deep-learning library the kernel is not flipped (this is cross-correlation). ``y`` is linear in ``x`` and in
+``weight``, and the gradients are the transposes of those two maps.
 """
 
 from math import prod
@@ -17,7 +17,7 @@ from convkit.spec.conv import check_conv, check_conv_backward, numpy_padding_mod
 
 @np.errstate(all="ignore")
 def forward(spec, x, weight, bias=None, mode="constant"):
-    """``y (n, c_out, *out)`` in float64 from ``x (n, c_in, *size)``; ``mode`` is ``np.pad``'s, for other paddings."""
+    """``y (n, c_out, *out)`` in float64 from ``x (n, c_in, *size)``; ``mode`` is that of ``np.pad``."""
     n, g, p = len(x), spec.groups, prod(spec.out_size)
     if mode == "constant":
         x = pad(widen(x), spec, spec.out_size)
@@ -34,7 +34,7 @@ def forward(spec, x, weight, bias=None, mode="constant"):
 
 @np.errstate(all="ignore")
 def input_gradient(spec, dy, weight):
-    """``dx[.., p * stride + k * dilation - lo] += weight[.., k] * dy[.., p]``, in float64."""
+    """``dx[.., p * stride + k * dilation - lo] += weight[.., k] * dy[.., p]``."""
     n, g, p = len(dy), spec.groups, prod(spec.out_size)
     dy_ngop = widen(dy).reshape(n, g, spec.c_out_per_group, p)
     w_gco = _by_group(spec, weight).swapaxes(1, 2)
@@ -46,7 +46,7 @@ def input_gradient(spec, dy, weight):
 
 @np.errstate(all="ignore")
 def weight_gradient(spec, dy, x):
-    """``dw[o, c, k] = sum over n, p of dy[n, o, p] * x[n, c, p * stride + k * dilation - lo]``, in float64."""
+    """``dw[o, c, k] = sum over n, p of dy[n, o, p] * x[n, c, p * stride + k * dilation - lo]``."""
     n, g, c, o, p = len(x), spec.groups, spec.c_in_per_group, spec.c_out_per_group, prod(spec.out_size)
     x = pad(widen(x), spec, spec.out_size)
     dy_gonp = widen(dy).reshape(n, g, o, p).transpose(1, 2, 0, 3).reshape(g, o, n * p)
@@ -75,8 +75,9 @@ def _conv(x, weight, bias, stride, padding, dilation, groups, padding_mode, out,
 
 
 def _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank):
-    (spec, _, _), n, (need_x, need_w, need_b) = check_conv_backward(dy, x, weight, stride, padding, dilation, groups,
-                                                                    needs, rank=rank)
+    (spec, _, _), n, (need_x, need_w, need_b) = check_conv_backward(
+        dy, x, weight, stride, padding, dilation, groups, needs, rank=rank
+    )
     dy, x_n = dy.reshape(spec.y_shape(n)), x.reshape(spec.x_shape(n))
     dx = narrow(input_gradient(spec, dy, weight), spec.dtype).reshape(x.shape) if need_x else None
     dw = narrow(weight_gradient(spec, dy, x_n), spec.dtype) if need_w else None
@@ -84,8 +85,10 @@ def _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank
     return dx, dw, db
 
 
-def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", out=None):
-    """``y[n, o, p] = bias[o] + sum of weight[o, c, k] * x[n, c, p * stride + k * dilation - lo]`` in two dimensions.
+def conv2d(
+    x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", out=None
+):
+    """``y[n, o, p] = bias[o] + sum of weight[o, c, k] * x[n, c, p * stride + k * dilation - lo]``.
 
     Arguments, result and errors are those of ``convkit.functional.conv2d``.
     """

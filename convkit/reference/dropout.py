@@ -7,7 +7,7 @@ from convkit.spec.dropout import dropout_backward_spec, dropout_spec
 
 
 def dropout(x, p=0.5, training=True, *, rng):
-    """``y = x * mask / (1 - p)`` and the mask, which keeps an element where ``rng``'s float32 is at least ``p``.
+    """``y = x * mask / (1 - p)`` and the mask: elements stay where ``rng``'s float32 is at least ``p``.
 
     Without training, a copy of ``x``, and None for the mask.
     """

@@ -11,7 +11,8 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=Fa
     """``y = (x - mean) / sqrt(var + eps) * weight + bias`` for each channel (axis 1).
 
     In training, mean and (biased) variance are those of the batch, and the running ones are updated in place:
-    ``running += momentum * (batch - running)``, with the unbiased variance. Otherwise the running ones are used.
+    ``running += momentum * (batch - running)``, with the unbiased variance. Otherwise the running ones are
+    used.
     """
     spec = batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
     momentum = momentum_of(momentum)
@@ -32,11 +33,12 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=Fa
 
 @np.errstate(all="ignore")
 def batch_norm_backward(dy, x, weight=None, eps=1e-5, *, mean=None, var=None, training=True):
-    """Gradients ``(dx, dweight, dbias)``, with ``z = (x - mean) / sqrt(var + eps)`` over the m elements of a channel.
+    """Gradients ``(dx, dweight, dbias)``, with ``z = (x - mean) / sqrt(var + eps)`` m elements per channel.
 
     ``dbias = sum(dy)``, ``dweight = sum(dy * z)``, and in training, where mean and variance depend on x,
-    ``dx = weight / sqrt(var + eps) * (dy - dbias / m - z * dweight / m)``; otherwise the first factor times ``dy``.
-    ``mean`` and ``var`` are the statistics that the forward pass used; in training they may be left out.
+    ``dx = weight / sqrt(var + eps) * (dy - dbias / m - z * dweight / m)``; otherwise the first factor times
+    ``dy``. ``mean`` and ``var`` are the statistics that the forward pass used; in training they may be left
+    out.
     """
     spec = batch_norm_backward_spec(dy, x, weight, eps, mean, var, training)
     mean, var = (widen(mean), widen(var)) if mean is not None else _statistics(x)[:2]

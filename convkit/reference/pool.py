@@ -51,7 +51,7 @@ def average_gradient(spec, dy):
 
 
 def divisor(spec):
-    """What each window's sum is divided by: ``divisor_override``, or the elements (and padding) that it covers."""
+    """What each window's sum is divided by: ``divisor_override``, or how much it covers."""
     if spec.divisor_override is not None:
         return np.full(spec.out_size, float(spec.divisor_override))
     counted = pad(np.ones(spec.size), spec, spec.out_size)
@@ -72,8 +72,8 @@ def scatter(spec, dy, indices):
 
 
 def _extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank):
-    spec, _, return_indices = check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank,
-                                         return_indices=return_indices)
+    spec, _, return_indices = check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind,
+                                         rank=rank, return_indices=return_indices)
     y, indices = extreme(spec, x.astype(spec.dtype))
     return (y, indices) if return_indices else y
 
@@ -103,15 +103,18 @@ def min_pool2d_backward(dy, indices, input_shape):
     return _extreme_backward(dy, indices, input_shape, rank=2)
 
 
-def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+def avg_pool2d(
+    x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+):
     """``y[n, c, p] = sum over k of x[n, c, p * stride + k - lo] / divisor[p]``."""
-    spec, _, _ = check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
-                            kind="avg", rank=2)
+    spec, _, _ = check_pool(
+        x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override, kind="avg", rank=2
+    )
     return narrow(average(spec, x), spec.dtype)
 
 
-def avg_pool2d_backward(dy, input_shape, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
-                        divisor_override=None):
+def avg_pool2d_backward(dy, input_shape, kernel_size, stride=None, padding=0, ceil_mode=False,
+                        count_include_pad=True, divisor_override=None):
     """``dx[n, c, p * stride + k - lo] += dy[n, c, p] / divisor[p]``."""
     spec, _ = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
                                     divisor_override, rank=2)

@@ -1,7 +1,7 @@
 """The checks that every operation shares: integers, tuples, padding, shapes, arrays.
 
-All arithmetic is on Python integers, which do not overflow, and is compared with the limits before anything is
-allocated or handed to C.
+All arithmetic is on Python integers, which do not overflow, and is compared with the limits before anything
+is allocated or handed to C.
 """
 
 import operator
@@ -56,7 +56,7 @@ def shown(value):
 
 
 def tuple_of(name, value, rank, minimum):
-    """``value``, an integer or one integer per axis, as a tuple of ``rank`` ints, each at least ``minimum``."""
+    """``value``, an integer or one per axis, as a tuple of ``rank`` ints, each at least ``minimum``."""
     if not isinstance(value, (tuple, list)):
         return (integer(name, value, minimum),) * rank
     _check_length(name, value, rank, "integers" if rank > 1 else "integer")
@@ -74,8 +74,8 @@ def _check_length(name, value, rank, what):
 def pad_pairs(name, value, size, kernel, stride, dilation):
     """Padding in any accepted form as one ``(lo, hi)`` per axis.
 
-    Accepted are an int, one int or one ``(lo, hi)`` pair per axis, ``"valid"`` and ``"same"``. ``"same"`` makes the
-    output ``ceil(size / stride)`` long and puts the spare element at the end.
+    Accepted are an int, one int or one ``(lo, hi)`` pair per axis, ``"valid"`` and ``"same"``. ``"same"``
+    makes the output ``ceil(size / stride)`` long and puts the spare element at the end.
     """
     if isinstance(value, str):
         return _named_padding(name, value, size, kernel, stride, dilation)
@@ -89,7 +89,9 @@ def pad_pairs(name, value, size, kernel, stride, dilation):
 def _pair(name, value, whole):
     pair = value if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2:
-        raise ShapeError(f"{name} must give each axis an integer or a (lo, hi) pair, got {name}={shown(whole)}")
+        raise ShapeError(
+            f"{name} must give each axis an integer or a (lo, hi) pair, got {name}={shown(whole)}"
+        )
     lo, hi = (v if type(v) is int else _index(name, v, whole) for v in pair)
     for v in (lo, hi):
         _check_range(name, v, whole, 0, MAX_INT)
@@ -109,9 +111,9 @@ def _named_padding(name, value, size, kernel, stride, dilation):
 
 
 def plain(value):
-    """Whether ``value`` holds only ints, strings and None, so that equal means the same (True == 1 == 1.0 does not).
+    """Whether ``value`` holds only ints, strings and None, so that equal means the same.
 
-    The caches over raw arguments are asked only with plain ones.
+    True == 1 == 1.0 does not mean the same. The caches over raw arguments are asked only with plain ones.
     """
     kind = type(value)
     if kind is not tuple:
@@ -160,10 +162,14 @@ def array(name, value):
     if type(value) is np.ndarray:
         return value
     if not isinstance(value, np.ndarray):
-        raise DtypeError(f"{name} must be a NumPy array, got {type(value).__name__}; convert it with np.asarray")
+        raise DtypeError(
+            f"{name} must be a NumPy array, got {type(value).__name__}; convert it with np.asarray"
+        )
     if isinstance(value, np.ma.MaskedArray):
-        raise DtypeError(f"{name} must be a plain NumPy array, got a masked array, whose mask would be ignored; "
-                         f"use {name}.filled(...)")
+        raise DtypeError(
+            f"{name} must be a plain NumPy array, got a masked array, whose mask would be ignored; "
+            f"use {name}.filled(...)"
+        )
     return value
 
 
@@ -235,8 +241,10 @@ def split_image(name, shape, rank):
     ``lead`` is ``(N,)`` or ``()``. The batch may be empty; channels and sizes may not.
     """
     if len(shape) not in (rank + 1, rank + 2):
-        raise ShapeError(f"{name} must have {rank + 2} axes (N, C, {AXES[rank]}) or {rank + 1} (C, {AXES[rank]}), "
-                         f"got shape {shown(shape)}")
+        raise ShapeError(
+            f"{name} must have {rank + 2} axes (N, C, {AXES[rank]}) or {rank + 1} (C, {AXES[rank]}), "
+            f"got shape {shown(shape)}"
+        )
     lead, channels, size = shape[:-rank - 1], shape[-rank - 1], shape[-rank:]
     if channels < 1:
         raise ShapeError(f"{name} must have at least 1 channel, got shape {shape}")

@@ -14,10 +14,11 @@ from convkit.spec import common
 class ConvSpec:
     """A checked convolution without its batch: plans never depend on how many images come.
 
-    ``padding`` is one ``(lo, hi)`` per axis. ``dilation`` is 1 along axes whose kernel is 1, and ``stride`` is never
-    longer than the padded input, so that equal convolutions have equal specs and no kernel meets a huge step.
-    ``direction`` is ``"forward"``, ``"input_gradient"`` or ``"weight_gradient"``; shapes are always those of the
-    forward pass. ``out_size`` follows from the rest: ``(size + lo + hi - span) // stride + 1`` per axis.
+    ``padding`` is one ``(lo, hi)`` per axis. ``dilation`` is 1 along axes whose kernel is 1, and ``stride``
+    is never longer than the padded input, so that equal convolutions have equal specs and no kernel meets a
+    huge step. ``direction`` is ``"forward"``, ``"input_gradient"`` or ``"weight_gradient"``; shapes are
+    always those of the forward pass. ``out_size``, which follows from the rest, is
+    ``(size + lo + hi - span) // stride + 1`` per axis.
     """
 
     c_in: int
@@ -97,8 +98,8 @@ def conv_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape=None, bias_dtype=No
     ShapeError, DtypeError
         On the first rule broken.
     """
-    args = (x_shape, x_dtype, w_shape, w_dtype, bias_shape, bias_dtype, stride, padding, dilation, groups, rank,
-            direction)
+    args = (x_shape, x_dtype, w_shape, w_dtype, bias_shape, bias_dtype, stride, padding, dilation, groups,
+            rank, direction)
     plain = common.plain
     if plain(stride) and plain(padding) and plain(dilation) and plain(groups):
         return _cached(*args)
@@ -160,8 +161,10 @@ def _check_channels(c_in, c_out, per_group, groups):
 def _check_window(size, kernel, padding, dilation):
     whole = common.padded(size, padding)
     if any(span > n for span, n in zip(common.spans(kernel, dilation), whole, strict=True)):
-        raise ShapeError(f"the kernel {kernel} with dilation={common.shown(dilation)} is larger than the padded input "
-                         f"{common.shown(whole)}")
+        raise ShapeError(
+            f"the kernel {kernel} with dilation={common.shown(dilation)} is larger than the padded input "
+            f"{common.shown(whole)}"
+        )
     return whole
 
 
@@ -170,19 +173,19 @@ def check_conv(x, weight, bias, stride, padding, dilation, groups, out, *, rank)
     common.array("x", x)
     common.array("weight", weight)
     if bias is None:
-        spec, n, batched = conv_spec(x.shape, x.dtype, weight.shape, weight.dtype, None, None, stride, padding, dilation,
-                                     groups, rank=rank)
+        spec, n, batched = conv_spec(x.shape, x.dtype, weight.shape, weight.dtype, None, None, stride,
+                                     padding, dilation, groups, rank=rank)
     else:
         common.array("bias", bias)
-        spec, n, batched = conv_spec(x.shape, x.dtype, weight.shape, weight.dtype, bias.shape, bias.dtype, stride,
-                                     padding, dilation, groups, rank=rank)
+        spec, n, batched = conv_spec(x.shape, x.dtype, weight.shape, weight.dtype, bias.shape, bias.dtype,
+                                     stride, padding, dilation, groups, rank=rank)
     if out is not None:
         common.check_out(out, _shape(spec, n, batched), spec.dtype)
     return spec, n, batched
 
 
 def check_conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, *, rank):
-    """Check a call of the backward pass; returns the three specs of the directions, forward first, n and ``needs``."""
+    """Check a call of the backward pass; returns the specs of the three directions, n and ``needs``."""
     common.array("x", x)
     common.array("weight", weight)
     args = (x.shape, x.dtype, weight.shape, weight.dtype, None, None, stride, padding, dilation, groups)
@@ -211,7 +214,9 @@ def numpy_padding_mode(spec, padding_mode):
         raise ShapeError(f"padding_mode must be one of {', '.join(_NUMPY_MODE)}, "
                          f"got padding_mode={common.shown(padding_mode)}")
     longest = {"reflect": -1, "wrap": 0}.get(mode)
-    if longest is not None and any(max(pair) > n + longest for pair, n in zip(spec.padding, spec.size, strict=True)):
+    if longest is not None and any(
+        max(pair) > n + longest for pair, n in zip(spec.padding, spec.size, strict=True)
+    ):
         raise ShapeError(f"padding must be {'less than' if longest else 'at most'} the input with "
                          f"padding_mode={padding_mode!r}, got padding={spec.padding} for size {spec.size}")
     return mode

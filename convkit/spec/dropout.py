@@ -10,7 +10,7 @@ from convkit.spec import common
 
 @dataclass(frozen=True, slots=True)
 class DropoutSpec:
-    """Each element is dropped with probability ``p``, the others are multiplied by ``scale = 1 / (1 - p)``."""
+    """Drops each element with probability ``p`` and multiplies the others by ``scale``."""
 
     p: float
     dtype: np.dtype

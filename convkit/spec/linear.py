@@ -23,7 +23,7 @@ class LinearSpec:
 
 
 def linear_spec(x, weight, bias=None):
-    """Check ``x (..., in)``, ``weight (out, in)`` and ``bias (out,)``; returns the LinearSpec and the output's shape."""
+    """Check ``x (..., in)``, ``weight (out, in)``, ``bias (out,)``; returns the spec and y's shape."""
     dtype = common.native_float("x", common.array("x", x).dtype)
     common.same_dtype("weight", common.array("weight", weight).dtype, "x", dtype)
     if weight.ndim != 2:

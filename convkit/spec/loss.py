@@ -13,7 +13,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 @dataclass(frozen=True, slots=True)
 class CrossEntropySpec:
-    """Scores of ``classes`` classes that lie ``inner`` elements apart, one integer target for each group of scores."""
+    """One target for each group of ``classes`` scores, which lie ``inner`` elements apart."""
 
     classes: int
     inner: int
@@ -30,12 +30,16 @@ def cross_entropy_spec(logits, target, reduction):
     classes = logits.shape[1]
     if classes < 1:
         raise ShapeError(f"logits must have at least 1 class, got logits.shape={logits.shape}")
-    common.check_shape("target", target.shape, logits.shape[:1] + logits.shape[2:], "that of logits without classes")
+    common.check_shape(
+        "target", target.shape, logits.shape[:1] + logits.shape[2:], "that of logits without classes"
+    )
     if target.size and not (target.min() >= 0 and target.max() < classes):
         raise ShapeError(f"target must be at least 0 and less than the {classes} classes of logits, "
                          f"got values from {target.min()} to {target.max()}")
     if not isinstance(reduction, str) or reduction not in REDUCTIONS:
-        raise ShapeError(f"reduction must be one of {', '.join(REDUCTIONS)}, got reduction={common.shown(reduction)}")
+        raise ShapeError(
+            f"reduction must be one of {', '.join(REDUCTIONS)}, got reduction={common.shown(reduction)}"
+        )
     return CrossEntropySpec(classes, prod(logits.shape[2:]), reduction, dtype)
 
 
@@ -46,4 +50,6 @@ def check_dloss(spec, target, dloss):
         want = target.shape if spec.reduction == "none" else ()
         common.check_shape("dloss", dloss.shape, want, "that of the loss")
     elif not isinstance(dloss, (int, float, np.integer, np.floating, np.ndarray)) or isinstance(dloss, bool):
-        raise DtypeError(f"dloss must be a number or an array shaped like the loss, got dloss={common.shown(dloss)}")
+        raise DtypeError(
+            f"dloss must be a number or an array shaped like the loss, got dloss={common.shown(dloss)}"
+        )

@@ -12,7 +12,7 @@ from convkit.spec import common
 
 @dataclass(frozen=True, slots=True)
 class BatchNormSpec:
-    """``channels`` channels of ``inner`` elements each per image; ``training`` uses the batch's own statistics."""
+    """``channels`` channels of ``inner`` elements per image; ``training`` uses the batch's statistics."""
 
     channels: int
     inner: int
@@ -22,7 +22,7 @@ class BatchNormSpec:
 
 
 def batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps):
-    """Check ``x (N, C, ...)`` and the per-channel arrays, each of which may be None where it is not needed."""
+    """Check ``x (N, C, ...)`` and the per-channel arrays, which may be None where they are not needed."""
     spec = _spec(x, training, eps)
     _check_channel_arrays(spec, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     if (running_mean is None) != (running_var is None):
@@ -32,9 +32,13 @@ def batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps):
     if spec.training:
         for name, stat in (("running_mean", running_mean), ("running_var", running_var)):
             if stat is not None and not stat.flags.writeable:
-                raise ShapeError(f"{name} must be writeable when training is True, because it is updated in place")
+                raise ShapeError(
+                    f"{name} must be writeable when training is True, because it is updated in place"
+                )
         if x.shape[0] * spec.inner == 1:
-            raise ShapeError(f"x must have more than 1 value per channel when training is True, got x.shape={x.shape}")
+            raise ShapeError(
+                f"x must have more than 1 value per channel when training is True, got x.shape={x.shape}"
+            )
     return spec
 
 
@@ -61,7 +65,9 @@ def _spec(x, training, eps):
     if x.ndim < 2:
         raise ShapeError(f"x must have at least 2 axes (N, C, ...), got x.shape={x.shape}")
     if min(x.shape[1:]) < 1:
-        raise ShapeError(f"x must have at least 1 element along every axis but the first, got x.shape={x.shape}")
+        raise ShapeError(
+            f"x must have at least 1 element along every axis but the first, got x.shape={x.shape}"
+        )
     eps = common.real("eps", eps, 0.0, float_info.max, "finite and not negative")
     return BatchNormSpec(x.shape[1], prod(x.shape[2:]), common.flag("training", training), eps, dtype)
 

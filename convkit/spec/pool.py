@@ -14,11 +14,11 @@ from convkit.spec import common
 class PoolSpec:
     """A checked pooling of one plane; batch and channels are just many planes.
 
-    ``padding`` is one ``(lo, hi)`` per axis, each at most half of a window. Every window holds at least one element
-    of the input. ``dilation`` is 1 along axes whose kernel is 1; ``stride`` and ``kernel`` are never longer than the
-    padded input. ``out_size`` is a field because ``ceil_mode`` decides it before the kernel is cut to that length.
-    With ``ceil_mode`` a last window may reach beyond the padded input; what lies there does not exist: it is no
-    element and no padding.
+    ``padding`` is one ``(lo, hi)`` per axis, each at most half of a window. Every window holds at least one
+    element of the input. ``dilation`` is 1 along axes whose kernel is 1; ``stride`` and ``kernel`` are never
+    longer than the padded input. ``out_size`` is a field because ``ceil_mode`` decides it before the kernel
+    is cut to that length. With ``ceil_mode`` a last window may reach beyond the padded input; what lies there
+    does not exist: it is no element and no padding.
     """
 
     kind: str
@@ -71,11 +71,12 @@ def pool_spec(x_shape, x_dtype, kernel_size, stride=None, padding=0, dilation=1,
     ShapeError, DtypeError
         On the first rule broken.
     """
-    args = (x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override,
-            kind, rank)
+    args = (x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
+            divisor_override, kind, rank)
     plain = common.plain
-    if type(ceil_mode) is type(count_include_pad) is bool and plain(kernel_size) and plain(stride) and plain(padding) \
-            and plain(dilation) and plain(divisor_override):
+    bools = type(ceil_mode) is type(count_include_pad) is bool
+    if bools and plain(kernel_size) and plain(stride) and plain(padding) and plain(dilation) \
+            and plain(divisor_override):
         return _cached(*args)
     return _pool_spec(*args)
 
@@ -95,12 +96,16 @@ def _pool_spec(x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mo
 
     spans, whole = common.spans(kernel, dilation), common.padded(size, pads)
     if any(max(pair) > span // 2 for pair, span in zip(pads, spans, strict=True)):
-        raise ShapeError(f"padding must be at most half of the (dilated) kernel, got padding={common.shown(padding)} "
-                         f"for kernel_size={common.shown(kernel_size)}")
+        raise ShapeError(
+            f"padding must be at most half of the (dilated) kernel, got padding={common.shown(padding)} "
+            f"for kernel_size={common.shown(kernel_size)}"
+        )
     out_size = tuple(map(_out_length, size, whole, spans, stride, pads, (ceil_mode,) * rank))
     if min(out_size) < 1:
-        raise ShapeError(f"the window {common.shown(kernel)} with dilation={common.shown(dilation)} is larger than "
-                         f"the padded input {common.shown(whole)}")
+        raise ShapeError(
+            f"the window {common.shown(kernel)} with dilation={common.shown(dilation)} is larger than "
+            f"the padded input {common.shown(whole)}"
+        )
     lead += (channels,)
     common.check_bytes("x", lead + size, dtype)
     common.check_bytes("the windowed input", tuple(map(max, whole, spans)), dtype)
@@ -131,27 +136,29 @@ def _out_length(size, whole, span, stride, pad, ceil_mode):
 def _check_not_empty(size, length, stride, pad, dilation):
     """Refuse windows all of whose taps miss the input; only a dilation longer than the input can make one.
 
-    Padding is at most half a window, so a window that starts at ``start < 0`` has a first tap at or after 0, which
-    is ``start % dilation``.
+    Padding is at most half a window, so a window that starts at ``start < 0`` has a first tap at or after 0,
+    which is ``start % dilation``.
     """
     starts = range(-pad[0], min(0, length * stride - pad[0]), stride)
     if size < dilation and any(start % dilation >= size for start in starts):
-        raise ShapeError(f"dilation={common.shown(dilation)} with padding={pad} puts a whole window outside the "
-                         f"input, which has only {size} elements along that axis")
+        raise ShapeError(
+            f"dilation={common.shown(dilation)} with padding={pad} puts a whole window outside the "
+            f"input, which has only {size} elements along that axis"
+        )
 
 
-def check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad=True, divisor_override=None, *,
-               kind, rank, return_indices=False):
+def check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad=True,
+               divisor_override=None, *, kind, rank, return_indices=False):
     """Check a call of a pooling; returns the PoolSpec, the leading axes and ``return_indices`` as a bool."""
     common.array("x", x)
-    spec, lead = pool_spec(x.shape, x.dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
-                           divisor_override, kind=kind, rank=rank)
+    spec, lead = pool_spec(x.shape, x.dtype, kernel_size, stride, padding, dilation, ceil_mode,
+                           count_include_pad, divisor_override, kind=kind, rank=rank)
     return spec, lead, common.flag("return_indices", return_indices)
 
 
 @dataclass(frozen=True, slots=True)
 class ScatterSpec:
-    """The way back from pooled positions: each plane of ``out_size`` gradients is added into one of ``size``."""
+    """The way back from pooled positions: planes of ``out_size`` gradients go into planes of ``size``."""
 
     size: tuple[int, ...]
     out_size: tuple[int, ...]
@@ -161,12 +168,14 @@ class ScatterSpec:
 def scatter_spec(dy, indices, input_shape, *, rank):
     """Check the gradient of a maximum or minimum pooling.
 
-    Returns the ScatterSpec and ``input_shape`` as a tuple of ints. ``indices`` must be int64 and shaped like ``dy``;
-    who reads them also checks their values (``check_indices``), so that they are gone through once.
+    Returns the ScatterSpec and ``input_shape`` as a tuple of ints. ``indices`` must be int64 and shaped like
+    ``dy``; who reads them also checks their values (``check_indices``), so that they are gone through once.
     """
     dtype = common.native_float("dy", common.array("dy", dy).dtype)
     if common.array("indices", indices).dtype.newbyteorder("=") != common.INT64:
-        raise DtypeError(f"indices must be int64, as the pooling returned them, got indices.dtype={indices.dtype}")
+        raise DtypeError(
+            f"indices must be int64, as the pooling returned them, got indices.dtype={indices.dtype}"
+        )
     shape = common.shape_of("input_shape", input_shape)
     lead, channels, size = common.split_image("input_shape", shape, rank)
     common.check_shape("indices", indices.shape, dy.shape, "that of dy")
@@ -181,14 +190,15 @@ def scatter_spec(dy, indices, input_shape, *, rank):
 def check_indices(spec, indices):
     """Refuse indices that lie outside a plane of the input."""
     limit = prod(spec.size)
-    if indices.size and not (0 <= indices.min() and indices.max() < limit):
+    if indices.size and (indices.min() < 0 or indices.max() >= limit):
         raise ShapeError(f"indices must be at least 0 and less than the {limit} elements of an input plane, "
                          f"got values from {indices.min()} to {indices.max()}")
 
 
-def avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, *,
-                      rank):
-    """Check the gradient of an average pooling: the forward pass's spec and ``input_shape`` as a tuple of ints."""
+def avg_backward_spec(
+    dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, *, rank
+):
+    """Check the gradient of an average pooling; returns the forward pass's spec and the input's shape."""
     dtype = common.float_array("dy", dy).dtype
     shape = common.shape_of("input_shape", input_shape)
     spec, lead = pool_spec(shape, dtype, kernel_size, stride, padding, 1, ceil_mode, count_include_pad,

@@ -12,6 +12,8 @@ def flatten_shape(x, start_dim, end_dim):
     start = common.axis_of("start_dim", start_dim, len(shape))
     end = common.axis_of("end_dim", end_dim, len(shape))
     if start > end:
-        raise ShapeError(f"start_dim must not come after end_dim, got start_dim={start_dim} and end_dim={end_dim} "
-                         f"for x.shape={shape}")
+        raise ShapeError(
+            f"start_dim must not come after end_dim, got start_dim={start_dim} and end_dim={end_dim} "
+            f"for x.shape={shape}"
+        )
     return (*shape[:start], prod(shape[start:end + 1]), *shape[end + 1:])

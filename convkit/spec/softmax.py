@@ -11,7 +11,7 @@ from convkit.spec import common
 
 @dataclass(frozen=True, slots=True)
 class SoftmaxSpec:
-    """Normalises over ``length`` elements that lie ``inner`` elements apart; ``log`` asks for the logarithm."""
+    """Normalises over ``length`` elements that lie ``inner`` apart; ``log`` asks for the logarithm."""
 
     length: int
     inner: int
@@ -20,7 +20,7 @@ class SoftmaxSpec:
 
 
 def softmax_spec(x, axis, *, log, name="x"):
-    """Check ``x`` (at least one axis) and ``axis``; returns the SoftmaxSpec and the axis as a non-negative int."""
+    """Check ``x`` (at least one axis) and ``axis``; returns the spec and the axis counted from 0."""
     dtype = common.native_float(name, common.array(name, x).dtype)
     if x.ndim < 1:
         raise ShapeError(f"{name} must have at least 1 axis, got {name}.shape=()")
