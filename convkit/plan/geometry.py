@@ -1,0 +1,142 @@
+"""Where the taps of a convolution lie: the arithmetic that turns a spec into tables for the kernels.
+
+Everything is three-dimensional here, with ones in front. A direct convolution reads a zero-padded copy of its
+*source* and writes its *target*:
+
+    target[f, start + j * step] = sum over taps of w[f, c, tap] * source[c, j * source_step + offset(tap) - lo]
+
+Forward, the source is x, and there is one phase: offset = tap * dilation, source_step = stride, step = 1. For the
+input gradient the source is dy and the target dx; the targets of one residue modulo the stride share their taps,
+so there is one phase per residue with source_step = 1 and step = stride, and no zero is ever inserted.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+# Bytes of padded source that one round of tasks shares: about half of a small L2, so that the weights fit beside.
+SOURCE_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AxisPhase:
+    """One residue of one axis: targets ``start + j * step`` for j below ``count``; ``taps`` are (tap, offset)."""
+
+    start: int
+    step: int
+    count: int
+    taps: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a direct convolution."""
+
+    source: int
+    target: int
+    lo: int
+    source_step: int
+    phases: tuple[AxisPhase, ...]
+
+    def extent(self, block):
+        """Padded source elements that ``block`` neighbouring targets of any phase read."""
+        return (block - 1) * self.source_step + max(offset for p in self.phases for _, offset in p.taps) + 1
+
+    @property
+    def count(self):
+        return max(p.count for p in self.phases)
+
+    @property
+    def complete(self):
+        """Whether the phases write every target."""
+        return sum(p.count for p in self.phases) == self.target
+
+
+def _forward_axis(size, out, kernel, stride, lo, dilation):
+    taps = tuple((k, k * dilation) for k in range(kernel))
+    return Axis(size, out, lo, stride, (AxisPhase(0, 1, out, taps),))
+
+
+def _gradient_axis(size, out, kernel, stride, lo, dilation):
+    # dx[i] = sum over k of dy[(i + lo - k * dilation) / stride] * w[k], where the division is exact
+    residues = {}
+    for k in range(kernel):
+        first = (k * dilation - lo) % stride
+        if first < size:
+            residues.setdefault(first, []).append((k, (first + lo - k * dilation) // stride))
+    pad = max((-q for taps in residues.values() for _, q in taps), default=0)
+    phases = tuple(
+        AxisPhase(first, stride, -(-(size - first) // stride), tuple((k, q + pad) for k, q in taps))
+        for first, taps in sorted(residues.items()))
+    return Axis(out, size, pad, 1, phases)
+
+
+def canonical(spec):
+    """Per-axis (size, out, kernel, stride, lo, dilation), three axes, all of space folded into one for plain 1x1."""
+    rows = list(zip(spec.size, spec.out_size, spec.kernel, spec.stride, (lo for lo, _ in spec.padding), spec.dilation,
+                    strict=True))
+    if spec.out_size == spec.size and set(spec.kernel) == set(spec.stride) == {1} and not any(map(any, spec.padding)):
+        rows = [(prod(spec.size), prod(spec.size), 1, 1, 0, 1)]
+    return [(1, 1, 1, 1, 0, 1)] * (3 - len(rows)) + rows
+
+
+def axes(spec):
+    """The three ``Axis`` of a forward or input-gradient spec."""
+    make = _forward_axis if spec.direction == "forward" else _gradient_axis
+    return tuple(make(*row) for row in canonical(spec))
+
+
+def pitch(elements, itemsize):
+    """Elements from one padded plane to the next: neighbours 2 KB apart would share two sets of the L1 cache."""
+    per_line, alias = 64 // itemsize, 2048 // itemsize
+    elements = -(-elements // per_line) * per_line
+    return elements + per_line if elements % alias == 0 else elements
+
+
+def blocks(three, channels, itemsize):
+    """Targets per axis that one padded box serves, so that the box stays near ``SOURCE_BYTES``.
+
+    Space is split from the outermost axis in; a box keeps the innermost axis whole while it can, because every
+    split reads the kernel's overhang twice.
+    """
+    parts = [1, 1, 1]
+
+    def block():
+        return [-(-a.count // p) for a, p in zip(three, parts, strict=True)]
+
+    for i in range(3):
+        while block()[i] > 1 and channels * itemsize * prod(
+                a.extent(b) for a, b in zip(three, block(), strict=True)) > SOURCE_BYTES:
+            parts[i] += max(1, parts[i] // 4)
+    return block()
+
+
+def phases(three):
+    """The phases of space: products of the axes' phases, each with its taps as (flat tap, (z, y, x) offset)."""
+    kernel = [1 + max(k for p in a.phases for k, _ in p.taps) for a in three]
+    for pz, py, px in product(*(a.phases for a in three)):
+        taps = [((kz * kernel[1] + ky) * kernel[2] + kx, (z, y, x))
+                for (kz, z), (ky, y), (kx, x) in product(pz.taps, py.taps, px.taps)]
+        yield (pz, py, px), taps
+
+
+def tile_vectors(filters, runs, taps, lanes, most_pixels):
+    """Vectors per panel: the shape that spends the fewest cycles on ``filters`` filters and runs of ``runs`` pixels.
+
+    A tile of m pixels by v vectors costs about max(m·v, m + v, 8) slots a tap (multiply-adds, loads, latency), and
+    a fixed part for its store. ``most_pixels[v - 1]`` is the longest run the registers hold at v vectors.
+    """
+    def cost(v):
+        panels, rest = divmod(-(-filters // lanes), v)
+        return panels * sum(map(tile, [v] * len(runs), runs)) + (sum(map(tile, [rest] * len(runs), runs)) if rest else 0)
+
+    def tile(v, run):
+        n = -(-run // most_pixels[v - 1])
+        m, more = divmod(run, n)
+        return (n - more) * slots(m, v) + more * slots(m + 1, v)
+
+    def slots(m, v):
+        return taps * (max(m * v, m + v, 8) + v / 4) + 40 + 4 * m * v if m else 0
+
+    vectors = [v for v in range(1, len(most_pixels) + 1) if most_pixels[v - 1]]
+    return min(vectors, key=cost)

@@ -1,0 +1,120 @@
+/* Compiled once per dtype by conv.kernel.c. */
+
+/* acc[m][v] += x[off[k] + m * x_step] * w[k][v] over one chunk of taps, starting from zero. */
+CK_INLINE void CK_TYPED(sum_chunk)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, ptrdiff_t x_step,
+                                   const int M, const int N, V *acc)
+{
+    const T *x = t->x, *w = (const T *)t->w + first * N * L;
+    const ptrdiff_t *off = t->off;
+    CK_UNROLL for (int i = 0; i < M * N; i++) acc[i] = (V){0};
+    for (ptrdiff_t k = first; k < last; k++, w += N * L) {
+        const T *p = x + off[k];
+        V row[CK_CONV_VECTORS];
+        CK_UNROLL for (int v = 0; v < N; v++) row[v] = vload(w + v * L);
+        CK_UNROLL for (int m = 0; m < M; m++)
+        {
+            V pixel = vset1(p[m * x_step]);
+            CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] = vfma(pixel, row[v], acc[m * N + v]);
+        }
+    }
+}
+
+/* Pixels are neighbours in y: transpose L x L blocks so that every filter stores a run of pixels. */
+CK_INLINE void CK_TYPED(store_rows)(const ck_conv_tile *t, const T *sum, const int M, const int N)
+{
+    for (int v = 0; v < N; v++)
+        CK_UNROLL for (int m0 = 0; m0 < M; m0 += L)
+        {
+            const int pixels = M - m0 < L ? M - m0 : L;
+            V r[L];
+            CK_UNROLL for (int i = 0; i < L; i++)
+                r[i] = i < pixels ? vload(sum + ((m0 + i) * N + v) * L) : (V){0};
+            vtranspose(r);
+            T *y = (T *)t->y + v * L * t->y_filter + m0;
+            ptrdiff_t filters = t->filters - v * L;
+            CK_UNROLL for (int f = 0; f < L; f++)
+            {
+                if (f >= filters) break;
+                T *p = y + f * t->y_filter;
+                if (t->accumulate) r[f] += pixels == L ? vload(p) : vload_part(p, pixels);
+                if (pixels == L)
+                    vstore(p, r[f]);
+                else
+                    vstore_part(p, r[f], pixels);
+            }
+        }
+}
+
+/* Filters are neighbours in y (linear layers, weight gradients): the sums go out as they are. */
+CK_INLINE void CK_TYPED(store_columns)(const ck_conv_tile *t, const T *sum, const int M, const int N)
+{
+    for (int m = 0; m < M; m++)
+        for (int v = 0; v < N; v++) {
+            ptrdiff_t filters = t->filters - v * L;
+            if (filters <= 0) break;
+            if (filters > L) filters = L;
+            T *p = (T *)t->y + m * t->y_pixel + v * L;
+            V r = vload(sum + (m * N + v) * L);
+            if (t->accumulate) r += filters == L ? vload(p) : vload_part(p, filters);
+            if (filters == L)
+                vstore(p, r);
+            else
+                vstore_part(p, r, filters);
+        }
+}
+
+/* Any other layout of y (input gradients of strided layers write every s-th pixel). */
+CK_INLINE void CK_TYPED(store_scattered)(const ck_conv_tile *t, const T *sum, const int M, const int N)
+{
+    for (ptrdiff_t f = 0; f < t->filters; f++)
+        for (int m = 0; m < M; m++) {
+            T *p = (T *)t->y + m * t->y_pixel + f * t->y_filter;
+            T s = sum[m * N * L + f];
+            *p = t->accumulate ? *p + s : s;
+        }
+}
+
+CK_INLINE void CK_TYPED(conv_tile)(const ck_conv_tile *t, const int M, const int N)
+{
+    T sum[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(CK_VBYTES)));
+    V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
+    CK_ASSERT(t->taps >= 0 && t->filters >= 1 && t->filters <= N * L);
+    for (int v = 0; v < N; v++) {
+        V bias = t->bias ? vload((const T *)t->bias + v * L) : (V){0};
+        for (int m = 0; m < M; m++) vstore(sum + (m * N + v) * L, bias);
+    }
+    for (ptrdiff_t first = 0; first < t->taps; first += CK_CONV_CHUNK) {
+        ptrdiff_t last = t->taps - first < CK_CONV_CHUNK ? t->taps : first + CK_CONV_CHUNK;
+        /* Neighbouring pixels get constant displacements; any other stride walks a pointer. */
+        if (t->x_step == 1)
+            CK_TYPED(sum_chunk)(t, first, last, 1, M, N, acc);
+        else
+            CK_TYPED(sum_chunk)(t, first, last, t->x_step, M, N, acc);
+        CK_UNROLL for (int i = 0; i < M * N; i++) vstore(sum + i * L, vload(sum + i * L) + acc[i]);
+    }
+    if (t->y_pixel == 1)
+        CK_TYPED(store_rows)(t, sum, M, N);
+    else if (t->y_filter == 1)
+        CK_TYPED(store_columns)(t, sum, M, N);
+    else
+        CK_TYPED(store_scattered)(t, sum, M, N);
+}
+
+/* One function per tile shape, out of line: inlined into a loop nest, GCC spills the sums. */
+#define CK_CONV_FITS(vectors, pixels) ((vectors) * (pixels) + (vectors) < CK_REGISTERS)
+#define CK_CONV_ROW(vectors, pixels)                                                                         \
+    CK_NOINLINE void CK_TYPED(conv_##vectors##x##pixels)(const ck_conv_tile *t)                              \
+    {                                                                                                        \
+        if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(conv_tile)(t, pixels, vectors);                          \
+    }
+#include "conv/kernels.def"
+#undef CK_CONV_ROW
+
+#define CK_CONV_ROW(vectors, pixels)                                                                         \
+    [(vectors)-1][(pixels)-1] = CK_CONV_FITS(vectors, pixels) ? CK_TYPED(conv_##vectors##x##pixels) : NULL,
+extern const ck_conv_table CK_KERNEL(ck_conv);
+const ck_conv_table CK_KERNEL(ck_conv) = {.lanes = L, .kernel = {
+#include "conv/kernels.def"
+}};
+#undef CK_CONV_ROW
+#undef CK_CONV_FITS

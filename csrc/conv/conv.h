@@ -1,0 +1,43 @@
+/* The tile with channels in the lanes: m pixels by v vectors of filters, the whole reduction in registers.
+ *
+ *     y[m][f] = bias[f] + sum over k of x[off[k] + m * x_step] * w[k][f]
+ *
+ * off[k] is the offset of tap k = (channel, kernel position) into a zero-padded copy of the input, so kernel size,
+ * dilation and rank are in the table and not in the code; x_step is the stride. The same sum is a convolution, a
+ * 1x1 convolution, a linear layer, an input gradient (rotated, channel-swapped weights) and a weight gradient
+ * (k over pixels, m over input channels). csrc/conv/README.md has the formula, the variants and their figures.
+ */
+#ifndef CK_CONV_H
+#define CK_CONV_H
+
+#include "base/isa.h"
+
+/* One call of a tile. Sizes and steps are in elements of the dtype that the kernel was compiled for. */
+typedef struct {
+    const void *x;        /* pixel 0; x[off[k] + m * x_step] must be readable for every k and every m of the tile */
+    const ptrdiff_t *off; /* taps offsets */
+    ptrdiff_t taps;
+    ptrdiff_t x_step;
+    const void *w;    /* packed panel, [taps][vectors * L], lanes past the last filter are zero */
+    const void *bias; /* vectors * L values, or NULL */
+    void *y;          /* pixel 0 of filter 0; exactly m x filters elements are written */
+    ptrdiff_t y_pixel, y_filter;
+    ptrdiff_t filters;  /* 1 .. vectors * L that exist */
+    int accumulate; /* add to what y holds */
+} ck_conv_tile;
+
+typedef void (*ck_conv_kernel)(const ck_conv_tile *tile);
+
+/* Partial sums are closed every CK_CONV_CHUNK taps and added up, which keeps the error of a long reduction at
+ * that of a short one. Fixed, so that a sum does not depend on the tile that computes it. */
+enum { CK_CONV_CHUNK = 256, CK_CONV_VECTORS = 4, CK_CONV_PIXELS = 16 };
+
+/* Kernels of one level and dtype: kernel[v - 1][m - 1], NULL where the registers do not hold m x v sums. */
+typedef struct {
+    ptrdiff_t lanes;
+    ck_conv_kernel kernel[CK_CONV_VECTORS][CK_CONV_PIXELS];
+} ck_conv_table;
+
+const ck_conv_table *ck_conv_table_for(int level, int itemsize);
+
+#endif

@@ -1,0 +1,7 @@
+#include "conv/conv.h"
+
+#include "base/float32.h"
+#include "conv/conv.body.h"
+
+#include "base/float64.h"
+#include "conv/conv.body.h"
