@@ -74,24 +74,40 @@ CK_INLINE void CK_TYPED(store_scattered)(const ck_conv_tile *t, const T *sum, co
         }
 }
 
+/* Ask for the lines that the store will write while the sums are still being made: y is rarely in a near cache. */
+CK_INLINE void CK_TYPED(prefetch_rows)(const ck_conv_tile *t, const int M)
+{
+    if (t->y_pixel != 1) return;
+    for (ptrdiff_t f = 0; f < t->filters; f++) {
+        const T *p = (const T *)t->y + f * t->y_filter;
+        __builtin_prefetch(p, 1);
+        __builtin_prefetch(p + M - 1, 1);
+    }
+}
+
 CK_INLINE void CK_TYPED(conv_tile)(const ck_conv_tile *t, const int M, const int N)
 {
     T sum[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(CK_VBYTES)));
     V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
-    CK_ASSERT(t->taps >= 0 && t->filters >= 1 && t->filters <= N * L);
-    for (int v = 0; v < N; v++) {
-        V bias = t->bias ? vload((const T *)t->bias + v * L) : (V){0};
-        for (int m = 0; m < M; m++) vstore(sum + (m * N + v) * L, bias);
-    }
-    for (ptrdiff_t first = 0; first < t->taps; first += CK_CONV_CHUNK) {
-        ptrdiff_t last = t->taps - first < CK_CONV_CHUNK ? t->taps : first + CK_CONV_CHUNK;
+    const ptrdiff_t chunks = (t->taps + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK;
+    CK_ASSERT(t->taps >= 1 && t->filters >= 1 && t->filters <= N * L);
+    CK_TYPED(prefetch_rows)(t, M);
+    for (ptrdiff_t i = 0; i < chunks; i++) {
+        const ptrdiff_t first = t->taps * i / chunks, last = t->taps * (i + 1) / chunks;
         /* Neighbouring pixels get constant displacements; any other stride walks a pointer. */
         if (t->x_step == 1)
             CK_TYPED(sum_chunk)(t, first, last, 1, M, N, acc);
         else
             CK_TYPED(sum_chunk)(t, first, last, t->x_step, M, N, acc);
-        CK_UNROLL for (int i = 0; i < M * N; i++) vstore(sum + i * L, vload(sum + i * L) + acc[i]);
+        CK_UNROLL for (int j = 0; j < M * N; j++) vstore(sum + j * L, i ? vload(sum + j * L) + acc[j] : acc[j]);
     }
+    if (t->bias)
+        CK_UNROLL for (int v = 0; v < N; v++)
+        {
+            V bias = vload((const T *)t->bias + v * L);
+            CK_UNROLL for (int m = 0; m < M; m++)
+                vstore(sum + (m * N + v) * L, vload(sum + (m * N + v) * L) + bias);
+        }
     if (t->y_pixel == 1)
         CK_TYPED(store_rows)(t, sum, M, N);
     else if (t->y_filter == 1)
