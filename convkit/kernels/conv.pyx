@@ -12,6 +12,8 @@ from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_
 
 import numpy as np
 
+from convkit.kernels.runtime import aligned_empty
+
 cdef extern from "conv/conv.h" nogil:
     ctypedef struct ck_conv_tile:
         const void* x
@@ -24,6 +26,7 @@ cdef extern from "conv/conv.h" nogil:
         ptrdiff_t y_pixel
         ptrdiff_t y_filter
         ptrdiff_t filters
+        const void* ahead
         int accumulate
     ctypedef void (*ck_conv_kernel)(const ck_conv_tile* tile) noexcept nogil
     int CK_CONV_VECTORS, CK_CONV_PIXELS
@@ -73,6 +76,7 @@ cdef struct direct_t:
     ptrdiff_t box[3]         # padded source elements of a box
     ptrdiff_t channel_pitch, image_pitch
     ptrdiff_t images         # per round
+    bint in_place            # the tiles read the source itself: nothing is padded
     ptrdiff_t macs
     phase_t* phase
     ptrdiff_t n_phases
@@ -85,7 +89,8 @@ cdef struct round_t:
     const char* w
     const char* bias         # panels, or NULL
     char* y
-    char* padded
+    char* padded             # scratch for the padded copy
+    const char* source       # what the tiles read: the copy, or x at the box
     ptrdiff_t images
     ptrdiff_t origin[3]      # first j of the box
     ptrdiff_t parts          # tasks that share the rows of a box
@@ -136,6 +141,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t count[3]
     cdef ptrdiff_t plane = p.target[0] * p.target[1] * p.target[2]
     cdef const char* source
+    cdef const char* ahead_end
     cdef char* target
     cdef ck_conv_tile tile
     for i in range(3):
@@ -153,10 +159,13 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.accumulate = 0
     runs = (count[2] + p.most_pixels - 1) // p.most_pixels
     rows = count[0] * count[1]
+    # The first tiles fetch the panel that follows, one line per tap each, while this one is in L2.
+    tile.ahead = <const char*>tile.w + f.taps * vectors * p.table.lanes * size
+    ahead_end = <const char*>tile.ahead + f.taps * vectors * 64
     for row in range(rows * part // r.parts, rows * (part + 1) // r.parts):
         z = row // count[1]
         y = row % count[1]
-        source = r.padded + (image * p.image_pitch + group * p.group_channels * p.channel_pitch
+        source = r.source + (image * p.image_pitch + group * p.group_channels * p.channel_pitch
                              + (z * p.source_step[0] * p.box[1] + y * p.source_step[1]) * p.box[2]) * size
         target = r.y + ((image * p.filters + group * p.group_filters + filter0) * plane
                         + ((f.start[0] + (r.origin[0] + z) * f.step[0]) * p.target[1]
@@ -169,6 +178,8 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
             tile.y = target + x * f.step[2] * size
             p.table.kernel[vectors - 1][m - 1](&tile)
             x += m
+            if tile.ahead < ahead_end:
+                tile.ahead = <const char*>tile.ahead + f.taps * 64
 
 
 cdef inline ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t to) noexcept nogil:
@@ -223,8 +234,8 @@ cdef class Direct:
     cdef readonly ptrdiff_t images
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
-                 source_step, block, box, ptrdiff_t channel_pitch, ptrdiff_t images, ptrdiff_t vectors,
-                 ptrdiff_t macs, phases, w_strides, bint zero_first):
+                 source_step, block, box, ptrdiff_t channel_pitch, ptrdiff_t images, bint in_place,
+                 ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides, bint zero_first):
         cdef direct_t* p = &self.plan
         cdef ptrdiff_t i, elements = 0
         p.itemsize = dtype.itemsize
@@ -242,6 +253,7 @@ cdef class Direct:
         p.channel_pitch = channel_pitch
         p.image_pitch = channel_pitch * channels
         p.images = images
+        p.in_place = in_place
         p.macs = macs
         p.n_phases = len(phases)
         table = np.zeros(max(1, p.n_phases) * sizeof(phase_t), np.uint8)
@@ -282,11 +294,14 @@ cdef class Direct:
         return self.plan.groups * self.plan.group_panels * self.plan.panel_filters
 
     cdef ptrdiff_t _scratch_bytes(self, ptrdiff_t images, bint bias):
-        return (images * self.plan.image_pitch + (self._bias_elements() if bias else 0)) * self.plan.itemsize
+        return (self._padded_elements(images) + (self._bias_elements() if bias else 0)) * self.plan.itemsize
+
+    cdef ptrdiff_t _padded_elements(self, ptrdiff_t images):
+        return 0 if self.plan.in_place else images * self.plan.image_pitch
 
     def pack(self, const real[::1] w not None):
         """The weight array (flat, C order) as panels; an array to pass to ``run``."""
-        packed = np.empty(self.packed_size, self._dtype)
+        packed = aligned_empty(self.packed_size, self._dtype)
         cdef real[::1] out = packed
         cdef pack_t a
         cdef ptrdiff_t i, group, panel, positions
@@ -322,7 +337,7 @@ cdef class Direct:
         r.padded = memory
         r.bias = NULL
         if bias is not None:
-            r.bias = memory + images * p.image_pitch * p.itemsize
+            r.bias = memory + self._padded_elements(images) * p.itemsize
             spread_bias(p, &bias[0], <real*>r.bias)
         with nogil:
             if self.zero_first:
@@ -365,7 +380,11 @@ cdef int run_boxes(round_t* r, int threads) except -1 nogil:
             x = 0
             while x < last[2]:
                 r.origin[0], r.origin[1], r.origin[2] = z, y, x
-                parallel_for(pad_plane, r, r.images * p.channels, threads)
+                if p.in_place:
+                    r.source = r.x + ((z * p.source[1] + y) * p.source[2] + x) * p.itemsize
+                else:
+                    r.source = r.padded
+                    parallel_for(pad_plane, r, r.images * p.channels, threads)
                 for i in range(p.n_phases):
                     r.phase = &p.phase[i]
                     parallel_for(sum_panel, r, tasks * r.parts, threads)

@@ -4,6 +4,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.string cimport memcpy
 import time
 
+import numpy as np
+
 cdef extern from "base/cpu.h" nogil:
     int CK_LEVEL_PORTABLE, CK_LEVEL_NEON, CK_LEVEL_AVX2, CK_LEVEL_AVX512
     bint ck_cpu_has(int level)
@@ -61,6 +63,13 @@ def debug_build():
 def pool_workers():
     """Threads that the pool holds now, the caller's not counted."""
     return ck_pool_workers()
+
+
+def aligned_empty(ptrdiff_t elements, dtype):
+    """An uninitialised flat array on a 64-byte boundary: a vector load of it never straddles two cache lines."""
+    memory = np.empty(elements * dtype.itemsize + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start:start + elements * dtype.itemsize].view(dtype)
 
 
 def poison_scratch(bint on):

@@ -16,7 +16,8 @@ def build(spec, isa):
 
     block = geometry.blocks(three, channels, itemsize)
     box = [a.extent(b) for a, b in zip(three, block, strict=True)]
-    channel_pitch = geometry.pitch(prod(box), itemsize)
+    in_place = geometry.in_place(three, itemsize)
+    channel_pitch = three[2].source if in_place else geometry.pitch(prod(box), itemsize)
     images = max(1, geometry.SOURCE_BYTES // (channel_pitch * channels * itemsize))
 
     tables = [_phase(parts, taps, box) for parts, taps in geometry.phases(three)]
@@ -30,8 +31,8 @@ def build(spec, isa):
     w_strides = (w_group, by_out, by_in) if forward else (w_group, by_in, by_out)
     return conv.Direct(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
-        [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, vectors, spec.macs,
-        tables, w_strides, not all(a.complete for a in three))
+        [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, in_place, vectors,
+        spec.macs, tables, w_strides, not all(a.complete for a in three))
 
 
 def _runs(axis, block):

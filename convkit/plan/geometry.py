@@ -86,11 +86,23 @@ def axes(spec):
     return tuple(make(*row) for row in canonical(spec))
 
 
+def aliases(elements, itemsize):
+    """Whether planes this far apart meet in a few sets of the L1 cache: their distance is a multiple of 2 KB."""
+    return elements * itemsize % 2048 == 0
+
+
 def pitch(elements, itemsize):
-    """Elements from one padded plane to the next: neighbours 2 KB apart would share two sets of the L1 cache."""
-    per_line, alias = 64 // itemsize, 2048 // itemsize
+    """Elements from one padded plane to the next: whole cache lines, and never a distance that ``aliases``."""
+    per_line = 64 // itemsize
     elements = -(-elements // per_line) * per_line
-    return elements + per_line if elements % alias == 0 else elements
+    return elements + per_line if aliases(elements, itemsize) else elements
+
+
+def in_place(three, itemsize):
+    """Whether the tiles can read the source itself: one row per channel that needs no padding (1x1 and the like)."""
+    innermost = three[2]
+    return (all(a.source == a.target == 1 for a in three[:2]) and innermost.lo == 0
+            and innermost.extent(innermost.count) <= innermost.source and not aliases(innermost.source, itemsize))
 
 
 def blocks(three, channels, itemsize):

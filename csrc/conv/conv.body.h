@@ -6,9 +6,12 @@ CK_INLINE void CK_TYPED(sum_chunk)(const ck_conv_tile *t, ptrdiff_t first, ptrdi
 {
     const T *x = t->x, *w = (const T *)t->w + first * N * L;
     const ptrdiff_t *off = t->off;
+    const char *ahead = t->ahead;
     CK_UNROLL for (int i = 0; i < M * N; i++) acc[i] = (V){0};
     for (ptrdiff_t k = first; k < last; k++, w += N * L) {
         const T *p = x + off[k];
+        __builtin_prefetch(p + M * x_step, 0, 3); /* the next run of the row, straight from memory for a 1x1 */
+        __builtin_prefetch(ahead + k * 64, 0, 2);
         V row[CK_CONV_VECTORS];
         CK_UNROLL for (int v = 0; v < N; v++) row[v] = vload(w + v * L);
         CK_UNROLL for (int m = 0; m < M; m++)

@@ -15,15 +15,16 @@
 /* One call of a tile. Sizes and steps are in elements of the dtype that the kernel was compiled for. */
 typedef struct {
     const void *x;        /* pixel 0; x[off[k] + m * x_step] must be readable for every k and every m of the tile */
-    const ptrdiff_t *off; /* taps offsets */
+    const ptrdiff_t *off; /* offsets of the taps */
     ptrdiff_t taps;
     ptrdiff_t x_step;
     const void *w;    /* packed panel, [taps][vectors * L], lanes past the last filter are zero */
     const void *bias; /* vectors * L values, or NULL */
     void *y;          /* pixel 0 of filter 0; exactly m x filters elements are written */
     ptrdiff_t y_pixel, y_filter;
-    ptrdiff_t filters;  /* 1 .. vectors * L that exist */
-    int accumulate; /* add to what y holds */
+    ptrdiff_t filters; /* 1 .. vectors * L that exist */
+    const void *ahead; /* one cache line per tap is fetched from here into L2: weights that will be needed soon */
+    int accumulate;    /* add to what y holds */
 } ck_conv_tile;
 
 typedef void (*ck_conv_kernel)(const ck_conv_tile *tile);
