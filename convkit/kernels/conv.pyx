@@ -9,35 +9,12 @@ and no sum depends on how many threads there are.
 
 from libc.string cimport memcpy, memset
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
+from convkit.kernels.tiles cimport (
+    CK_CONV_PIXELS, CK_CONV_VECTORS, ck_conv_table, ck_conv_table_for, ck_conv_tile, real, round_up)
 
 import numpy as np
 
 from convkit.kernels.runtime import aligned_empty
-
-cdef extern from "conv/conv.h" nogil:
-    ctypedef struct ck_conv_tile:
-        const void* x
-        const ptrdiff_t* off
-        ptrdiff_t taps
-        ptrdiff_t x_step
-        const void* w
-        const void* bias
-        void* y
-        ptrdiff_t y_pixel
-        ptrdiff_t y_filter
-        ptrdiff_t filters
-        const void* ahead
-        int accumulate
-    ctypedef void (*ck_conv_kernel)(const ck_conv_tile* tile) noexcept nogil
-    int CK_CONV_VECTORS, CK_CONV_PIXELS
-    ctypedef struct ck_conv_table:
-        ptrdiff_t lanes
-        ck_conv_kernel kernel[4][16]
-    const ck_conv_table* ck_conv_table_for(int level, int itemsize)
-
-ctypedef fused real:
-    float
-    double
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
 
@@ -152,7 +129,9 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.taps = f.taps
     tile.x_step = p.source_step[2]
     tile.w = r.w + (f.panels + (group * round_up(p.group_filters, p.table.lanes) + filter0) * f.taps) * size
-    tile.bias = NULL if r.bias == NULL else r.bias + (group * p.group_panels * p.panel_filters + filter0) * size
+    tile.bias = NULL
+    if r.bias != NULL:
+        tile.bias = r.bias + (group * p.group_panels * p.panel_filters + filter0) * size
     tile.y_pixel = f.step[2]
     tile.y_filter = plane
     tile.filters = filters
@@ -182,20 +161,14 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
                 tile.ahead = <const char*>tile.ahead + f.taps * 64
 
 
-cdef inline ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t to) noexcept nogil:
-    return (n + to - 1) // to * to
-
-
 cdef struct pack_t:
     const direct_t* plan
     const void* w
     void* packed
-    const ptrdiff_t* tap     # kernel positions of the phases, one after another
-    ptrdiff_t w_filter, w_channel
-    ptrdiff_t w_group
+    ptrdiff_t w_group, w_filter, w_channel
 
 
-cdef void pack_panel(real* tag, const pack_t* a, const phase_t* f, const ptrdiff_t* tap, ptrdiff_t positions,
+cdef void pack_panel(real* _dtype, const pack_t* a, const phase_t* f, const ptrdiff_t* tap, ptrdiff_t positions,
                      ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
     """[filters][taps] of the weight array into [taps][panel lanes], zero past the last filter."""
     cdef const direct_t* p = a.plan
@@ -308,7 +281,7 @@ cdef class Direct:
         cdef ptrdiff_t[::1] tap
         cdef direct_t* p = &self.plan
         a.plan = p
-        a.w = &w[0]
+        a.w = <const void*>&w[0]
         a.packed = &out[0]
         a.w_group, a.w_filter, a.w_channel = self.w_strides[0], self.w_strides[1], self.w_strides[2]
         for i in range(p.n_phases):
@@ -341,7 +314,7 @@ cdef class Direct:
             spread_bias(p, &bias[0], <real*>r.bias)
         with nogil:
             if self.zero_first:
-                memset(&y[0], 0, n * target_bytes)
+                memset(<void*>&y[0], 0, n * target_bytes)
             first = 0
             while first < n:
                 r.images = min(images, n - first)
@@ -381,7 +354,7 @@ cdef int run_boxes(round_t* r, int threads) except -1 nogil:
             while x < last[2]:
                 r.origin[0], r.origin[1], r.origin[2] = z, y, x
                 if p.in_place:
-                    r.source = r.x + ((z * p.source[1] + y) * p.source[2] + x) * p.itemsize
+                    r.source = r.x + x * p.source_step[2] * p.itemsize  # one row per channel
                 else:
                     r.source = r.padded
                     parallel_for(pad_plane, r, r.images * p.channels, threads)
@@ -392,3 +365,270 @@ cdef int run_boxes(round_t* r, int threads) except -1 nogil:
             y += p.block[1]
         z += p.block[0]
     return 0
+
+
+cdef struct gradient_t:
+    int itemsize
+    const ck_conv_table* table
+    ptrdiff_t vectors, most_pixels, panel_filters
+    ptrdiff_t groups, channels, group_channels, channel_lanes, filters, group_filters, group_panels, group_lanes
+    ptrdiff_t source[3]
+    ptrdiff_t target[3]
+    ptrdiff_t lo[3]
+    ptrdiff_t stride[3]
+    ptrdiff_t block[3]       # output pixels of a box
+    ptrdiff_t box[3]         # padded input pixels of a box
+    ptrdiff_t image_pitch    # elements of one image's transposed box, all groups
+    ptrdiff_t images         # per round
+    ptrdiff_t run            # rows of one sum: neighbouring (kernel column, channel) pairs
+    ptrdiff_t n_bases
+    const ptrdiff_t* base    # offset of each run in a transposed box
+    ptrdiff_t macs
+
+
+cdef struct gradient_round_t:
+    const gradient_t* plan
+    const char* x
+    const char* dy
+    char* columns            # x of the box, [image][group][pixel][channel lanes]
+    char* panels             # dy of the box, [group][panel][pixel of every image][panel filters]
+    char* sums               # [group][base][panel][run][panel filters]
+    ptrdiff_t* off           # of every output pixel of the round in `columns`
+    ptrdiff_t images
+    ptrdiff_t pixels         # output pixels of a round, all images
+    ptrdiff_t origin[3]
+    ptrdiff_t count[3]
+    ptrdiff_t parts
+    bint first
+
+
+cdef void transpose_x(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """One row of pixels of one group's box: channels become neighbours."""
+    cdef const gradient_round_t* r = <const gradient_round_t*>job
+    cdef const gradient_t* p = r.plan
+    cdef ptrdiff_t size = p.itemsize, lanes = p.channel_lanes
+    cdef ptrdiff_t y = task % p.box[1]
+    cdef ptrdiff_t z = (task // p.box[1]) % p.box[0]
+    cdef ptrdiff_t group = (task // (p.box[1] * p.box[0])) % p.groups
+    cdef ptrdiff_t image = task // (p.box[1] * p.box[0] * p.groups)
+    cdef ptrdiff_t zz = r.origin[0] * p.stride[0] - p.lo[0] + z
+    cdef ptrdiff_t yy = r.origin[1] * p.stride[1] - p.lo[1] + y
+    cdef ptrdiff_t xx = r.origin[2] * p.stride[2] - p.lo[2]
+    cdef ptrdiff_t plane = p.source[0] * p.source[1] * p.source[2]
+    cdef ptrdiff_t skip = min(max(-xx, 0), p.box[2])
+    cdef ptrdiff_t stop = max(min(p.source[2] - xx, p.box[2]), skip)
+    cdef char* row = r.columns + (image * p.image_pitch
+                                  + ((group * p.box[0] + z) * p.box[1] + y) * p.box[2] * lanes) * size
+    if zz < 0 or zz >= p.source[0] or yy < 0 or yy >= p.source[1]:
+        skip = stop = p.box[2]
+    elif lanes > p.group_channels:
+        memset(row + skip * lanes * size, 0, (stop - skip) * lanes * size)
+    memset(row, 0, skip * lanes * size)
+    memset(row + stop * lanes * size, 0, (p.box[2] - stop) * lanes * size)
+    if stop > skip:
+        p.table.transpose(
+            r.x + ((image * p.channels + group * p.group_channels) * plane
+                   + (zz * p.source[1] + yy) * p.source[2] + xx + skip) * size,
+            plane, row + skip * lanes * size, lanes, p.group_channels, stop - skip)
+
+
+cdef void transpose_dy(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """One row of output pixels of one panel: filters become lanes, and a pixel number is made for each."""
+    cdef const gradient_round_t* r = <const gradient_round_t*>job
+    cdef const gradient_t* p = r.plan
+    cdef ptrdiff_t size = p.itemsize, rows = r.count[0] * r.count[1]
+    cdef ptrdiff_t row = task % rows
+    cdef ptrdiff_t image = (task // rows) % r.images
+    cdef ptrdiff_t panel = task // (rows * r.images)
+    cdef ptrdiff_t z = row // r.count[1], y = row % r.count[1], x
+    cdef ptrdiff_t group = panel // p.group_panels
+    cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
+    cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
+    cdef ptrdiff_t lanes = round_up(filters, p.table.lanes)
+    cdef ptrdiff_t plane = p.target[0] * p.target[1] * p.target[2]
+    cdef ptrdiff_t pixel = (image * rows + row) * r.count[2]
+    cdef char* out = r.panels + ((group * p.group_lanes + filter0) * r.pixels + pixel * lanes) * size
+    if filters < lanes:
+        memset(out, 0, r.count[2] * lanes * size)
+    p.table.transpose(
+        r.dy + ((image * p.filters + group * p.group_filters + filter0) * plane
+                + ((r.origin[0] + z) * p.target[1] + r.origin[1] + y) * p.target[2] + r.origin[2]) * size,
+        plane, out, lanes, filters, r.count[2])
+    if panel == 0:
+        for x in range(r.count[2]):
+            r.off[pixel + x] = image * p.image_pitch + p.channel_lanes * (
+                (z * p.stride[0] * p.box[1] + y * p.stride[1]) * p.box[2] + x * p.stride[2])
+
+
+cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """The sums of one panel against one run of (kernel column, channel) rows, or a part of it."""
+    cdef const gradient_round_t* r = <const gradient_round_t*>job
+    cdef const gradient_t* p = r.plan
+    cdef ptrdiff_t size = p.itemsize
+    cdef ptrdiff_t part = task % r.parts
+    cdef ptrdiff_t base = (task // r.parts) % p.n_bases
+    cdef ptrdiff_t panel = task // (r.parts * p.n_bases)
+    cdef ptrdiff_t group = panel // p.group_panels
+    cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
+    cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
+    cdef ptrdiff_t lanes = round_up(filters, p.table.lanes)
+    cdef ptrdiff_t vectors = lanes // p.table.lanes
+    cdef ptrdiff_t tiles = (p.run + p.most_pixels - 1) // p.most_pixels
+    cdef ptrdiff_t i, m
+    cdef const char* source = r.columns + (
+        group * p.box[0] * p.box[1] * p.box[2] * p.channel_lanes + p.base[base]) * size
+    cdef char* target = r.sums + ((group * p.n_bases + base) * p.group_lanes + filter0) * p.run * size
+    cdef ck_conv_tile tile
+    tile.off = r.off
+    tile.taps = r.pixels
+    tile.x_step = 1
+    tile.w = r.panels + (group * p.group_lanes + filter0) * r.pixels * size
+    tile.ahead = tile.w
+    tile.bias = NULL
+    tile.y_pixel = lanes
+    tile.y_filter = 1
+    tile.filters = lanes
+    tile.accumulate = not r.first
+    for i in range(tiles * part // r.parts, tiles * (part + 1) // r.parts):
+        m = p.run * i // tiles
+        tile.x = source + m * size
+        tile.y = target + m * lanes * size
+        p.table.kernel[vectors - 1][p.run * (i + 1) // tiles - m - 1](&tile)
+
+
+cdef class WeightGradient:
+    """A planned weight gradient: k of the tile runs over output pixels, m over (kernel column, channel) pairs.
+
+    Both operands are transposed once per box, x to ``[pixel][channel]`` and dy to ``[pixel][filter]``; ``bases`` are
+    the offsets of the runs in the transposed box and ``taps[b]`` the kernel position of each column of run b.
+    The sums of all images and boxes are added up in their order.
+    """
+
+    cdef gradient_t plan
+    cdef object _keep
+    cdef object _taps
+    cdef ptrdiff_t columns, positions
+    cdef readonly ptrdiff_t vectors, most_pixels, lanes, images
+
+    def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
+                 stride, block, box, ptrdiff_t channel_lanes, ptrdiff_t images, ptrdiff_t vectors, ptrdiff_t macs,
+                 bases, taps):
+        cdef gradient_t* p = &self.plan
+        cdef ptrdiff_t i
+        p.itemsize = dtype.itemsize
+        p.table = ck_conv_table_for(level_of(isa), p.itemsize)
+        p.vectors = vectors
+        p.panel_filters = vectors * p.table.lanes
+        p.most_pixels = tile_limits(isa, p.itemsize)[1][vectors - 1]
+        p.groups, p.channels, p.filters = groups, channels, filters
+        p.group_channels, p.group_filters = channels // groups, filters // groups
+        p.channel_lanes = channel_lanes
+        p.group_panels = (p.group_filters + p.panel_filters - 1) // p.panel_filters
+        p.group_lanes = round_up(p.group_filters, p.table.lanes)
+        for i in range(3):
+            p.source[i], p.target[i], p.lo[i] = source[i], target[i], lo[i]
+            p.stride[i], p.block[i], p.box[i] = stride[i], block[i], box[i]
+        p.image_pitch = groups * p.box[0] * p.box[1] * p.box[2] * channel_lanes
+        p.images = images
+        p.macs = macs
+        base = np.ascontiguousarray(bases, np.intp)
+        self._taps = np.ascontiguousarray(taps, np.intp)
+        cdef ptrdiff_t[::1] base_view = base
+        p.base = &base_view[0]
+        p.n_bases = base.size
+        self._keep = base
+        self.columns = self._taps.shape[1]
+        self.positions = self._taps.size
+        p.run = self.columns * channel_lanes
+        self.vectors, self.most_pixels, self.lanes, self.images = vectors, p.most_pixels, p.table.lanes, images
+
+    cdef ptrdiff_t _pixels(self, ptrdiff_t images):
+        return images * self.plan.block[0] * self.plan.block[1] * self.plan.block[2]
+
+    cdef ptrdiff_t _sums(self):
+        return self.plan.groups * self.plan.n_bases * self.plan.group_lanes * self.plan.run
+
+    cdef ptrdiff_t _scratch_bytes(self, ptrdiff_t images):
+        cdef gradient_t* p = &self.plan
+        return self._pixels(images) * <ptrdiff_t>sizeof(ptrdiff_t) + p.itemsize * (
+            images * p.image_pitch + self._pixels(images) * p.groups * p.group_lanes + self._sums()) + 4 * 64
+
+    @property
+    def workspace_bytes(self):
+        """Scratch of one call with enough images to fill a round."""
+        return self._scratch_bytes(self.plan.images)
+
+    def run(self, const real[::1] dy not None, const real[::1] x not None, real[::1] dw not None, ptrdiff_t n,
+            int threads):
+        """Fill dw (flat, C order) from ``n`` images of dy and x."""
+        cdef gradient_t* p = &self.plan
+        cdef gradient_round_t r
+        cdef ptrdiff_t images = min(n, p.images), first = 0
+        cdef ptrdiff_t x_bytes = p.channels * p.source[0] * p.source[1] * p.source[2] * p.itemsize
+        cdef ptrdiff_t dy_bytes = p.filters * p.target[0] * p.target[1] * p.target[2] * p.itemsize
+        cdef char* memory = <char*>scratch(self._scratch_bytes(images))
+        cdef ptrdiff_t[:, ::1] taps = self._taps
+        if p.macs * n < MIN_MACS:
+            threads = 1
+        r.plan = p
+        r.sums = memory
+        r.panels = r.sums + round_up(self._sums() * p.itemsize, 64)
+        r.columns = r.panels + round_up(self._pixels(images) * p.groups * p.group_lanes * p.itemsize, 64)
+        r.off = <ptrdiff_t*>(r.columns + round_up(images * p.image_pitch * p.itemsize, 64))
+        r.first = True
+        with nogil:
+            while first < n:
+                r.images = min(images, n - first)
+                r.x = <const char*>&x[0] + first * x_bytes
+                r.dy = <const char*>&dy[0] + first * dy_bytes
+                gradient_boxes(&r, threads)
+                first += r.images
+            unpack_sums(p, <const real*>r.sums, &taps[0, 0], self.columns, self.positions, &dw[0])
+            scratch_done()
+
+
+cdef int gradient_boxes(gradient_round_t* r, int threads) except -1 nogil:
+    """Every box of the round's images: transpose both operands, then add its sums."""
+    cdef const gradient_t* p = r.plan
+    cdef ptrdiff_t z = 0, y, x, panels = p.groups * p.group_panels, tasks = p.n_bases * p.groups * p.group_panels
+    r.parts = 1 if threads == 1 else max(1, (4 * threads + tasks - 1) // tasks)
+    while z < p.target[0]:
+        y = 0
+        while y < p.target[1]:
+            x = 0
+            while x < p.target[2]:
+                r.origin[0], r.origin[1], r.origin[2] = z, y, x
+                r.count[0] = min(p.block[0], p.target[0] - z)
+                r.count[1] = min(p.block[1], p.target[1] - y)
+                r.count[2] = min(p.block[2], p.target[2] - x)
+                r.pixels = r.images * r.count[0] * r.count[1] * r.count[2]
+                parallel_for(transpose_x, r, r.images * p.groups * p.box[0] * p.box[1], threads)
+                parallel_for(transpose_dy, r, panels * r.images * r.count[0] * r.count[1], threads)
+                parallel_for(sum_run, r, tasks * r.parts, threads)
+                r.first = False
+                x += p.block[2]
+            y += p.block[1]
+        z += p.block[0]
+    return 0
+
+
+cdef void unpack_sums(const gradient_t* p, const real* sums, const ptrdiff_t* taps, ptrdiff_t columns,
+                      ptrdiff_t positions, real* dw) noexcept nogil:
+    """[group][base][panel][column, channel][filter] into the weight array's [filter][channel][position]."""
+    cdef ptrdiff_t group, base, panel, filter0, filters, lanes, c, f, column
+    cdef const real* row
+    cdef real* out
+    for group in range(p.groups):
+        for panel in range(p.group_panels):
+            filter0 = panel * p.panel_filters
+            filters = min(p.group_filters - filter0, p.panel_filters)
+            lanes = round_up(filters, p.table.lanes)
+            for c in range(p.group_channels):
+                for base in range(p.n_bases):
+                    for column in range(columns):
+                        row = sums + (((group * p.n_bases + base) * p.group_lanes + filter0) * p.run
+                                      + (column * p.channel_lanes + c) * lanes)
+                        out = dw + ((group * p.group_filters + filter0) * p.group_channels + c) * positions
+                        out += taps[base * columns + column]
+                        for f in range(filters):
+                            out[f * p.group_channels * positions] = row[f]

@@ -2,16 +2,18 @@
 
 ``plan(spec).run`` takes C-contiguous arrays with a batch axis, in the spec's dtype, and fills the last one:
 ``run(x, weight, bias, y)`` forward (bias may be None), ``run(dy, weight, dx)`` for the input gradient and
-``run(dy, x, dw)`` for the weight gradient. There is at least one image.
+``run(dy, x, dw)`` for the weight gradient. There is at least one image. A forward ``run`` that packs its weight
+also has ``pack(weight)``, ``pack_key`` (equal keys mean equal packings) and ``with_packed(x, packed, bias, y)``.
 """
 
-from convkit.plan.common import choose, twin
+from convkit.plan import direct
+from convkit.plan.common import Candidate, choose, never, twin
 from convkit.reference import conv as reference
 
 CANDIDATES = {
-    "forward": (twin(reference.forward),),
-    "input_gradient": (twin(reference.input_gradient),),
-    "weight_gradient": (twin(reference.weight_gradient),),
+    "forward": (Candidate("direct", never, direct.Forward), twin(reference.forward),),
+    "input_gradient": (Candidate("direct", never, direct.InputGradient), twin(reference.input_gradient),),
+    "weight_gradient": (Candidate("direct", never, direct.WeightGradient), twin(reference.weight_gradient),),
 }
 
 

@@ -1,13 +1,72 @@
-"""Direct convolution by the channels-in-lanes tiles: how a spec becomes a ``kernels.conv.Direct``."""
+"""Direct convolution by the channels-in-lanes tiles: how a spec becomes one of the objects of ``kernels.conv``.
+
+Tiles and boxes are chosen by shape alone, so that results never depend on batch size or threads.
+"""
 
 from math import prod
 
-from convkit.kernels import conv
+from convkit import settings
 from convkit.plan import geometry
 
 
-def build(spec, isa):
-    """The kernel object of a forward or input-gradient spec, its tile and its boxes chosen by shape alone."""
+class Forward:
+    """Runs ``(x, weight, bias, y)``; a layer packs its weight once with ``pack`` and runs ``with_packed``."""
+
+    def __init__(self, spec, isa):
+        self.kernel = _sums(spec, isa)
+        self.pack_key = ("direct", isa, self.kernel.vectors)
+
+    def __call__(self, x, weight, bias, y):
+        self.with_packed(x, self.pack(weight), bias, y)
+
+    def pack(self, weight):
+        return self.kernel.pack(weight.reshape(-1))
+
+    def with_packed(self, x, packed, bias, y):
+        self.kernel.run(x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads())
+
+    @property
+    def workspace_bytes(self):
+        return self.kernel.workspace_bytes
+
+
+class InputGradient(Forward):
+    """Runs ``(dy, weight, dx)``: the forward machinery on rotated weights with channels and filters exchanged."""
+
+    def __init__(self, spec, isa):
+        # An input so small that every window holds only padding along some axis gets no gradient at all.
+        self.untouched = not all(axis.phases for axis in geometry.axes(spec))
+        if not self.untouched:
+            super().__init__(spec, isa)
+
+    def __call__(self, dy, weight, dx):
+        if self.untouched:
+            dx.fill(0)
+        else:
+            self.with_packed(dy, self.pack(weight), None, dx)
+
+    @property
+    def workspace_bytes(self):
+        return 0 if self.untouched else super().workspace_bytes
+
+
+class WeightGradient:
+    """Runs ``(dy, x, dw)``."""
+
+    def __init__(self, spec, isa):
+        self.kernel = _weight_sums(spec, isa)
+
+    def __call__(self, dy, x, dw):
+        self.kernel.run(dy.reshape(-1), x.reshape(-1), dw.reshape(-1), x.shape[0], settings.get_threads())
+
+    @property
+    def workspace_bytes(self):
+        return self.kernel.workspace_bytes
+
+
+def _sums(spec, isa):
+    from convkit.kernels import conv
+
     three = geometry.axes(spec)
     itemsize = spec.dtype.itemsize
     forward = spec.direction == "forward"
@@ -33,6 +92,35 @@ def build(spec, isa):
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
         [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, in_place, vectors,
         spec.macs, tables, w_strides, not all(a.complete for a in three))
+
+
+def _weight_sums(spec, isa):
+    from convkit.kernels import conv
+
+    rows = geometry.canonical(spec)
+    source, target, kernel, stride, lo, dilation = zip(*rows, strict=True)
+    itemsize = spec.dtype.itemsize
+    channels, filters = spec.c_in_per_group, spec.c_out_per_group
+    channel_lanes = channels
+    if geometry.aliases(channels, itemsize):
+        channel_lanes += 64 // itemsize
+    three = [geometry.forward_axis(*row) for row in rows]
+    block = geometry.blocks(three, spec.groups * (channel_lanes + filters), itemsize)
+    box = [a.extent(b) for a, b in zip(three, block, strict=True)]
+    image_bytes = spec.groups * (channel_lanes * prod(box) + filters * prod(block)) * itemsize
+    images = max(1, geometry.SOURCE_BYTES // image_bytes)
+
+    # Neighbouring kernel columns are neighbouring pixels, so without dilation one run takes them all.
+    columns = kernel[2] if dilation[2] == 1 else 1
+    positions = [(z, y, x) for z in range(kernel[0]) for y in range(kernel[1]) for x in range(0, kernel[2], columns)]
+    bases = [((z * dilation[0] * box[1] + y * dilation[1]) * box[2] + x * dilation[2]) * channel_lanes
+             for z, y, x in positions]
+    taps = [[(z * kernel[1] + y) * kernel[2] + x + i for i in range(columns)] for z, y, x in positions]
+
+    lanes, most_pixels = conv.tile_limits(isa, itemsize)
+    vectors = geometry.tile_vectors(filters, [columns * channel_lanes], images * prod(block), lanes, most_pixels)
+    return conv.WeightGradient(spec.dtype, isa, spec.groups, spec.c_in, spec.c_out, source, target, lo, stride, block, box,
+                               channel_lanes, images, vectors, spec.macs, bases, taps)
 
 
 def _runs(axis, block):

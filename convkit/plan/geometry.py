@@ -34,6 +34,7 @@ class Axis:
 
     source: int
     target: int
+    kernel: int
     lo: int
     source_step: int
     phases: tuple[AxisPhase, ...]
@@ -52,12 +53,12 @@ class Axis:
         return sum(p.count for p in self.phases) == self.target
 
 
-def _forward_axis(size, out, kernel, stride, lo, dilation):
+def forward_axis(size, out, kernel, stride, lo, dilation):
     taps = tuple((k, k * dilation) for k in range(kernel))
-    return Axis(size, out, lo, stride, (AxisPhase(0, 1, out, taps),))
+    return Axis(size, out, kernel, lo, stride, (AxisPhase(0, 1, out, taps),))
 
 
-def _gradient_axis(size, out, kernel, stride, lo, dilation):
+def gradient_axis(size, out, kernel, stride, lo, dilation):
     # dx[i] = sum over k of dy[(i + lo - k * dilation) / stride] * w[k], where the division is exact
     residues = {}
     for k in range(kernel):
@@ -68,7 +69,7 @@ def _gradient_axis(size, out, kernel, stride, lo, dilation):
     phases = tuple(
         AxisPhase(first, stride, -(-(size - first) // stride), tuple((k, q + pad) for k, q in taps))
         for first, taps in sorted(residues.items()))
-    return Axis(out, size, pad, 1, phases)
+    return Axis(out, size, kernel, pad, 1, phases)
 
 
 def canonical(spec):
@@ -82,7 +83,7 @@ def canonical(spec):
 
 def axes(spec):
     """The three ``Axis`` of a forward or input-gradient spec."""
-    make = _forward_axis if spec.direction == "forward" else _gradient_axis
+    make = forward_axis if spec.direction == "forward" else gradient_axis
     return tuple(make(*row) for row in canonical(spec))
 
 
@@ -100,9 +101,8 @@ def pitch(elements, itemsize):
 
 def in_place(three, itemsize):
     """Whether the tiles can read the source itself: one row per channel that needs no padding (1x1 and the like)."""
-    innermost = three[2]
-    return (all(a.source == a.target == 1 for a in three[:2]) and innermost.lo == 0
-            and innermost.extent(innermost.count) <= innermost.source and not aliases(innermost.source, itemsize))
+    return (all(a.lo == 0 and a.extent(a.count) <= a.source for a in three) and three[0].source == three[1].source == 1
+            and not aliases(three[2].source, itemsize))
 
 
 def blocks(three, channels, itemsize):
@@ -125,9 +125,9 @@ def blocks(three, channels, itemsize):
 
 def phases(three):
     """The phases of space: products of the axes' phases, each with its taps as (flat tap, (z, y, x) offset)."""
-    kernel = [1 + max(k for p in a.phases for k, _ in p.taps) for a in three]
+    _, height, width = (a.kernel for a in three)
     for pz, py, px in product(*(a.phases for a in three)):
-        taps = [((kz * kernel[1] + ky) * kernel[2] + kx, (z, y, x))
+        taps = [((kz * height + ky) * width + kx, (z, y, x))
                 for (kz, z), (ky, y), (kx, x) in product(pz.taps, py.taps, px.taps)]
         yield (pz, py, px), taps
 

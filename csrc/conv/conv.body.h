@@ -119,6 +119,31 @@ CK_INLINE void CK_TYPED(conv_tile)(const ck_conv_tile *t, const int M, const int
         CK_TYPED(store_scattered)(t, sum, M, N);
 }
 
+CK_NOINLINE void CK_TYPED(conv_transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row,
+                                          ptrdiff_t rows, ptrdiff_t columns)
+{
+    for (ptrdiff_t j = 0; j < columns; j += L) {
+        const ptrdiff_t nj = columns - j < L ? columns - j : L;
+        for (ptrdiff_t i = 0; i < rows; i += L) {
+            const ptrdiff_t ni = rows - i < L ? rows - i : L;
+            const T *from = (const T *)src + i * src_row + j;
+            T *to = (T *)dst + j * dst_row + i;
+            V r[L];
+            if (ni == L && nj == L) {
+                CK_UNROLL for (int a = 0; a < L; a++) r[a] = vload(from + a * src_row);
+                vtranspose(r);
+                CK_UNROLL for (int b = 0; b < L; b++) vstore(to + b * dst_row, r[b]);
+            } else {
+                CK_UNROLL for (int a = 0; a < L; a++)
+                    r[a] = a < ni ? vload_part(from + a * src_row, nj) : (V){0};
+                vtranspose(r);
+                CK_UNROLL for (int b = 0; b < L; b++)
+                    if (b < nj) vstore_part(to + b * dst_row, r[b], ni);
+            }
+        }
+    }
+}
+
 /* One function per tile shape, out of line: inlined into a loop nest, GCC spills the sums. */
 #define CK_CONV_FITS(vectors, pixels) ((vectors) * (pixels) + (vectors) < CK_REGISTERS)
 #define CK_CONV_ROW(vectors, pixels)                                                                         \
@@ -132,7 +157,7 @@ CK_INLINE void CK_TYPED(conv_tile)(const ck_conv_tile *t, const int M, const int
 #define CK_CONV_ROW(vectors, pixels)                                                                         \
     [(vectors)-1][(pixels)-1] = CK_CONV_FITS(vectors, pixels) ? CK_TYPED(conv_##vectors##x##pixels) : NULL,
 extern const ck_conv_table CK_KERNEL(ck_conv);
-const ck_conv_table CK_KERNEL(ck_conv) = {.lanes = L, .kernel = {
+const ck_conv_table CK_KERNEL(ck_conv) = {.lanes = L, .transpose = CK_TYPED(conv_transpose), .kernel = {
 #include "conv/kernels.def"
 }};
 #undef CK_CONV_ROW

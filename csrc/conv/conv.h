@@ -33,9 +33,14 @@ typedef void (*ck_conv_kernel)(const ck_conv_tile *tile);
  * that of a short one. Fixed, so that a sum does not depend on the tile that computes it. */
 enum { CK_CONV_CHUNK = 256, CK_CONV_VECTORS = 4, CK_CONV_PIXELS = 16 };
 
+/* dst[j * dst_row + i] = src[i * src_row + j] for i below rows and j below columns. */
+typedef void (*ck_conv_transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row, ptrdiff_t rows,
+                                  ptrdiff_t columns);
+
 /* Kernels of one level and dtype: kernel[v - 1][m - 1], NULL where the registers do not hold m x v sums. */
 typedef struct {
     ptrdiff_t lanes;
+    ck_conv_transpose transpose;
     ck_conv_kernel kernel[CK_CONV_VECTORS][CK_CONV_PIXELS];
 } ck_conv_table;
 
