@@ -28,6 +28,7 @@ from convkit.kernels import native
 from convkit.plan import common as plans
 
 TURN = 0.01  # seconds that an engine keeps the core before the next one has it
+PAUSE = 0.03  # seconds between turns of several threads: idle OpenMP threads spin for up to 20 ms after a call
 TOLERANCE = 1e-4  # of the largest output; 16-bit arithmetic fails it, fast algorithms in 32 bits do not
 
 
@@ -54,7 +55,7 @@ def run(args):
     if args.plot:
         require("matplotlib", "--plot")
     quiet = args.json == "-"
-    with _pinned(args.threads), settings.threads(args.threads):
+    with pinned(args.threads), settings.threads(args.threads):
         machine = Machine(args.threads)
         table = _Table([p.name for p in peers], args.twin, quiet)
         table.begin(machine, peers)
@@ -98,7 +99,7 @@ def _chosen_peers(args):
 
 
 @contextmanager
-def _pinned(threads):
+def pinned(threads):
     """Keep a one-thread run on one core; threads that the engines start inside inherit it."""
     if threads != 1 or not hasattr(os, "sched_setaffinity"):
         yield
@@ -255,7 +256,8 @@ def bench_one(case, direction, peers, machine, args):
         run = _checked_peer(peer, problem, machine.threads, outputs, row)
         if run is not None:
             runs[peer.name] = run
-    for name, turns in take_turns(runs, args.seconds, args.repeat).items():
+    pause = PAUSE if machine.threads > 1 else 0
+    for name, turns in take_turns(runs, args.seconds, args.repeat, pause).items():
         row.times[name], row.medians[name] = min(turns) * 1e6, median(turns) * 1e6
     if args.twin:
         start = time.perf_counter()
@@ -303,12 +305,13 @@ def _work(problem, outputs):
     return 2 * results * math.prod(case.weight[1:]), nbytes
 
 
-def take_turns(runs, total, repeat):
+def take_turns(runs, total, repeat, pause=0):
     """Best seconds of each of many short turns, by engine; a turn begins with one call that is not timed."""
     turns = {name: [] for name in runs}
-    end = time.perf_counter() + total * len(runs)
+    end = time.perf_counter() + (total + total / TURN * pause) * len(runs)
     while time.perf_counter() < end or min(map(len, turns.values())) < repeat:
         for name, run in runs.items():
+            time.sleep(pause)
             run()
             turns[name].append(_one_turn(run))
     return turns

@@ -18,6 +18,7 @@ from convkit.kernels import native
 
 RATES = (3e-3, 1e-3, 3e-4)  # learning rates for the first half, the next quarter and the last quarter of the epochs
 BATCH = 64
+SHOWN = 10  # mistakes that are printed
 
 
 def add_arguments(parser):
@@ -140,8 +141,10 @@ def tell(facts, say):
     right = facts["test_images"] - len(facts["mistakes"])
     say(f"\n{right} of {facts['test_images']} digits that it never saw are read correctly: "
         f"{100 * facts['test_accuracy']:.2f} %")
-    for truth, guess in facts["mistakes"]:
+    for truth, guess in facts["mistakes"][:SHOWN]:
         say(f"  a {truth} was read as a {guess}")
+    if len(facts["mistakes"]) > SHOWN:
+        say(f"  and {len(facts['mistakes']) - SHOWN} more mistakes")
     say(f"trained in {facts['train_seconds']:.1f} s at {facts['images_per_second']:,.0f} images/s, "
         f"reads {facts['predicted_images_per_second']:,.0f} images/s ({facts['isa'] or 'NumPy'}, "
         f"{facts['threads']} threads)")
@@ -164,7 +167,8 @@ def draw(folder, model, data, history):
 
     logits = model(data.test_x)
     probabilities = convkit.functional.softmax(logits, 1)
-    one = int(np.flatnonzero((data.test_y == 8) & (logits.argmax(1) == 8))[0])
+    eights = np.flatnonzero(data.test_y == 8)
+    one = int(eights[probabilities[eights, 8].argmax()])
     names = {"relu1": "after layer 1", "relu2": "after layer 2", "pool2": "pooled 2 x 2", "relu3": "after layer 3",
              "pool3": "pooled 2 x 2"}
     maps = [(names[name], y[0]) for name, y in stages(model, data.test_x[one:one + 1])]

@@ -1,0 +1,309 @@
+"""The command: what it prints, its exit statuses, and that its checks can fail."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import convkit
+import convkit.functional
+from convkit import cases
+from convkit.cases import Case
+from convkit.cli import bench, common, main, peers
+from convkit.kernels import native
+from convkit.plan import common as plans
+from convkit.plan.explain import OPERATIONS as EXPLAINED
+from convkit.spec.conv import conv_spec
+from convkit.verification import OPERATIONS, verify
+
+
+def run(capsys, *argv):
+    """Exit status, standard output and standard error of one command."""
+    try:
+        status = main(argv)
+    except SystemExit as exc:
+        status = exc.code
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+# ---- the table of layers
+
+
+def test_every_layer_has_its_own_name():
+    for table in (cases.LAYERS, cases.TRAINING, cases.SMALL):
+        ids = [case.id for case in table]
+        assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("case", [c for c in cases.LAYERS + cases.TRAINING + cases.SMALL if c.op == "conv2d"],
+                         ids=lambda c: c.id)
+def test_every_convolution_of_the_table_is_valid(case):
+    dtype = np.dtype(np.float32)
+    spec, n, _ = conv_spec(case.x, dtype, case.weight, dtype, None, None, **case.options, rank=2)
+    assert n == case.x[0] and min(spec.out_size) > 0
+
+
+# ---- main, info, explain
+
+
+@pytest.mark.parametrize("command", ["demo", "bench", "verify", "explain", "info"])
+def test_help_tells_what_a_command_does(capsys, command):
+    status, out, _ = run(capsys, command, "--help")
+    assert status == 0 and f"usage: convkit {command}" in out and len(out.splitlines()) > 6
+
+
+@pytest.mark.parametrize(("argv", "sentence"), [
+    (["explain", "conv2d", "--x", "1,64,9,9", "--weight", "8,3,3,3"],
+     "weight has 3 input channels per group but x has 64 channels and groups=1"),
+    (["explain", "conv2d", "--x", "1,3,9,9", "--weight", "8,3,3,3", "--stride", "0"],
+     "stride must be at least 1, got stride=0"),
+    (["explain", "conv2d", "--x", "1,3,9,9"], "the arguments do not fit conv2d: missing a required argument: 'weight'"),
+    (["explain", "convolve", "--x", "1"], "the operation must be one of conv2d, "),
+    (["verify", "convolve"], "an operation must be one of conv2d, "),
+    (["verify", "--seed", "-1"], "--seed must not be negative, got -1"),
+    (["verify", "relu", "--cases", "1", "--json", "/nowhere/x"], "cannot write /nowhere/x: No such file or directory"),
+    (["bench", "--filter", "no such layer"], "no layer matches --filter no such layer"),
+    (["bench", "--peers", "excel"], "--peers must name engines that are installed here"),
+])
+def test_a_wrong_request_is_one_sentence_and_status_2(capsys, argv, sentence):
+    status, _, err = run(capsys, *argv)
+    assert status == 2
+    assert len(err.splitlines()) == 1 and err.startswith(f"convkit {argv[0]}: {sentence}")
+
+
+@pytest.mark.parametrize("argv", [["verify", "--cases", "0"], ["bench", "--threads", "two"], ["bench", "--seconds", "nan"],
+                                  ["explain", "conv2d", "--x", "1,a"], ["fly"], []])
+def test_an_option_that_cannot_be_read_is_status_2(capsys, argv):
+    assert run(capsys, *argv)[0] == 2
+
+
+def test_python_m_convkit_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "convkit", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"convkit {convkit.__version__}"
+
+
+def test_info_names_version_isa_and_threads(capsys):
+    status, out, _ = run(capsys, "info", "--json", "-")
+    facts = json.loads(out)
+    assert status == 0 and facts["convkit"] == convkit.__version__
+    assert facts["threads"].startswith(str(convkit.get_threads()))
+    assert facts["kernels"].startswith("native" if native.available else "none")
+    assert run(capsys, "info")[1].count("\n") == len(facts)
+
+
+@pytest.mark.parametrize("operation", EXPLAINED)
+def test_explain_names_the_algorithm_that_a_call_takes(operation):
+    rng = np.random.default_rng(0)
+    x, options = rng.standard_normal((2, 4, 9, 9), np.float32), {}
+    weight = None
+    if "conv" in operation:
+        weight, options = rng.standard_normal((6, 4, 3, 3), np.float32), {"padding": 1}
+    elif "linear" in operation:
+        weight = rng.standard_normal((5, 9), np.float32)
+    elif "pool" in operation:
+        options = {"kernel_size": 3, "stride": 2}
+    told = convkit.explain(operation, x.shape, None if weight is None else weight.shape, **options)
+    forward = operation.removesuffix("_backward")
+    operands = (x,) if weight is None else (x, weight)
+    if operation == forward:
+        call = [(forward, operands, options)]
+    elif operation == "avg_pool2d_backward":
+        call = [(operation, (convkit.functional.avg_pool2d(x, **options), x.shape), options)]
+    elif "pool" in operation:
+        pooled = getattr(convkit.functional, forward)(x, **options, return_indices=True)
+        call = [(operation, (*pooled, x.shape), {})]
+    else:
+        dy = getattr(convkit.functional, forward)(*operands, **options)
+        call = [(operation, (dy, *operands), options)]
+    with plans.recording() as taken:
+        for name, args, named in call:
+            getattr(convkit.functional, name)(*args, **named)
+    assert [(s.algorithm, s.isa) for s in told.steps] == [(p.algorithm, p.isa) for p in taken]
+    for step in told.steps:
+        assert step.candidates[-1] == ("reference", None)
+        assert f"taken       {step.algorithm}" in str(step)
+
+
+def test_explain_counts_arithmetic_and_bytes():
+    step, = convkit.explain("conv2d", (2, 3, 8, 8), (4, 3, 3, 3), dtype=np.float64).steps
+    assert step.flops == 2 * (2 * 4 * 6 * 6) * 27
+    assert step.bytes_read == 8 * (2 * 3 * 64 + 4 * 27) and step.bytes_written == 8 * 2 * 4 * 36
+
+
+def test_explain_says_when_the_algorithm_is_forced():
+    with convkit.use(algorithm="reference"):
+        told = convkit.explain("conv2d", (1, 3, 8, 8), (4, 3, 3, 3), padding=1)
+    assert told.steps[0].algorithm == "reference" and "because it is forced" in str(told)
+
+
+# ---- verify
+
+
+def test_verify_passes_and_says_so(capsys):
+    status, out, _ = run(capsys, "verify", "--cases", "3", "--seed", "7")
+    assert status == 0 and out.splitlines()[-1].startswith("PASS: ")
+    for op in OPERATIONS:
+        assert sum(line.startswith(f"{op.name} ") for line in out.splitlines()) >= 2, op.name
+
+
+@pytest.mark.skipif(not native.available, reason="needs the compiled kernels")
+def test_verify_reaches_every_level_of_a_native_operation():
+    rows = verify(3, operations=["max_pool2d"]).rows
+    assert {row.isa for row in rows} == {None, *native.ISA_LEVELS}
+
+
+def _spoiled(how):
+    right = convkit.functional.relu
+
+    def relu(x):
+        return how(right(x))
+    return relu
+
+
+@pytest.mark.parametrize("how", [
+    lambda y: y * y.dtype.type(1 + 1e-6),  # one part in a million
+    lambda y: np.where(np.arange(y.size).reshape(y.shape) == y.size - 1, 9, y).astype(y.dtype),  # the last element
+    lambda y: y + y.dtype.type(convkit.get_threads() == 2),  # only with two threads
+    lambda y: y * np.nan,
+    lambda y: y[:-1],
+    lambda y: y.astype(np.float16),
+], ids=["scaled", "last element", "threads", "NaN", "shape", "dtype"])
+def test_verify_fails_on_a_wrong_result(monkeypatch, capsys, how):
+    monkeypatch.setattr(convkit.functional, "relu", _spoiled(how))
+    status, out, _ = run(capsys, "verify", "relu", "relu_backward", "--cases", "5")
+    assert status == 1 and "FAIL: case" in out and out.splitlines()[-1].startswith("FAIL: ")
+    assert not any("FAIL" in line for line in out.splitlines() if line.startswith("relu_backward"))
+
+
+def test_verify_finds_one_missing_tap(monkeypatch):
+    right = convkit.functional.conv2d
+
+    def conv2d(x, weight, *args, **options):
+        weight = weight.copy()
+        weight[-1, -1, -1, -1] = 0
+        return right(x, weight, *args, **options)
+
+    monkeypatch.setattr(convkit.functional, "conv2d", conv2d)
+    assert not verify(4, operations=["conv2d"]).passed
+
+
+# ---- bench
+
+
+FAST = ("--seconds", "0.001", "--repeat", "1")
+
+
+def test_bench_writes_rows_and_means(capsys, tmp_path):
+    status, out, _ = run(capsys, "bench", "--filter", "max 2x2", "--filter", "avg 2x2", "--peers", "none", "--twin",
+                         *FAST, "--json", str(tmp_path / "b.json"))
+    assert status == 0 and "VGG-16: max 2x2s2 64 @112" in out and "geometric means" in out
+    result = json.loads((tmp_path / "b.json").read_text())
+    assert [row["operation"] for row in result["rows"]] == ["max_pool2d", "avg_pool2d"]
+    row = result["rows"][0]
+    assert row["microseconds"] > 0 and row["ratios"].keys() == {"twin"} and not row["wrong"]
+    assert (row["share"] is None) == (not native.available)
+
+
+def test_bench_times_gradients(capsys):
+    status, out, _ = run(capsys, "bench", "--backward", "--filter", "LeNet-5: 5x5 6-16", "--peers", "none", *FAST)
+    assert status == 0 and "b64 dx" in out and "b64 dw" in out
+
+
+def test_bench_refuses_to_hide_a_wrong_result(monkeypatch, capsys):
+    right = convkit.functional.max_pool2d
+    monkeypatch.setattr(convkit.functional, "max_pool2d", lambda *args, **options: right(*args, **options) + 1)
+    status, out, _ = run(capsys, "bench", "--filter", "max 2x2", "--peers", "none", *FAST)
+    assert status == 1 and "convkit differs from its NumPy twin" in out
+
+
+def test_geometric_means():
+    def row(group, **times):
+        case = Case("net", group, group, "relu", (1,))
+        return bench.Row(case, "forward", "-", 0, 0, times={"convkit": 1.0, **times})
+
+    means = bench.geometric_means([row("a", torch=2.0, ncnn=8.0), row("a", torch=8.0), row("b", torch=4.0, twin=0.1)])
+    assert means["a"] == pytest.approx({"torch": 4, "ncnn": 8, "best peer": 4})
+    assert means["b"] == pytest.approx({"torch": 4, "twin": 0.1, "best peer": 4})
+    assert means["all"]["torch"] == pytest.approx(4)
+
+
+SMALL_LAYERS = (
+    Case("t", "3x3", "3x3", "conv2d", (2, 8, 9, 10), (12, 8, 3, 3), padding=1),
+    Case("t", "strided", "3x3", "conv2d", (1, 8, 11, 10), (12, 8, 3, 2), stride=(2, 3), padding=(1, 0)),
+    Case("t", "grouped", "grouped", "conv2d", (2, 8, 9, 9), (8, 2, 3, 3), padding=1, groups=4),
+    Case("t", "depthwise dilated", "depthwise", "conv2d", (1, 8, 9, 9), (8, 1, 3, 3), padding=2, dilation=2, groups=8),
+    Case("t", "max", "pooling", "max_pool2d", (1, 4, 9, 9), kernel=(3, 3), stride=2, padding=1),
+    Case("t", "min", "pooling", "min_pool2d", (1, 4, 9, 9), kernel=(3, 3), stride=2, padding=1),
+    Case("t", "avg", "pooling", "avg_pool2d", (2, 4, 9, 9), kernel=(3, 3), stride=2, padding=1),
+    Case("t", "global", "pooling", "avg_pool2d", (2, 4, 9, 9), kernel=(9, 9), stride=9),
+    Case("t", "linear", "linear", "linear", (3, 20), (7, 20)),
+    Case("t", "relu", "elementwise", "relu", (1, 4, 5, 5)),
+    Case("t", "norm", "elementwise", "batch_norm", (2, 4, 5, 5)),
+    Case("t", "softmax", "elementwise", "softmax", (3, 10)),
+)
+OFFERED = {"torch": 12, "torch_cl": 8, "onnxruntime": 11, "openvino": 11, "ncnn": 11}
+
+
+@pytest.mark.parametrize("peer", peers.PEERS, ids=lambda p: p.name)
+def test_an_installed_peer_computes_what_convkit_does(peer):
+    if peer not in peers.installed():
+        pytest.skip(f"{peer.name} is not installed")
+    offered = 0
+    directions = ("forward", "dx", "dw") if peer.package == "torch" else ("forward",)
+    for case in SMALL_LAYERS:
+        for direction in directions if case.op == "conv2d" or "pool" in case.op else ("forward",):
+            if direction == "dw" and case.weight is None or (direction == "dx" and case.op == "min_pool2d"):
+                continue
+            problem = bench.make_problem(case, direction)
+            runner = peer.prepare(problem, 1)
+            if runner is None:
+                continue
+            offered += direction == "forward"
+            want = bench.our_runner(problem, convkit.reference).run()
+            got = runner.to_numpy(runner.run())
+            assert bench._agree(got, want), (case.name, direction)
+    assert offered == OFFERED[peer.name]
+
+
+# ---- demo
+
+
+needs_demo = pytest.mark.skipif(not all(map(importlib.util.find_spec, ("sklearn", "matplotlib"))),
+                                reason='needs the extra "demo"')
+
+
+@needs_demo
+def test_demo_trains_and_draws(monkeypatch, capsys, tmp_path):
+    from convkit.cli import demo
+
+    monkeypatch.setattr(demo.Digits, "moved", lambda self: (self.train_x[:200], self.train_y[:200]))
+    status, out, err = run(capsys, "demo", "--epochs", "2", "--output", str(tmp_path / "new" / "folder"),
+                           "--json", str(tmp_path / "d.json"))
+    assert status == 0 and "digits that it never saw are read correctly" in out and "epoch 2/2" in err
+    facts = json.loads((tmp_path / "d.json").read_text())
+    assert facts.keys() >= {"test_accuracy", "train_seconds", "images_per_second"} and facts["epochs"] == 2
+    assert round(360 * (1 - facts["test_accuracy"])) == len(facts["mistakes"])
+    drawn = sorted(p.name for p in (tmp_path / "new" / "folder").iterdir())
+    assert drawn == ["confusion.png", "feature_maps.png", "filters.png", "mistakes.png", "patterns.png", "training.png"]
+
+
+@needs_demo
+def test_the_demo_data_are_split_the_same_way_each_time():
+    from convkit.cli.demo import Digits
+
+    one, two = Digits(), Digits()
+    assert len(one.test_x) == 360 and np.array_equal(one.test_x, two.test_x)
+    assert np.bincount(one.test_y).min() >= 34  # as many of each digit
+    x, y = one.moved()
+    assert x.shape == (5 * 1437, 1, 8, 8) and np.array_equal(y[:1437], y[1437:2874])
+    assert np.array_equal(x[0, 0], one.train_x[0, 0]) and np.array_equal(x[1437, 0, 1:], one.train_x[0, 0, :-1])
+
+
+def test_without_scikit_learn_the_demo_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setattr(common.importlib.util, "find_spec", lambda name: None)
+    status, _, err = run(capsys, "demo")
+    assert status == 2 and err == 'convkit demo: the demo needs sklearn; install it with: pip install "convkit[demo]"\n'
