@@ -155,6 +155,16 @@ def test_functional_takes_any_layout_and_byte_order():
 
 
 @both
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_subclasses_of_arrays_are_taken_as_plain_arrays(floor):
+    rows = np.array([[1.0, -2.0, 3.0], [-4.0, 5.0, -6.0]])
+    for function in (floor.relu, floor.softmax, lambda x: floor.linear(x, rows)):
+        got = function(np.asmatrix(rows))
+        np.testing.assert_array_equal(got, function(rows))
+        assert type(got) is np.ndarray
+
+
+@both
 def test_out_is_filled_wherever_it_lies(floor):
     rng = np.random.default_rng(6)
     x, w = rng.normal(size=(2, 4, 6, 7)).astype(np.float32), rng.normal(size=(4, 4, 3, 3)).astype(np.float32)

@@ -5,6 +5,8 @@ import numpy as np
 
 def contiguous(a, dtype):
     """``a`` itself if it is C-contiguous, aligned and of this native dtype, else one copy that is."""
+    if type(a) is not np.ndarray:  # a memmap or a matrix: the same memory without the subclass's habits
+        a = np.asarray(a)
     flags = a.flags
     if flags.c_contiguous and flags.aligned and a.dtype == dtype:
         return a
