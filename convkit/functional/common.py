@@ -32,3 +32,11 @@ def deliver(y, out):
         out[...] = y
         return out
     return y
+
+
+def run_packed(run, x, weight, bias, y, packed):
+    """Run a forward plan, with what ``packed`` keeps of the weight if there is a keeper and the plan packs at all."""
+    if packed is None or not hasattr(run, "pack"):
+        run(x, weight, bias, y)
+    else:
+        run.with_packed(x, packed(run.pack_key, run.pack), bias, y)

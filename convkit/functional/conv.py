@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convkit.functional.common import contiguous, deliver, optional, target_for
+from convkit.functional.common import contiguous, deliver, optional, run_packed, target_for
 from convkit.plan.conv import plan
 from convkit.spec.conv import check_conv, check_conv_backward, numpy_padding_mode
 
@@ -44,7 +44,7 @@ def conv2d(
     DtypeError
         For anything but float arrays of one dtype, or arguments that are not integers.
     """
-    return _conv(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank=2)
+    return convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank=2)
 
 
 def conv2d_backward(dy, x, weight, stride=1, padding=0, dilation=1, groups=1, *, needs=(True, True, True)):
@@ -72,7 +72,9 @@ def conv2d_backward(dy, x, weight, stride=1, padding=0, dilation=1, groups=1, *,
     return _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank=2)
 
 
-def _conv(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank):
+def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out=None, *, rank, packed=None):
+    """Convolution of any rank. ``packed(key, make)``, if given, keeps what a plan makes of the weight (a layer's
+    ``Parameter.packed``)."""
     spec, n, batched = check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank=rank)
     mode = numpy_padding_mode(spec, padding_mode)
     if mode != "constant":  # the padding is made of copies of the input, so it becomes input
@@ -82,7 +84,7 @@ def _conv(x, weight, bias, stride, padding, dilation, groups, padding_mode, out,
     shape = spec.y_shape(n)
     y = target_for(out, shape if batched else shape[1:], spec.dtype, x, weight, bias)
     if n:
-        plan(spec).run(x if batched else x[None], weight, bias, y if batched else y[None])
+        run_packed(plan(spec).run, x if batched else x[None], weight, bias, y if batched else y[None], packed)
     return deliver(y, out)
 
 

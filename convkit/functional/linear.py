@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from convkit.functional.common import contiguous, optional
+from convkit.functional.common import contiguous, optional, run_packed
 from convkit.plan.linear import plan
 from convkit.spec.linear import check_linear_backward, linear_spec
 
@@ -31,11 +31,16 @@ def linear(x, weight, bias=None):
     ShapeError, DtypeError
         If the operands do not fit.
     """
+    return multiply(x, weight, bias)
+
+
+def multiply(x, weight, bias, packed=None):
+    """``linear``, with what ``packed(key, make)`` keeps of the weight (a layer's ``Parameter.packed``)."""
     spec, y_shape = linear_spec(x, weight, bias)
     y = np.empty(y_shape, spec.dtype)
     if y.size:
-        plan(spec).run(_rows(x, spec.dtype), contiguous(weight, spec.dtype), optional(bias, spec.dtype),
-                       _rows(y, spec.dtype))
+        run_packed(plan(spec).run, _rows(x, spec.dtype), contiguous(weight, spec.dtype), optional(bias, spec.dtype),
+                   _rows(y, spec.dtype), packed)
     return y
 
 

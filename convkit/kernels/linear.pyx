@@ -86,10 +86,12 @@ cdef class Panels:
     def pack_columns(self, const real[:, ::1] b not None):
         """From ``b[k][j]``: whole pieces of its rows."""
         cdef real[::1] out = self.data
-        cdef ptrdiff_t first, k, n, width, panel = self.vectors * self.lanes
+        cdef ptrdiff_t i, first, k, n, width, panel = self.vectors * self.lanes
+        cdef ptrdiff_t panels = (self.columns + panel - 1) // panel
         cdef real* to
         with nogil:
-            for first in range(0, self.columns, panel):
+            for i in range(panels):
+                first = i * panel
                 n = min(panel, self.columns - first)
                 width = round_up(n, self.lanes)
                 to = &out[0] + first * self.depth
@@ -103,10 +105,12 @@ cdef class Panels:
         """From ``b[j][k]``, a weight array as layers keep it: transposed."""
         cdef real[::1] out = self.data
         cdef const ck_conv_table* table = ck_conv_table_for(level_of(self.isa), sizeof(real))
-        cdef ptrdiff_t first, n, width, panel = self.vectors * self.lanes
+        cdef ptrdiff_t i, first, n, width, panel = self.vectors * self.lanes
+        cdef ptrdiff_t panels = (self.columns + panel - 1) // panel
         cdef real* to
         with nogil:
-            for first in range(0, self.columns, panel):
+            for i in range(panels):
+                first = i * panel
                 n = min(panel, self.columns - first)
                 width = round_up(n, self.lanes)
                 to = &out[0] + first * self.depth

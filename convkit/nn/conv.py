@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from convkit import functional as F
+from convkit.functional.conv import convolve
 from convkit.nn import init
 from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, array_or_none, wants_grad
@@ -13,7 +14,7 @@ from convkit.spec.conv import conv_spec, numpy_padding_mode
 
 
 class _Conv(Module):
-    """What convolution layers of all ranks share; a subclass gives ``rank`` and the two functions."""
+    """What convolution layers of all ranks share; a subclass gives ``rank`` and the gradient."""
 
     can_skip_dx = True
 
@@ -43,11 +44,8 @@ class _Conv(Module):
                          self.dilation, self.groups, rank=self.rank)[0]
 
     def predict(self, x):
-        # The seam for packed weights: this is the one place that predicts with a layer's weight. A plan that packs
-        # takes `self.weight.packed(key, make)` here, which is right in training mode too.
-        weight, bias = self.weight._data, array_or_none(self.bias)
-        return self._conv(x, weight, bias, self.stride, self.padding, self.dilation, self.groups,
-                          padding_mode=self.padding_mode)
+        return convolve(x, self.weight._data, array_or_none(self.bias), self.stride, self.padding, self.dilation,
+                        self.groups, self.padding_mode, rank=self.rank, packed=self.weight.packed)
 
     def forward(self, x):
         if self.padding_mode == "zeros":
@@ -127,5 +125,4 @@ class Conv2d(_Conv):
     """
 
     rank = 2
-    _conv = staticmethod(F.conv2d)
     _conv_backward = staticmethod(F.conv2d_backward)

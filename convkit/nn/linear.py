@@ -5,6 +5,7 @@ from math import prod
 import numpy as np
 
 from convkit import functional as F
+from convkit.functional.linear import multiply
 from convkit.nn import init
 from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, array_or_none, wants_grad
@@ -36,7 +37,7 @@ class Linear(Module):
         init.default_(self.weight, self.bias, rng=np.random.default_rng() if rng is None else rng)
 
     def predict(self, x):
-        return F.linear(x, self.weight._data, array_or_none(self.bias))
+        return multiply(x, self.weight._data, array_or_none(self.bias), self.weight.packed)
 
     def forward(self, x):
         y = self.predict(x)

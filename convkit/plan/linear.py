@@ -37,7 +37,7 @@ class Forward(_Product):
     """``y = x w' + b``: panels of transposed weight rows."""
 
     def __init__(self, spec, isa):
-        super().__init__(spec, isa, spec.features_in, spec.features_out)
+        super().__init__(spec, isa, spec.in_features, spec.out_features)
         self.pack_key = ("direct", isa, self.vectors)
 
     def __call__(self, x, weight, bias, y):
@@ -54,7 +54,7 @@ class InputGradient(_Product):
     """``dx = dy w``: panels of weight columns."""
 
     def __init__(self, spec, isa):
-        super().__init__(spec, isa, spec.features_out, spec.features_in)
+        super().__init__(spec, isa, spec.out_features, spec.in_features)
 
     def __call__(self, dy, weight, dx):
         self._multiply(dy, self._panels().pack_columns(weight), None, dx)
@@ -71,8 +71,12 @@ class WeightGradient:
         product._multiply(dy, product._panels().pack_columns(x), None, dw, a_is_transposed=True)
 
 
+def _no_features(spec, _isa):
+    return None if spec.in_features else "there are no input features to sum over"
+
+
 CANDIDATES = {
-    "forward": (Candidate("direct", never, Forward), twin(forward)),
+    "forward": (Candidate("direct", _no_features, Forward), twin(forward)),
     "input_gradient": (Candidate("direct", never, InputGradient), twin(input_gradient)),
     "weight_gradient": (Candidate("direct", never, WeightGradient), twin(weight_gradient)),
 }
