@@ -183,3 +183,35 @@ def test_out_is_filled_wherever_it_lies(floor):
     one = np.empty(y.shape[1:], y.dtype)
     floor.conv2d(x[1], w, padding=1, out=one)
     np.testing.assert_array_equal(one, y[1])
+
+
+@both
+def test_cross_entropy_has_its_known_values(floor):
+    target = np.array([0, 2, 1])
+    uniform = np.zeros((3, 8))
+    assert floor.cross_entropy(uniform, target) == pytest.approx(np.log(8))
+    assert floor.cross_entropy(uniform, target, "sum") == pytest.approx(3 * np.log(8))
+    sure = np.full((3, 8), -1e4)
+    sure[np.arange(3), target] = 1e4
+    np.testing.assert_array_equal(floor.cross_entropy(sure, target, "none"), 0)
+    np.testing.assert_allclose(floor.cross_entropy(sure, target + 1, "none"), 2e4)
+    assert not floor.cross_entropy_backward(sure, target).any()
+    picked = floor.cross_entropy(sure.astype(np.float32), target)
+    assert isinstance(picked, np.float32)
+
+
+@both
+def test_batch_norm_has_its_known_values(floor):
+    x = np.random.default_rng(9).normal(3.0, 2.0, (8, 2, 5))
+    mean, var = np.array([10.0, 20.0]), np.array([1.0, 4.0])
+    y = floor.batch_norm(x, mean, var, training=True, momentum=0.25, eps=0.0)
+    np.testing.assert_allclose(y.mean(axis=(0, 2)), 0, atol=1e-12)
+    np.testing.assert_allclose(y.var(axis=(0, 2)), 1, rtol=1e-12)
+    np.testing.assert_allclose(mean, 0.75 * np.array([10, 20]) + 0.25 * x.mean(axis=(0, 2)))
+    np.testing.assert_allclose(var, 0.75 * np.array([1, 4]) + 0.25 * x.var(axis=(0, 2), ddof=1))
+    weight, bias = np.array([2.0, 3.0]), np.array([-1.0, 5.0])
+    y = floor.batch_norm(x, np.zeros(2), np.full(2, 3.0), weight, bias, eps=1.0)
+    np.testing.assert_allclose(y, x * (weight / 2)[:, None] + bias[:, None])
+    strided = np.zeros((2, 2))
+    floor.batch_norm(x, strided[:, 0], strided[:, 1], training=True, momentum=1.0)
+    np.testing.assert_allclose(strided[:, 0], x.mean(axis=(0, 2)))
