@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import oracle
-from convkit import reference
+from convkit import functional, reference
 from convkit.reference import common
 from convkit.reference import conv as conv_twin
 from convkit.reference import pool as pool_twin
@@ -176,3 +176,18 @@ def test_the_twins_only_read_their_inputs_and_round_once():
     exact = reference.conv2d(x32.astype(np.float64), w32.astype(np.float64))
     np.testing.assert_array_equal(reference.conv2d(x32, w32), exact.astype(np.float32))
     assert common.widen(x32[:, ::-1]).flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("mode", "numpy_mode"),
+    [("zeros", "constant"), ("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")],
+)
+@pytest.mark.parametrize("floor", [functional, reference], ids=["functional", "reference"])
+def test_padding_modes(floor, mode, numpy_mode):
+    rng = np.random.default_rng(7)
+    x, w = rng.integers(-9, 10, (2, 4, 5, 6)).astype(np.float32), np.ones((2, 2, 3, 3), np.float32)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 2), (0, 3)), numpy_mode)
+    want = floor.conv2d(padded, w, None, 2, groups=2)
+    options = {"padding": ((1, 2), (0, 3)), "stride": 2, "groups": 2, "padding_mode": mode}
+    np.testing.assert_array_equal(floor.conv2d(x, w, **options), want)
+    np.testing.assert_array_equal(floor.conv2d(x[1], w, **options), want[1])

@@ -54,12 +54,17 @@ def test_extreme_pools(floor, kind, args):
     padded = (*args, *(None, 0, 1, False)[len(args) - 1:])
     y, indices = pool(x, *padded, return_indices=True)
     dy, = draw(y.shape)
-    agree(getattr(floor, f"{kind}_pool2d_backward")(dy, indices, x.shape), lambda a: (dy * pool(a, *args)).sum(), x)
+    agree(
+        getattr(floor, f"{kind}_pool2d_backward")(dy, indices, x.shape),
+        lambda a: (dy * pool(a, *args)).sum(),
+        x,
+    )
 
 
 @both
-@pytest.mark.parametrize("args", [(2,), (3, 1, 1), (3, 2, 1, True), (3, 2, 1, True, False), (2, 3, 0, True, True, 3)],
-                         ids=str)
+@pytest.mark.parametrize(
+    "args", [(2,), (3, 1, 1), (3, 2, 1, True), (3, 2, 1, True, False), (2, 3, 0, True, True, 3)], ids=str
+)
 def test_average_pools(floor, args):
     x, = draw((2, 2, 6, 5))
     dy, = draw(floor.avg_pool2d(x, *args).shape)
