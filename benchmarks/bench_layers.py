@@ -3,7 +3,7 @@
 import pytest
 
 from convkit import cases
-from convkit.cli.bench import make_problem, our_runner
+from convkit.cli.measure import make_problem, our_call
 from convkit.plan import common
 
 FORWARD = [(case, "forward") for case in cases.LAYERS]
@@ -16,7 +16,7 @@ GRADIENTS += [(case, "dx") for case in cases.POOLINGS]
 def test_layer(benchmark, case, direction):
     """convkit's time for one call, weights packed; the algorithm is kept in ``extra_info``."""
     benchmark.group = f"{case.op}: {case.group}" if direction == "forward" else f"{case.op} {direction}"
-    run = our_runner(make_problem(case, direction)).run
+    run = our_call(make_problem(case, direction))
     with common.recording() as plans:
         run()
     benchmark.extra_info["algorithm"] = "+".join(dict.fromkeys(plan.algorithm for plan in plans))

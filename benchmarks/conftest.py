@@ -8,8 +8,8 @@ import os
 import pytest
 
 import convkit
-from convkit.cli.bench import pinned
 from convkit.cli.info import gather
+from convkit.cli.measure import pinned
 
 THREADS = int(os.environ.get("BENCH_THREADS", "1"))
 

@@ -79,7 +79,7 @@ _choice = ContextVar("convkit_choice", default=_no_choice)
 
 
 def choice():
-    """The (isa, algorithm) in force here; algorithm is None unless one is forced, isa is None without kernels."""
+    """The (isa, algorithm) in force here; algorithm is None unless forced, isa is None without kernels."""
     return _choice.get()
 
 

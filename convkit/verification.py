@@ -1,9 +1,9 @@
-"""Every operation against its NumPy twin, on shapes drawn at random: ``convkit.verify()`` and ``convkit verify``.
+"""Every operation against its NumPy twin, on shapes drawn at random: ``convkit.verify``, ``convkit verify``.
 
-The twin runs in float64. An error is counted in units of its bound, which is computed in every element from the
-absolute values of the operands, so that one wrong tap shows however large the rest is. Operations that only choose or
-only add and multiply must be exact on small integers. Each call is made with one and with two threads, whose results
-must agree in every bit.
+The twin runs in float64. An error is counted in units of its bound, which is computed in every element
+from the absolute values of the operands, so that one wrong tap shows however large the rest is.
+Operations that only choose or only add and multiply must be exact on small integers. Each call is made
+with one and with two threads, whose results must agree in every bit.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Operation:
-    """``draw(fuzz)`` makes a call, ``bound(name, call, want)`` the largest error per output, in units of 8 eps."""
+    """``draw(fuzz)`` makes a call; ``bound(name, call, want)`` the largest error per output, over 8 eps."""
 
     name: str
     draw: Callable
@@ -91,7 +91,8 @@ def _convolution(fuzz):
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     padding = tuple((fuzz.size(0, s), fuzz.size(0, s)) for s in spans)
     room = 40 if fuzz.large else 14
-    size = tuple(fuzz.size(max(1, s - sum(p)), max(1, s - sum(p)) + room) for s, p in zip(spans, padding, strict=True))
+    least = [max(1, s - sum(p)) for s, p in zip(spans, padding, strict=True)]
+    size = tuple(fuzz.size(n, n + room) for n in least)
     stride = fuzz.sizes(2, 1, 3) if fuzz.chance(0.4) else (1, 1)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     x = fuzz.numbers(fuzz.size(1, 3), groups * per_group, *size)
@@ -323,7 +324,8 @@ OPERATIONS = (
     Operation("linear", _linear, _of_absolute_values),
     Operation("linear_backward", _linear_backward, _of_absolute_values),
     Operation("softmax", _softmax, _softmax_bound, exact_on_integers=False),
-    Operation("softmax_backward", _softmax_backward("softmax"), _softmax_backward_bound, exact_on_integers=False),
+    Operation("softmax_backward", _softmax_backward("softmax"), _softmax_backward_bound,
+              exact_on_integers=False),
     Operation("log_softmax", _softmax, _log_softmax_bound, exact_on_integers=False),
     Operation("log_softmax_backward", _softmax_backward("log_softmax"), _log_softmax_backward_bound,
               exact_on_integers=False),
@@ -331,7 +333,8 @@ OPERATIONS = (
     Operation("cross_entropy_backward", _cross_entropy_backward, _cross_entropy_backward_bound,
               exact_on_integers=False),
     Operation("batch_norm", _batch_norm, _batch_norm_bound, exact_on_integers=False),
-    Operation("batch_norm_backward", _batch_norm_backward, _batch_norm_backward_bound, exact_on_integers=False),
+    Operation("batch_norm_backward", _batch_norm_backward, _batch_norm_backward_bound,
+              exact_on_integers=False),
 )
 
 
@@ -340,7 +343,7 @@ OPERATIONS = (
 
 @dataclass
 class Row:
-    """What was found about one operation, dtype, ISA and algorithm. ``isa`` is None where no kernel has a part."""
+    """What was found about one operation, dtype, ISA and algorithm; ``isa`` is None for the NumPy twin."""
 
     operation: str
     dtype: str
@@ -375,9 +378,11 @@ class Report:
         lines = [f"{'operation':24}{'dtype':9}{'isa':10}{'algorithm':11}{'cases':>6}{'worst error':>13}  "
                  f"{'integers':10}{'1 = 2 threads':15}"]
         for r in self.rows:
-            lines.append(f"{r.operation:24}{r.dtype:9}{r.isa or '-':10}{r.algorithm:11}{r.cases:>6}{r.worst:>13.3f}  "
-                         f"{'exact' if r.exact else 'NOT EXACT':10}{'same bits' if r.same_bits else 'DIFFERENT':15}"
-                         f"{'PASS' if r.passed else 'FAIL: ' + r.failure}")
+            exact = "exact" if r.exact else "NOT EXACT"
+            bits = "same bits" if r.same_bits else "DIFFERENT"
+            verdict = "PASS" if r.passed else f"FAIL: {r.failure}"
+            lines.append(f"{r.operation:24}{r.dtype:9}{r.isa or '-':10}{r.algorithm:11}{r.cases:>6}"
+                         f"{r.worst:>13.3f}  {exact:10}{bits:15}{verdict}")
         failed = sum(not row.passed for row in self.rows)
         lines.append(f"{'FAIL' if failed else 'PASS'}: {len(self.rows) - failed} of {len(self.rows)} rows, "
                      f"error in units of its bound, seed {self.seed}")
@@ -438,13 +443,13 @@ def _verify_one(op, dtype, cases, seed):
 
 
 def _ways():
-    """Every (isa, algorithm) to force; the twin runs too, in the precision and through the checks of a real call."""
-    kernels = tuple((isa, name) for isa in native.ISA_LEVELS for name in settings.ALGORITHMS if name != "reference")
-    return (*kernels, (None, "reference"))
+    """Every (isa, algorithm) to force; the twin runs too, through the checks of a real call."""
+    names = [name for name in settings.ALGORITHMS if name != "reference"]
+    return (*((isa, name) for isa in native.ISA_LEVELS for name in names), (None, "reference"))
 
 
 def _try(name, call, isa, algorithm):
-    """Run a call one way with 1 and 2 threads: ((isa, algorithm) that really ran, results), or None if it does not."""
+    """Run a call one way: (isa, algorithm) that ran, results at 1 and at 2 threads; None if it cannot."""
     with settings.use(isa=isa, algorithm=algorithm), common.recording() as plans:
         try:
             with settings.threads(1):
@@ -471,8 +476,10 @@ def _run(module, name, call):
 
 def _judge(row, index, one, two, want, bound, exact, dtype):
     row.cases += 1
-    worst = max((_error(o, w, b, dtype) for o, w, b in zip(one, want, bound, strict=True) if w is not None), default=0)
-    same = all(a is b or np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(one, two, strict=True))
+    errors = [_error(o, w, b, dtype) for o, w, b in zip(one, want, bound, strict=True) if w is not None]
+    worst = max(errors, default=0.0)
+    same = all(a is b or np.asarray(a).tobytes() == np.asarray(b).tobytes()
+               for a, b in zip(one, two, strict=True))
     row.worst = max(row.worst, worst)
     row.same_bits &= same
     row.exact &= not exact or worst == 0

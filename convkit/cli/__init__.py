@@ -11,9 +11,10 @@ _COMMANDS = {"demo": demo, "bench": bench, "verify": verify, "explain": explain,
 
 
 def main(argv=None):
-    """Run one subcommand; returns the exit status: 0 done, 1 a check failed, 2 a wrong request, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="convkit", description="Convolutions and the layers around them, on NumPy "
-                                     "arrays, fast on the CPU.")
+    """Run one subcommand; the exit status is 0 done, 1 a check failed, 2 a wrong request, 130 stopped."""
+    parser = argparse.ArgumentParser(
+        prog="convkit",
+        description="Convolutions and the layers around them, on NumPy arrays, fast on the CPU.")
     parser.add_argument("--version", action="version", version=f"convkit {convkit.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, module in _COMMANDS.items():

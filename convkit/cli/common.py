@@ -31,7 +31,8 @@ def seconds(text):
 def require(module, what, extra="demo"):
     """Import an optional package, or say in one sentence how to get it."""
     if importlib.util.find_spec(module.partition(".")[0]) is None:
-        raise CommandError(f'{what} needs {module.partition(".")[0]}; install it with: pip install "convkit[{extra}]"')
+        package = module.partition(".")[0]
+        raise CommandError(f'{what} needs {package}; install it with: pip install "convkit[{extra}]"')
     return importlib.import_module(module)
 
 
@@ -52,6 +53,7 @@ def print_table(header, rows, left=1):
     """Print rows of strings in aligned columns, the first ``left`` of them to the left."""
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
-        cells = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        cells = [cell.ljust(width) if i < left else cell.rjust(width)
+                 for i, (cell, width) in enumerate(zip(row, widths, strict=True))]
         print("  ".join(cells).rstrip())
 

@@ -1,8 +1,9 @@
 """Train a small network on 1,797 handwritten digits and show what it learned.
 
-The digits (8 x 8 pixels, written by 43 people) come with scikit-learn. A fifth of them, the same each time, is kept for
-the test and decides nothing. Pictures go to a folder: the filters of the first layer, one digit at every layer, the
-patterns that excite each layer, the training curve, the confusion matrix and the mistakes.
+The digits (8 x 8 pixels, written by 43 people) come with scikit-learn. A fifth of them, the same each
+time, is kept for the test and decides nothing. Pictures go to a folder: the filters of the first layer,
+one digit at every layer, the patterns that excite each layer, the training curve, the confusion matrix
+and the mistakes.
 """
 
 import statistics
@@ -16,7 +17,7 @@ from convkit import settings
 from convkit.cli.common import CommandError, positive, require, write_json
 from convkit.kernels import native
 
-RATES = (3e-3, 1e-3, 3e-4)  # learning rates for the first half, the next quarter and the last quarter of the epochs
+RATES = (3e-3, 1e-3, 3e-4)  # learning rates of the first half, the next quarter and the last quarter
 BATCH = 64
 SHOWN = 10  # mistakes that are printed
 
@@ -25,9 +26,12 @@ def add_arguments(parser):
     """Options of ``convkit demo``."""
     parser.add_argument("--output", metavar="DIR", default="demo_output",
                         help="folder for the pictures (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write accuracy and speed as JSON (- for standard output)")
-    parser.add_argument("--epochs", type=positive, default=12, help="passes over the data (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first weights and the order (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE",
+                        help="write accuracy and speed as JSON (- for standard output)")
+    parser.add_argument("--epochs", type=positive, default=8, metavar="N",
+                        help="passes over the data (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S",
+                        help="of the first weights and the order (default: %(default)s)")
 
 
 def run(args):
@@ -63,7 +67,7 @@ def run(args):
 
 
 class Digits:
-    """scikit-learn's digits scaled to 0..1, split 80/20 the same way each time, with as many of each digit in both."""
+    """scikit-learn's digits scaled to 0..1, split 80/20 the same way each time, digit by digit."""
 
     def __init__(self):
         from sklearn.datasets import load_digits
@@ -78,7 +82,8 @@ class Digits:
         """The training images and their copies moved by one pixel: (5 N, 1, 8, 8), (5 N,)."""
         padded = np.pad(self.train_x, ((0, 0), (0, 0), (1, 1), (1, 1)))
         moves = ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
-        return np.concatenate([padded[:, :, i:i + 8, j:j + 8] for i, j in moves]), np.tile(self.train_y, len(moves))
+        moved = [padded[:, :, i:i + 8, j:j + 8] for i, j in moves]
+        return np.concatenate(moved), np.tile(self.train_y, len(moves))
 
 
 def build(rng):
@@ -107,7 +112,8 @@ def train(model, data, epochs, rng, progress):
         optimizer.lr = RATES[0] if done < 0.5 else RATES[1] if done < 0.75 else RATES[2]
 
     history = convkit.fit(model, nn.CrossEntropyLoss(), optimizer, x, y, epochs=epochs, batch_size=BATCH,
-                          validation=(data.test_x, data.test_y), progress=progress, rng=rng, callbacks=[lower_rate])
+                          validation=(data.test_x, data.test_y), progress=progress, rng=rng,
+                          callbacks=[lower_rate])
     if not history.epochs:  # interrupted before there was anything to show
         raise KeyboardInterrupt
     return history
@@ -169,8 +175,8 @@ def draw(folder, model, data, history):
     probabilities = convkit.functional.softmax(logits, 1)
     eights = np.flatnonzero(data.test_y == 8)
     one = int(eights[probabilities[eights, 8].argmax()])
-    names = {"relu1": "after layer 1", "relu2": "after layer 2", "pool2": "pooled 2 x 2", "relu3": "after layer 3",
-             "pool3": "pooled 2 x 2"}
+    names = {"relu1": "after layer 1", "relu2": "after layer 2", "pool2": "pooled 2 x 2",
+             "relu3": "after layer 3", "pool3": "pooled 2 x 2"}
     maps = [(names[name], y[0]) for name, y in stages(model, data.test_x[one:one + 1])]
 
     pictures.filters(folder / "filters.png", model.conv1.weight.data)
@@ -185,9 +191,9 @@ def draw(folder, model, data, history):
 
 
 def favourite_patches(model, x, channels=14, best=25):
-    """Per convolution, for its liveliest channels: the average of the patches of ``x`` with the largest response."""
+    """Per convolution, for its liveliest channels: the mean of the patches of ``x`` that excite it most."""
     found, outputs = [], dict(stages(model, x))
-    reach, step, start = 1, 1, 0  # pixels that one output sees, pixels from one output to the next, first pixel
+    reach, step, start = 1, 1, 0  # pixels that an output sees, from one output to the next, and the first
     for name, layer in model.named_children():
         if name.startswith("conv"):
             reach += (layer.kernel_size[0] - 1) * step

@@ -2,8 +2,8 @@
 
 For example: convkit explain conv2d --x 1,64,56,56 --weight 64,64,3,3 --padding 1
 
-Prints the candidates in the library's order with the reason why each is or is not taken, the arithmetic, the bytes and
-the workspace. CONVKIT_ISA and CONVKIT_ALGORITHM have the effect that they have on a real call.
+Prints the candidates in the library's order with the reason why each is or is not taken, the arithmetic, the
+bytes and the workspace. CONVKIT_ISA and CONVKIT_ALGORITHM have the effect that they have on a real call.
 """
 
 from convkit.cli.common import CommandError

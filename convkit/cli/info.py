@@ -1,7 +1,7 @@
 """Show the machine and how convkit will use it.
 
-Version, CPU, instruction set levels and the one in use, threads and where their number comes from, the compiler of the
-kernels (or why there are none), NumPy.
+Version, CPU, instruction set levels and the one in use, threads and where their number comes from, the
+compiler of the kernels (or why there are none), NumPy.
 """
 
 import os
@@ -17,7 +17,7 @@ from convkit.kernels import native
 
 def add_arguments(parser):
     """Options of ``convkit info``."""
-    parser.add_argument("--json", metavar="FILE", help="write the same as JSON to FILE (- for standard output)")
+    parser.add_argument("--json", metavar="FILE", help="write the same as JSON (- for standard output)")
 
 
 def run(args):
@@ -48,7 +48,7 @@ def gather():
         facts["ISA levels"] = list(native.runtime.isa_levels())
         facts["ISA in use"] = f"{isa} ({_why_isa(isa)})"
     else:
-        facts["kernels"] = f"none: {native.reason}; everything runs on the NumPy twins, which are right but slow"
+        facts["kernels"] = f"none: {native.reason}; everything runs on the NumPy twins, right but slow"
     facts["threads"] = f"{convkit.get_threads()} ({_why_threads()})"
     if algorithm is not None:
         facts["algorithm"] = f"{algorithm} (forced by {settings.ALGORITHM_ENV})"
@@ -57,7 +57,7 @@ def gather():
 
 def _why_isa(isa):
     cap = os.environ.get(native.ISA_ENV)
-    return f"capped by {native.ISA_ENV}={cap}" if cap is not None else "the highest that this CPU and system run"
+    return "the highest that this CPU and system run" if cap is None else f"capped by {native.ISA_ENV}={cap}"
 
 
 def _why_threads():

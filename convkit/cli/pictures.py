@@ -8,8 +8,8 @@ import numpy as np  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
 
 INK, ACCENT, WARM = "#1f2933", "#2563a8", "#c2410c"
-plt.rcParams.update({"font.size": 10, "axes.edgecolor": INK, "axes.spines.top": False, "axes.spines.right": False,
-                     "savefig.dpi": 130, "figure.facecolor": "white"})
+plt.rcParams.update({"font.size": 10, "axes.edgecolor": INK, "axes.spines.top": False,
+                     "axes.spines.right": False, "savefig.dpi": 130, "figure.facecolor": "white"})
 
 
 def _image(axes, picture, cmap="gray_r", low=None, high=None):
@@ -22,6 +22,11 @@ def _image(axes, picture, cmap="gray_r", low=None, high=None):
         spine.set_linewidth(0.6)
 
 
+def _row_title(axes, first, second):
+    axes.axis("off")
+    axes.text(0, 0.5, f"{first}\n{second}", va="center", color=INK)
+
+
 def _save(figure, path):
     figure.savefig(path)
     plt.close(figure)
@@ -31,7 +36,8 @@ def filters(path, weight):
     """First-layer filters (F, 1, h, w) on one scale: red adds brightness, blue takes it away."""
     count, columns = len(weight), 8
     rows = -(-count // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(8.4, 1.1 * rows + 0.5), layout="constrained", squeeze=False)
+    figure, grid = plt.subplots(rows, columns, figsize=(8.4, 1.1 * rows + 0.5), layout="constrained",
+                                squeeze=False)
     high = np.abs(weight).max()
     for axes in grid.flat:
         axes.axis("off")
@@ -52,9 +58,8 @@ def feature_maps(path, digit, label, stages, probabilities):
     above, below = figure.subfigures(2, 1, height_ratios=[0.8 * len(stages), 2])
     grid = above.add_gridspec(len(stages), columns + 3)
     for row, (name, maps) in enumerate(stages):
-        title = above.add_subplot(grid[row, :3])
-        title.axis("off")
-        title.text(0, 0.5, f"{name}\n{len(maps)} maps of {maps.shape[1]} x {maps.shape[2]}", va="center", color=INK)
+        _row_title(above.add_subplot(grid[row, :3]), name,
+                   f"{len(maps)} maps of {maps.shape[1]} x {maps.shape[2]}")
         liveliest = np.sort(np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:columns])
         for column, m in enumerate(maps[liveliest]):
             _image(above.add_subplot(grid[row, 3 + column]), m, "magma", 0, max(float(maps.max()), 1e-6))
@@ -78,12 +83,11 @@ def patterns(path, stages):
     figure = plt.figure(figsize=(12.5, 0.9 * len(stages) + 0.6), layout="constrained")
     grid = figure.add_gridspec(len(stages), columns + 3)
     for row, (name, patches) in enumerate(stages):
-        title = figure.add_subplot(grid[row, :3])
-        title.axis("off")
-        title.text(0, 0.5, f"{name}\nsees {patches.shape[1]} x {patches.shape[2]} pixels", va="center", color=INK)
+        _row_title(figure.add_subplot(grid[row, :3]), name,
+                   f"sees {patches.shape[1]} x {patches.shape[2]} pixels")
         for column, patch in enumerate(patches):
             _image(figure.add_subplot(grid[row, 3 + column]), patch)
-    figure.suptitle("A hierarchy of patterns: what excites a channel most (average of the 25 strongest patches)")
+    figure.suptitle("A hierarchy of patterns: what excites a channel most (mean of the 25 strongest patches)")
     _save(figure, path)
 
 
@@ -98,7 +102,7 @@ def training_curve(path, loss, train_accuracy, test_accuracy):
     left.set(title="training loss", xlabel="epoch")
     right.plot(epochs, 100 * np.asarray(train_accuracy), "o-", color=ACCENT, markersize=4, label="training")
     right.plot(epochs, 100 * np.asarray(test_accuracy), "o-", color=WARM, markersize=4, label="test")
-    right.axhline(98.5, color=INK, linewidth=0.8, linestyle=":")
+    right.axhline(98.5, color=INK, linewidth=0.8, linestyle=":", label="98.5 %")
     lowest = 100 * min(*test_accuracy, *train_accuracy)
     right.set(title="accuracy, %", xlabel="epoch", ylim=(min(95, lowest - 0.5), 100.3))
     right.legend(loc="lower right", frameon=False)
@@ -125,7 +129,7 @@ def confusion(path, matrix):
 
 
 def mistakes(path, images, truth, probabilities):
-    """All digits that were read wrongly, then the rightly read ones that were closest to it, 15 in all at least."""
+    """All digits that were read wrongly, then those that were closest to it, at least 15 in all."""
     guess = probabilities.argmax(axis=1)
     certainty = probabilities[np.arange(len(truth)), truth]
     wrong = np.flatnonzero(guess != truth)

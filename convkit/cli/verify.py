@@ -1,7 +1,8 @@
 """Check every operation against its NumPy twin on random shapes.
 
-Each operation is run at every instruction set level, with every algorithm and in both precisions, at one and at two
-threads, and compared with its twin in float64. The exit status is 0 if everything passes and 1 if anything fails.
+Each operation is run at every instruction set level, with every algorithm and in both precisions, at one
+and at two threads, and compared with its twin in float64. The exit status is 0 if everything passes and 1
+if not.
 """
 
 import sys
@@ -15,8 +16,9 @@ def add_arguments(parser):
                         help="functions of convkit.functional, such as conv2d (default: all)")
     parser.add_argument("--cases", type=positive, default=30, metavar="N",
                         help="calls drawn per operation and precision (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="decides all shapes and numbers (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the rows as JSON to FILE (- for standard output)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S",
+                        help="decides all shapes and numbers (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write the rows as JSON (- for standard output)")
 
 
 def run(args):
@@ -31,8 +33,9 @@ def run(args):
     unknown = [name for name in args.operations if name not in names]
     if unknown:
         raise CommandError(f"an operation must be one of {', '.join(names)}, got {unknown[0]}")
-    report = verify(args.cases, args.seed, args.operations or None, progress=_show if sys.stderr.isatty() else None)
-    if sys.stderr.isatty():
+    watched = sys.stderr.isatty()
+    report = verify(args.cases, args.seed, args.operations or None, progress=_show if watched else None)
+    if watched:
         print(end="\r\033[K", file=sys.stderr)
     if args.json:
         write_json(args.json, {"passed": report.passed, "seed": report.seed, "cases": report.cases,

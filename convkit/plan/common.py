@@ -121,7 +121,8 @@ def _make(spec, isa, forced, candidates):
         if why is None:
             run = candidate.build(spec, isa)
             return Plan(spec, candidate.name, isa if candidate.native else None, run, tuple(considered))
-    raise AlgorithmRefused(f"algorithm={forced!r} was forced but cannot compute this call: {considered[0][1]}")
+    raise AlgorithmRefused(
+        f"algorithm={forced!r} was forced but cannot compute this call: {considered[0][1]}")
 
 
 def clear():

@@ -1,12 +1,12 @@
 """How an operation would be computed and why: ``convkit.explain``.
 
-Nothing is computed and no operand is needed, only shapes. The answer comes from the same spec, the same list of
-candidates and the same cache as a real call, so it cannot differ from what a call does.
+Nothing is computed and no operand is needed, only shapes. The answer comes from the same spec, the same list
+of candidates and the same cache as a real call, so it cannot differ from what a call does.
 """
 
 from dataclasses import dataclass
 from inspect import signature
-from math import prod
+from math import log, prod
 
 import numpy as np
 
@@ -61,14 +61,16 @@ class Step:
         operands = ", ".join(f"{name} {shape}" for name, shape in self.shapes[:-1])
         lines = [f"{self.name}: {operands} -> {self.shapes[-1][0]} {self.shapes[-1][1]}"]
         level = f" at {self.isa}" if self.isa else ""
-        lines.append(f"  taken       {self.algorithm}{level}{', because it is forced' if self.forced else ''}")
+        because = ", because it is forced" if self.forced else ""
+        lines.append(f"  taken       {self.algorithm}{level}{because}")
         for name, why in self.candidates:
             otherwise = "could, but another one is forced" if self.forced else "could, but comes later"
             lines.append(f"    {name:12}{'taken' if name == self.algorithm else why or otherwise}")
-        lines.append(f"  arithmetic  {_amount(self.flops, 'FLOP', 1000)}")
+        lines.append(f"  arithmetic  {_flops(self.flops)}")
         lines.append(f"  memory      reads {_bytes(self.bytes_read)}, writes {_bytes(self.bytes_written)}: "
                      f"{self.flops / max(1, self.bytes_read + self.bytes_written):.1f} FLOP for each byte")
-        lines.append(f"  workspace   {'not known' if self.workspace_bytes is None else _bytes(self.workspace_bytes)}")
+        workspace = "not known" if self.workspace_bytes is None else _bytes(self.workspace_bytes)
+        lines.append(f"  workspace   {workspace}")
         return "\n".join(lines)
 
 
@@ -124,7 +126,8 @@ def _stand_in(name, value, dtype):
     """An array of the shape asked for that takes no memory, or the array given."""
     if isinstance(value, np.ndarray):
         return value
-    return np.broadcast_to(np.zeros((), common.native_float("dtype", np.dtype(dtype))), common.shape_of(name, value))
+    zero = np.zeros((), common.native_float("dtype", np.dtype(dtype)))
+    return np.broadcast_to(zero, common.shape_of(name, value))
 
 
 def _step(name, spec, candidates, flops, *shapes, index_bytes=0):
@@ -137,15 +140,20 @@ def _step(name, spec, candidates, flops, *shapes, index_bytes=0):
                 getattr(plan.run, "workspace_bytes", None), plan.algorithm == forced, shapes)
 
 
-def _amount(value, unit, base):
-    for prefix in ("", "k", "M", "G", "T"):
-        if value < base or prefix == "T":
-            return f"{value:,.0f} {unit}" if prefix == "" else f"{value:,.1f} {prefix}{unit}"
-        value /= base
+def _amount(value, base, first, *units):
+    """``value`` in the unit that leaves it below ``base``, or in the last one."""
+    if value < base:
+        return f"{value:,} {first}"
+    power = min(len(units), int(log(value, base)))
+    return f"{value / base**power:,.1f} {units[power - 1]}"
+
+
+def _flops(value):
+    return _amount(value, 1000, "FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP")
 
 
 def _bytes(value):
-    return _amount(value, "B", 1024).replace("kB", "KiB").replace("MB", "MiB").replace("GB", "GiB").replace("TB", "TiB")
+    return _amount(value, 1024, "B", "KiB", "MiB", "GiB", "TiB")
 
 
 # ---- operations
@@ -154,8 +162,8 @@ def _bytes(value):
 def _conv(rank, *directions):
     def steps(operation, x, weight, stride=1, padding=0, dilation=1, groups=1):
         for direction in directions:
-            spec, n, _ = conv_spec(x.shape, x.dtype, weight.shape, weight.dtype, None, None, stride, padding, dilation,
-                                   groups, rank=rank, direction=direction)
+            spec, n, _ = conv_spec(x.shape, x.dtype, weight.shape, weight.dtype, None, None, stride, padding,
+                                   dilation, groups, rank=rank, direction=direction)
             shapes = {"x": spec.x_shape(n), "weight": spec.weight_shape, "y": spec.y_shape(n)}
             yield _directed(operation, spec, conv.CANDIDATES[direction], 2 * n * spec.macs, shapes)
     return steps
@@ -167,7 +175,8 @@ def _linear(*directions):
         shapes = {"x": x.shape, "weight": weight.shape, "y": y_shape}
         for direction in directions:
             spec = forward.towards(direction)
-            yield _directed(operation, spec, linear.CANDIDATES[direction], 2 * prod(y_shape) * spec.in_features, shapes)
+            flops = 2 * prod(y_shape) * spec.in_features
+            yield _directed(operation, spec, linear.CANDIDATES[direction], flops, shapes)
     return steps
 
 
@@ -175,26 +184,29 @@ def _directed(operation, spec, candidates, flops, shapes):
     """A step of a linear operation, whose three directions read two of x, weight, y and write the third."""
     x, weight, y = shapes.items()
     dx, dw, dy = ((f"d{name[0]}", shape) for name, shape in (x, weight, y))
-    name, operands = {"forward": (operation, (x, weight, y)), "input_gradient": ("input gradient", (dy, weight, dx)),
+    name, operands = {"forward": (operation, (x, weight, y)),
+                      "input_gradient": ("input gradient", (dy, weight, dx)),
                       "weight_gradient": ("weight gradient", (dy, x, dw))}[spec.direction]
     return _step(name, spec, candidates, flops, *operands)
 
 
 def _pool(rank, kind, backward=False):
-    def steps(operation, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True,
-              divisor_override=None):
-        spec, lead = pool_spec(x.shape, x.dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
-                               divisor_override, kind=kind, rank=rank)
+    def steps(operation, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False,
+              count_include_pad=True, divisor_override=None):
+        spec, lead = pool_spec(x.shape, x.dtype, kernel_size, stride, padding, dilation, ceil_mode,
+                               count_include_pad, divisor_override, kind=kind, rank=rank)
         y_shape = lead + spec.out_size
-        work = prod(y_shape) * prod(spec.kernel)
+        results = prod(y_shape)
+        work = results * prod(spec.kernel)
+        gradient = ("dy", y_shape), ("dx", x.shape)
         if not backward:
             yield _step(operation, spec, pool.CANDIDATES[kind], work, ("x", x.shape), ("y", y_shape))
         elif kind == "avg":
-            yield _step(operation, spec, pool.AVERAGE_GRADIENT_CANDIDATES, work, ("dy", y_shape), ("dx", x.shape))
+            yield _step(operation, spec, pool.AVERAGE_GRADIENT_CANDIDATES, work, *gradient)
         else:
             scatter = ScatterSpec(spec.size, spec.out_size, spec.dtype)
-            yield _step(operation, scatter, pool.SCATTER_CANDIDATES, prod(y_shape), ("dy", y_shape), ("dx", x.shape),
-                        index_bytes=8 * prod(y_shape))
+            yield _step(operation, scatter, pool.SCATTER_CANDIDATES, results, *gradient,
+                        index_bytes=8 * results)
     return steps
 
 

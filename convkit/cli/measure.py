@@ -1,0 +1,292 @@
+"""Measuring layers: the machine's limits, convkit's and the peers' runs of one layer, turns, ratios.
+
+Used by ``convkit bench`` and by ``benchmarks/``.
+"""
+
+import math
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from statistics import median
+from threading import Thread
+
+import numpy as np
+
+import convkit
+from convkit import cases, settings
+from convkit.cli import peers as engines
+from convkit.kernels import native
+from convkit.plan import common as plans
+
+TURN = 0.01  # seconds that an engine keeps the core before the next one has it
+PAUSE = 0.03  # seconds between turns of several threads: idle OpenMP threads spin for up to 20 ms
+TOLERANCE = 1e-4  # of the largest output; 16-bit arithmetic fails it, fast algorithms in 32 bits do not
+
+
+@contextmanager
+def pinned(threads):
+    """Keep a one-thread run on one core; threads that the engines start inside inherit it."""
+    if threads != 1 or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+# ---- the machine
+
+
+class Machine:
+    """The two limits that a layer can hit, measured here and now; None without the compiled kernels."""
+
+    def __init__(self, threads):
+        self.threads = threads
+        self.isa = settings.choice()[0]
+        self.peak = None
+        if native.available:
+            self.peak = self._sum_over_threads(lambda: native.runtime.fma_peak(self.isa, 0.5))
+
+    @cache  # noqa: B019 - one machine per run
+    def _copy(self, log2_bytes):
+        share = max(4096, 2**log2_bytes // (2 * self.threads))  # half of the bytes are read, half are written
+        return self._sum_over_threads(lambda: native.runtime.copy_bandwidth(share, 0.05))
+
+    def copy_bandwidth(self, nbytes):
+        """GB/s, read and written, of a plain copy that touches about ``nbytes``."""
+        return self._copy(math.ceil(math.log2(max(nbytes, 2**13)))) if native.available else None
+
+    def _sum_over_threads(self, probe):
+        if self.threads == 1:
+            return probe()
+        results = []
+        workers = [Thread(target=lambda: results.append(probe())) for _ in range(self.threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return sum(results)
+
+
+# ---- one layer
+
+
+@dataclass
+class Row:
+    """One layer's result; ``times`` are the best microseconds by engine, ``medians`` those of the turns."""
+
+    case: cases.Case
+    direction: str
+    algorithm: str
+    flops: int
+    nbytes: int
+    times: dict = field(default_factory=dict)
+    medians: dict = field(default_factory=dict)
+    share: float | None = None
+    limit: str | None = None
+    wrong: dict = field(default_factory=dict)
+
+    @property
+    def name(self):
+        """The layer, with the gradient that is computed, if one is."""
+        return self.case.id if self.direction == "forward" else f"{self.case.id} {self.direction}"
+
+    @property
+    def ratios(self):
+        """Each other engine's time over convkit's."""
+        return {name: t / self.times["convkit"] for name, t in self.times.items() if name != "convkit"}
+
+    @property
+    def best_ratio(self):
+        """The fastest other engine's time over convkit's, the NumPy twin not counted; None without one."""
+        return min((r for name, r in self.ratios.items() if name != "twin"), default=None)
+
+
+def make_problem(case, direction, seed=0):
+    """Random numbers for a case; weights are scaled so that outputs are about as large as inputs."""
+    rng = np.random.default_rng(seed)
+
+    def normal(shape, scale=1.0):
+        return rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
+
+    x, given = normal(case.x), {}
+    if case.weight is not None:
+        scale = math.prod(case.weight[1:]) ** -0.5
+        given = {"weight": normal(case.weight, scale), "bias": normal(case.weight[0])}
+    if case.op == "batch_norm":
+        given = {name: normal(case.x[1]) for name in ("weight", "bias", "mean")}
+        given["var"] = rng.uniform(0.5, 2, case.x[1]).astype(np.float32)
+    problem = engines.Problem(case, "forward", x, **given)
+    if direction == "forward":
+        return problem
+    y = our_call(problem)()
+    return replace(problem, direction=direction, dy=normal(y.shape))
+
+
+def our_call(problem, module=None):
+    """convkit's side, as a function without arguments: a layer with its weights packed where there are any.
+
+    With ``module=convkit.reference`` it is the same call on the NumPy twin.
+    """
+    case, x, options = problem.case, problem.x, problem.case.options
+    functions = module or convkit.functional
+    function = getattr(functions, case.op)
+    if problem.direction != "forward":
+        return _our_backward(problem, functions)
+    if case.op == "batch_norm":
+        constants = (problem.mean, problem.var, problem.weight, problem.bias)
+        return lambda: function(x, *constants, eps=engines.BATCH_NORM_EPS)
+    if problem.weight is None:
+        return lambda: function(x, **options)
+    if module is not None:
+        return lambda: function(x, problem.weight, problem.bias, **options)
+    layer = _layer(problem)
+    return lambda: layer(x)
+
+
+def _layer(problem):
+    from convkit import nn
+
+    case = problem.case
+    layer = (nn.Conv2d(case.x[1], case.weight[0], case.weight[2:], **case.options) if case.op == "conv2d"
+             else nn.Linear(case.weight[1], case.weight[0]))
+    layer.load_state_dict({"weight": problem.weight, "bias": problem.bias})
+    return layer
+
+
+def _our_backward(problem, functions):
+    case, x, dy, options = problem.case, problem.x, problem.dy, problem.case.options
+    if case.op == "conv2d":
+        dx = problem.direction == "dx"
+        needs, wanted = (dx, not dx, not dx), slice(0, 1) if dx else slice(1, 3)
+        return lambda: functions.conv2d_backward(dy, x, problem.weight, **options, needs=needs)[wanted]
+    backward = getattr(functions, f"{case.op}_backward")
+    if case.op == "avg_pool2d":
+        return lambda: backward(dy, x.shape, **options)
+    _, indices = getattr(convkit.functional, case.op)(x, **options, return_indices=True)
+    return lambda: backward(dy, indices, x.shape)
+
+
+def bench_one(case, direction, peers, machine, args):
+    """Prepare every engine, compare the results, time them in turns."""
+    problem = make_problem(case, direction)
+    ours = our_call(problem)
+    with plans.recording() as taken:
+        y = ours()
+    outputs = y if isinstance(y, tuple) else (y,)
+    algorithm = "+".join(dict.fromkeys(p.algorithm for p in taken)) or "-"
+    row = Row(case, direction, algorithm, *_work(problem, outputs))
+    if not agree(*_first_image_both_ways(problem)):
+        row.wrong["convkit"] = "differs from its NumPy twin"
+    runs = {"convkit": ours}
+    for peer in peers:
+        run = _checked_peer(peer, problem, machine.threads, outputs, row)
+        if run is not None:
+            runs[peer.name] = run
+    pause = PAUSE if machine.threads > 1 else 0
+    for name, turns in take_turns(runs, args.seconds, args.repeat, pause).items():
+        row.times[name], row.medians[name] = min(turns) * 1e6, median(turns) * 1e6
+    if args.twin:
+        start = time.perf_counter()
+        our_call(problem, convkit.reference)()
+        row.times["twin"] = (time.perf_counter() - start) * 1e6
+    _set_share(row, machine)
+    return row
+
+
+def _first_image_both_ways(problem):
+    first = replace(problem, x=problem.x[:1], dy=None if problem.dy is None else problem.dy[:1])
+    return [our_call(first, module)() for module in (None, convkit.reference)]
+
+
+def agree(got, want):
+    """Whether two results, arrays or tuples of arrays, are the same but for rounding."""
+    pairs = zip(got, want, strict=True) if isinstance(want, tuple) else ((got, want),)
+    return all(g.shape == w.shape and np.abs(g - w).max(initial=0) <= TOLERANCE * np.abs(w).max(initial=0)
+               for g, w in pairs)
+
+
+def _checked_peer(peer, problem, threads, outputs, row):
+    """What to time for a peer; None if it lacks the operation, fails or computes something else."""
+    try:
+        runner = peer.prepare(problem, threads)
+        if runner is None:
+            return None
+        result = runner.to_numpy(runner.run())
+    except Exception as exc:  # another engine's failure is a finding, not a reason to stop
+        row.wrong[peer.name] = f"failed: {exc}"
+        return None
+    if agree(result if isinstance(result, tuple) else (result,), outputs):
+        return runner.run
+    row.wrong[peer.name] = "computes something else"
+    return None
+
+
+def _work(problem, outputs):
+    """Multiply-adds times 2, and bytes that must be read or written once."""
+    case = problem.case
+    taken = {"dx": ("dy", "weight"), "dw": ("x", "dy")}.get(problem.direction, ("x", "weight", "bias"))
+    arrays = [getattr(problem, name) for name in taken]
+    nbytes = sum(a.nbytes for a in arrays if a is not None) + sum(o.nbytes for o in outputs)
+    if case.weight is None:
+        return 0, nbytes
+    results = outputs[0].size if problem.direction == "forward" else problem.dy.size
+    return 2 * results * math.prod(case.weight[1:]), nbytes
+
+
+def take_turns(runs, total, repeat, pause=0):
+    """Best seconds of each of many short turns, by engine; a turn begins with one call that is not timed."""
+    turns = {name: [] for name in runs}
+    end = time.perf_counter() + (total + total / TURN * pause) * len(runs)
+    while time.perf_counter() < end or min(map(len, turns.values())) < repeat:
+        for name, run in runs.items():
+            time.sleep(pause)
+            run()
+            turns[name].append(_one_turn(run))
+    return turns
+
+
+def _one_turn(run):
+    clock = time.perf_counter
+    best, end = math.inf, clock() + TURN
+    while True:
+        start = clock()
+        run()
+        now = clock()
+        best = min(best, now - start)
+        if now >= end:
+            return best
+
+
+def _set_share(row, machine):
+    if machine.peak is None:
+        return
+    spent = row.times["convkit"] * 1e-6
+    bandwidth = machine.copy_bandwidth(row.nbytes)
+    floors = {"fma": row.flops / (machine.peak * 1e9), "copy": row.nbytes / (bandwidth * 1e9)}
+    row.limit = max(floors, key=floors.get)
+    row.share = floors[row.limit] / spent
+
+
+def geometric_means(rows):
+    """Ratios over all rows of a group, and over all rows at the end: {group: {engine: ratio}}."""
+    members = {}
+    for row in rows:
+        members.setdefault(row.case.group, []).append(row)
+    if len(members) > 1:
+        members["all"] = rows
+    means = {}
+    for group, its in members.items():
+        collected = {}
+        for row in its:
+            for name, ratio in row.ratios.items():
+                collected.setdefault(name, []).append(ratio)
+            if row.best_ratio is not None:
+                collected.setdefault("best peer", []).append(row.best_ratio)
+        means[group] = {name: math.exp(sum(map(math.log, r)) / len(r)) for name, r in collected.items()}
+    return means
