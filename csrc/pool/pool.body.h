@@ -256,63 +256,75 @@ FORWARD(ck_pool_avg, POOL_SUM)
 CK_INLINE int CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdiff_t stride, T *row, ptrdiff_t pitch)
 {
     V zero = vset1(0), odd = zero; /* 0 * x is 0 unless x is NaN or infinite */
-    ptrdiff_t i = 0;
+    T rest = 0;
     if (stride == 1) {
-        T *to = row + left;
-        for (; i + L <= n; i += L) {
-            V v = vload(x + i);
+        for (ptrdiff_t i = 0; i < n; i += L) {
+            V v = n - i >= L ? vload(x + i) : vload_part(x + i, n - i);
             odd = vfma(v, zero, odd);
-            vstore(to + i, v);
+            CK_TYPED(deliver)(row + left + i, v, n - i);
         }
     } else if (stride == 2) {
         T *first = row + left % 2 * pitch + left / 2, *second = row + (left + 1) % 2 * pitch + (left + 1) / 2;
+        ptrdiff_t i = 0;
         for (; i + 2 * L <= n; i += 2 * L) {
             V a = vload(x + i), b = vload(x + i + L);
             odd = vfma(a, zero, vfma(b, zero, odd));
             vstore(first + i / 2, veven(a, b));
             vstore(second + i / 2, vodd(a, b));
         }
-    }
-    T rest = vsum(odd);
-    for (; i < n; i++) {
-        row[(left + i) % stride * pitch + (left + i) / stride] = x[i];
-        rest += x[i] * 0;
-    }
-    return rest != 0; /* NaN != 0 */
-}
-
-/* The rows of one window, each with the flat offsets of its taps from the start of the window. */
-typedef struct {
-    const T *const *rows;
-    const TI *const *flat;
-    ptrdiff_t n, kernel;
-    const ptrdiff_t *columns; /* where tap k begins in a row */
-    const TI *skip;           /* flat offset of the first tap inside the plane, along the columns */
-} CK_TYPED(window_t);
-
-CK_INLINE void CK_TYPED(search)(int op, int nans, const CK_TYPED(window_t) *w, TI start, TI stride, T *y, int64_t *indices,
-                                ptrdiff_t n)
-{
-    VI ramp;
-    for (int i = 0; i < L; i++) ramp[i] = i * stride;
-    for (ptrdiff_t o = 0; o < n; o += L) {
-        /* As if the first tap inside had been seen already: a window of nothing but -inf points into the plane. */
-        V best = vset1(CK_TYPED(neutral)(op));
-        VI at = (VI)vload((const T *)(const void *)(w->skip + o)) + w->flat[0][0];
-        for (ptrdiff_t r = 0; r < w->n; r++) {
-            const T *row = w->rows[r] + o;
-            const TI *flat = w->flat[r];
-            for (ptrdiff_t k = 0; k < w->kernel; k++) {
-                V next = vload(row + w->columns[k]);
-                VI wins = op == POOL_MAX ? (VI)(next > best) : (VI)(next < best);
-                if (nans) wins |= (VI)(next != next);
-                best = vselect(wins, next, best);
-                at = (flat[k] & wins) | (at & ~wins);
+        if (i < n) {
+            ptrdiff_t m = n - i;
+            V a = vload_part(x + i, m < L ? m : L), b = m > L ? vload_part(x + i + L, m - L) : zero;
+            odd = vfma(a, zero, vfma(b, zero, odd));
+            vstore_part(first + i / 2, veven(a, b), (m + 1) / 2);
+            vstore_part(second + i / 2, vodd(a, b), m / 2);
+        }
+    } else {
+        for (ptrdiff_t q = 0; q < stride && q < n; q++) {
+            T *to = row + (left + q) % stride * pitch + (left + q) / stride;
+            for (ptrdiff_t i = q; i < n; i += stride) {
+                *to++ = x[i];
+                rest += x[i] * 0;
             }
         }
-        CK_TYPED(deliver)(y + o, best, n - o);
-        CK_TYPED(deliver_indices)(indices + o, at + (TI)(start + o * stride) + ramp, n - o);
     }
+    return rest + vsum(odd) != 0; /* NaN != 0 */
+}
+
+/* What the windows of one output row look at: tap t of window o is taps[t][o], and lies flat[t] behind the window's
+ * start in the plane; its first tap inside the plane, skip[o] further than flat[0]. */
+typedef struct {
+    const T **taps;
+    TI *flat, *skip;
+    ptrdiff_t count;
+    TI start, stride; /* flat position of window 0, and the step to the next */
+} CK_TYPED(windows_t);
+
+CK_INLINE void CK_TYPED(search_some)(int op, int nans, int ways, const CK_TYPED(windows_t) *w, ptrdiff_t o, T *y,
+                                     int64_t *indices, ptrdiff_t n)
+{
+    V best[2];
+    VI at[2], ramp;
+    for (int i = 0; i < L; i++) ramp[i] = i;
+    for (int v = 0; v < ways; v++) {
+        /* As if the first tap inside had been seen already: a window of nothing but -inf points into the plane. */
+        best[v] = vset1(CK_TYPED(neutral)(op));
+        at[v] = (VI)vload((const T *)(const void *)(w->skip + o + v * L)) + w->flat[0];
+    }
+    for (ptrdiff_t t = 0; t < w->count; t++)
+        for (int v = 0; v < ways; v++)
+            CK_TYPED(pool_keep)(op == POOL_MAX, nans, vload(w->taps[t] + o + v * L), w->flat[t], &best[v], &at[v]);
+    for (int v = 0; v < ways; v++, o += L) {
+        CK_TYPED(deliver)(y + o, best[v], n - o);
+        CK_TYPED(pool_widen)(indices + o, at[v] + (TI)(w->start + o * w->stride) + ramp * w->stride, n - o);
+    }
+}
+
+CK_INLINE void CK_TYPED(search)(int op, int nans, const CK_TYPED(windows_t) *w, T *y, int64_t *indices, ptrdiff_t n)
+{
+    ptrdiff_t o = 0;
+    for (; o + L < n; o += 2 * L) CK_TYPED(search_some)(op, nans, 2, w, o, y, indices, n);
+    if (o < n) CK_TYPED(search_some)(op, nans, 1, w, o, y, indices, n);
 }
 
 CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, char *scratch)
@@ -322,9 +334,9 @@ CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays 
     const ptrdiff_t slots = kd * span, pitch = ck_pool_phase_width(p, n);
     T *ring = ck_pool_take(&scratch, slots * stride * pitch, sizeof(T));
     ptrdiff_t *held = ck_pool_take(&scratch, slots, sizeof *held), *odd = ck_pool_take(&scratch, slots, sizeof *odd);
-    const T **rows = ck_pool_take(&scratch, kd * kh, sizeof *rows);
-    const TI **row_flat = ck_pool_take(&scratch, kd * kh, sizeof *row_flat);
-    TI *flat = ck_pool_take(&scratch, kd * kh * kw, sizeof *flat), *skip = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof *skip);
+    CK_TYPED(windows_t) w = {ck_pool_take(&scratch, kd * kh * kw, sizeof *w.taps),
+                             ck_pool_take(&scratch, kd * kh * kw, sizeof *w.flat),
+                             ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof *w.skip), 0, 0, (TI)stride};
     ptrdiff_t *columns = ck_pool_take(&scratch, kw, sizeof *columns);
 
     ptrdiff_t start = b->col0 * stride - p->pad[2], lo = start < 0 ? 0 : start;
@@ -334,16 +346,13 @@ CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays 
     for (ptrdiff_t i = 0; i < slots; i++) held[i] = -1;
     for (ptrdiff_t k = 0; k < kw; k++)
         columns[k] = k * p->dilation[2] % stride * pitch + k * p->dilation[2] / stride;
-    for (ptrdiff_t i = 0; i < kd * kh * kw; i++)
-        flat[i] = (TI)((i / (kh * kw) * p->dilation[0] * H + i / kw % kh * p->dilation[1]) * W + i % kw * p->dilation[2]);
-    for (ptrdiff_t o = 0; o < n + L; o++) skip[o] = o < n ? (TI)(pool_inside(p, 2, b->col0 + o).skip * p->dilation[2]) : 0;
+    for (ptrdiff_t o = 0; o < n + L; o++) w.skip[o] = o < n ? (TI)(pool_inside(p, 2, b->col0 + o).skip * p->dilation[2]) : 0;
 
-    CK_TYPED(window_t) w = {rows, row_flat, 0, kw, columns, skip};
     pool_cursor c = pool_seek(p->out, b->row0);
     for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
         pool_taps d = pool_inside(p, 0, c.at[0]), h = pool_inside(p, 1, c.at[1]);
-        int nans = 0;
-        w.n = 0;
+        ptrdiff_t nans = 0;
+        w.count = 0;
         for (ptrdiff_t i = 0; i < d.n; i++)
             for (ptrdiff_t j = 0; j < h.n; j++) {
                 ptrdiff_t at_h = h.first + j * p->dilation[1];
@@ -354,16 +363,20 @@ CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays 
                     held[slot] = id;
                     odd[slot] = CK_TYPED(copy_phases)((const T *)a->in + id * W + lo, hi - lo, lo - start, stride, row, pitch);
                 }
-                nans |= odd[slot] != 0;
-                rows[w.n] = row;
-                row_flat[w.n++] = flat + ((d.skip + i) * kh + h.skip + j) * kw;
+                nans |= odd[slot];
+                ptrdiff_t row_flat = ((d.skip + i) * p->dilation[0] * H + (h.skip + j) * p->dilation[1]) * W;
+                for (ptrdiff_t k = 0; k < kw; k++, w.count++) {
+                    w.taps[w.count] = row + columns[k];
+                    w.flat[w.count] = (TI)(row_flat + k * p->dilation[2]);
+                }
             }
-        ptrdiff_t from = ((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * p->dilation[1]) * W + start;
-        ptrdiff_t to = r * p->out[2] + b->col0;
+        w.start = (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * p->dilation[1]) * W + start);
+        T *y = (T *)a->out + r * p->out[2] + b->col0;
+        int64_t *indices = a->indices + r * p->out[2] + b->col0;
         if (nans)
-            CK_TYPED(search)(op, 1, &w, (TI)from, (TI)stride, (T *)a->out + to, a->indices + to, n);
+            CK_TYPED(search)(op, 1, &w, y, indices, n);
         else
-            CK_TYPED(search)(op, 0, &w, (TI)from, (TI)stride, (T *)a->out + to, a->indices + to, n);
+            CK_TYPED(search)(op, 0, &w, y, indices, n);
     }
 }
 

@@ -34,13 +34,12 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
     case CK_POOL_max_indices:
     case CK_POOL_min_indices:
         rows = p->kernel[0] * ck_pool_span(p, 1);
-        taps = p->kernel[0] * p->kernel[1];
+        taps = p->kernel[0] * p->kernel[1] * p->kernel[2];
         PIECE(rows * p->stride[2] * ck_pool_phase_width(p, cols), item);
         PIECE(rows, sizeof(ptrdiff_t));
         PIECE(rows, sizeof(ptrdiff_t));
         PIECE(taps, sizeof(void *));
-        PIECE(taps, sizeof(void *));
-        PIECE(taps * p->kernel[2], item);
+        PIECE(taps, item);
         PIECE(cols + CK_POOL_LINE, item);
         PIECE(p->kernel[2], sizeof(ptrdiff_t));
         break;

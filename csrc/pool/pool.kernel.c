@@ -68,24 +68,57 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
     return c;
 }
 
-CK_INLINE void deliver_indices_f32(int64_t *to, ck_i32v v, ptrdiff_t left)
+/* The step of a search, and the way out of its lane numbers (pool_keep, pool_widen): where `next` is better than `best`
+ * (or NaN), keep it and the number `tap` in `at`; store the numbers of the first `left` lanes as int64. Written per
+ * level: from a mask that is a vector, compilers make two dependent operations where AVX-512 has one. */
+#if defined(CK_AVX512)
+
+#define KEEP(t, T, TI, VI, s, i, M, MASK)                                                                    \
+    CK_INLINE void pool_keep_##t(int larger, int nans, ck_##t##v next, TI tap, ck_##t##v *best, VI *at)      \
+    {                                                                                                        \
+        MASK wins = larger ? _mm512_cmp_##s##_mask((M)next, (M)*best, _CMP_GT_OQ)                            \
+                           : _mm512_cmp_##s##_mask((M)next, (M)*best, _CMP_LT_OQ);                           \
+        if (nans) wins |= _mm512_cmp_##s##_mask((M)next, (M)next, _CMP_UNORD_Q);                             \
+        *best = (ck_##t##v)_mm512_mask_mov_##s((M)*best, wins, (M)next);                                     \
+        *at = (VI)_mm512_mask_set1_##i((__m512i)*at, wins, tap);                                             \
+    }
+KEEP(f32, float, int32_t, ck_i32v, ps, epi32, __m512, __mmask16)
+KEEP(f64, double, int64_t, ck_i64v, pd, epi64, __m512d, __mmask8)
+
+CK_INLINE void pool_widen_f64(int64_t *to, ck_i64v v, ptrdiff_t left)
 {
-    typedef int32_t half __attribute__((vector_size(CK_VBYTES / 2)));
-    half lo, hi;
-    int64_t lane[CK_F32_LANES];
-    memcpy(&lo, &v, sizeof lo);
-    memcpy(&hi, (const char *)&v + sizeof lo, sizeof hi);
-    ck_i64v a = __builtin_convertvector(lo, ck_i64v), b = __builtin_convertvector(hi, ck_i64v);
-    int64_t *p = left >= CK_F32_LANES ? to : lane;
-    memcpy(p, &a, sizeof a);
-    memcpy(p + CK_F32_LANES / 2, &b, sizeof b);
-    if (p == lane) memcpy(to, lane, (size_t)left * sizeof *to);
+    _mm512_mask_storeu_epi64(to, left >= 8 ? (__mmask8)-1 : (__mmask8)((1u << left) - 1), (__m512i)v);
+}
+CK_INLINE void pool_widen_f32(int64_t *to, ck_i32v v, ptrdiff_t left)
+{
+    __m256i lo = _mm512_castsi512_si256((__m512i)v), hi = _mm512_extracti64x4_epi64((__m512i)v, 1);
+    pool_widen_f64(to, (ck_i64v)_mm512_cvtepi32_epi64(lo), left);
+    if (left > 8) pool_widen_f64(to + 8, (ck_i64v)_mm512_cvtepi32_epi64(hi), left - 8);
 }
 
-CK_INLINE void deliver_indices_f64(int64_t *to, ck_i64v v, ptrdiff_t left)
-{
-    memcpy(to, &v, (size_t)(left >= CK_F64_LANES ? CK_F64_LANES : left) * sizeof *to);
-}
+#else
+
+#define KEEP(t, T, TI, VI, LANES)                                                                            \
+    CK_INLINE void pool_keep_##t(int larger, int nans, ck_##t##v next, TI tap, ck_##t##v *best, VI *at)      \
+    {                                                                                                        \
+        VI wins = larger ? (VI)(next > *best) : (VI)(next < *best);                                          \
+        if (nans) wins |= (VI)(next != next);                                                                \
+        *best = ck_select_##t(wins, next, *best);                                                            \
+        *at = (tap & wins) | (*at & ~wins);                                                                  \
+    }                                                                                                        \
+    CK_INLINE void pool_widen_##t(int64_t *to, VI v, ptrdiff_t left)                                         \
+    {                                                                                                        \
+        TI lane[LANES];                                                                                      \
+        memcpy(lane, &v, sizeof lane);                                                                       \
+        if (left >= LANES) {                                                                                 \
+            CK_UNROLL for (int i = 0; i < LANES; i++) to[i] = lane[i];                                       \
+        } else                                                                                               \
+            for (ptrdiff_t i = 0; i < left; i++) to[i] = lane[i];                                            \
+    }
+KEEP(f32, float, int32_t, ck_i32v, CK_F32_LANES)
+KEEP(f64, double, int64_t, ck_i64v, CK_F64_LANES)
+
+#endif
 
 #include "base/float32.h"
 #include "pool/pool.body.h"
