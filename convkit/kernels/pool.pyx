@@ -41,7 +41,7 @@ KERNELS = tuple(ck_pool_name(i).decode() for i in range(CK_POOL_KERNELS))
 # In elements touched. A call of less than SERIAL (about 50 us) stays on its thread; a task is worth about TASK, tens
 # of microseconds, so that the threads end together; a block of columns keeps its scratch rows within the L1 cache.
 cdef double SERIAL = 250e3, TASK = 100e3
-cdef ptrdiff_t ROW_BYTES = 8192
+cdef ptrdiff_t ROW_BYTES = 4096
 cdef enum:
     MAX_THREADS = 256
 

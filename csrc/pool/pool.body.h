@@ -28,6 +28,13 @@ CK_INLINE void CK_TYPED(fill)(T *p, ptrdiff_t n, T value)
     for (ptrdiff_t i = 0; i < n; i++) p[i] = value;
 }
 
+/* Ask for n elements some way behind p: the hardware's own reading ahead stops at the end of every page. */
+CK_INLINE void CK_TYPED(fetch)(const T *p, ptrdiff_t n)
+{
+    const char *at = (const char *)p + CK_POOL_AHEAD, *end = at + n * (ptrdiff_t)sizeof(T);
+    for (; at < end; at += 64) __builtin_prefetch(at);
+}
+
 /* ---- rows of a window -> one row */
 
 typedef struct {
@@ -37,35 +44,39 @@ typedef struct {
 
 #define ROWS CK_TYPED(rows_t)
 
-CK_INLINE void CK_TYPED(vertical_rows)(int op, ROWS r, ptrdiff_t nd, ptrdiff_t nh, T *out)
+/* The rows of n columns (L or, if the whole row is shorter than a vector, fewer) from column j on. */
+CK_INLINE V CK_TYPED(column)(int op, const ROWS *r, ptrdiff_t nd, ptrdiff_t nh, ptrdiff_t j, int part)
 {
-    ptrdiff_t j = 0;
-    do {
-        /* The last vector overlaps the one before; only rows shorter than a vector need a partial one. */
-        ptrdiff_t at = j + L <= r.n ? j : r.n < L ? 0 : r.n - L, m = r.n < L ? r.n : L;
-        const T *x = r.x + at;
-        V acc = m == L ? vload(x) : vload_part(x, m);
-        for (ptrdiff_t d = 0; d < nd; d++)
-            for (ptrdiff_t h = d == 0; h < nh; h++) {
-                const T *row = x + d * r.step_d + h * r.step_h;
-                acc = CK_TYPED(join)(op, m == L ? vload(row) : vload_part(row, m), acc);
-            }
-        if (m == L)
-            vstore(out + at, acc);
-        else
-            vstore_part(out, acc, m);
-        j += L;
-    } while (j < r.n);
+    const T *x = r->x + j;
+    V acc = part ? vload_part(x, r->n) : vload(x);
+    for (ptrdiff_t d = 0; d < nd; d++)
+        for (ptrdiff_t h = d == 0; h < nh; h++) {
+            const T *row = x + d * r->step_d + h * r->step_h;
+            acc = CK_TYPED(join)(op, part ? vload_part(row, r->n) : vload(row), acc);
+        }
+    return acc;
 }
 
-CK_INLINE void CK_TYPED(vertical)(int op, ROWS r, T *out)
+CK_INLINE void CK_TYPED(vertical_rows)(int op, const ROWS *r, ptrdiff_t nd, ptrdiff_t nh, T *out)
 {
-    if (r.nd == 1 && r.nh == 3)
+    if (r->n < L) {
+        vstore_part(out, CK_TYPED(column)(op, r, nd, nh, 0, 1), r->n);
+        return;
+    }
+    ptrdiff_t j = 0;
+    for (; j + L <= r->n; j += L) vstore(out + j, CK_TYPED(column)(op, r, nd, nh, j, 0));
+    j = r->n - L; /* the last vector overlaps the one before */
+    vstore(out + j, CK_TYPED(column)(op, r, nd, nh, j, 0));
+}
+
+CK_INLINE void CK_TYPED(vertical)(int op, const ROWS *r, T *out)
+{
+    if (r->nd == 1 && r->nh == 3)
         CK_TYPED(vertical_rows)(op, r, 1, 3, out);
-    else if (r.nd == 1 && r.nh == 2)
+    else if (r->nd == 1 && r->nh == 2)
         CK_TYPED(vertical_rows)(op, r, 1, 2, out);
     else
-        CK_TYPED(vertical_rows)(op, r, r.nd, r.nh, out);
+        CK_TYPED(vertical_rows)(op, r, r->nd, r->nh, out);
 }
 
 /* ---- one row -> its windows */
@@ -159,6 +170,7 @@ CK_INLINE T CK_TYPED(run)(int op, const T *x, ptrdiff_t n)
     ptrdiff_t i = 0;
     CK_UNROLL for (int w = 0; w < WAYS; w++) acc[w] = vset1(rest);
     for (; i + WAYS * L <= n; i += WAYS * L) {
+        CK_TYPED(fetch)(x + i, WAYS * L);
         CK_UNROLL for (int w = 0; w < WAYS; w++) acc[w] = CK_TYPED(join)(op, vload(x + i + w * L), acc[w]);
     }
     for (; i + L <= n; i += L) acc[0] = CK_TYPED(join)(op, vload(x + i), acc[0]);
@@ -198,8 +210,9 @@ CK_INLINE ptrdiff_t CK_TYPED(column_counts)(const ck_pool *p, const ck_pool_bloc
     return same;
 }
 
-CK_INLINE MEAN CK_TYPED(mean_of_row)(const ck_pool *p, const ptrdiff_t at[2], const T *counts, ptrdiff_t same)
+CK_INLINE MEAN CK_TYPED(mean_of_row)(int op, const ck_pool *p, const ptrdiff_t at[2], const T *counts, ptrdiff_t same)
 {
+    if (op != POOL_SUM) return (MEAN){1, 1, counts};
     ptrdiff_t row = p->divisor ? p->divisor : pool_count(p, 0, at[0]) * pool_count(p, 1, at[1]);
     ptrdiff_t all = row * same;
     MEAN mean = {0, (T)row, counts};
@@ -207,34 +220,51 @@ CK_INLINE MEAN CK_TYPED(mean_of_row)(const ck_pool *p, const ptrdiff_t at[2], co
     return mean;
 }
 
+CK_INLINE ROWS CK_TYPED(rows_of)(const ck_pool *p, const T *x, const pool_cursor *c, ptrdiff_t lo, ptrdiff_t hi)
+{
+    pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
+    ptrdiff_t W = p->size[2];
+    return (ROWS){x + ((c->plane * p->size[0] + d.first) * p->size[1] + h.first) * W + lo, d.n, h.n,
+                  p->dilation[0] * p->size[1] * W, p->dilation[1] * W, hi - lo};
+}
+
 CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, char *scratch)
 {
-    ptrdiff_t n = b->col1 - b->col0, width = ck_pool_row_width(p, n), W = p->size[2];
-    ptrdiff_t start = b->col0 * p->stride[2] - p->pad[2];          /* column of x that lies at row[0] */
-    ptrdiff_t lo = start < 0 ? 0 : start, hi = start + (n - 1) * p->stride[2] + ck_pool_span(p, 2);
-    if (hi > W) hi = W;
-    T *row = ck_pool_take(&scratch, width, sizeof(T)), *all = ck_pool_take(&scratch, width, sizeof(T));
-    T *counts = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof(T));
+    const ptrdiff_t n = b->col1 - b->col0, width = ck_pool_row_width(p, n), W = p->size[2];
+    const ptrdiff_t start = b->col0 * p->stride[2] - p->pad[2]; /* column of x where the first window begins */
+    const ptrdiff_t reach = start + (n - 1) * p->stride[2] + ck_pool_span(p, 2);
+    const ptrdiff_t lo = start < 0 ? 0 : start, hi = reach < W ? reach : W;
+    T *all = ck_pool_take(&scratch, width, sizeof(T)), *counts = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof(T));
+    T *row[CK_POOL_ROWS];
+    const T *x = a->in;
     T *y = (T *)a->out + b->col0;
-    ptrdiff_t same = op == POOL_SUM ? CK_TYPED(column_counts)(p, b, counts) : 0;
-    int whole = p->out[2] == 1 && p->dilation[2] == 1 && lo == 0 && hi == W;
-    CK_TYPED(fill)(row, lo - start, CK_TYPED(neutral)(op));
-    CK_TYPED(fill)(row + hi - start, width - (hi - start), CK_TYPED(neutral)(op));
-
+    const ptrdiff_t same = op == POOL_SUM ? CK_TYPED(column_counts)(p, b, counts) : 0;
     pool_cursor c = pool_seek(p->out, b->row0);
-    for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
-        pool_taps d = pool_inside(p, 0, c.at[0]), h = pool_inside(p, 1, c.at[1]);
-        ROWS rows = {(const T *)a->in + ((c.plane * p->size[0] + d.first) * p->size[1] + h.first) * W + lo, d.n, h.n,
-                     p->dilation[0] * p->size[1] * W, p->dilation[1] * W, hi - lo};
-        MEAN mean = {1, 1, counts};
-        if (op == POOL_SUM) mean = CK_TYPED(mean_of_row)(p, c.at, counts, same);
-        if (whole) {
-            V v = vset1(CK_TYPED(whole_rows)(op, rows, W));
+    if (p->out[2] == 1 && p->dilation[2] == 1 && lo == 0 && hi == W) {
+        for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
+            MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
+            V v = vset1(CK_TYPED(whole_rows)(op, CK_TYPED(rows_of)(p, x, &c, lo, hi), W));
             vstore_part(y + r, CK_TYPED(finish)(op, &mean, v, 0), 1);
-        } else {
-            CK_TYPED(vertical)(op, rows, row + lo - start);
-            CK_TYPED(horizontal)(op, p, row, all, &mean, y + r * p->out[2], n);
         }
+        return;
+    }
+    for (int i = 0; i < CK_POOL_ROWS; i++) { /* column lo of x is aligned */
+        row[i] = (T *)ck_pool_take(&scratch, width, sizeof(T)) + (start - lo) % L + (lo > start ? L : 0);
+        CK_TYPED(fill)(row[i], lo - start, CK_TYPED(neutral)(op));
+        CK_TYPED(fill)(row[i] + hi - start, width - (hi - start) - L, CK_TYPED(neutral)(op));
+    }
+    /* Some rows at a time: a load of what has just been stored, but not by one store, would have to wait for it. */
+    for (ptrdiff_t r = b->row0; r < b->row1; r += CK_POOL_ROWS) {
+        ptrdiff_t rows = b->row1 - r < CK_POOL_ROWS ? b->row1 - r : CK_POOL_ROWS;
+        MEAN mean[CK_POOL_ROWS];
+        for (ptrdiff_t i = 0; i < rows; i++, pool_next(p->out, &c)) {
+            ROWS window = CK_TYPED(rows_of)(p, x, &c, lo, hi);
+            CK_TYPED(fetch)(window.x, p->stride[1] * W);
+            mean[i] = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
+            CK_TYPED(vertical)(op, &window, row[i] + lo - start);
+        }
+        for (ptrdiff_t i = 0; i < rows; i++)
+            CK_TYPED(horizontal)(op, p, row[i], all, &mean[i], y + (r + i) * p->out[2], n);
     }
 }
 
@@ -252,11 +282,10 @@ FORWARD(ck_pool_avg, POOL_SUM)
 /* ---- forward with indices */
 
 /* Copy n elements to position `left` of a row that is kept by phases (element i of phase q is column i * stride + q),
- * so that every tap of every stride reads neighbours. Returns whether a NaN or an infinity was among them. */
-CK_INLINE int CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdiff_t stride, T *row, ptrdiff_t pitch)
+ * so that every tap of every stride reads neighbours. Returns `odd` plus 0 * x: zeros, unless an x was NaN or infinite. */
+CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdiff_t stride, T *row, ptrdiff_t pitch, V odd)
 {
-    V zero = vset1(0), odd = zero; /* 0 * x is 0 unless x is NaN or infinite */
-    T rest = 0;
+    V zero = vset1(0);
     if (stride == 1) {
         for (ptrdiff_t i = 0; i < n; i += L) {
             V v = n - i >= L ? vload(x + i) : vload_part(x + i, n - i);
@@ -282,13 +311,15 @@ CK_INLINE int CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptr
     } else {
         for (ptrdiff_t q = 0; q < stride && q < n; q++) {
             T *to = row + (left + q) % stride * pitch + (left + q) / stride;
+            T rest = 0;
             for (ptrdiff_t i = q; i < n; i += stride) {
                 *to++ = x[i];
                 rest += x[i] * 0;
             }
+            odd += rest;
         }
     }
-    return rest + vsum(odd) != 0; /* NaN != 0 */
+    return odd;
 }
 
 /* What the windows of one output row look at: tap t of window o is taps[t][o], and lies flat[t] behind the window's
@@ -311,9 +342,11 @@ CK_INLINE void CK_TYPED(search_some)(int op, int nans, int ways, const CK_TYPED(
         best[v] = vset1(CK_TYPED(neutral)(op));
         at[v] = (VI)vload((const T *)(const void *)(w->skip + o + v * L)) + w->flat[0];
     }
-    for (ptrdiff_t t = 0; t < w->count; t++)
+    for (ptrdiff_t t = 0; t < w->count; t++) {
+        VI flat = w->flat[t] - (VI){0};
         for (int v = 0; v < ways; v++)
-            CK_TYPED(pool_keep)(op == POOL_MAX, nans, vload(w->taps[t] + o + v * L), w->flat[t], &best[v], &at[v]);
+            CK_TYPED(pool_keep)(op == POOL_MAX, nans, vload(w->taps[t] + o + v * L), flat, &best[v], &at[v]);
+    }
     for (int v = 0; v < ways; v++, o += L) {
         CK_TYPED(deliver)(y + o, best[v], n - o);
         CK_TYPED(pool_widen)(indices + o, at[v] + (TI)(w->start + o * w->stride) + ramp * w->stride, n - o);
@@ -327,56 +360,89 @@ CK_INLINE void CK_TYPED(search)(int op, int nans, const CK_TYPED(windows_t) *w, 
     if (o < n) CK_TYPED(search_some)(op, nans, 1, w, o, y, indices, n);
 }
 
+/* Rows of x that are held by phases. Tap i along d and row h of the plane are in slot i * slots_h + h % slots_h. */
+typedef struct {
+    T *rows;
+    ptrdiff_t *held; /* which row of x, counted over all planes, or -1 */
+    ptrdiff_t slots_h, pitch, lo, hi, start;
+    V odd;
+} CK_TYPED(ring_t);
+
+CK_INLINE void CK_TYPED(hold)(const ck_pool *p, const T *x, const pool_cursor *c, CK_TYPED(ring_t) *ring)
+{
+    pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
+    for (ptrdiff_t i = 0; i < d.n; i++)
+        for (ptrdiff_t j = 0; j < h.n; j++) {
+            ptrdiff_t at = h.first + j * p->dilation[1], slot = (d.skip + i) * ring->slots_h + at % ring->slots_h;
+            ptrdiff_t id = (c->plane * p->size[0] + d.first + i * p->dilation[0]) * p->size[1] + at;
+            if (ring->held[slot] == id) continue;
+            const T *from = x + id * p->size[2] + ring->lo;
+            CK_TYPED(fetch)(from, ring->hi - ring->lo);
+            ring->odd = CK_TYPED(copy_phases)(from, ring->hi - ring->lo, ring->lo - ring->start, p->stride[2],
+                                              ring->rows + slot * p->stride[2] * ring->pitch, ring->pitch, ring->odd);
+            ring->held[slot] = id;
+        }
+}
+
+/* List the taps of one output row. `columns` is where tap k begins in a held row. */
+CK_INLINE void CK_TYPED(list_taps)(const ck_pool *p, const pool_cursor *c, const CK_TYPED(ring_t) *ring,
+                                   const ptrdiff_t *columns, CK_TYPED(windows_t) *w)
+{
+    pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
+    ptrdiff_t H = p->size[1], W = p->size[2], count = 0;
+    for (ptrdiff_t i = d.skip; i < d.skip + d.n; i++)
+        for (ptrdiff_t j = h.skip; j < h.skip + h.n; j++) {
+            ptrdiff_t at = h.first + (j - h.skip) * p->dilation[1], slot = i * ring->slots_h + at % ring->slots_h;
+            const T *row = ring->rows + slot * p->stride[2] * ring->pitch;
+            ptrdiff_t flat = (i * p->dilation[0] * H + j * p->dilation[1]) * W;
+            for (ptrdiff_t k = 0; k < p->kernel[2]; k++, count++) {
+                w->taps[count] = row + columns[k];
+                w->flat[count] = (TI)(flat + k * p->dilation[2]);
+            }
+        }
+    w->count = count;
+    w->start = (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * p->dilation[1]) * W + ring->start);
+}
+
 CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, char *scratch)
 {
-    const ptrdiff_t n = b->col1 - b->col0, H = p->size[1], W = p->size[2], stride = p->stride[2];
-    const ptrdiff_t kd = p->kernel[0], kh = p->kernel[1], kw = p->kernel[2], span = ck_pool_span(p, 1);
-    const ptrdiff_t slots = kd * span, pitch = ck_pool_phase_width(p, n);
-    T *ring = ck_pool_take(&scratch, slots * stride * pitch, sizeof(T));
-    ptrdiff_t *held = ck_pool_take(&scratch, slots, sizeof *held), *odd = ck_pool_take(&scratch, slots, sizeof *odd);
-    CK_TYPED(windows_t) w = {ck_pool_take(&scratch, kd * kh * kw, sizeof *w.taps),
-                             ck_pool_take(&scratch, kd * kh * kw, sizeof *w.flat),
-                             ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof *w.skip), 0, 0, (TI)stride};
-    ptrdiff_t *columns = ck_pool_take(&scratch, kw, sizeof *columns);
-
-    ptrdiff_t start = b->col0 * stride - p->pad[2], lo = start < 0 ? 0 : start;
-    ptrdiff_t hi = start + (n - 1) * stride + ck_pool_span(p, 2);
-    if (hi > W) hi = W;
-    CK_TYPED(fill)(ring, slots * stride * pitch, CK_TYPED(neutral)(op));
-    for (ptrdiff_t i = 0; i < slots; i++) held[i] = -1;
-    for (ptrdiff_t k = 0; k < kw; k++)
+    const ptrdiff_t n = b->col1 - b->col0, stride = p->stride[2], pitch = ck_pool_phase_width(p, n);
+    const ptrdiff_t slots_h = ck_pool_slots(p), slots = p->kernel[0] * slots_h;
+    const ptrdiff_t taps = p->kernel[0] * p->kernel[1] * p->kernel[2];
+    const ptrdiff_t start = b->col0 * stride - p->pad[2], reach = start + (n - 1) * stride + ck_pool_span(p, 2);
+    CK_TYPED(ring_t) ring = {.rows = ck_pool_take(&scratch, slots * stride * pitch, sizeof(T)),
+                             .held = ck_pool_take(&scratch, slots, sizeof *ring.held),
+                             .slots_h = slots_h, .pitch = pitch, .lo = start < 0 ? 0 : start,
+                             .hi = reach < p->size[2] ? reach : p->size[2], .start = start, .odd = vset1(0)};
+    CK_TYPED(windows_t) w = {.taps = ck_pool_take(&scratch, taps, sizeof *w.taps),
+                             .flat = ck_pool_take(&scratch, taps, sizeof *w.flat),
+                             .skip = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof *w.skip), .stride = (TI)stride};
+    ptrdiff_t *columns = ck_pool_take(&scratch, p->kernel[2], sizeof *columns);
+    CK_TYPED(fill)(ring.rows, slots * stride * pitch, CK_TYPED(neutral)(op));
+    for (ptrdiff_t i = 0; i < slots; i++) ring.held[i] = -1;
+    for (ptrdiff_t k = 0; k < p->kernel[2]; k++)
         columns[k] = k * p->dilation[2] % stride * pitch + k * p->dilation[2] / stride;
-    for (ptrdiff_t o = 0; o < n + L; o++) w.skip[o] = o < n ? (TI)(pool_inside(p, 2, b->col0 + o).skip * p->dilation[2]) : 0;
+    for (ptrdiff_t o = 0; o < n + 2 * L; o++)
+        w.skip[o] = o < n ? (TI)(pool_inside(p, 2, b->col0 + o).skip * p->dilation[2]) : 0;
 
     pool_cursor c = pool_seek(p->out, b->row0);
-    for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
-        pool_taps d = pool_inside(p, 0, c.at[0]), h = pool_inside(p, 1, c.at[1]);
-        ptrdiff_t nans = 0;
-        w.count = 0;
-        for (ptrdiff_t i = 0; i < d.n; i++)
-            for (ptrdiff_t j = 0; j < h.n; j++) {
-                ptrdiff_t at_h = h.first + j * p->dilation[1];
-                ptrdiff_t id = (c.plane * p->size[0] + d.first + i * p->dilation[0]) * H + at_h;
-                ptrdiff_t slot = (d.skip + i) * span + at_h % span;
-                T *row = ring + slot * stride * pitch;
-                if (held[slot] != id) {
-                    held[slot] = id;
-                    odd[slot] = CK_TYPED(copy_phases)((const T *)a->in + id * W + lo, hi - lo, lo - start, stride, row, pitch);
-                }
-                nans |= odd[slot];
-                ptrdiff_t row_flat = ((d.skip + i) * p->dilation[0] * H + (h.skip + j) * p->dilation[1]) * W;
-                for (ptrdiff_t k = 0; k < kw; k++, w.count++) {
-                    w.taps[w.count] = row + columns[k];
-                    w.flat[w.count] = (TI)(row_flat + k * p->dilation[2]);
-                }
-            }
-        w.start = (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * p->dilation[1]) * W + start);
-        T *y = (T *)a->out + r * p->out[2] + b->col0;
-        int64_t *indices = a->indices + r * p->out[2] + b->col0;
-        if (nans)
-            CK_TYPED(search)(op, 1, &w, y, indices, n);
-        else
-            CK_TYPED(search)(op, 0, &w, y, indices, n);
+    for (ptrdiff_t r = b->row0; r < b->row1;) {
+        /* Some rows at a time, as in `forward`, but of one plane: the next one's would take their slots. */
+        ptrdiff_t rows = p->out[1] - c.at[1];
+        if (rows > CK_POOL_ROWS) rows = CK_POOL_ROWS;
+        if (rows > b->row1 - r) rows = b->row1 - r;
+        pool_cursor ahead = c;
+        for (ptrdiff_t i = 0; i < rows; i++, ahead.at[1]++) CK_TYPED(hold)(p, a->in, &ahead, &ring);
+        int nans = vsum(ring.odd) != 0; /* once seen, the check for NaN stays on: it costs time, no result */
+        for (ptrdiff_t i = 0; i < rows; i++, r++, pool_next(p->out, &c)) {
+            T *y = (T *)a->out + r * p->out[2] + b->col0;
+            int64_t *indices = a->indices + r * p->out[2] + b->col0;
+            CK_TYPED(list_taps)(p, &c, &ring, columns, &w);
+            if (nans)
+                CK_TYPED(search)(op, 1, &w, y, indices, n);
+            else
+                CK_TYPED(search)(op, 0, &w, y, indices, n);
+        }
     }
 }
 

@@ -33,10 +33,9 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
     switch (kernel) {
     case CK_POOL_max_indices:
     case CK_POOL_min_indices:
-        rows = p->kernel[0] * ck_pool_span(p, 1);
+        rows = p->kernel[0] * ck_pool_slots(p);
         taps = p->kernel[0] * p->kernel[1] * p->kernel[2];
         PIECE(rows * p->stride[2] * ck_pool_phase_width(p, cols), item);
-        PIECE(rows, sizeof(ptrdiff_t));
         PIECE(rows, sizeof(ptrdiff_t));
         PIECE(taps, sizeof(void *));
         PIECE(taps, item);
@@ -50,8 +49,8 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
         break;
     default:
         PIECE(width, item);
-        PIECE(width, item);
         PIECE(cols + CK_POOL_LINE, item);
+        total += CK_POOL_ROWS * (((size_t)width * item + 63) / 64 * 64);
     }
     return total;
 }

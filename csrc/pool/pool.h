@@ -59,6 +59,7 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
 
 /* ---- shared by the kernels and the sizing above */
 
+enum { CK_POOL_ROWS = 8 };               /* rows that a kernel has in scratch memory at a time */
 #define CK_POOL_LINE ((ptrdiff_t)64)   /* elements: more than any vector, what a row may be over-read by */
 
 CK_INLINE ptrdiff_t ck_pool_span(const ck_pool *p, int axis) { return (p->kernel[axis] - 1) * p->dilation[axis] + 1; }
@@ -73,6 +74,13 @@ CK_INLINE ptrdiff_t ck_pool_row_width(const ck_pool *p, ptrdiff_t cols)
 CK_INLINE ptrdiff_t ck_pool_phase_width(const ck_pool *p, ptrdiff_t cols)
 {
     return cols + ck_pool_span(p, 2) / p->stride[2] + 2 * CK_POOL_LINE;
+}
+
+/* Rows of x along h that the windows of CK_POOL_ROWS output rows see. */
+CK_INLINE ptrdiff_t ck_pool_slots(const ck_pool *p)
+{
+    ptrdiff_t more = p->out[1] < CK_POOL_ROWS ? p->out[1] - 1 : CK_POOL_ROWS - 1;
+    return ck_pool_span(p, 1) + more * p->stride[1];
 }
 
 /* Carve a piece of n elements off the scratch memory. */
