@@ -371,10 +371,11 @@ typedef struct {
 CK_INLINE void CK_TYPED(hold)(const ck_pool *p, const T *x, const pool_cursor *c, CK_TYPED(ring_t) *ring)
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
-    for (ptrdiff_t i = 0; i < d.n; i++)
-        for (ptrdiff_t j = 0; j < h.n; j++) {
-            ptrdiff_t at = h.first + j * p->dilation[1], slot = (d.skip + i) * ring->slots_h + at % ring->slots_h;
-            ptrdiff_t id = (c->plane * p->size[0] + d.first + i * p->dilation[0]) * p->size[1] + at;
+    ptrdiff_t step = p->dilation[1], first = h.first % ring->slots_h; /* step < slots_h wherever h.n > 1 */
+    for (ptrdiff_t i = 0; i < d.n; i++) {
+        ptrdiff_t id = (c->plane * p->size[0] + d.first + i * p->dilation[0]) * p->size[1] + h.first, at = first;
+        for (ptrdiff_t j = 0; j < h.n; j++, id += step, at += at + step < ring->slots_h ? step : step - ring->slots_h) {
+            ptrdiff_t slot = (d.skip + i) * ring->slots_h + at;
             if (ring->held[slot] == id) continue;
             const T *from = x + id * p->size[2] + ring->lo;
             CK_TYPED(fetch)(from, ring->hi - ring->lo);
@@ -382,6 +383,7 @@ CK_INLINE void CK_TYPED(hold)(const ck_pool *p, const T *x, const pool_cursor *c
                                               ring->rows + slot * p->stride[2] * ring->pitch, ring->pitch, ring->odd);
             ring->held[slot] = id;
         }
+    }
 }
 
 /* List the taps of one output row. `columns` is where tap k begins in a held row. */
@@ -389,17 +391,18 @@ CK_INLINE void CK_TYPED(list_taps)(const ck_pool *p, const pool_cursor *c, const
                                    const ptrdiff_t *columns, CK_TYPED(windows_t) *w)
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
-    ptrdiff_t H = p->size[1], W = p->size[2], count = 0;
-    for (ptrdiff_t i = d.skip; i < d.skip + d.n; i++)
-        for (ptrdiff_t j = h.skip; j < h.skip + h.n; j++) {
-            ptrdiff_t at = h.first + (j - h.skip) * p->dilation[1], slot = i * ring->slots_h + at % ring->slots_h;
-            const T *row = ring->rows + slot * p->stride[2] * ring->pitch;
-            ptrdiff_t flat = (i * p->dilation[0] * H + j * p->dilation[1]) * W;
+    ptrdiff_t H = p->size[1], W = p->size[2], count = 0, step = p->dilation[1], first = h.first % ring->slots_h;
+    for (ptrdiff_t i = d.skip; i < d.skip + d.n; i++) {
+        ptrdiff_t flat = (i * p->dilation[0] * H + h.skip * step) * W, at = first;
+        for (ptrdiff_t j = 0; j < h.n; j++, flat += step * W) {
+            const T *row = ring->rows + (i * ring->slots_h + at) * p->stride[2] * ring->pitch;
+            at += at + step < ring->slots_h ? step : step - ring->slots_h;
             for (ptrdiff_t k = 0; k < p->kernel[2]; k++, count++) {
                 w->taps[count] = row + columns[k];
                 w->flat[count] = (TI)(flat + k * p->dilation[2]);
             }
         }
+    }
     w->count = count;
     w->start = (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * p->dilation[1]) * W + ring->start);
 }
