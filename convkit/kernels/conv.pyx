@@ -9,25 +9,28 @@ and no sum depends on how many threads there are.
 
 from libc.string cimport memcpy, memset
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
-from convkit.kernels.tiles cimport (
-    CK_CONV_PIXELS, CK_CONV_VECTORS, ck_conv_table, ck_conv_table_for, ck_conv_tile, real, round_up)
+from convkit.kernels.tiles cimport CK_CONV_VECTORS, ck_conv_table, ck_conv_tile, real, round_up
 
 import numpy as np
 
 from convkit.kernels.runtime import aligned_empty
+
+cdef extern from "conv/conv.h" nogil:
+    const ck_conv_table* ck_conv_table_for(int level, int itemsize)
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
 
 cdef ptrdiff_t MIN_MACS = 1_000_000
 
 
+cdef const ck_conv_table* tiles_of(isa, int itemsize) except NULL:
+    return ck_conv_table_for(level_of(isa), itemsize)
+
+
 def tile_limits(isa, int itemsize):
     """(lanes, longest pixel run per number of vectors) of a level's tiles."""
-    cdef const ck_conv_table* table = ck_conv_table_for(level_of(isa), itemsize)
-    limits = []
-    for v in range(CK_CONV_VECTORS):
-        limits.append(max([m + 1 for m in range(CK_CONV_PIXELS) if table.kernel[v][m] != NULL], default=0))
-    return table.lanes, tuple(limits)
+    cdef const ck_conv_table* table = tiles_of(isa, itemsize)
+    return table.lanes, tuple([table.most_pixels[v] for v in range(CK_CONV_VECTORS)])
 
 
 cdef struct phase_t:
@@ -114,11 +117,10 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
     cdef ptrdiff_t vectors = (filters + p.table.lanes - 1) // p.table.lanes
-    cdef ptrdiff_t size = p.itemsize, z, y, x, i, m, row, rows, runs
+    cdef ptrdiff_t size = p.itemsize, z, y, x, i, m, row, rows, runs, first, last
     cdef ptrdiff_t count[3]
     cdef ptrdiff_t plane = p.target[0] * p.target[1] * p.target[2]
     cdef const char* source
-    cdef const char* ahead_end
     cdef char* target
     cdef ck_conv_tile tile
     for i in range(3):
@@ -138,10 +140,12 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.accumulate = 0
     runs = (count[2] + p.most_pixels - 1) // p.most_pixels
     rows = count[0] * count[1]
-    # The first tiles fetch the panel that follows, one line per tap each, while this one is in L2.
+    # While this panel is in L2 its tiles fetch the one that follows, each an equal share.
     tile.ahead = <const char*>tile.w + f.taps * vectors * p.table.lanes * size
-    ahead_end = <const char*>tile.ahead + f.taps * vectors * 64
-    for row in range(rows * part // r.parts, rows * (part + 1) // r.parts):
+    first = rows * part // r.parts
+    last = rows * (part + 1) // r.parts
+    tile.ahead_step = min(<ptrdiff_t>64, vectors * p.table.lanes * size // max(<ptrdiff_t>1, (last - first) * runs) + 1)
+    for row in range(first, last):
         z = row // count[1]
         y = row % count[1]
         source = r.source + (image * p.image_pitch + group * p.group_channels * p.channel_pitch
@@ -155,10 +159,9 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
             m = count[2] * (i + 1) // runs - x
             tile.x = source + x * p.source_step[2] * size
             tile.y = target + x * f.step[2] * size
-            p.table.kernel[vectors - 1][m - 1](&tile)
+            p.table.run(&tile, <int>m, <int>vectors)
             x += m
-            if tile.ahead < ahead_end:
-                tile.ahead = <const char*>tile.ahead + f.taps * 64
+            tile.ahead = <const char*>tile.ahead + f.taps * tile.ahead_step
 
 
 cdef struct pack_t:
@@ -212,10 +215,10 @@ cdef class Direct:
         cdef direct_t* p = &self.plan
         cdef ptrdiff_t i, elements = 0
         p.itemsize = dtype.itemsize
-        p.table = ck_conv_table_for(level_of(isa), p.itemsize)
+        p.table = tiles_of(isa, p.itemsize)
         p.vectors = vectors
         p.panel_filters = vectors * p.table.lanes
-        p.most_pixels = tile_limits(isa, p.itemsize)[1][vectors - 1]
+        p.most_pixels = p.table.most_pixels[vectors - 1]
         p.groups, p.channels, p.filters = groups, channels, filters
         p.group_channels, p.group_filters = channels // groups, filters // groups
         p.group_panels = (p.group_filters + p.panel_filters - 1) // p.panel_filters
@@ -484,6 +487,7 @@ cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.x_step = 1
     tile.w = r.panels + (group * p.group_lanes + filter0) * r.pixels * size
     tile.ahead = tile.w
+    tile.ahead_step = 0
     tile.bias = NULL
     tile.y_pixel = lanes
     tile.y_filter = 1
@@ -493,7 +497,7 @@ cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
         m = p.run * i // tiles
         tile.x = source + m * size
         tile.y = target + m * lanes * size
-        p.table.kernel[vectors - 1][p.run * (i + 1) // tiles - m - 1](&tile)
+        p.table.run(&tile, <int>(p.run * (i + 1) // tiles - m), <int>vectors)
 
 
 cdef class WeightGradient:
@@ -516,10 +520,10 @@ cdef class WeightGradient:
         cdef gradient_t* p = &self.plan
         cdef ptrdiff_t i
         p.itemsize = dtype.itemsize
-        p.table = ck_conv_table_for(level_of(isa), p.itemsize)
+        p.table = tiles_of(isa, p.itemsize)
         p.vectors = vectors
         p.panel_filters = vectors * p.table.lanes
-        p.most_pixels = tile_limits(isa, p.itemsize)[1][vectors - 1]
+        p.most_pixels = p.table.most_pixels[vectors - 1]
         p.groups, p.channels, p.filters = groups, channels, filters
         p.group_channels, p.group_filters = channels // groups, filters // groups
         p.channel_lanes = channel_lanes

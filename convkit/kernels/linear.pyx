@@ -8,9 +8,9 @@ the tile reads neighbouring rows of one k. A task is one block of rows by one pa
 
 from libc.string cimport memcpy, memset
 
-from convkit.kernels.runtime cimport level_of, parallel_for, scratch, scratch_done
-from convkit.kernels.tiles cimport (
-    CK_CONV_PIXELS, ck_conv_table, ck_conv_table_for, ck_conv_tile, real, round_up)
+from convkit.kernels.conv cimport tiles_of
+from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done
+from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, real, round_up
 
 import numpy as np
 
@@ -57,6 +57,7 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.x_step = 1
     tile.w = p.b + column * p.depth * size
     tile.ahead = <const char*>tile.w + p.depth * vectors * p.table.lanes * size
+    tile.ahead_step = min(<ptrdiff_t>64, vectors * p.table.lanes * size // max(<ptrdiff_t>1, tiles // p.row_blocks) + 1)
     tile.bias = NULL
     if p.bias != NULL:
         tile.bias = p.bias + column * size
@@ -68,7 +69,7 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
         row = p.rows * i // tiles
         tile.x = p.a_t + row * size
         tile.y = p.c + (row * p.columns + column) * size
-        p.table.kernel[vectors - 1][p.rows * (i + 1) // tiles - row - 1](&tile)
+        p.table.run(&tile, <int>(p.rows * (i + 1) // tiles - row), <int>vectors)
 
 
 cdef class Panels:
@@ -80,7 +81,7 @@ cdef class Panels:
     def __init__(self, dtype, isa, ptrdiff_t depth, ptrdiff_t columns, ptrdiff_t vectors):
         self.dtype, self.isa = dtype, isa
         self.depth, self.columns, self.vectors = depth, columns, vectors
-        self.lanes = ck_conv_table_for(level_of(isa), dtype.itemsize).lanes
+        self.lanes = tiles_of(isa, dtype.itemsize).lanes
         self.data = aligned_empty(depth * round_up(columns, self.lanes), dtype)
 
     def pack_columns(self, const real[:, ::1] b not None):
@@ -104,7 +105,7 @@ cdef class Panels:
     def pack_rows(self, const real[:, ::1] b not None):
         """From ``b[j][k]``, a weight array as layers keep it: transposed."""
         cdef real[::1] out = self.data
-        cdef const ck_conv_table* table = ck_conv_table_for(level_of(self.isa), sizeof(real))
+        cdef const ck_conv_table* table = tiles_of(self.isa, sizeof(real))
         cdef ptrdiff_t i, first, n, width, panel = self.vectors * self.lanes
         cdef ptrdiff_t panels = (self.columns + panel - 1) // panel
         cdef real* to
@@ -127,14 +128,11 @@ def multiply(const real[:, ::1] a not None, Panels b not None, const real[::1] b
     cdef const real[::1] panels = b.data
     cdef ptrdiff_t i, tiles, lanes = round_up(b.columns, b.lanes)
     p.itemsize = sizeof(real)
-    p.table = ck_conv_table_for(level_of(b.isa), p.itemsize)
+    p.table = tiles_of(b.isa, p.itemsize)
     p.vectors, p.panel_lanes = b.vectors, b.vectors * b.lanes
     p.rows, p.depth, p.columns = c.shape[0], b.depth, b.columns
     p.panels = (p.columns + p.panel_lanes - 1) // p.panel_lanes
-    p.most_rows = 0
-    for i in range(CK_CONV_PIXELS):
-        if p.table.kernel[p.vectors - 1][i] != NULL:
-            p.most_rows = i + 1
+    p.most_rows = p.table.most_pixels[p.vectors - 1]
     # one cache line more where rows of a power of two would meet in a few sets of the L1 cache
     p.row_pitch = p.rows if a_is_transposed else round_up(p.rows, 64 // <ptrdiff_t>sizeof(real))
     if not a_is_transposed and p.row_pitch * <ptrdiff_t>sizeof(real) % 2048 == 0:

@@ -13,16 +13,15 @@ cdef extern from "conv/conv.h" nogil:
         ptrdiff_t y_filter
         ptrdiff_t filters
         const void* ahead
+        ptrdiff_t ahead_step
         int accumulate
-    ctypedef void (*ck_conv_kernel)(const ck_conv_tile* tile) noexcept nogil
-    ctypedef void (*ck_conv_transpose)(const void* src, ptrdiff_t src_row, void* dst, ptrdiff_t dst_row,
-                                       ptrdiff_t rows, ptrdiff_t columns) noexcept nogil
-    int CK_CONV_VECTORS, CK_CONV_PIXELS
+    int CK_CONV_VECTORS
     ctypedef struct ck_conv_table:
         ptrdiff_t lanes
-        ck_conv_transpose transpose
-        ck_conv_kernel kernel[4][16]
-    const ck_conv_table* ck_conv_table_for(int level, int itemsize)
+        int most_pixels[4]
+        void run(const ck_conv_tile* tile, int pixels, int vectors) noexcept nogil
+        void transpose(const void* src, ptrdiff_t src_row, void* dst, ptrdiff_t dst_row, ptrdiff_t rows,
+                       ptrdiff_t columns) noexcept nogil
 
 ctypedef fused real:
     float

@@ -1,17 +1,17 @@
 /* Compiled once per dtype by conv.kernel.c. */
 
 /* acc[m][v] += x[off[k] + m * x_step] * w[k][v] over one chunk of taps, starting from zero. */
-CK_INLINE void CK_TYPED(sum_chunk)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, ptrdiff_t x_step,
-                                   const int M, const int N, V *acc)
+CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, ptrdiff_t x_step,
+                                  const int M, const int N, V *acc)
 {
     const T *x = t->x, *w = (const T *)t->w + first * N * L;
     const ptrdiff_t *off = t->off;
-    const char *ahead = t->ahead;
+    const char *ahead = (const char *)t->ahead + first * t->ahead_step;
     CK_UNROLL for (int i = 0; i < M * N; i++) acc[i] = (V){0};
-    for (ptrdiff_t k = first; k < last; k++, w += N * L) {
+    for (ptrdiff_t k = first; k < last; k++, w += N * L, ahead += t->ahead_step) {
         const T *p = x + off[k];
         __builtin_prefetch(p + M * x_step, 0, 3); /* the next run of the row, straight from memory for a 1x1 */
-        __builtin_prefetch(ahead + k * 64, 0, 2);
+        __builtin_prefetch(ahead, 0, 2);
         V row[CK_CONV_VECTORS];
         CK_UNROLL for (int v = 0; v < N; v++) row[v] = vload(w + v * L);
         CK_UNROLL for (int m = 0; m < M; m++)
@@ -22,101 +22,110 @@ CK_INLINE void CK_TYPED(sum_chunk)(const ck_conv_tile *t, ptrdiff_t first, ptrdi
     }
 }
 
-/* Pixels are neighbours in y: transpose L x L blocks so that every filter stores a run of pixels. */
-CK_INLINE void CK_TYPED(store_rows)(const ck_conv_tile *t, const T *sum, const int M, const int N)
+/* One chunk of taps into the buffer of sums, which it starts or continues. */
+CK_INLINE void CK_TYPED(sum_chunk)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, T *sum, const int M,
+                                   const int N)
 {
-    for (int v = 0; v < N; v++)
-        CK_UNROLL for (int m0 = 0; m0 < M; m0 += L)
-        {
-            const int pixels = M - m0 < L ? M - m0 : L;
+    V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
+    /* Neighbouring pixels get constant displacements; any other stride walks a pointer. */
+    if (t->x_step == 1)
+        CK_TYPED(sum_taps)(t, first, last, 1, M, N, acc);
+    else
+        CK_TYPED(sum_taps)(t, first, last, t->x_step, M, N, acc);
+    if (first) CK_UNROLL for (int i = 0; i < M * N; i++) acc[i] += vload(sum + i * L);
+    CK_UNROLL for (int i = 0; i < M * N; i++) vstore(sum + i * L, acc[i]);
+}
+
+/* One function per tile shape, out of line: inlined into a loop nest, GCC spills the sums. */
+typedef void (*CK_TYPED(chunk_kernel))(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, T *sum);
+#define CK_CONV_FITS(vectors, pixels) ((vectors) * (pixels) + (vectors) < CK_REGISTERS)
+#define CK_CONV_ROW(vectors, pixels)                                                                         \
+    CK_NOINLINE void CK_TYPED(sum_##vectors##x##pixels)(const ck_conv_tile *t, ptrdiff_t first,              \
+                                                        ptrdiff_t last, T *sum)                              \
+    {                                                                                                        \
+        if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(sum_chunk)(t, first, last, sum, pixels, vectors);        \
+    }
+#include "conv/kernels.def"
+#undef CK_CONV_ROW
+
+#define CK_CONV_ROW(vectors, pixels)                                                                         \
+    [(vectors)-1][(pixels)-1] = CK_CONV_FITS(vectors, pixels) ? CK_TYPED(sum_##vectors##x##pixels) : NULL,
+static const CK_TYPED(chunk_kernel) CK_TYPED(chunk_kernels)[CK_CONV_VECTORS][CK_CONV_PIXELS] = {
+#include "conv/kernels.def"
+};
+#undef CK_CONV_ROW
+
+/* The stores take the tile's shape at run time: they run once per reduction, and one copy of each for all tiles keeps
+ * the code small. `sum` is [pixel][vectors * L]. */
+
+/* Pixels are neighbours in y: transpose L x L blocks so that every filter stores a run of pixels. */
+CK_NOINLINE void CK_TYPED(store_rows)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
+{
+    for (int v = 0; v < vectors; v++) {
+        const ptrdiff_t filters = t->filters - v * L < L ? t->filters - v * L : L;
+        const V bias = t->bias ? vload((const T *)t->bias + v * L) : (V){0};
+        for (int m = 0; m < pixels; m += L) {
+            const ptrdiff_t n = pixels - m < L ? pixels - m : L;
+            T *y = (T *)t->y + v * L * t->y_filter + m;
             V r[L];
-            CK_UNROLL for (int i = 0; i < L; i++)
-                r[i] = i < pixels ? vload(sum + ((m0 + i) * N + v) * L) : (V){0};
+            /* Rows past the last pixel are whatever the buffer holds; their lanes are not stored. */
+            CK_UNROLL for (int i = 0; i < L; i++) r[i] = vload(sum + ((m + i) * vectors + v) * L) + bias;
             vtranspose(r);
-            T *y = (T *)t->y + v * L * t->y_filter + m0;
-            ptrdiff_t filters = t->filters - v * L;
             CK_UNROLL for (int f = 0; f < L; f++)
             {
                 if (f >= filters) break;
                 T *p = y + f * t->y_filter;
-                if (t->accumulate) r[f] += pixels == L ? vload(p) : vload_part(p, pixels);
-                if (pixels == L)
-                    vstore(p, r[f]);
-                else
-                    vstore_part(p, r[f], pixels);
+                if (t->accumulate) r[f] += vload_part(p, n);
+                vstore_part(p, r[f], n);
             }
         }
+    }
 }
 
 /* Filters are neighbours in y (linear layers, weight gradients): the sums go out as they are. */
-CK_INLINE void CK_TYPED(store_columns)(const ck_conv_tile *t, const T *sum, const int M, const int N)
+CK_NOINLINE void CK_TYPED(store_columns)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
 {
-    for (int m = 0; m < M; m++)
-        for (int v = 0; v < N; v++) {
-            ptrdiff_t filters = t->filters - v * L;
-            if (filters <= 0) break;
-            if (filters > L) filters = L;
+    for (int m = 0; m < pixels; m++)
+        for (int v = 0; v < vectors; v++) {
+            const ptrdiff_t filters = t->filters - v * L < L ? t->filters - v * L : L;
             T *p = (T *)t->y + m * t->y_pixel + v * L;
-            V r = vload(sum + (m * N + v) * L);
-            if (t->accumulate) r += filters == L ? vload(p) : vload_part(p, filters);
-            if (filters == L)
-                vstore(p, r);
-            else
-                vstore_part(p, r, filters);
+            V r = vload(sum + (m * vectors + v) * L);
+            if (t->bias) r += vload((const T *)t->bias + v * L);
+            if (t->accumulate) r += vload_part(p, filters);
+            vstore_part(p, r, filters);
         }
 }
 
 /* Any other layout of y (input gradients of strided layers write every s-th pixel). */
-CK_INLINE void CK_TYPED(store_scattered)(const ck_conv_tile *t, const T *sum, const int M, const int N)
+CK_NOINLINE void CK_TYPED(store_scattered)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
 {
     for (ptrdiff_t f = 0; f < t->filters; f++)
-        for (int m = 0; m < M; m++) {
+        for (int m = 0; m < pixels; m++) {
             T *p = (T *)t->y + m * t->y_pixel + f * t->y_filter;
-            T s = sum[m * N * L + f];
+            T s = sum[m * vectors * L + f];
+            if (t->bias) s += ((const T *)t->bias)[f];
             *p = t->accumulate ? *p + s : s;
         }
 }
 
-/* Ask for the lines that the store will write while the sums are still being made: y is rarely in a near cache. */
-CK_INLINE void CK_TYPED(prefetch_rows)(const ck_conv_tile *t, const int M)
+CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vectors)
 {
-    if (t->y_pixel != 1) return;
-    for (ptrdiff_t f = 0; f < t->filters; f++) {
-        const T *p = (const T *)t->y + f * t->y_filter;
-        __builtin_prefetch(p, 1);
-        __builtin_prefetch(p + M - 1, 1);
-    }
-}
-
-CK_INLINE void CK_TYPED(conv_tile)(const ck_conv_tile *t, const int M, const int N)
-{
-    T sum[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(CK_VBYTES)));
-    V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
+    T sum[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(64)));
+    const CK_TYPED(chunk_kernel) kernel = CK_TYPED(chunk_kernels)[vectors - 1][pixels - 1];
     const ptrdiff_t chunks = (t->taps + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK;
-    CK_ASSERT(t->taps >= 1 && t->filters >= 1 && t->filters <= N * L);
-    CK_TYPED(prefetch_rows)(t, M);
-    for (ptrdiff_t i = 0; i < chunks; i++) {
-        const ptrdiff_t first = t->taps * i / chunks, last = t->taps * (i + 1) / chunks;
-        /* Neighbouring pixels get constant displacements; any other stride walks a pointer. */
-        if (t->x_step == 1)
-            CK_TYPED(sum_chunk)(t, first, last, 1, M, N, acc);
-        else
-            CK_TYPED(sum_chunk)(t, first, last, t->x_step, M, N, acc);
-        CK_UNROLL for (int j = 0; j < M * N; j++) vstore(sum + j * L, i ? vload(sum + j * L) + acc[j] : acc[j]);
+    CK_ASSERT(kernel && t->taps >= 1 && t->filters >= 1 && t->filters <= vectors * L);
+    ptrdiff_t first = 0;
+    for (ptrdiff_t left = chunks; left > 0; left--) {
+        const ptrdiff_t last = first + (t->taps - first) / left;
+        kernel(t, first, last, sum);
+        first = last;
     }
-    if (t->bias)
-        CK_UNROLL for (int v = 0; v < N; v++)
-        {
-            V bias = vload((const T *)t->bias + v * L);
-            CK_UNROLL for (int m = 0; m < M; m++)
-                vstore(sum + (m * N + v) * L, vload(sum + (m * N + v) * L) + bias);
-        }
     if (t->y_pixel == 1)
-        CK_TYPED(store_rows)(t, sum, M, N);
+        CK_TYPED(store_rows)(t, sum, pixels, vectors);
     else if (t->y_filter == 1)
-        CK_TYPED(store_columns)(t, sum, M, N);
+        CK_TYPED(store_columns)(t, sum, pixels, vectors);
     else
-        CK_TYPED(store_scattered)(t, sum, M, N);
+        CK_TYPED(store_scattered)(t, sum, pixels, vectors);
 }
 
 CK_NOINLINE void CK_TYPED(conv_transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row,
@@ -144,21 +153,16 @@ CK_NOINLINE void CK_TYPED(conv_transpose)(const void *src, ptrdiff_t src_row, vo
     }
 }
 
-/* One function per tile shape, out of line: inlined into a loop nest, GCC spills the sums. */
-#define CK_CONV_FITS(vectors, pixels) ((vectors) * (pixels) + (vectors) < CK_REGISTERS)
-#define CK_CONV_ROW(vectors, pixels)                                                                         \
-    CK_NOINLINE void CK_TYPED(conv_##vectors##x##pixels)(const ck_conv_tile *t)                              \
-    {                                                                                                        \
-        if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(conv_tile)(t, pixels, vectors);                          \
-    }
-#include "conv/kernels.def"
-#undef CK_CONV_ROW
-
-#define CK_CONV_ROW(vectors, pixels)                                                                         \
-    [(vectors)-1][(pixels)-1] = CK_CONV_FITS(vectors, pixels) ? CK_TYPED(conv_##vectors##x##pixels) : NULL,
+/* The longest run of pixels at a number of vectors: the last row of the registry that the registers hold. */
+#define CK_CONV_MOST(vectors) ((CK_REGISTERS - 1 - (vectors)) / (vectors))
+#define CK_CONV_CAP(vectors, cap) (CK_CONV_MOST(vectors) < (cap) ? CK_CONV_MOST(vectors) : (cap))
 extern const ck_conv_table CK_KERNEL(ck_conv);
-const ck_conv_table CK_KERNEL(ck_conv) = {.lanes = L, .transpose = CK_TYPED(conv_transpose), .kernel = {
-#include "conv/kernels.def"
-}};
-#undef CK_CONV_ROW
+const ck_conv_table CK_KERNEL(ck_conv) = {
+    .lanes = L,
+    .most_pixels = {CK_CONV_CAP(1, 16), CK_CONV_CAP(2, 14), CK_CONV_CAP(3, 9), CK_CONV_CAP(4, 7)},
+    .run = CK_TYPED(conv_run),
+    .transpose = CK_TYPED(conv_transpose),
+};
+#undef CK_CONV_CAP
+#undef CK_CONV_MOST
 #undef CK_CONV_FITS

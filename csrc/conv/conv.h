@@ -23,11 +23,13 @@ typedef struct {
     void *y;          /* pixel 0 of filter 0; exactly m x filters elements are written */
     ptrdiff_t y_pixel, y_filter;
     ptrdiff_t filters; /* 1 .. vectors * L that exist */
-    const void *ahead; /* one cache line per tap is fetched from here into L2: weights that will be needed soon */
-    int accumulate;    /* add to what y holds */
+    const void *ahead; /* weights that will be needed soon: fetched into L2, ahead_step bytes further every tap */
+    ptrdiff_t ahead_step;
+    int accumulate; /* add to what y holds */
 } ck_conv_tile;
 
-typedef void (*ck_conv_kernel)(const ck_conv_tile *tile);
+/* Compute one tile of pixels by vectors; the shape must be one of the table's. */
+typedef void (*ck_conv_run)(const ck_conv_tile *tile, int pixels, int vectors);
 
 /* Partial sums are closed every CK_CONV_CHUNK taps and added up, which keeps the error of a long reduction at
  * that of a short one. Fixed, so that a sum does not depend on the tile that computes it. */
@@ -37,11 +39,12 @@ enum { CK_CONV_CHUNK = 256, CK_CONV_VECTORS = 4, CK_CONV_PIXELS = 16 };
 typedef void (*ck_conv_transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row, ptrdiff_t rows,
                                   ptrdiff_t columns);
 
-/* Kernels of one level and dtype: kernel[v - 1][m - 1], NULL where the registers do not hold m x v sums. */
+/* What one level has for one dtype: at v vectors, tiles of 1 to most_pixels[v - 1] pixels. */
 typedef struct {
     ptrdiff_t lanes;
+    int most_pixels[CK_CONV_VECTORS];
+    ck_conv_run run;
     ck_conv_transpose transpose;
-    ck_conv_kernel kernel[CK_CONV_VECTORS][CK_CONV_PIXELS];
 } ck_conv_table;
 
 const ck_conv_table *ck_conv_table_for(int level, int itemsize);
