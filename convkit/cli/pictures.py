@@ -7,44 +7,50 @@ matplotlib.use("Agg")
 import numpy as np  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
 
-INK, ACCENT, WARM = "#1f2933", "#2563a8", "#c2410c"
+INK, FRAME, ACCENT, WARM = "#1f2933", "#b8c0c8", "#2563a8", "#c2410c"
+SIDE, GAP = 48, 8  # pixels of a tile and between tiles
 plt.rcParams.update({"font.size": 10, "axes.edgecolor": INK, "axes.spines.top": False,
                      "axes.spines.right": False, "savefig.dpi": 130, "figure.facecolor": "white"})
 
 
-def _image(axes, picture, cmap="gray_r", low=None, high=None):
-    axes.imshow(picture, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_color("#b8c0c8")
-        spine.set_linewidth(0.6)
+def _tiles(axes, rows, cmap, low, high, space=GAP):
+    """Show rows of small images as one, which is much faster than axes for each of them.
 
-
-def _row_title(axes, first, second):
+    Returns the (left, top) of every tile in data coordinates, in rows.
+    """
+    columns = max(map(len, rows))
+    canvas = np.full((len(rows) * (SIDE + space) - space, columns * (SIDE + GAP) - GAP), np.nan)
+    corners = [[(j * (SIDE + GAP), i * (SIDE + space)) for j in range(len(row))]
+               for i, row in enumerate(rows)]
+    for row, places in zip(rows, corners, strict=True):
+        for tile, (left, top) in zip(row, places, strict=True):
+            y, x = (np.arange(SIDE) * n // SIDE for n in tile.shape)
+            canvas[top:top + SIDE, left:left + SIDE] = tile[y[:, None], x]
     axes.axis("off")
-    axes.text(0, 0.5, f"{first}\n{second}", va="center", color=INK)
+    axes.imshow(canvas, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
+    for left, top in sum(corners, []):
+        frame = plt.Rectangle((left - 0.5, top - 0.5), SIDE, SIDE, fill=False, color=FRAME, linewidth=0.6)
+        axes.add_patch(frame).set_clip_on(False)
+    return corners
+
+
+def _row_titles(axes, corners, titles):
+    for places, title in zip(corners, titles, strict=True):
+        axes.text(-3 * GAP, places[0][1] + SIDE / 2, title, ha="right", va="center", color=INK)
 
 
 def _save(figure, path):
-    figure.savefig(path)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.15)
     plt.close(figure)
 
 
 def filters(path, weight):
-    """First-layer filters (F, 1, h, w) on one scale: red adds brightness, blue takes it away."""
-    count, columns = len(weight), 8
-    rows = -(-count // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(8.4, 1.1 * rows + 0.5), layout="constrained",
-                                squeeze=False)
+    """First-layer filters (F, 1, h, w) on one scale: red wants ink, blue wants none."""
+    figure, axes = plt.subplots(figsize=(8.4, 2.8), layout="constrained")
     high = np.abs(weight).max()
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, kernel in zip(grid.flat, weight[:, 0], strict=False):
-        axes.axis("on")
-        _image(axes, kernel, "RdBu_r", -high, high)
-    figure.suptitle("What the first layer looks for: red wants ink, blue wants none")
+    kernels = weight[:, 0]
+    _tiles(axes, [kernels[i:i + 8] for i in range(0, len(kernels), 8)], "RdBu_r", -high, high)
+    axes.set_title("What the first layer looks for: red wants ink, blue wants none")
     _save(figure, path)
 
 
@@ -53,24 +59,23 @@ def feature_maps(path, digit, label, stages, probabilities):
 
     ``stages`` is a list of (name, maps (C, h, w)); ``probabilities`` are the ten outputs.
     """
-    columns = 16
-    figure = plt.figure(figsize=(12.5, 0.8 * len(stages) + 2.4), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[0.8 * len(stages), 2])
-    grid = above.add_gridspec(len(stages), columns + 3)
-    for row, (name, maps) in enumerate(stages):
-        _row_title(above.add_subplot(grid[row, :3]), name,
-                   f"{len(maps)} maps of {maps.shape[1]} x {maps.shape[2]}")
-        liveliest = np.sort(np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:columns])
-        for column, m in enumerate(maps[liveliest]):
-            _image(above.add_subplot(grid[row, 3 + column]), m, "magma", 0, max(float(maps.max()), 1e-6))
-    left, axes = below.subplots(1, 2, width_ratios=[1, 4])
-    _image(left, digit)
-    left.set_title("the digit", fontsize=9)
-    axes.bar(range(10), probabilities, color=[WARM if i == label else ACCENT for i in range(10)])
-    axes.set_xticks(range(10))
-    axes.set_ylim(0, 1)
-    axes.set_title("what the network says it is (the truth in orange)", fontsize=9)
-    figure.suptitle("From strokes to a digit: the same image at every layer")
+    figure = plt.figure(figsize=(12.5, 0.7 * len(stages) + 2.4), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=[0.7 * len(stages) + 0.4, 2])
+    rows, titles = [], []
+    for name, maps in stages:
+        liveliest = np.sort(np.argsort(-maps.std(axis=(1, 2)), kind="stable")[:16])
+        rows.append(maps[liveliest] / max(float(maps.max()), 1e-6))
+        titles.append(f"{name}\n{len(maps)} maps of {maps.shape[1]} x {maps.shape[2]}")
+    axes = above.subplots()
+    _row_titles(axes, _tiles(axes, rows, "magma", 0, 1), titles)
+    axes.set_title("From strokes to a digit: the same image at every layer")
+    left, right = below.subplots(1, 2, width_ratios=[1, 4])
+    _tiles(left, [[digit]], "gray_r", 0, 1)
+    left.set_title("the digit", fontsize=10)
+    right.bar(range(10), 100 * probabilities, color=[WARM if i == label else ACCENT for i in range(10)])
+    right.set_xticks(range(10))
+    right.set_ylim(0, 100)
+    right.set_title("what the network takes it for, % (the truth in orange)", fontsize=10)
     _save(figure, path)
 
 
@@ -79,15 +84,10 @@ def patterns(path, stages):
 
     ``stages`` is a list of (name, patches (channels, h, w)).
     """
-    columns = max(len(patches) for _, patches in stages)
-    figure = plt.figure(figsize=(12.5, 0.9 * len(stages) + 0.6), layout="constrained")
-    grid = figure.add_gridspec(len(stages), columns + 3)
-    for row, (name, patches) in enumerate(stages):
-        _row_title(figure.add_subplot(grid[row, :3]), name,
-                   f"sees {patches.shape[1]} x {patches.shape[2]} pixels")
-        for column, patch in enumerate(patches):
-            _image(figure.add_subplot(grid[row, 3 + column]), patch)
-    figure.suptitle("A hierarchy of patterns: what excites a channel most (mean of the 25 strongest patches)")
+    figure, axes = plt.subplots(figsize=(12.5, 0.95 * len(stages) + 0.6), layout="constrained")
+    corners = _tiles(axes, [patches for _, patches in stages], "gray_r", 0, 1)
+    _row_titles(axes, corners, [f"{name}\nsees {p.shape[1]} x {p.shape[2]} pixels" for name, p in stages])
+    axes.set_title("A hierarchy of patterns: what excites a channel most (mean of its 25 strongest patches)")
     _save(figure, path)
 
 
@@ -115,8 +115,8 @@ def training_curve(path, loss, train_accuracy, test_accuracy):
 def confusion(path, matrix):
     """How often each digit (row) was read as each digit (column)."""
     figure, axes = plt.subplots(figsize=(5.4, 5.2), layout="constrained")
-    wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
-    shade = np.where(np.eye(len(matrix), dtype=bool), 0.35, np.minimum(wrong, 3) / -3.0)
+    diagonal = np.eye(len(matrix), dtype=bool)
+    shade = np.where(diagonal, 0.35, np.minimum(matrix, 3) / -3.0)
     axes.imshow(shade, cmap="RdBu", vmin=-1.3, vmax=1.3)
     for (i, j), n in np.ndenumerate(matrix):
         if n:
@@ -129,22 +129,16 @@ def confusion(path, matrix):
 
 
 def mistakes(path, images, truth, probabilities):
-    """All digits that were read wrongly, then those that were closest to it, at least 15 in all."""
+    """The digits that were read wrongly, worst first, then those that were closest to it: 15 in all."""
     guess = probabilities.argmax(axis=1)
     certainty = probabilities[np.arange(len(truth)), truth]
-    wrong = np.flatnonzero(guess != truth)
-    order = np.argsort(certainty, kind="stable")
-    close = [i for i in order if guess[i] == truth[i]][:max(15 - len(wrong), 5 - len(wrong) % 5)]
-    chosen = [*wrong[np.argsort(certainty[wrong], kind="stable")], *close]
-    rows = -(-len(chosen) // 5)
-    figure, grid = plt.subplots(rows, 5, figsize=(7.2, 1.6 * rows + 0.5), layout="constrained", squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, i in zip(grid.flat, chosen, strict=False):
-        axes.axis("on")
-        _image(axes, images[i])
-        right = guess[i] == truth[i]
-        what = f"{truth[i]}" if right else f"{truth[i]} read as {guess[i]}"
-        axes.set_title(f"{what}, {probabilities[i].max():.0%} sure", fontsize=9, color=INK if right else WARM)
-    figure.suptitle(f"{len(wrong)} mistakes (orange), then the closest calls that were right")
+    wrong = guess != truth
+    chosen = np.lexsort((certainty, ~wrong))[:15]
+    figure, axes = plt.subplots(figsize=(7.2, 5.3), layout="constrained")
+    corners = _tiles(axes, [images[chosen[i:i + 5]] for i in (0, 5, 10)], "gray_r", 0, 1, space=2 * GAP)
+    for i, (left, top) in zip(chosen, sum(corners, []), strict=True):
+        what = f"{truth[i]} read as {guess[i]}" if wrong[i] else f"{truth[i]}"
+        axes.text(left + SIDE / 2, top - 2, f"{what}, {probabilities[i].max():.0%} sure",
+                  ha="center", va="bottom", fontsize=9, color=WARM if wrong[i] else INK)
+    axes.set_title(f"{wrong.sum()} mistakes (orange), then the closest calls that were right", pad=20)
     _save(figure, path)
