@@ -13,6 +13,9 @@
 #undef vstore
 #undef vload_part
 #undef vstore_part
+#undef VL
+#undef vlanes
+#undef vload_lanes
 #undef vset1
 #undef vselect
 #undef vfma
@@ -36,6 +39,9 @@
 #define vstore ck_store_f32
 #define vload_part ck_load_part_f32
 #define vstore_part ck_store_part_f32
+#define VL ck_f32lanes
+#define vlanes ck_lanes_f32
+#define vload_lanes ck_load_lanes_f32
 #define vset1 ck_set1_f32
 #define vselect ck_select_f32
 #define vfma ck_fma_f32

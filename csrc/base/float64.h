@@ -13,6 +13,9 @@
 #undef vstore
 #undef vload_part
 #undef vstore_part
+#undef VL
+#undef vlanes
+#undef vload_lanes
 #undef vset1
 #undef vselect
 #undef vfma
@@ -36,6 +39,9 @@
 #define vstore ck_store_f64
 #define vload_part ck_load_part_f64
 #define vstore_part ck_store_part_f64
+#define VL ck_f64lanes
+#define vlanes ck_lanes_f64
+#define vload_lanes ck_load_lanes_f64
 #define vset1 ck_set1_f64
 #define vselect ck_select_f64
 #define vfma ck_fma_f64

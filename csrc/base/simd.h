@@ -5,7 +5,8 @@
  * movement. Kernel bodies are written against the short names of base/float32.h and base/float64.h (T, V, L,
  * vload, ...) and compiled for each dtype by including the body twice.
  *
- * vload_part and vstore_part touch exactly n elements: no kernel reads or writes outside an operand.
+ * vload_part and vstore_part touch exactly n elements, vload_lanes those of a range of lanes: no kernel reads or
+ * writes outside an operand.
  */
 #ifndef CK_SIMD_H
 #define CK_SIMD_H
@@ -134,7 +135,7 @@ CK_DEFINE_VECTOR(f64, double, ck_i64v, CK_N64)
 
 /* What differs by level: fused multiply-add (one rounding wherever the level has it, two at the portable
  * level), the larger or smaller lane with NaN on either side giving NaN, and the first n of N lanes (lanes past
- * n load as zero and are not stored). */
+ * n load as zero and are not stored); lanes(lo, hi) is a set of lanes for loads that give zero in all others. */
 #if defined(CK_AVX512)
 
 #define CK_DEFINE_LEVEL(t, T, s, M, MASK)                                                                    \
@@ -159,6 +160,15 @@ CK_DEFINE_VECTOR(f64, double, ck_i64v, CK_N64)
     CK_INLINE void ck_store_part_##t(T *p, ck_##t##v v, ptrdiff_t n)                                         \
     {                                                                                                        \
         _mm512_mask_storeu_##s(p, (MASK)((1u << n) - 1), (M)v);                                              \
+    }                                                                                                        \
+    typedef MASK ck_##t##lanes;                                                                              \
+    CK_INLINE ck_##t##lanes ck_lanes_##t(ptrdiff_t lo, ptrdiff_t hi)                                         \
+    {                                                                                                        \
+        return (MASK)(((1u << hi) - 1) & ~((1u << lo) - 1));                                                 \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_load_lanes_##t(const T *p, ck_##t##lanes m)                                       \
+    {                                                                                                        \
+        return (ck_##t##v)_mm512_maskz_loadu_##s(m, p);                                                      \
     }
 CK_DEFINE_LEVEL(f32, float, ps, __m512, __mmask16)
 CK_DEFINE_LEVEL(f64, double, pd, __m512d, __mmask8)
@@ -195,6 +205,15 @@ CK_INLINE __m256i ck_first_f64(ptrdiff_t n)
     CK_INLINE void ck_store_part_##t(T *p, ck_##t##v v, ptrdiff_t n)                                         \
     {                                                                                                        \
         _mm256_maskstore_##s(p, ck_first_##t(n), (M)v);                                                      \
+    }                                                                                                        \
+    typedef __m256i ck_##t##lanes;                                                                           \
+    CK_INLINE ck_##t##lanes ck_lanes_##t(ptrdiff_t lo, ptrdiff_t hi)                                         \
+    {                                                                                                        \
+        return _mm256_andnot_si256(ck_first_##t(lo), ck_first_##t(hi));                                      \
+    }                                                                                                        \
+    CK_INLINE ck_##t##v ck_load_lanes_##t(const T *p, ck_##t##lanes m)                                       \
+    {                                                                                                        \
+        return (ck_##t##v)_mm256_maskload_##s(p, m);                                                         \
     }
 CK_DEFINE_LEVEL(f32, float, ps, __m256)
 CK_DEFINE_LEVEL(f64, double, pd, __m256d)
@@ -236,6 +255,16 @@ CK_DEFINE_ARITHMETIC(f64, ck_i64v, f64, float64x2_t)
         T lane[N];                                                                                           \
         ck_store_##t(lane, v);                                                                               \
         for (ptrdiff_t i = 0; i < n; i++) p[i] = lane[i];                                                    \
+    }                                                                                                        \
+    typedef struct {                                                                                         \
+        ptrdiff_t lo, hi;                                                                                    \
+    } ck_##t##lanes;                                                                                         \
+    CK_INLINE ck_##t##lanes ck_lanes_##t(ptrdiff_t lo, ptrdiff_t hi) { return (ck_##t##lanes){lo, hi}; }     \
+    CK_INLINE ck_##t##v ck_load_lanes_##t(const T *p, ck_##t##lanes m)                                       \
+    {                                                                                                        \
+        T lane[N] = {0};                                                                                     \
+        for (ptrdiff_t i = m.lo; i < m.hi; i++) lane[i] = p[i];                                              \
+        return ck_load_##t(lane);                                                                            \
     }
 CK_DEFINE_PART(f32, float, CK_N32)
 CK_DEFINE_PART(f64, double, CK_N64)

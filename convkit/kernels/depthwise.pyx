@@ -1,0 +1,229 @@
+"""Convolution with pixels in the lanes: units of work over images, groups and blocks, shared among threads.
+
+A ``Depthwise`` is made once per plan from the tables of ``convkit.plan.geometry`` and holds no data. A unit is one
+block of one group of one image: it copies what it reads into scratch of its own and writes its own outputs, so no
+result depends on how many threads there are. The kernels are those of csrc/depthwise.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.string cimport memset
+from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
+
+import numpy as np
+
+cdef extern from "depthwise/depthwise.h" nogil:
+    ctypedef struct ck_depthwise_phase:
+        ptrdiff_t start[3]
+        ptrdiff_t step[3]
+        ptrdiff_t count[3]
+        ptrdiff_t taps
+        const ptrdiff_t* offset
+        const ptrdiff_t* weight
+    ctypedef struct ck_depthwise:
+        ptrdiff_t groups, planes, filters
+        ptrdiff_t source[3]
+        ptrdiff_t target[3]
+        ptrdiff_t lo[3]
+        ptrdiff_t source_step[3]
+        ptrdiff_t kernel[3]
+        ptrdiff_t block[3]
+        ptrdiff_t blocks[3]
+        ptrdiff_t box[3]
+        ptrdiff_t plane_pitch
+        ptrdiff_t w_group, w_filter, w_plane
+        ptrdiff_t reversed
+        ptrdiff_t phases
+        const ck_depthwise_phase* phase
+    ctypedef void (*ck_depthwise_sum)(const ck_depthwise* g, const void* source, const void* w, const void* bias,
+                                      void* target, ptrdiff_t first, ptrdiff_t last, void* memory) noexcept nogil
+    ctypedef void (*ck_depthwise_dot)(const ck_depthwise* g, const void* dy, const void* x, void* dw, ptrdiff_t images,
+                                      ptrdiff_t first, ptrdiff_t last, void* memory) noexcept nogil
+    ctypedef struct ck_depthwise_row:
+        const char* name
+        int kernel, stride
+        ck_depthwise_sum sum
+        ck_depthwise_dot dot
+    const ck_depthwise_row* ck_depthwise_rows_for(int level, int itemsize)
+    size_t ck_depthwise_scratch(const ck_depthwise* g, int itemsize)
+
+# A unit is worth its multiply-adds and the elements that it moves. A call of less than SERIAL stays on its thread,
+# a task is worth about TASK: tens of microseconds, so that the threads end together.
+cdef double SERIAL = 1e6, TASK = 2.5e5
+
+
+def variants(isa, int itemsize):
+    """The registry of one level: ``(name, kernel, stride, has a sum, has a dot product)``, best first."""
+    cdef const ck_depthwise_row* row = ck_depthwise_rows_for(level_of(isa), itemsize)
+    found = []
+    while row.name != NULL:
+        found.append((row.name.decode(), row.kernel, row.stride, row.sum != NULL, row.dot != NULL))
+        row += 1
+    return found
+
+
+cdef struct job_t:
+    const ck_depthwise* plan
+    const ck_depthwise_row* kernel
+    const void* source
+    const void* w
+    const void* bias
+    void* target
+    ptrdiff_t images, units, share
+    char* memory
+    size_t memory_bytes
+
+
+cdef void sum_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    cdef const job_t* j = <const job_t*>job
+    j.kernel.sum(j.plan, j.source, j.w, j.bias, j.target, task * j.share, min(j.units, (task + 1) * j.share),
+                 j.memory + worker * j.memory_bytes)
+
+
+cdef void dot_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    cdef const job_t* j = <const job_t*>job
+    j.kernel.dot(j.plan, j.source, j.w, j.target, j.images, task * j.share, min(j.units, (task + 1) * j.share),
+                 j.memory + worker * j.memory_bytes)
+
+
+cdef int open_buffer(Py_buffer* view, a, int flags, ptrdiff_t nbytes) except -1:
+    """The memory of a C-contiguous array, whose size the plan knows."""
+    PyObject_GetBuffer(a, view, PyBUF_SIMPLE | flags)
+    if view.len != nbytes:
+        got = view.len
+        PyBuffer_Release(view)
+        raise ValueError(f"the kernel was planned for an operand of {nbytes} bytes and got {got}")
+    return 0
+
+
+cdef class Depthwise:
+    """A planned forward pass, input gradient (``sum``) or weight gradient (``dot``).
+
+    ``variant`` names a row of the registry. Sizes and steps are three per name, as in depthwise.h; ``phases`` are
+    ``(start, step, count, offsets, weights)``; ``work`` is what one image costs, for sharing among threads.
+    """
+
+    cdef ck_depthwise plan
+    cdef const ck_depthwise_row* kernel
+    cdef object _keep        # the arrays that the C structs point into
+    cdef bint zero_first
+    cdef int itemsize
+    cdef double work
+    cdef readonly str variant
+
+    def __init__(self, dtype, isa, str variant, ptrdiff_t groups, ptrdiff_t planes, ptrdiff_t filters, source, target,
+                 lo, source_step, kernel, block, blocks, box, ptrdiff_t plane_pitch, w_steps, bint reversed, phases,
+                 bint zero_first, double work):
+        cdef ck_depthwise* p = &self.plan
+        cdef ptrdiff_t i
+        self.itemsize = dtype.itemsize
+        self.kernel = ck_depthwise_rows_for(level_of(isa), self.itemsize)
+        while self.kernel.name != NULL and self.kernel.name.decode() != variant:
+            self.kernel += 1
+        if self.kernel.name == NULL:
+            raise ValueError(f"there is no depthwise kernel {variant!r} at level {isa}")
+        self.variant = variant
+        p.groups, p.planes, p.filters = groups, planes, filters
+        for i in range(3):
+            p.source[i], p.target[i], p.lo[i], p.source_step[i] = source[i], target[i], lo[i], source_step[i]
+            p.kernel[i], p.block[i], p.blocks[i], p.box[i] = kernel[i], block[i], blocks[i], box[i]
+        p.plane_pitch = plane_pitch
+        p.w_group, p.w_filter, p.w_plane = w_steps
+        p.reversed = reversed
+        self.zero_first = zero_first
+        self.work = work
+        p.phases = len(phases)
+        self._fill_phases(phases)
+
+    cdef _fill_phases(self, phases):
+        cdef ptrdiff_t i, a
+        table = np.zeros(max(1, len(phases)) * sizeof(ck_depthwise_phase), np.uint8)
+        cdef unsigned char[::1] memory = table
+        cdef ck_depthwise_phase* f = <ck_depthwise_phase*>&memory[0]
+        cdef ptrdiff_t[::1] offset, weight
+        self.plan.phase = f
+        self._keep = [table]
+        for i, (start, step, count, offsets, weights) in enumerate(phases):
+            for a in range(3):
+                f[i].start[a], f[i].step[a], f[i].count[a] = start[a], step[a], count[a]
+            offset, weight = np.array(offsets, np.intp), np.array(weights, np.intp)
+            f[i].taps, f[i].offset, f[i].weight = offset.shape[0], &offset[0], &weight[0]
+            self._keep.append((offset, weight))
+
+    @property
+    def workspace_bytes(self):
+        """Scratch that each thread of a call uses."""
+        return ck_depthwise_scratch(&self.plan, self.itemsize)
+
+    cdef ptrdiff_t _volume(self, ptrdiff_t* size):
+        return size[0] * size[1] * size[2] * self.plan.groups * self.itemsize
+
+    cdef int _start(self, job_t* j, double work, int threads) except -1:
+        """Share out j.units; returns the number of threads."""
+        cdef double tasks = min(<double>j.units, max(1.0, work / TASK))
+        if work < SERIAL:
+            tasks = 1
+        j.plan = &self.plan
+        j.kernel = self.kernel
+        j.share = max(1, <ptrdiff_t>(j.units / max(tasks, 1.0)))
+        if threads > tasks:
+            threads = <int>tasks
+        # whole cache lines, so that threads do not share any
+        j.memory_bytes = (ck_depthwise_scratch(&self.plan, self.itemsize) + 127) // 64 * 64
+        j.memory = <char*>scratch(j.memory_bytes * threads)
+        return threads
+
+    def sum(self, source not None, w not None, bias, target not None, ptrdiff_t n, int threads):
+        """Convolve ``n`` images: C-contiguous arrays, ``bias`` one per filter or None."""
+        cdef ck_depthwise* p = &self.plan
+        cdef Py_buffer views[4]
+        cdef job_t j
+        cdef int opened = 0
+        cdef ptrdiff_t out_bytes = n * p.filters * self._volume(p.target)
+        try:
+            open_buffer(&views[0], source, 0, n * p.planes * self._volume(p.source))
+            opened = 1
+            open_buffer(&views[1], w, 0, p.groups * p.w_group * self.itemsize)
+            opened = 2
+            open_buffer(&views[2], target, PyBUF_WRITABLE, out_bytes)
+            opened = 3
+            j.bias = NULL
+            if bias is not None:
+                open_buffer(&views[3], bias, 0, p.groups * p.filters * self.itemsize)
+                opened = 4
+                j.bias = views[3].buf
+            j.source, j.w, j.target = views[0].buf, views[1].buf, views[2].buf
+            j.units = n * p.groups * p.blocks[0] * p.blocks[1] * p.blocks[2]
+            threads = self._start(&j, n * self.work, threads)
+            with nogil:
+                if self.zero_first:
+                    memset(j.target, 0, out_bytes)
+                parallel_for(sum_task, &j, (j.units + j.share - 1) // j.share, threads)
+                scratch_done()
+        finally:
+            while opened:
+                opened -= 1
+                PyBuffer_Release(&views[opened])
+
+    def dot(self, dy not None, x not None, dw not None, ptrdiff_t n, int threads):
+        """The weight gradient over ``n`` images: C-contiguous arrays."""
+        cdef ck_depthwise* p = &self.plan
+        cdef Py_buffer views[3]
+        cdef job_t j
+        cdef int opened = 0
+        try:
+            open_buffer(&views[0], dy, 0, n * p.filters * self._volume(p.target))
+            opened = 1
+            open_buffer(&views[1], x, 0, n * p.planes * self._volume(p.source))
+            opened = 2
+            open_buffer(&views[2], dw, PyBUF_WRITABLE, p.groups * p.w_group * self.itemsize)
+            opened = 3
+            j.source, j.w, j.target, j.images = views[0].buf, views[1].buf, views[2].buf, n
+            j.units = p.groups * p.filters * p.planes
+            threads = self._start(&j, n * self.work, threads)
+            with nogil:
+                parallel_for(dot_task, &j, (j.units + j.share - 1) // j.share, threads)
+                scratch_done()
+        finally:
+            while opened:
+                opened -= 1
+                PyBuffer_Release(&views[opened])

@@ -1,0 +1,539 @@
+/* Compiled once per dtype by depthwise.kernel.c. */
+
+/* ---- the padded copy ---------------------------------------------------------------------------------- */
+
+/* Zero n elements and up to a vector beyond: rows are filled in ascending order, so what is past the end of one is
+ * written again by the next, and a vector of slack follows the last. */
+CK_INLINE void CK_TYPED(zero_run)(T *row, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += L) vstore(row + i, (V){0});
+}
+
+/* row[a] = x[first + a], zero outside [0, n). */
+CK_INLINE void CK_TYPED(copy_row)(T *row, ptrdiff_t pitch, const T *x, ptrdiff_t n, ptrdiff_t first)
+{
+    ptrdiff_t a = first < 0 ? -first : 0, end = n - first < pitch ? n - first : pitch;
+    if (a >= end) {
+        CK_TYPED(zero_run)(row, pitch);
+        return;
+    }
+    CK_TYPED(zero_run)(row, a);
+    for (; a + L <= end; a += L) vstore(row + a, vload(x + first + a));
+    if (a < end) vstore(row + a, vload_part(x + first + a, end - a)), a += L;
+    if (a < pitch) CK_TYPED(zero_run)(row + a, pitch - a);
+}
+
+/* row[r * pitch + i] = x[first + r + step * i], zero outside [0, n): the residues r of a strided row, each a run. */
+CK_INLINE void CK_TYPED(split_row)(T *row, ptrdiff_t pitch, ptrdiff_t step, const T *x, ptrdiff_t n, ptrdiff_t first)
+{
+    ptrdiff_t a = first < 0 ? -first : 0, end = n - first < step * pitch ? n - first : step * pitch;
+    memset(row, 0, (size_t)(step * pitch) * sizeof(T));
+    if (step == 2) {
+        if (a % 2 && a < end) row[pitch + a / 2] = x[first + a], a++;
+        for (; a + 2 * L <= end; a += 2 * L) {
+            V lo = vload(x + first + a), hi = vload(x + first + a + L);
+            vstore(row + a / 2, veven(lo, hi));
+            vstore(row + pitch + a / 2, vodd(lo, hi));
+        }
+    }
+    for (; a < end; a++) row[a % step * pitch + a / step] = x[first + a];
+}
+
+/* The box of one source plane, from element `first` along each axis. */
+CK_NOINLINE void CK_TYPED(fill_plane)(const ck_depthwise *g, T *box, const T *source, const ptrdiff_t first[3])
+{
+    const ptrdiff_t step = g->source_step[2], pitch = g->box[2], width = g->source[2];
+    T *row = box;
+    for (ptrdiff_t z = first[0]; z < first[0] + g->box[0]; z++)
+        for (ptrdiff_t y = first[1]; y < first[1] + g->box[1]; y++, row += step * pitch) {
+            int outside = z < 0 || z >= g->source[0] || y < 0 || y >= g->source[1];
+            const T *x = source + (outside ? 0 : (z * g->source[1] + y) * width);
+            if (step == 1)
+                CK_TYPED(copy_row)(row, pitch, x, outside ? 0 : width, first[2]);
+            else
+                CK_TYPED(split_row)(row, pitch, step, x, outside ? 0 : width, first[2]);
+        }
+    vstore(row, (V){0});
+}
+
+/* Which block of which group of which image a unit is. */
+typedef struct {
+    ptrdiff_t image, group, origin[3];
+} CK_TYPED(unit);
+
+CK_INLINE CK_TYPED(unit) CK_TYPED(unit_at)(const ck_depthwise *g, ptrdiff_t i)
+{
+    CK_TYPED(unit) u;
+    for (int axis = 2; axis >= 0; axis--) {
+        u.origin[axis] = i % g->blocks[axis] * g->block[axis];
+        i /= g->blocks[axis];
+    }
+    u.group = i % g->groups;
+    u.image = i / g->groups;
+    return u;
+}
+
+/* ---- any taps: sums ----------------------------------------------------------------------------------- */
+
+/* P vectors of pixels, wherever they lie, and F filters share a table of taps. */
+enum { CK_TYPED(slots) = 8 };
+typedef struct {
+    const T *x[CK_TYPED(slots)]; /* each readable for L elements at every offset */
+    T *y[CK_TYPED(slots)];       /* of filter 0 */
+    ptrdiff_t n[CK_TYPED(slots)];  /* elements to write, 0 .. L */
+    const ptrdiff_t *offset;
+    ptrdiff_t taps;
+    const T *w; /* [taps][F] */
+    const T *bias;
+    ptrdiff_t y_filter;
+} CK_TYPED(tile);
+
+CK_INLINE void CK_TYPED(run_tile)(const CK_TYPED(tile) *t, const int F, const int P)
+{
+    T sum[4 * CK_TYPED(slots) * L];
+    V acc[4 * CK_TYPED(slots)];
+    const T *x[CK_TYPED(slots)];
+    CK_UNROLL for (int p = 0; p < P; p++) x[p] = t->x[p];
+    for (ptrdiff_t k = 0, first = 0;; first = k) {
+        ptrdiff_t last = t->taps - k <= CK_DEPTHWISE_CHUNK ? t->taps : k + CK_DEPTHWISE_CHUNK;
+        CK_UNROLL for (int i = 0; i < F * P; i++) acc[i] = (V){0};
+        for (; k < last; k++) {
+            ptrdiff_t o = t->offset[k];
+            V pixels[CK_TYPED(slots)];
+            CK_UNROLL for (int p = 0; p < P; p++) pixels[p] = vload(x[p] + o);
+            CK_UNROLL for (int f = 0; f < F; f++)
+            {
+                V w = vset1(t->w[k * F + f]);
+                CK_UNROLL for (int p = 0; p < P; p++) acc[f * P + p] = vfma(w, pixels[p], acc[f * P + p]);
+            }
+        }
+        if (first > 0) CK_UNROLL for (int i = 0; i < F * P; i++) acc[i] += vload(sum + i * L);
+        if (k == t->taps) break;
+        CK_UNROLL for (int i = 0; i < F * P; i++) vstore(sum + i * L, acc[i]);
+    }
+    CK_UNROLL for (int f = 0; f < F; f++)
+    {
+        V bias = vset1(t->bias ? t->bias[f] : 0);
+        CK_UNROLL for (int p = 0; p < P; p++)
+        {
+            V r = acc[f * P + p] + bias;
+            T *y = t->y[p] + f * t->y_filter;
+            if (t->n[p] == L)
+                vstore(y, r);
+            else
+                vstore_part(y, r, t->n[p]);
+        }
+    }
+}
+
+/* Out of line: inlined into the loops below, GCC spills the sums. Pixels per tile fill the registers. */
+enum {
+    CK_TYPED(slots1) = 8,
+    CK_TYPED(slots2) = CK_REGISTERS == 32 ? 8 : 4,
+    CK_TYPED(slots4) = CK_REGISTERS == 32 ? 6 : 3,
+};
+CK_NOINLINE void CK_TYPED(tile1)(const CK_TYPED(tile) *t) { CK_TYPED(run_tile)(t, 1, CK_TYPED(slots1)); }
+CK_NOINLINE void CK_TYPED(tile2)(const CK_TYPED(tile) *t) { CK_TYPED(run_tile)(t, 2, CK_TYPED(slots2)); }
+CK_NOINLINE void CK_TYPED(tile4)(const CK_TYPED(tile) *t) { CK_TYPED(run_tile)(t, 4, CK_TYPED(slots4)); }
+
+/* Where the results of one phase go: row (z, y) starts at y + z * z_step + y * y_step, F filters y_filter apart. */
+typedef struct {
+    T *y;
+    ptrdiff_t z_step, y_step, y_filter;
+} CK_TYPED(sink);
+
+/* All pixels of count[0] x count[1] rows of count[2], for the F filters that t holds. */
+CK_INLINE void CK_TYPED(sweep)(const ck_depthwise *g, CK_TYPED(tile) *t, const T *box, CK_TYPED(sink) to,
+                               const ptrdiff_t count[3], void (*run)(const CK_TYPED(tile) *), const int P)
+{
+    const ptrdiff_t row = g->source_step[2] * g->box[2];
+    int p = 0;
+    for (ptrdiff_t z = 0; z < count[0]; z++)
+        for (ptrdiff_t y = 0; y < count[1]; y++) {
+            const T *x = box + (z * g->source_step[0] * g->box[1] + y * g->source_step[1]) * row;
+            T *out = to.y + z * to.z_step + y * to.y_step;
+            for (ptrdiff_t i = 0; i < count[2]; i += L) {
+                t->x[p] = x + i;
+                t->y[p] = out + i;
+                t->n[p] = count[2] - i < L ? count[2] - i : L;
+                if (++p == P) run(t), p = 0;
+            }
+        }
+    if (!p) return;
+    for (int i = p; i < P; i++) t->x[i] = t->x[0], t->y[i] = t->y[0], t->n[i] = 0;
+    run(t);
+}
+
+/* One phase of one unit, filters [f, f + F). */
+CK_INLINE void CK_TYPED(sum_phase)(const ck_depthwise *g, const ck_depthwise_phase *s, const T *box, const T *w,
+                                   const T *bias, CK_TYPED(sink) to, const ptrdiff_t count[3], T *packed)
+{
+    CK_TYPED(tile) t = {.offset = s->offset, .taps = s->taps, .w = packed, .y_filter = to.y_filter};
+    for (ptrdiff_t f = 0; f < g->filters;) {
+        const ptrdiff_t left = g->filters - f, F = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        for (ptrdiff_t k = 0; k < s->taps; k++)
+            for (ptrdiff_t i = 0; i < F; i++) packed[k * F + i] = w[(f + i) * g->w_filter + s->weight[k]];
+        t.bias = bias ? bias + f : NULL;
+        if (F == 4)
+            CK_TYPED(sweep)(g, &t, box, to, count, CK_TYPED(tile4), CK_TYPED(slots4));
+        else if (F == 2)
+            CK_TYPED(sweep)(g, &t, box, to, count, CK_TYPED(tile2), CK_TYPED(slots2));
+        else
+            CK_TYPED(sweep)(g, &t, box, to, count, CK_TYPED(tile1), CK_TYPED(slots1));
+        to.y += F * to.y_filter;
+        f += F;
+    }
+}
+
+/* y[r + step * i] = run[r * pitch + i] for every y below n: the inverse of split_row. */
+CK_INLINE void CK_TYPED(merge_row)(T *y, ptrdiff_t n, const T *run, ptrdiff_t pitch, ptrdiff_t step)
+{
+    ptrdiff_t a = 0;
+    if (step == 2)
+        for (; a + 2 * L <= n; a += 2 * L) {
+            V even = vload(run + a / 2), odd = vload(run + pitch + a / 2);
+            vstore(y + a, vziplo(even, odd));
+            vstore(y + a + L, vziphi(even, odd));
+        }
+    for (; a < n; a++) y[a] = run[a % step * pitch + a / step];
+}
+
+CK_INLINE ptrdiff_t CK_TYPED(least)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+/* Phases of one (depth, height) residue whose targets are `step` apart along a row: computed side by side, filter by
+ * filter, then interleaved into the rows. Residues that no tap reaches are zero. */
+CK_INLINE void CK_TYPED(sum_strided)(const ck_depthwise *g, const ck_depthwise_phase *s, ptrdiff_t phases,
+                                     const T *box, const T *w, const T *bias, CK_TYPED(sink) to, ptrdiff_t column,
+                                     const ptrdiff_t count[3], T *packed, T *rows)
+{
+    const ptrdiff_t step = s->step[2], pitch = (count[2] + L - 1) / L * L;
+    const ptrdiff_t n = CK_TYPED(least)(step * count[2], g->target[2] - column);
+    const CK_TYPED(sink) aside = {rows, count[1] * step * pitch, step * pitch, 0};
+    ck_depthwise one = *g;
+    one.filters = 1;
+    for (ptrdiff_t f = 0; f < g->filters; f++, to.y += to.y_filter) {
+        memset(rows, 0, (size_t)(count[0] * count[1] * step * pitch) * sizeof(T));
+        for (ptrdiff_t i = 0; i < phases; i++) {
+            CK_TYPED(sink) lane = aside;
+            lane.y += s[i].start[2] * pitch;
+            CK_TYPED(sum_phase)(&one, s + i, box, w + f * g->w_filter, bias ? bias + f : NULL, lane, count, packed);
+        }
+        for (ptrdiff_t z = 0; z < count[0]; z++)
+            for (ptrdiff_t y = 0; y < count[1]; y++)
+                CK_TYPED(merge_row)(to.y + z * to.z_step + y * to.y_step, n,
+                                    rows + (z * count[1] + y) * step * pitch, pitch, step);
+    }
+}
+
+static void CK_TYPED(sum_taps)(const ck_depthwise *g, const void *source, const void *w, const void *bias,
+                               void *target, ptrdiff_t first, ptrdiff_t last, void *scratch)
+{
+    const ptrdiff_t plane = g->source[0] * g->source[1] * g->source[2];
+    const ptrdiff_t area = g->target[1] * g->target[2], volume = g->target[0] * area;
+    T *box = scratch, *packed = box + g->planes * g->plane_pitch + 2 * L;
+    ptrdiff_t most = 0;
+    for (ptrdiff_t i = 0; i < g->phases; i++) most = g->phase[i].taps > most ? g->phase[i].taps : most;
+    T *rows = packed + most * g->filters;
+    for (ptrdiff_t i = first; i < last; i++) {
+        const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, i);
+        const ptrdiff_t channel = u.image * g->groups + u.group;
+        ptrdiff_t corner[3];
+        for (int a = 0; a < 3; a++) corner[a] = u.origin[a] * g->source_step[a] - g->lo[a];
+        for (ptrdiff_t c = 0; c < g->planes; c++)
+            CK_TYPED(fill_plane)(g, box + c * g->plane_pitch, (const T *)source + (channel * g->planes + c) * plane, corner);
+        const T *weights = (const T *)w + u.group * g->w_group;
+        const T *b = bias ? (const T *)bias + u.group * g->filters : NULL;
+        for (ptrdiff_t j = 0, run; j < g->phases; j += run) {
+            const ck_depthwise_phase *s = g->phase + j;
+            /* the phases that differ along a row only */
+            for (run = 1; j + run < g->phases && s[run].start[0] == s->start[0] && s[run].start[1] == s->start[1];) run++;
+            ptrdiff_t count[3], at[3];
+            for (int a = 0; a < 3; a++) {
+                count[a] = CK_TYPED(least)(g->block[a], s->count[a] - u.origin[a]);
+                at[a] = u.origin[a] * s->step[a] + (a < 2 ? s->start[a] : 0);
+            }
+            for (ptrdiff_t k = 1; k < run; k++) {
+                ptrdiff_t longest = CK_TYPED(least)(g->block[2], s[k].count[2] - u.origin[2]);
+                if (longest > count[2]) count[2] = longest;
+            }
+            if (count[0] <= 0 || count[1] <= 0 || count[2] <= 0) continue;
+            const CK_TYPED(sink) to = {(T *)target + channel * g->filters * volume + at[0] * area + at[1] * g->target[2] + at[2],
+                                       s->step[0] * area, s->step[1] * g->target[2], volume};
+            if (s->step[2] == 1)
+                CK_TYPED(sum_phase)(g, s, box, weights, b, to, count, packed);
+            else
+                CK_TYPED(sum_strided)(g, s, run, box, weights, b, to, at[2], count, packed, rows);
+        }
+    }
+}
+
+/* ---- any taps: dot products ---------------------------------------------------------------------------- */
+
+/* Rows of dy against rows of the padded box, for up to most_taps taps at a time. */
+enum { CK_TYPED(most_taps) = 9 };
+typedef struct {
+    const T *x, *dy;
+    ptrdiff_t x_row, dy_row, rows, n; /* n elements of each row */
+    const ptrdiff_t *offset;
+    T *sum; /* [taps][L], added to */
+} CK_TYPED(dots);
+
+CK_INLINE void CK_TYPED(run_dots)(const CK_TYPED(dots) *t, const int K)
+{
+    V acc[CK_TYPED(most_taps)];
+    ptrdiff_t offset[CK_TYPED(most_taps)];
+    CK_UNROLL for (int k = 0; k < K; k++) acc[k] = (V){0}, offset[k] = t->offset[k];
+    for (ptrdiff_t r = 0; r < t->rows; r++) {
+        const T *x = t->x + r * t->x_row, *dy = t->dy + r * t->dy_row;
+        ptrdiff_t i = 0;
+        for (; i + L <= t->n; i += L) {
+            V d = vload(dy + i);
+            CK_UNROLL for (int k = 0; k < K; k++) acc[k] = vfma(d, vload(x + i + offset[k]), acc[k]);
+        }
+        if (i < t->n) { /* what lies past the row may be infinite: it must not meet a zero */
+            V d = vload_part(dy + i, t->n - i);
+            CK_UNROLL for (int k = 0; k < K; k++)
+                acc[k] = vfma(d, vload_part(x + i + offset[k], t->n - i), acc[k]);
+        }
+    }
+    CK_UNROLL for (int k = 0; k < K; k++) vstore(t->sum + k * L, vload(t->sum + k * L) + acc[k]);
+}
+
+#define CK_DOTS(K)                                                                                           \
+    CK_NOINLINE void CK_TYPED(dots##K)(const CK_TYPED(dots) *t) { CK_TYPED(run_dots)(t, K); }
+CK_DOTS(1) CK_DOTS(2) CK_DOTS(3) CK_DOTS(4) CK_DOTS(5) CK_DOTS(6) CK_DOTS(7) CK_DOTS(8) CK_DOTS(9)
+#undef CK_DOTS
+static void (*const CK_TYPED(dots_of)[])(const CK_TYPED(dots) *) = {
+    NULL,           CK_TYPED(dots1), CK_TYPED(dots2), CK_TYPED(dots3), CK_TYPED(dots4),
+    CK_TYPED(dots5), CK_TYPED(dots6), CK_TYPED(dots7), CK_TYPED(dots8), CK_TYPED(dots9)};
+
+/* Add one run of at most CK_DEPTHWISE_RUN vectors to the sums of all taps. */
+CK_INLINE void CK_TYPED(dot_run)(CK_TYPED(dots) t, const ptrdiff_t *offset, ptrdiff_t taps)
+{
+    const ptrdiff_t parts = (taps + CK_TYPED(most_taps) - 1) / CK_TYPED(most_taps);
+    T *sum = t.sum;
+    for (ptrdiff_t i = 0; i < parts; i++) {
+        ptrdiff_t k = taps * i / parts, n = taps * (i + 1) / parts - k;
+        t.offset = offset + k;
+        t.sum = sum + k * L;
+        CK_TYPED(dots_of)[n](&t);
+    }
+}
+
+/* One block of one image: rows are taken together, or cut, so that a run has CK_DEPTHWISE_RUN vectors at most. */
+CK_INLINE void CK_TYPED(dot_block)(const ck_depthwise *g, const T *box, const T *dy, const ptrdiff_t count[3],
+                                   const ck_depthwise_phase *s, T *sum)
+{
+    const ptrdiff_t row = g->source_step[2] * g->box[2], width = CK_DEPTHWISE_RUN * L;
+    const ptrdiff_t vectors = (CK_TYPED(least)(count[2], width) + L - 1) / L, together = CK_DEPTHWISE_RUN / vectors;
+    CK_TYPED(dots) t = {.x_row = g->source_step[1] * row, .dy_row = g->target[2], .sum = sum};
+    for (ptrdiff_t z = 0; z < count[0]; z++)
+        for (ptrdiff_t y = 0; y < count[1]; y += together)
+            for (ptrdiff_t i = 0; i < count[2]; i += width) {
+                t.x = box + (z * g->source_step[0] * g->box[1] + y * g->source_step[1]) * row + i;
+                t.dy = dy + (z * g->target[1] + y) * g->target[2] + i;
+                t.rows = CK_TYPED(least)(together, count[1] - y);
+                t.n = CK_TYPED(least)(width, count[2] - i);
+                CK_TYPED(dot_run)(t, s->offset, s->taps);
+            }
+}
+
+static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void *x, void *dw, ptrdiff_t images,
+                               ptrdiff_t first, ptrdiff_t last, void *scratch)
+{
+    const ptrdiff_t plane = g->source[0] * g->source[1] * g->source[2];
+    const ptrdiff_t area = g->target[1] * g->target[2], volume = g->target[0] * area;
+    const ptrdiff_t blocks = g->blocks[0] * g->blocks[1] * g->blocks[2];
+    ck_depthwise_phase s = g->phase[0];
+    s.taps /= g->planes; /* those of plane 0 come first, and every plane is copied to the place of plane 0 */
+    T *box = scratch, *sum = box + g->plane_pitch + 2 * L;
+    for (ptrdiff_t i = first; i < last; i++) {
+        const ptrdiff_t filter = i / g->planes, c = filter / g->filters * g->planes + i % g->planes;
+        memset(sum, 0, (size_t)(s.taps * L) * sizeof(T));
+        for (ptrdiff_t b = 0; b < images * blocks; b++) {
+            const ptrdiff_t image = b / blocks;
+            const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, b % blocks);
+            ptrdiff_t corner[3], count[3];
+            for (int a = 0; a < 3; a++) {
+                corner[a] = u.origin[a] * g->source_step[a] - g->lo[a];
+                count[a] = CK_TYPED(least)(g->block[a], s.count[a] - u.origin[a]);
+            }
+            CK_TYPED(fill_plane)(g, box, (const T *)x + (image * g->groups * g->planes + c) * plane, corner);
+            CK_TYPED(dot_block)(g, box, (const T *)dy + (image * g->groups * g->filters + filter) * volume
+                                        + u.origin[0] * area + u.origin[1] * g->target[2] + u.origin[2],
+                                count, &s, sum);
+        }
+        for (ptrdiff_t k = 0; k < s.taps; k++) ((T *)dw)[i * s.taps + k] = vsum(vload(sum + k * L));
+    }
+}
+
+/* ---- rows in place: one plane per group, square kernel, stride 1 or 2 ----------------------------------- */
+
+/* A strip of N vectors of columns is walked from its first row to its last. Every input row is loaded once, straight
+ * from the source: lanes outside it are masked off, rows outside it are read from zeros. It feeds the K output rows
+ * that see it, whose sums move up one place per row and leave at the top. */
+enum { CK_TYPED(most_kernel) = 7, CK_TYPED(most_vectors) = 2 };
+
+typedef struct {
+    const T *x; /* row 0 at the first column that tap 0 of the strip sees, inside the row or not */
+    ptrdiff_t x_row, height, lo; /* rows of x, and zero rows above them */
+    const T *zeros;              /* what those hold */
+    T *nowhere;                  /* where the sums go that belong to no output row */
+    /* lanes of the load at column offset s (stride 1), or at 2j and 2j + L (stride 2), per vector */
+    VL lanes[CK_TYPED(most_vectors) * (CK_TYPED(most_kernel) + 1)];
+    T *y;
+    ptrdiff_t y_row, rows, n; /* rows of y, and how many elements the strip's last vector has */
+    const T *w;
+    const T *bias;
+} CK_TYPED(strip);
+
+/* What one tap of a row sees; if S is 2 the next one too, whose pixels are the odd lanes of the same loads. */
+CK_INLINE void CK_TYPED(load_taps)(const T *x, const VL *lanes, const int S, const int masked, V *pixels)
+{
+    V lo = masked ? vload_lanes(x, lanes[0]) : vload(x);
+    pixels[0] = lo;
+    if (S == 2) {
+        V hi = masked ? vload_lanes(x + L, lanes[1]) : vload(x + L);
+        pixels[0] = veven(lo, hi);
+        pixels[1] = vodd(lo, hi);
+    }
+}
+
+CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) *t, const int K, const int S, const int N, const int masked)
+{
+    enum { MOST = CK_TYPED(most_kernel), VECTORS = CK_TYPED(most_vectors), COLUMNS = MOST + 1 };
+    const int A = (K + S - 1) / S; /* output rows that one input row feeds */
+    const int hoisted = K * K + A * N + N * S < CK_REGISTERS;
+    const ptrdiff_t steps = t->rows + A - 1, x_row = t->x_row, height = t->height, y_row = t->y_row, n = t->n;
+    const V bias = vset1(t->bias ? *t->bias : 0);
+    const T *w = t->w, *top = t->x;
+    const T *zeros = t->zeros;
+    T *y = t->y, *nowhere = t->nowhere;
+    V acc[MOST * VECTORS], held[MOST * MOST];
+    CK_UNROLL for (int i = 0; i < A * N; i++) acc[i] = (V){0};
+    VL lanes[VECTORS * COLUMNS];
+    if (masked) CK_UNROLL for (int i = 0; i < N * COLUMNS; i++) lanes[i] = t->lanes[i];
+    if (hoisted) CK_UNROLL for (int i = 0; i < K * K; i++) held[i] = vset1(w[i]);
+    for (ptrdiff_t i = 0; i < steps; i++) {
+        CK_UNROLL for (int r = 0; r < S; r++)
+        {
+            const ptrdiff_t row = i * S + r - t->lo;
+            const T *x = (size_t)row < (size_t)height ? top + row * x_row : zeros;
+            CK_UNROLL for (int s = 0; s < K; s += S)
+            {
+                V pixels[VECTORS * 2];
+                CK_UNROLL for (int v = 0; v < N; v++) 
+                    CK_TYPED(load_taps)(x + v * S * L + s, lanes + v * COLUMNS + s, S, masked, pixels + 2 * v);
+                CK_UNROLL for (int k = r; k < K; k += S)
+                    CK_UNROLL for (int j = s; j < (s + S < K ? s + S : K); j++)
+                    {
+                        V weight = hoisted ? held[k * K + j] : vset1(w[k * K + j]);
+                        CK_UNROLL for (int v = 0; v < N; v++)
+                            acc[k / S * N + v] = vfma(weight, pixels[2 * v + j - s], acc[k / S * N + v]);
+                    }
+            }
+        }
+        T *out = i < A - 1 ? nowhere : y + (i - A + 1) * y_row;
+        CK_UNROLL for (int v = 0; v < N; v++)
+        {
+            V sum = acc[(A - 1) * N + v] + bias;
+            if (masked && v == N - 1)
+                vstore_part(out + v * L, sum, n);
+            else
+                vstore(out + v * L, sum);
+        }
+        CK_UNROLL for (int j = A * N - 1; j >= N; j--) acc[j] = acc[j - N];
+        CK_UNROLL for (int j = 0; j < N; j++) acc[j] = (V){0};
+    }
+}
+
+CK_INLINE ptrdiff_t CK_TYPED(lane)(ptrdiff_t i) { return i < 0 ? 0 : i > L ? L : i; }
+
+/* Lanes inside a row of `width`, for each load of vector v of a strip whose tap 0 sees column `first`; lanes past
+ * the n-th output are left out too. */
+CK_INLINE void CK_TYPED(set_lanes)(CK_TYPED(strip) *t, int v, ptrdiff_t first, ptrdiff_t width, const int K, const int S)
+{
+    for (int s = 0; s < (K + S - 1) / S * S; s++) {
+        ptrdiff_t column = first + v * S * L + (S == 1 ? s : s / 2 * 2 + s % 2 * L);
+        t->lanes[v * (CK_TYPED(most_kernel) + 1) + s] = vlanes(CK_TYPED(lane)(-column), CK_TYPED(lane)(width - column));
+    }
+}
+
+#define CK_WALK(K, S, N, masked)                                                                             \
+    CK_NOINLINE void CK_TYPED(walk_##K##_##S##_##N##_##masked)(const CK_TYPED(strip) *t)                     \
+    {                                                                                                        \
+        CK_TYPED(walk)(t, K, S, N, masked);                                                                  \
+    }
+
+/* All planes of units [first, last); a unit is a block of rows. */
+CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
+                                  ptrdiff_t first, ptrdiff_t last, T *scratch, const int K, const int S,
+                                  void (*const walks[4])(const CK_TYPED(strip) *))
+{
+    const ptrdiff_t width = g->source[2], across = g->target[2];
+    T rotated[CK_TYPED(most_kernel) * CK_TYPED(most_kernel)];
+    enum { ZEROS = 2 * CK_TYPED(most_vectors) * L + CK_TYPED(most_kernel) };
+    CK_TYPED(strip) t = {.x_row = width, .y_row = across, .zeros = scratch, .nowhere = scratch + ZEROS};
+    memset(scratch, 0, ZEROS * sizeof(T));
+    for (ptrdiff_t i = first; i < last; i++) {
+        const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, i);
+        const ptrdiff_t channel = u.image * g->groups + u.group, top = u.origin[1] * S;
+        t.w = w + u.group * K * K;
+        if (g->reversed) {
+            for (int k = 0; k < K * K; k++) rotated[k] = t.w[K * K - 1 - k];
+            t.w = rotated;
+        }
+        t.bias = bias ? bias + u.group : NULL;
+        t.height = g->source[1];
+        t.lo = g->lo[1] - top;
+        t.rows = CK_TYPED(least)(g->block[1], g->target[1] - u.origin[1]);
+        for (ptrdiff_t q = 0; q < across;) {
+            const ptrdiff_t left = across - q, column = q * S - g->lo[2];
+            const int N = left > L && 2 * ((K + S - 1) / S) + 3 <= CK_REGISTERS ? 2 : 1;
+            const int masked = column < 0 || left < N * L || column + N * S * L + K + S - 2 > width;
+            if (masked)
+                for (int v = 0; v < N; v++) CK_TYPED(set_lanes)(&t, v, column, width, K, S);
+            t.x = source + channel * g->source[1] * width + column;
+            t.y = target + (channel * g->target[1] + u.origin[1]) * across + q;
+            t.n = CK_TYPED(least)(left - (N - 1) * L, L);
+            walks[2 * (N - 1) + masked](&t);
+            q += N * L;
+        }
+    }
+}
+
+#define CK_SUM_ROWS(K, S)                                                                                    \
+    CK_WALK(K, S, 1, 0)                                                                                      \
+    CK_WALK(K, S, 1, 1)                                                                                      \
+    CK_WALK(K, S, 2, 0)                                                                                      \
+    CK_WALK(K, S, 2, 1)                                                                                      \
+    static void CK_TYPED(sum_rows_##K##_##S)(const ck_depthwise *g, const void *source, const void *w,       \
+                                             const void *bias, void *target, ptrdiff_t first,                \
+                                             ptrdiff_t last, void *scratch)                                  \
+    {                                                                                                        \
+        static void (*const walks[])(const CK_TYPED(strip) *) = {                                            \
+            CK_TYPED(walk_##K##_##S##_1_0), CK_TYPED(walk_##K##_##S##_1_1),                                  \
+            CK_TYPED(walk_##K##_##S##_2_0), CK_TYPED(walk_##K##_##S##_2_1)};                                 \
+        CK_TYPED(sum_rows)(g, source, w, bias, target, first, last, scratch, K, S, walks);                   \
+    }
+CK_SUM_ROWS(3, 1)
+CK_SUM_ROWS(5, 1)
+CK_SUM_ROWS(7, 1)
+CK_SUM_ROWS(3, 2)
+CK_SUM_ROWS(5, 2)
+CK_SUM_ROWS(7, 2)
+#undef CK_SUM_ROWS
+#undef CK_WALK
+
+/* ---- registry ------------------------------------------------------------------------------------------ */
+
+#define CK_DEPTHWISE_ROW(name, kernel, stride, sum, dot) {#name, kernel, stride, CK_TYPED(sum), CK_TYPED(dot)},
+#define none_f32 NULL
+#define none_f64 NULL
+extern const ck_depthwise_row CK_KERNEL(ck_depthwise)[];
+const ck_depthwise_row CK_KERNEL(ck_depthwise)[] = {
+#include "depthwise/kernels.def"
+    {NULL, 0, 0, NULL, NULL}};
+#undef CK_DEPTHWISE_ROW
+#undef none_f32
+#undef none_f64

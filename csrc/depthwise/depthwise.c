@@ -1,0 +1,30 @@
+#include "depthwise/depthwise.h"
+
+#include "base/levels.h"
+
+#define DECLARE(level, name) extern const ck_depthwise_row ck_depthwise_f32__##name[], ck_depthwise_f64__##name[];
+CK_EACH_LEVEL(DECLARE)
+
+const ck_depthwise_row *ck_depthwise_rows_for(int level, int itemsize)
+{
+#define PICK(l, name)                                                                                        \
+    if (level == l) return itemsize == 4 ? ck_depthwise_f32__##name : ck_depthwise_f64__##name;
+    CK_EACH_LEVEL(PICK)
+    return NULL;
+}
+
+/* The padded box and its slack, the weights of one phase in tile order, and the rows of a block whose residues
+ * wait to be interleaved; or the sums of a weight gradient; or the few vectors of the row kernels. LANES is the longest vector of any level. */
+size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
+{
+    enum { LANES = 16, ROWS = 8 * LANES };
+    ptrdiff_t taps = 0, step = 1, width = (g->block[2] + LANES - 1) / LANES * LANES;
+    for (ptrdiff_t i = 0; i < g->phases; i++) {
+        if (g->phase[i].taps > taps) taps = g->phase[i].taps;
+        step = g->phase[i].step[2];
+    }
+    ptrdiff_t elements = g->planes * g->plane_pitch + 2 * LANES + taps * g->filters;
+    if (step > 1) elements += g->block[0] * g->block[1] * step * width;
+    ptrdiff_t sums = g->plane_pitch + 2 * LANES + taps * LANES;
+    return (size_t)(ROWS + (elements > sums ? elements : sums)) * (size_t)itemsize;
+}

@@ -1,0 +1,70 @@
+/* Convolution with pixels in the lanes: few filters per group (one, if depthwise), weights broadcast, plain NCHW.
+ *
+ *     target[f][start + j * step] = bias[f] + sum over planes c and taps k of w[f][c][k] * source[c][j * source_step + offset(k) - lo]
+ *
+ * with source read as zero outside its bounds. Forward, source is x; for the input gradient source is dy, target is
+ * dx, and the targets of one residue modulo the stride are one phase (convkit/plan/geometry.py makes the tables).
+ * Everything has three axes, the outer ones 1 where the convolution has fewer.
+ *
+ * Every sum runs over c, then k, in table order, with one fused multiply-add per tap into a sum that starts at zero;
+ * it is closed every CK_DEPTHWISE_CHUNK taps, and the bias, or zero, is added last. All kernels keep that order, so they give
+ * the same bits. Exactly the target is written, and nothing outside source, w and bias is read.
+ * csrc/depthwise/README.md has the variants and their figures.
+ */
+#ifndef CK_DEPTHWISE_H
+#define CK_DEPTHWISE_H
+
+#include "base/isa.h"
+
+enum { CK_DEPTHWISE_CHUNK = 256 };
+
+/* Targets start + j * step for j below count, along each axis, which all see the same taps. */
+typedef struct {
+    ptrdiff_t start[3], step[3], count[3];
+    ptrdiff_t taps;          /* planes of a group times kernel positions */
+    const ptrdiff_t *offset; /* of each tap, from the position of j into the padded box */
+    const ptrdiff_t *weight; /* of each tap, from the first weight of a filter */
+} ck_depthwise_phase;
+
+/* One planned convolution. Sizes and steps are in elements. */
+typedef struct {
+    ptrdiff_t groups, planes, filters; /* source and target planes of one group */
+    ptrdiff_t source[3], target[3], lo[3], source_step[3];
+    ptrdiff_t kernel[3];
+    ptrdiff_t block[3], blocks[3]; /* j of one unit of work, and how many units cover all j */
+    /* The padded copy of what one unit reads: slabs, rows, and elements of one residue of a row (the elements of a
+     * row whose index has the same remainder modulo source_step[2] are neighbours, so that every tap is a run). */
+    ptrdiff_t box[3], plane_pitch;
+    ptrdiff_t w_group, w_filter, w_plane; /* steps in the weight array */
+    ptrdiff_t reversed;                   /* the kernel is applied from its last tap to its first */
+    ptrdiff_t phases;                     /* innermost axis fastest */
+    const ck_depthwise_phase *phase;
+} ck_depthwise;
+
+/* Units [first, last) of groups * images * blocks, a unit being one block of one group of one image (blocks fastest,
+ * then groups). `scratch` holds ck_depthwise_scratch(g, ...) bytes. */
+typedef void (*ck_depthwise_sum)(const ck_depthwise *g, const void *source, const void *w, const void *bias,
+                                 void *target, ptrdiff_t first, ptrdiff_t last, void *scratch);
+
+/* The weight gradient of the same forward geometry:
+ *     dw[f][c][k] = sum over images n and targets j of dy[n][f][j] * x[n][c][j * source_step + offset(k) - lo]
+ * for units [first, last) of target channel times planes. The sum of a tap runs over images, blocks, rows and
+ * vectors of pixels in that order, closed every CK_DEPTHWISE_RUN vectors; the lanes are added last. */
+enum { CK_DEPTHWISE_RUN = 128 };
+typedef void (*ck_depthwise_dot)(const ck_depthwise *g, const void *dy, const void *x, void *dw, ptrdiff_t images,
+                                 ptrdiff_t first, ptrdiff_t last, void *scratch);
+
+/* One variant: what it takes (0 is anything) and its two kernels, NULL where it has none. */
+typedef struct {
+    const char *name;
+    int kernel, stride; /* square kernel size and stride of a rank 1 or 2 convolution, one plane per group, dilation 1 */
+    ck_depthwise_sum sum;
+    ck_depthwise_dot dot;
+} ck_depthwise_row;
+
+/* The rows of one level and dtype, best first; ends with a NULL name. */
+const ck_depthwise_row *ck_depthwise_rows_for(int level, int itemsize);
+
+size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize);
+
+#endif
