@@ -6,14 +6,20 @@
 also has ``pack(weight)``, ``pack_key`` (equal keys mean equal packings) and ``with_packed(x, packed, bias, y)``.
 """
 
-from convkit.plan import direct
+from convkit.plan import depthwise, direct
 from convkit.plan.common import Candidate, choose, never, twin
 from convkit.reference import conv as reference
 
+def _candidates(direction, twin_function):
+    return (Candidate("depthwise", depthwise.rejects, getattr(depthwise, direction)),
+            Candidate("direct", never, getattr(direct, direction)),
+            twin(twin_function))
+
+
 CANDIDATES = {
-    "forward": (Candidate("direct", never, direct.Forward), twin(reference.forward),),
-    "input_gradient": (Candidate("direct", never, direct.InputGradient), twin(reference.input_gradient),),
-    "weight_gradient": (Candidate("direct", never, direct.WeightGradient), twin(reference.weight_gradient),),
+    "forward": _candidates("Forward", reference.forward),
+    "input_gradient": _candidates("InputGradient", reference.input_gradient),
+    "weight_gradient": _candidates("WeightGradient", reference.weight_gradient),
 }
 
 

@@ -1,25 +1,28 @@
 """Convolution with pixels in the lanes: when it pays, and how a spec becomes a ``kernels.depthwise.Depthwise``."""
 
 from dataclasses import replace
-from functools import partial
 from math import prod
 
 from convkit import settings
 from convkit.plan import geometry
 
-# With channels in the lanes, a group of fewer filters leaves lanes empty; with pixels in the lanes each filter reads
-# every tap again. The border is measured (csrc/depthwise/README.md).
-MOST_FILTERS = 6
-MOST_PLANES = 4
 
+def rejects(spec, isa):
+    """Why the depthwise kernels should not compute ``spec``, or None.
 
-def rejects(spec, _isa):
-    """Why the depthwise kernels should not compute ``spec``, or None."""
+    The borders are where ``direct``, which has a group's filters in its lanes, overtakes (csrc/depthwise/README.md).
+    """
+    from convkit.kernels import conv
+
     planes, filters = _roles(spec)
-    if filters > MOST_FILTERS:
-        return f"each group writes {filters} channels, more than {MOST_FILTERS}, which fill the lanes of other kernels"
-    if planes > MOST_PLANES and filters > 1:
-        return f"each group reads {planes} channels, more than {MOST_PLANES}"
+    lanes, _ = conv.tile_limits(isa, spec.dtype.itemsize)
+    if spec.direction == "weight_gradient":
+        if filters > 1 and 2 * filters * planes > 3 * lanes:
+            return f"each group has {filters} x {planes} kernels, enough to fill the lanes of other algorithms"
+    elif 2 * filters > lanes:
+        return f"each group writes {filters} channels, enough to fill the lanes of other algorithms"
+    if not all(axis.phases for axis in _axes(spec)):
+        return "every window holds only padding along some axis"
     return None
 
 
@@ -30,24 +33,42 @@ def _roles(spec):
     return spec.c_in_per_group, spec.c_out_per_group
 
 
-def build(spec, isa):
-    """What runs ``spec``, with the arrays that ``plan.conv`` says."""
-    return partial(_RUN[spec.direction], make(spec, isa))
+def _axes(spec):
+    return geometry.axes(spec if spec.direction == "input_gradient" else replace(spec, direction="forward"))
 
 
-def _forward(kernel, x, weight, bias, y):
-    kernel.sum(x, weight, bias, y, len(x), settings.get_threads())
+class Forward:
+    """Runs ``(x, weight, bias, y)``."""
+
+    def __init__(self, spec, isa):
+        self.kernel = make(spec, isa)
+
+    def __call__(self, x, weight, bias, y):
+        self.kernel.sum(x, weight, bias, y, len(x), settings.get_threads())
+
+    @property
+    def variant(self):
+        """Name of the kernel's row in the registry."""
+        return self.kernel.variant
+
+    @property
+    def workspace_bytes(self):
+        """Scratch of each thread."""
+        return self.kernel.workspace_bytes
 
 
-def _input_gradient(kernel, dy, weight, dx):
-    kernel.sum(dy, weight, None, dx, len(dy), settings.get_threads())
+class InputGradient(Forward):
+    """Runs ``(dy, weight, dx)``: the sums of the forward pass over rotated taps, a stride's residues apart."""
+
+    def __call__(self, dy, weight, dx):
+        self.kernel.sum(dy, weight, None, dx, len(dy), settings.get_threads())
 
 
-def _weight_gradient(kernel, dy, x, dw):
-    kernel.dot(dy, x, dw, len(x), settings.get_threads())
+class WeightGradient(Forward):
+    """Runs ``(dy, x, dw)``."""
 
-
-_RUN = {"forward": _forward, "input_gradient": _input_gradient, "weight_gradient": _weight_gradient}
+    def __call__(self, dy, x, dw):
+        self.kernel.dot(dy, x, dw, len(x), settings.get_threads())
 
 
 def variant(spec, isa):
@@ -73,12 +94,12 @@ def make(spec, isa, name=None):
 
     name = name or variant(spec, isa)
     gradient = spec.direction == "input_gradient"
-    three = geometry.axes(spec if gradient else replace(spec, direction="forward"))
+    three = _axes(spec)
     planes, filters = _roles(spec)
     itemsize = spec.dtype.itemsize
 
     block = geometry.blocks(three, planes, itemsize)
-    blocks = [-(-a.count // max(1, b)) for a, b in zip(three, block, strict=True)]
+    blocks = [-(-a.count // b) for a, b in zip(three, block, strict=True)]
     step = three[2].source_step
     box = [a.extent(b) for a, b in zip(three, block, strict=True)]
     box[2] = -(-box[2] // step)  # of one residue
@@ -104,6 +125,8 @@ def _work(spec):
 
 def _phase(parts, positions, planes, box, step, plane_pitch, w_plane):
     start, steps, count = ([getattr(p, field) for p in parts] for field in ("start", "step", "count"))
+    # in the order of their positions, which is the order in which the row kernels add
+    positions = sorted(positions, key=lambda p: p[1])
     taps = [(((z * box[1] + y) * step + x % step) * box[2] + x // step, tap) for tap, (z, y, x) in positions]
     offsets = [c * plane_pitch + offset for c in range(planes) for offset, _ in taps]
     weights = [c * w_plane + tap for c in range(planes) for _, tap in taps]

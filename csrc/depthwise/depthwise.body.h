@@ -23,6 +23,9 @@ CK_INLINE void CK_TYPED(copy_row)(T *row, ptrdiff_t pitch, const T *x, ptrdiff_t
     if (a < pitch) CK_TYPED(zero_run)(row + a, pitch - a);
 }
 
+/* n / step rounded up, 0 for a negative n. */
+CK_INLINE ptrdiff_t CK_TYPED(up)(ptrdiff_t n, ptrdiff_t step) { return n <= 0 ? 0 : (n + step - 1) / step; }
+
 /* row[r * pitch + i] = x[first + r + step * i], zero outside [0, n): the residues r of a strided row, each a run. */
 CK_INLINE void CK_TYPED(split_row)(T *row, ptrdiff_t pitch, ptrdiff_t step, const T *x, ptrdiff_t n, ptrdiff_t first)
 {
@@ -36,7 +39,9 @@ CK_INLINE void CK_TYPED(split_row)(T *row, ptrdiff_t pitch, ptrdiff_t step, cons
             vstore(row + pitch + a / 2, vodd(lo, hi));
         }
     }
-    for (; a < end; a++) row[a % step * pitch + a / step] = x[first + a];
+    for (ptrdiff_t r = 0; r < step; r++)
+        for (ptrdiff_t i = CK_TYPED(up)(a - r, step); r + step * i < end; i++)
+            row[r * pitch + i] = x[first + r + step * i];
 }
 
 /* The box of one source plane, from element `first` along each axis. */
@@ -195,7 +200,8 @@ CK_INLINE void CK_TYPED(merge_row)(T *y, ptrdiff_t n, const T *run, ptrdiff_t pi
             vstore(y + a, vziplo(even, odd));
             vstore(y + a + L, vziphi(even, odd));
         }
-    for (; a < n; a++) y[a] = run[a % step * pitch + a / step];
+    for (ptrdiff_t r = 0; r < step; r++)
+        for (ptrdiff_t i = CK_TYPED(up)(a - r, step); r + step * i < n; i++) y[r + step * i] = run[r * pitch + i];
 }
 
 CK_INLINE ptrdiff_t CK_TYPED(least)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }

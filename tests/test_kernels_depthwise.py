@@ -1,0 +1,237 @@
+"""The depthwise kernels: every row of the registry at every level, against the twins and exactly on integers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from convkit import threads
+from convkit.kernels import native
+from convkit.plan import depthwise as plan
+from convkit.plan.conv import CANDIDATES
+from convkit.reference import conv as reference
+from convkit.spec.conv import conv_spec
+
+pytestmark = pytest.mark.skipif(not native.available, reason=native.reason or "")
+if native.available:
+    from convkit.kernels import depthwise, runtime
+
+DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
+DIRECTIONS = ("forward", "input_gradient", "weight_gradient")
+LANES = 16  # of the widest level
+
+
+@pytest.fixture(autouse=True)
+def poisoned_scratch():
+    runtime.poison_scratch(True)
+    yield
+    runtime.poison_scratch(False)
+
+
+def levels():
+    return native.ISA_LEVELS
+
+
+def spec_of(size, kernel, stride=1, padding=0, dilation=1, groups=3, c_in=1, c_out=1, dtype=DTYPES[0]):
+    spec, _, _ = conv_spec((1, groups * c_in, *size), dtype, (groups * c_out, c_in, *kernel), dtype, None, None,
+                           stride, padding, dilation, groups, rank=len(size))
+    return spec
+
+
+def whole(shape, dtype, seed=0):
+    """Integers so small that every sum is exact, none of them zero."""
+    rng = np.random.default_rng(seed)
+    return (rng.integers(1, 9, shape) * rng.choice([-1, 1], shape)).astype(dtype)
+
+
+def operands(spec, n, make=whole):
+    return (make(spec.x_shape(n), spec.dtype, 1), make(spec.weight_shape, spec.dtype, 2),
+            make((spec.c_out,), spec.dtype, 3), make(spec.y_shape(n), spec.dtype, 4))
+
+
+def compute(spec, direction, isa, name, x, w, bias, dy, n_threads=1):
+    """One direction by one row of the registry, into memory that was NaN before."""
+    kernel = plan.make(replace(spec, direction=direction), isa, name)
+    n = len(x)
+    if direction == "weight_gradient":
+        out = np.full(spec.weight_shape, np.nan, spec.dtype)
+        kernel.dot(dy, x, out, n, n_threads)
+    elif direction == "forward":
+        out = np.full(spec.y_shape(n), np.nan, spec.dtype)
+        kernel.sum(x, w, bias, out, n, n_threads)
+    else:
+        out = np.full(spec.x_shape(n), np.nan, spec.dtype)
+        kernel.sum(dy, w, None, out, n, n_threads)
+    return out
+
+
+def expected(spec, x, w, bias, dy):
+    return {"forward": reference.forward(spec, x, w, bias), "input_gradient": reference.input_gradient(spec, dy, w),
+            "weight_gradient": reference.weight_gradient(spec, dy, x)}
+
+
+def rows(spec, direction, isa):
+    """The rows that take this spec: the one the plan names, and the last, which takes everything."""
+    every = depthwise.variants(isa, spec.dtype.itemsize)
+    return {plan.variant(replace(spec, direction=direction), isa), every[-1][0]}
+
+
+def check_exact(spec, n=1):
+    data = operands(spec, n)
+    want = expected(spec, *data)
+    for isa in levels():
+        for direction in DIRECTIONS:
+            for name in rows(spec, direction, isa):
+                got = compute(spec, direction, isa, name, *data)
+                np.testing.assert_array_equal(got, want[direction], err_msg=f"{direction} {isa} {name} {spec}")
+
+
+def test_every_row_is_reached_by_a_spec_of_its_shape():
+    for isa in levels():
+        for dtype in DTYPES:
+            for name, kernel, stride, has_sum, has_dot in depthwise.variants(isa, dtype.itemsize):
+                size = kernel or 4
+                spec = spec_of((30, 31), (size, size), stride or 3, dtype=dtype)
+                assert not has_sum or plan.variant(spec, isa) == name
+                assert not has_dot or plan.variant(replace(spec, direction="weight_gradient"), isa) == name
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_widths_around_the_vector(kernel, stride, dtype):
+    lanes = LANES * 4 // dtype.itemsize
+    for width in range(1, 2 * lanes + 4):
+        pads = ((1, 2), (kernel // 2, kernel // 2))
+        if width * stride + 2 * (kernel // 2) < kernel:
+            continue
+        check_exact(spec_of((kernel + 2, width * stride), (kernel, kernel), stride, pads, groups=2, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kernel", range(1, 8))
+def test_kernels_dilations_and_strides(kernel, dtype):
+    for other in (1, 2, kernel):
+        for stride in (1, 2, 3):
+            for dilation in (1, 2, 3):
+                check_exact(spec_of((20, 23), (other, kernel), stride, 1, dilation, groups=2, dtype=dtype))
+
+
+@pytest.mark.parametrize("size, kernel, options", [
+    ((1, 1), (3, 3), {"padding": 1}),
+    ((1, 1), (1, 1), {}),
+    ((7, 7), (7, 7), {"padding": 3}),
+    ((2, 40), (5, 5), {"padding": 4}),
+    ((9, 9), (3, 3), {"padding": ((5, 0), (0, 6))}),
+    ((9, 9), (3, 3), {"padding": ((7, 7), (7, 7)), "stride": 2}),
+    ((8, 8), (3, 3), {"stride": 2}),
+    ((9, 50), (2, 4), {"stride": (3, 5), "padding": 1}),
+    ((11, 12), (3, 2), {"stride": (2, 1), "dilation": (1, 4), "padding": (1, 3)}),
+    ((3, 3), (3, 3), {"stride": 5, "padding": 4}),
+    ((300,), (9,), {"padding": 4}),
+    ((90_000,), (5,), {"padding": 2, "groups": 1}),
+    ((90_001,), (4,), {"stride": 3, "groups": 1}),
+    ((900, 190), (3, 3), {"padding": 1, "groups": 1}),
+    ((5, 6, 17), (3, 3, 3), {"padding": 1, "c_out": 2}),
+    ((4, 9, 9), (2, 1, 3), {"stride": (2, 1, 2), "dilation": (1, 1, 2), "padding": 1}),
+    ((12, 13), (3, 3), {"padding": 1, "c_out": 2}),
+    ((12, 13), (5, 5), {"c_out": 7, "c_in": 3, "groups": 2}),
+    ((12, 33), (3, 3), {"stride": 2, "c_out": 6, "c_in": 2, "groups": 2, "padding": 1}),
+], ids=str)
+def test_geometries(size, kernel, options):
+    for dtype in DTYPES:
+        check_exact(spec_of(size, kernel, dtype=dtype, **options), n=2)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(3, 1), (3, 2), (7, 1), (4, 1), (17, 1)], ids=str)
+def test_error_stays_within_the_bound(shape, dtype):
+    kernel, stride = shape
+
+    def normal(shape, dtype, seed):
+        return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+    spec = spec_of((40, 45), (kernel, kernel), stride, kernel // 2, groups=2, dtype=dtype)
+    data = operands(spec, 3, normal)
+    want, bound = expected(spec, *data), expected(spec, *map(np.abs, data))
+    for isa in levels():
+        for direction in DIRECTIONS:
+            for name in rows(spec, direction, isa):
+                error = np.abs(compute(spec, direction, isa, name, *data) - want[direction])
+                assert (error <= 8 * np.finfo(dtype).eps * bound[direction]).all(), (direction, isa, name)
+
+
+def test_all_rows_of_a_sum_give_the_same_bits():
+    spec = spec_of((21, 37), (5, 5), 1, 2, groups=4)
+    x, w, bias, dy = (a + np.float32(0.1) for a in operands(spec, 2))
+    for isa in levels():
+        for direction in DIRECTIONS[:2]:
+            results = [compute(spec, direction, isa, name, x, w, bias, dy) for name in rows(spec, direction, isa)]
+            assert all(np.array_equal(r.view(np.int32), results[0].view(np.int32)) for r in results)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_threads_and_batch_split_do_not_change_bits(stride):
+    spec = spec_of((64, 65), (3, 3), stride, 1, groups=40)
+    data = [a + np.float32(0.1) for a in operands(spec, 9)]
+    isa = levels()[-1]
+    for direction in DIRECTIONS:
+        first = compute(spec, direction, isa, None, *data)
+        for count in (2, 3):
+            assert np.array_equal(compute(spec, direction, isa, None, *data, n_threads=count), first)
+        if direction != "weight_gradient":
+            x, w, bias, dy = data
+            for i in range(3):
+                one = compute(spec, direction, isa, None, x[i:i + 1], w, bias, dy[i:i + 1])
+                assert np.array_equal(one[0], first[i])
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_nan_or_infinity_stays_in_its_windows(stride):
+    spec = spec_of((12, 40), (3, 3), stride, 1, groups=1)
+    x, w, bias, dy = operands(spec, 1)
+    x[0, 0, 5, 15], x[0, 0, 11, 39] = np.nan, np.inf
+    dy[0, 0, 3, 7] = np.inf
+    want = expected(spec, x, w, bias, dy)
+    for isa in levels():
+        for direction in DIRECTIONS:
+            for name in rows(spec, direction, isa):
+                got = compute(spec, direction, isa, name, x, w, bias, dy)
+                np.testing.assert_array_equal(got, want[direction].astype(np.float32))
+
+
+def test_a_wrong_operand_is_refused():
+    spec = spec_of((8, 8), (3, 3))
+    x, w, bias, dy = operands(spec, 1)
+    kernel = plan.make(spec, levels()[-1])
+    with pytest.raises(ValueError, match="planned for an operand of"):
+        kernel.sum(x[:, :2].copy(), w, bias, dy, 1, 1)
+    dy.flags.writeable = False
+    with pytest.raises((BufferError, ValueError)):
+        kernel.sum(x, w, bias, dy, 1, 1)
+
+
+def test_the_plan_takes_depthwise_where_it_pays():
+    isa = levels()[-1]
+    candidate = CANDIDATES["forward"][0]
+    assert candidate.name == "depthwise"
+    assert candidate.rejects(spec_of((9, 9), (3, 3)), isa) is None
+    assert "each group writes 40 channels" in candidate.rejects(spec_of((9, 9), (3, 3), c_out=40, groups=1), isa)
+    hidden = replace(spec_of((1, 9), (2, 3), (2, 1), ((1, 2), (0, 0))), direction="input_gradient")
+    nothing = conv_spec((1, 1, 1), DTYPES[0], (1, 1, 3), DTYPES[0], None, None, 3, ((2, 2),), 2, 1, rank=1,
+                        direction="input_gradient")[0]
+    assert candidate.rejects(hidden, isa) is None
+    assert candidate.rejects(nothing, isa) in (None, "every window holds only padding along some axis")
+
+
+def test_the_functions_reach_it():
+    import convkit.functional as F
+
+    spec = spec_of((9, 10), (3, 3), 2, 1, groups=5)
+    x, w, bias, dy = operands(spec, 2)
+    with threads(2):
+        y = F.conv2d(x, w, bias, 2, 1, groups=5)
+        dx, dw, _ = F.conv2d_backward(dy, x, w, 2, 1, groups=5)
+    want = expected(spec, x, w, bias, dy)
+    for got, direction in zip((y, dx, dw), DIRECTIONS, strict=True):
+        np.testing.assert_array_equal(got, want[direction])
