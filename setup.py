@@ -9,6 +9,8 @@ Switches (environment variables):
 
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -16,9 +18,13 @@ from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-DEBUG = os.environ.get("CONVKIT_DEBUG", "0") not in ("", "0")
-WERROR = os.environ.get("CONVKIT_WERROR", "0") not in ("", "0")
-REQUIRE_NATIVE = os.environ.get("CONVKIT_REQUIRE_NATIVE", "0") not in ("", "0")
+
+
+def switch(name):
+    return os.environ.get(f"CONVKIT_{name}", "0") not in ("", "0")
+
+
+DEBUG, WERROR, REQUIRE_NATIVE = switch("DEBUG"), switch("WERROR"), switch("REQUIRE_NATIVE")
 SANITIZE = os.environ.get("CONVKIT_SANITIZE", "")
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -35,21 +41,43 @@ elif ARM64:
 
 # No -ffast-math: NaN, infinities, signed zeros and denormals are part of the contract. -ffp-contract=off: a
 # multiply-add is fused where the kernel says so and nowhere else, so bits do not depend on the compiler's mood.
-CFLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-fno-semantic-interposition"]
+CFLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden",
+          "-fno-semantic-interposition"]
 WARNINGS = ["-Wall", "-Wextra", *(["-Werror"] if WERROR else [])]
+# Cython's own code: it wraps integers on purpose, and leaves helpers and parameters unused.
+CYTHON_FLAGS = ["-fwrapv", *WARNINGS, "-Wno-unused-function", "-Wno-unused-parameter"]
 LDFLAGS = []
 HAVE = [(f"CK_HAVE_{level.upper()}", "1") for level in LEVELS]
 if DEBUG:
     CFLAGS = [*CFLAGS, "-g", "-O1"]
     HAVE.append(("CK_DEBUG", "1"))
-else:
+elif not SANITIZE:
+    CFLAGS.append("-g0")
     LDFLAGS.append("-Wl,-s" if platform.system() == "Linux" else "-Wl,-dead_strip")
 if SANITIZE:
     CFLAGS += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
-    LDFLAGS = [f"-fsanitize={SANITIZE}"]
+    LDFLAGS.append(f"-fsanitize={SANITIZE}")
 
-HEADERS = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*.[h]"))
-HEADERS += sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*.def"))
+
+def settings_file():
+    """A file that is newer than every object built with other switches; returns its path and whether it is new.
+
+    make-like staleness checks see times and not flags: without it a debug build would take the objects of the last one.
+    """
+    import Cython
+
+    file = ROOT / "build" / "settings.txt"
+    text = f"{os.environ.get('CC')} {Cython.__version__} {CFLAGS} {WARNINGS} {CYTHON_FLAGS} {LDFLAGS} {HAVE}\n"
+    if file.exists() and file.read_text() == text:
+        return file, False
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    return file, True
+
+
+SETTINGS, NEW_SETTINGS = settings_file()
+HEADERS = [str(SETTINGS.relative_to(ROOT))]
+HEADERS += sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".def"))
 
 
 def sources(pattern):
@@ -58,14 +86,13 @@ def sources(pattern):
 
 
 def libraries():
-    """One static library per level over the same *.kernel.c files, and one for the rest."""
+    """One static library per kernel file and level, from the same sources, and one for the rest."""
     kernels = sources("*/*.kernel.c")
     common = [s for s in sources("*/*.c") if s not in kernels and not s.endswith("threads.c")]
-    libs = []
+    libs = [("ck_common", library(common, HAVE, []))]
     for level, (macro, flags) in LEVELS.items():
         macros = [("CK_ISA", level), *HAVE, *([(macro, "1")] if macro else [])]
-        libs.append((f"ck_{level}", library(kernels, macros, flags)))
-    libs.append(("ck_common", library(common, HAVE, [])))
+        libs += [(f"ck_{Path(file).name.split('.')[0]}_{level}", library([file], macros, flags)) for file in kernels]
     return libs
 
 
@@ -74,60 +101,61 @@ def library(files, macros, flags):
             "obj_deps": {"": HEADERS}}
 
 
-def extensions():
+def extensions(libs):
     """One module per file in convkit/kernels; the thread pool is linked into `runtime` alone, which shares it."""
-    names = [f"ck_{level}" for level in LEVELS]
     modules = []
     for pyx in sorted((ROOT / "convkit" / "kernels").glob("*.pyx")):
         own = ["csrc/base/threads.c"] if pyx.stem == "runtime" else []
         modules.append(Extension(
             f"convkit.kernels.{pyx.stem}", [str(pyx.relative_to(ROOT)), *own],
-            include_dirs=["csrc"], libraries=["ck_common", *names], define_macros=HAVE,
-            extra_compile_args=[*CFLAGS, "-fwrapv", "-Wno-unused-function", *(["-Werror"] if WERROR else [])], extra_link_args=[*LDFLAGS, "-pthread"],
-            depends=HEADERS, optional=not REQUIRE_NATIVE))
+            include_dirs=["csrc"], libraries=libs, define_macros=HAVE,
+            extra_compile_args=[*CFLAGS, *CYTHON_FLAGS], extra_link_args=[*LDFLAGS, "-pthread"], depends=HEADERS))
     return modules
 
 
 class BuildLibraries(build_clib):
-    """build_clib names objects by source path alone: each level needs a build folder of its own."""
+    """The kernel libraries, on every CPU; objects are named by source path, so each library has its own folder."""
 
     def build_libraries(self, libraries):
-        root = self.build_temp
-        for name, info in libraries:
-            self.build_temp = os.path.join(root, name)
-            super().build_libraries([(name, info)])
-        self.build_temp = root
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(self.build_one, libraries))
 
-    def run(self):
-        try:
-            super().run()
-        except Exception as exc:  # noqa: BLE001 - distutils raises many types for "no compiler"
-            if REQUIRE_NATIVE:
-                raise
-            self.warn(f"the C kernels were not built, convkit will run on its NumPy twins: {exc}")
-            self.distribution.ext_modules = []
+    def build_one(self, library):
+        command = copy(self)
+        command.build_temp = os.path.join(self.build_temp, library[0])
+        super(BuildLibraries, command).build_libraries([library])
 
 
 class BuildExtensions(build_ext):
-    """Translate with Cython when a build starts, and compile the kernel libraries first, whoever asked."""
+    """Translate with Cython when a build starts, and compile the kernel libraries first, whoever asked.
+
+    A machine whose compiler fails gets all kernels or none: a package with half of them would be a third kind to test.
+    """
 
     def finalize_options(self):
         from Cython.Build import cythonize
 
-        checks = {"boundscheck": DEBUG, "wraparound": DEBUG, "initializedcheck": DEBUG, "nonecheck": DEBUG}
-        modules = cythonize(
-            self.distribution.ext_modules, build_dir="build/cython",
-            compiler_directives={"language_level": 3, "cdivision": True, "freethreading_compatible": True,
-                                 "embedsignature": True, **checks})
-        for module in modules:
-            module.optional = not REQUIRE_NATIVE
-        self.distribution.ext_modules = modules
+        self.distribution.ext_modules = cythonize(
+            self.distribution.ext_modules, build_dir="build/cython", force=NEW_SETTINGS,
+            compiler_directives={
+                "language_level": 3, "cdivision": True, "freethreading_compatible": True, "embedsignature": True,
+                "boundscheck": DEBUG, "wraparound": DEBUG, "initializedcheck": DEBUG, "nonecheck": DEBUG})
         super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def run(self):
-        self.run_command("build_clib")
-        if self.distribution.ext_modules:
+        try:
+            self.run_command("build_clib")
             super().run()
+        except Exception as exc:
+            if REQUIRE_NATIVE:
+                raise
+            self.warn(f"the C kernels were not built, convkit will run on its NumPy twins: {exc}")
+            for module in self.distribution.ext_modules:
+                Path(self.get_ext_fullpath(module.name)).unlink(missing_ok=True)
+            self.distribution.ext_modules = self.extensions = []
 
 
-setup(libraries=libraries(), ext_modules=extensions(), cmdclass={"build_clib": BuildLibraries, "build_ext": BuildExtensions})
+LIBRARIES = libraries()
+setup(libraries=LIBRARIES, ext_modules=extensions([name for name, _ in LIBRARIES]),
+      cmdclass={"build_clib": BuildLibraries, "build_ext": BuildExtensions})

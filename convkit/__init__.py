@@ -19,8 +19,8 @@ _LAZY_NAMES = {
     "verify": "convkit.verification",
 }
 
-__all__ = ["DtypeError", "FormatError", "NativeUnavailable", "ShapeError", "get_threads", "set_threads", "threads", "use",
-           "__version__", *_LAZY_MODULES, *_LAZY_NAMES]
+__all__ = ["DtypeError", "FormatError", "NativeUnavailable", "ShapeError", "__version__", "get_threads", "set_threads",
+           "threads", "use", *_LAZY_MODULES, *_LAZY_NAMES]
 
 
 def __getattr__(name):

@@ -261,7 +261,7 @@ def test_an_installed_peer_computes_what_convkit_does(peer):
     directions = ("forward", "dx", "dw") if peer.package == "torch" else ("forward",)
     for case in SMALL_LAYERS:
         for direction in directions if case.op == "conv2d" or "pool" in case.op else ("forward",):
-            if direction == "dw" and case.weight is None or (direction == "dx" and case.op == "min_pool2d"):
+            if (direction == "dw" and case.weight is None) or (direction == "dx" and case.op == "min_pool2d"):
                 continue
             problem = measure.make_problem(case, direction)
             runner = peer.prepare(problem, 1)

@@ -1,9 +1,9 @@
 """The twins of convolution and pooling against the oracle's plain loops."""
 
 import numpy as np
+import oracle
 import pytest
 
-import oracle
 from convkit import functional, reference
 from convkit.reference import common
 from convkit.reference import conv as conv_twin

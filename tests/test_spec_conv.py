@@ -3,11 +3,11 @@
 from itertools import product
 
 import numpy as np
+import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import oracle
 from convkit import DtypeError, ShapeError, functional
 from convkit.spec.conv import ConvSpec, conv_spec
 

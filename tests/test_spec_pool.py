@@ -2,11 +2,11 @@
 """
 
 import numpy as np
+import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import oracle
 from convkit import DtypeError, ShapeError
 from convkit import functional as F
 from convkit.spec.pool import pool_spec

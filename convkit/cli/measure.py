@@ -218,7 +218,7 @@ def _checked_peer(peer, problem, threads, outputs, row):
         if runner is None:
             return None
         result = runner.to_numpy(runner.run())
-    except Exception as exc:  # another engine's failure is a finding, not a reason to stop
+    except Exception as exc:  # noqa: BLE001 - another engine's failure is a finding, not a reason to stop
         row.wrong[peer.name] = f"failed: {exc}"
         return None
     if agree(result if isinstance(result, tuple) else (result,), outputs):

@@ -4,8 +4,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import numpy as np  # noqa: E402
-from matplotlib import pyplot as plt  # noqa: E402
+import numpy as np
+from matplotlib import pyplot as plt
 
 INK, FRAME, ACCENT, WARM = "#1f2933", "#b8c0c8", "#2563a8", "#c2410c"
 SIDE, GAP = 48, 8  # pixels of a tile and between tiles

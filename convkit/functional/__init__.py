@@ -10,8 +10,14 @@ from convkit.functional.dropout import dropout, dropout_backward
 from convkit.functional.linear import linear, linear_backward
 from convkit.functional.loss import cross_entropy, cross_entropy_backward
 from convkit.functional.norm import batch_norm, batch_norm_backward
-from convkit.functional.pool import (avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward,
-                                     min_pool2d, min_pool2d_backward)
+from convkit.functional.pool import (
+                                     avg_pool2d,
+                                     avg_pool2d_backward,
+                                     max_pool2d,
+                                     max_pool2d_backward,
+                                     min_pool2d,
+                                     min_pool2d_backward,
+)
 from convkit.functional.shape import flatten
 from convkit.functional.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 

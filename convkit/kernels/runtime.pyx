@@ -139,7 +139,7 @@ def fma_peak(isa, seconds=0.2, itemsize=4):
     return best
 
 
-def copy_bandwidth(size_t nbytes, seconds=0.2):
+def copy_bandwidth(ptrdiff_t nbytes, seconds=0.2):
     """Bytes read plus bytes written per second, in GB/s, by memcpy between two buffers of ``nbytes`` each."""
     source = bytearray(nbytes)
     target = bytearray(nbytes)
@@ -151,6 +151,6 @@ def copy_bandwidth(size_t nbytes, seconds=0.2):
         start = time.perf_counter()
         with nogil:
             for i in range(repeats):
-                memcpy(dst, src, nbytes)
+                memcpy(dst, src, <size_t>nbytes)
         best = max(best, 2.0 * nbytes * repeats / (time.perf_counter() - start) / 1e9)
     return best

@@ -10,6 +10,7 @@ from convkit.plan import depthwise, direct
 from convkit.plan.common import Candidate, choose, never, twin
 from convkit.reference import conv as reference
 
+
 def _candidates(direction, twin_function):
     return (Candidate("depthwise", depthwise.rejects, getattr(depthwise, direction)),
             Candidate("direct", never, getattr(direct, direction)),

@@ -119,8 +119,8 @@ def _weight_sums(spec, isa):
 
     lanes, most_pixels = conv.tile_limits(isa, itemsize)
     vectors = geometry.tile_vectors(filters, [columns * channel_lanes], images * prod(block), lanes, most_pixels)
-    return conv.WeightGradient(spec.dtype, isa, spec.groups, spec.c_in, spec.c_out, source, target, lo, stride, block, box,
-                               channel_lanes, images, vectors, spec.macs, bases, taps)
+    return conv.WeightGradient(spec.dtype, isa, spec.groups, spec.c_in, spec.c_out, source, target, lo, stride, block,
+                               box, channel_lanes, images, vectors, spec.macs, bases, taps)
 
 
 def _runs(axis, block):

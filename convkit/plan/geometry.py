@@ -140,7 +140,8 @@ def tile_vectors(filters, runs, taps, lanes, most_pixels):
     """
     def cost(v):
         panels, rest = divmod(-(-filters // lanes), v)
-        return panels * sum(map(tile, [v] * len(runs), runs)) + (sum(map(tile, [rest] * len(runs), runs)) if rest else 0)
+        last = sum(map(tile, [rest] * len(runs), runs)) if rest else 0
+        return panels * sum(map(tile, [v] * len(runs), runs)) + last
 
     def tile(v, run):
         n = -(-run // most_pixels[v - 1])

@@ -10,8 +10,14 @@ from convkit.reference.dropout import dropout, dropout_backward
 from convkit.reference.linear import linear, linear_backward
 from convkit.reference.loss import cross_entropy, cross_entropy_backward
 from convkit.reference.norm import batch_norm, batch_norm_backward
-from convkit.reference.pool import (avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward,
-                                    min_pool2d, min_pool2d_backward)
+from convkit.reference.pool import (
+                                    avg_pool2d,
+                                    avg_pool2d_backward,
+                                    max_pool2d,
+                                    max_pool2d_backward,
+                                    min_pool2d,
+                                    min_pool2d_backward,
+)
 from convkit.reference.shape import flatten
 from convkit.reference.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 

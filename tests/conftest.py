@@ -1,0 +1,29 @@
+"""Which convkit the tests test: said in the header, and never the checkout without kernels by accident."""
+
+import os
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import convkit
+from convkit import settings
+from convkit.kernels import native
+
+# `python -m convkit` in a test's child process must find the convkit that the test itself imported, not the folder
+# that happens to be the current one.
+os.environ["PYTHONSAFEPATH"] = "1"
+
+
+def pytest_report_header(config):
+    kernels = f"isa {settings.choice()[0]} of {', '.join(native.ISA_LEVELS)}" if native.available else native.reason
+    return f"convkit: {Path(convkit.__file__).parent}, {kernels}"
+
+
+def pytest_configure(config):
+    """`python -m pytest` puts the current folder first: in a checkout that hides the installed package."""
+    here = Path(convkit.__file__).resolve().parent
+    installed = [Path(d.locate_file("convkit")).resolve() for d in metadata.distributions(name="convkit")]
+    if not native.available and any(path != here and path.is_dir() for path in installed):
+        raise pytest.UsageError(f"these tests would run on {here}, which has no compiled kernels, and not on the "
+                                f"installed {installed[0]}: call `pytest`, not `python -m pytest`")
