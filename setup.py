@@ -9,6 +9,7 @@ Switches (environment variables):
 
 import os
 import platform
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
@@ -148,7 +149,7 @@ class BuildExtensions(build_ext):
             self.run_command("build_clib")
             super().run()
         except Exception as exc:
-            if REQUIRE_NATIVE:
+            if REQUIRE_NATIVE or "build_ext" in sys.argv:
                 raise
             self.warn(f"the C kernels were not built, convkit will run on its NumPy twins: {exc}")
             for module in self.distribution.ext_modules:

@@ -1,4 +1,4 @@
-"""Which convkit the tests test: said in the header, and never the checkout without kernels by accident."""
+"""Which convkit the tests test, said in the header and never one without kernels by accident; shared fixtures."""
 
 import os
 from importlib import metadata
@@ -9,6 +9,7 @@ import pytest
 import convkit
 from convkit import settings
 from convkit.kernels import native
+from convkit.plan import common, geometry
 
 # `python -m convkit` in a test's child process must find the convkit that the test itself imported, not the folder
 # that happens to be the current one.
@@ -27,3 +28,15 @@ def pytest_configure(config):
     if not native.available and any(path != here and path.is_dir() for path in installed):
         raise pytest.UsageError(f"these tests would run on {here}, which has no compiled kernels, and not on the "
                                 f"installed {installed[0]}: call `pytest`, not `python -m pytest`")
+
+
+@pytest.fixture
+def small_source(monkeypatch):
+    """Set the bytes of padded source that one round shares, so that small images need many boxes and rounds."""
+    def set_bytes(nbytes):
+        monkeypatch.setattr(geometry, "SOURCE_BYTES", nbytes)
+        common.clear()
+
+    yield set_bytes
+    monkeypatch.undo()
+    common.clear()
