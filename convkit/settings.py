@@ -4,6 +4,7 @@
 caller's experiment never changes another caller's results; ``set_threads`` changes the process default.
 """
 
+import operator
 import os
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,8 +34,8 @@ def _checked_isa(name):
 
 def _checked_threads(n, where):
     try:
-        n = int(str(n)) if isinstance(n, str) else n.__index__()
-    except (AttributeError, ValueError):
+        n = int(n) if isinstance(n, str) else operator.index(n)
+    except (TypeError, ValueError):
         raise ValueError(f"{where} must be a whole number of at least 1, got {n!r}") from None
     if n < 1:
         raise ValueError(f"{where} must be a whole number of at least 1, got {n}")

@@ -41,8 +41,9 @@ typedef struct {
 } worker_t;
 
 static pool_t *pool; /* leaked on purpose after a fork: the child cannot join threads that it does not have */
-static atomic_flag pool_busy = ATOMIC_FLAG_INIT;
-static atomic_int busy_pid; /* who holds pool_busy: at a fork it may have been the parent */
+static atomic_int pool_user; /* pid of the process whose caller has the pool, or 0: after a fork it may be the parent's */
+/* When this thread last polled: across jobs, so that a call made of many short ones polls too. */
+static __thread int64_t polled_ns;
 
 static int64_t now_ns(void)
 {
@@ -62,14 +63,13 @@ static void relax(void)
 
 static void run_tasks(job_t *work, int worker, ck_poll poll)
 {
-    int64_t last = poll ? now_ns() : 0;
     while (!atomic_load_explicit(&work->stop, memory_order_relaxed)) {
         ptrdiff_t i = atomic_fetch_add_explicit(&work->next, 1, memory_order_relaxed);
         if (i >= work->tasks) return;
         work->task(work->job, i, worker);
-        if (poll && now_ns() - last > POLL_NS) {
+        if (poll && now_ns() - polled_ns > POLL_NS) {
             if (poll()) atomic_store(&work->stop, 1);
-            last = now_ns();
+            polled_ns = now_ns();
         }
     }
 }
@@ -171,19 +171,20 @@ static void await_helpers(pool_t *p, ck_poll poll)
 static int run_alone(ck_task task, void *job, ptrdiff_t tasks, ck_poll poll)
 {
     job_t work = {.task = task, .job = job, .tasks = tasks};
-    run_tasks(&work, 0, tasks > 1 ? poll : NULL);
+    run_tasks(&work, 0, poll);
     return atomic_load(&work.stop) ? -1 : 0;
 }
 
-/* Take the pool, or find it in use. A flag that the parent held when it forked is nobody's here. */
+/* Take the pool, or find it in use. A parent that had it when it forked does not have it here. */
 static int take_pool(void)
 {
-    int me = (int)getpid();
-    if (atomic_flag_test_and_set(&pool_busy) && atomic_load(&busy_pid) == me) return 0;
-    atomic_store(&busy_pid, me);
+    int me = (int)getpid(), user = 0;
+    if (!atomic_compare_exchange_strong(&pool_user, &user, me)
+        && (user == me || !atomic_compare_exchange_strong(&pool_user, &user, me)))
+        return 0;
     if (!pool || pool->pid != me) pool = make_pool();
     if (pool) return 1;
-    atomic_flag_clear(&pool_busy);
+    atomic_store(&pool_user, 0);
     return 0;
 }
 
@@ -209,7 +210,7 @@ int ck_parallel_for(ck_task task, void *job, ptrdiff_t tasks, int threads, ck_po
     run_tasks(&p->work, 0, poll);
     await_helpers(p, poll);
     int stopped = atomic_load(&p->work.stop);
-    atomic_flag_clear(&pool_busy);
+    atomic_store(&pool_user, 0);
     return stopped ? -1 : 0;
 }
 

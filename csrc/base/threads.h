@@ -7,7 +7,8 @@
 /* One task. `worker` is below the number of threads that the job was given, 0 for the caller. */
 typedef void (*ck_task)(void *job, ptrdiff_t task, int worker);
 
-/* Called by the calling thread about every 50 ms between tasks; nonzero asks the job to stop. */
+/* Called by the calling thread between tasks when 50 ms have passed since its last time, over all jobs; nonzero asks
+ * the job to stop. */
 typedef int (*ck_poll)(void);
 
 /* Run task(job, i, worker) for every i in [0, tasks) on at most `threads` threads.
