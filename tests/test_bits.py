@@ -1,0 +1,163 @@
+"""The same bits at any number of threads, for a batch and its items, with packed weights and without, run after run."""
+
+import fuzz
+import numpy as np
+import pytest
+from museum import same_bits
+
+import convkit
+from convkit import functional as F
+from convkit import nn
+from convkit.kernels import native
+
+THREADS = (1, 2, 3, 8)
+every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS or (None,))
+
+# Enough work in each for the pool: below about a million multiply-adds a call stays on its thread.
+CONVS = {
+    "3x3": ((5, 24, 20, 21), (40, 24, 3, 3), {"padding": 1}),
+    "strided": ((5, 16, 33, 31), (24, 16, 3, 3), {"stride": 2, "padding": 1}),
+    "dilated": ((3, 16, 30, 30), (24, 16, 3, 3), {"dilation": 3, "padding": 3}),
+    "1x1": ((5, 64, 14, 15), (48, 64, 1, 1), {}),
+    "groups": ((4, 32, 20, 20), (48, 8, 3, 3), {"groups": 4, "padding": 1}),
+    "depthwise": ((5, 40, 41, 40), (40, 1, 3, 3), {"groups": 40, "padding": 1}),
+    "few channels": ((4, 3, 64, 64), (16, 3, 7, 7), {"stride": 2, "padding": 3}),
+    "one pixel": ((70, 300, 1, 1), (70, 300, 1, 1), {}),
+    "long sum": ((2, 700, 5, 5), (9, 700, 3, 3), {"padding": 1}),
+}
+
+
+def data(*shapes, dtype=np.float32):
+    rng = np.random.default_rng(5)
+    return [rng.normal(size=shape).astype(dtype) for shape in shapes]
+
+
+@every_isa
+@pytest.mark.parametrize("case", CONVS)
+def test_convolution(isa, case):
+    x_shape, w_shape, options = CONVS[case]
+    for dtype in (np.float32, np.float64):
+        x, w, bias = data(x_shape, w_shape, w_shape[:1], dtype=dtype)
+        with convkit.use(isa=isa):
+            results = []
+            for threads in (*THREADS, 2):
+                with convkit.threads(threads):
+                    y = F.conv2d(x, w, bias, **options)
+                    results.append((y, *F.conv2d_backward(y, x, w, **options)))
+            for other in results[1:]:
+                assert same_bits(results[0], other)
+            y, dx, *_ = results[0]
+            for i in (0, len(x) - 1):
+                assert same_bits(F.conv2d(x[i:i + 1], w, bias, **options), y[i:i + 1])
+                assert same_bits(F.conv2d(x[i], w, bias, **options), y[i])
+                assert same_bits(F.conv2d_backward(y[i:i + 1], x[i:i + 1], w, **options)[0], dx[i:i + 1])
+            halves = [F.conv2d(part, w, bias, **options) for part in (x[:2], x[2:])]
+            assert same_bits(np.concatenate(halves), y)
+
+
+@every_isa
+def test_a_layer_with_packed_weights_gives_the_bits_of_the_function(isa):
+    with convkit.use(isa=isa):
+        for groups in (1, 4, 16):
+            x, = data((3, 16, 17, 18))
+            layer = nn.Conv2d(16, 32, 3, padding=1, groups=groups, rng=np.random.default_rng(0))
+            want = F.conv2d(x, layer.weight.data, layer.bias.data, padding=1, groups=groups)
+            assert same_bits(layer(x), want)
+            assert same_bits(layer(x), want)
+            assert same_bits(layer(x[1:2]), want[1:2])
+        x, = data((33, 50))
+        layer = nn.Linear(50, 41, rng=np.random.default_rng(0))
+        want = F.linear(x, layer.weight.data, layer.bias.data)
+        assert same_bits(layer(x), want)
+        assert same_bits(layer(x[7:8]), want[7:8])
+
+
+LINEARS = [((1, 300), (200, 300)), ((70, 300), (200, 300)), ((64, 1000), (10, 1000)), ((257, 33), (65, 33)),
+           ((5, 17, 100), (90, 100))]
+
+
+@every_isa
+@pytest.mark.parametrize(("x_shape", "w_shape"), LINEARS, ids=str)
+def test_linear(isa, x_shape, w_shape):
+    x, w, bias = data(x_shape, w_shape, w_shape[:1])
+    with convkit.use(isa=isa):
+        results = []
+        for threads in THREADS:
+            with convkit.threads(threads):
+                y = F.linear(x, w, bias)
+                results.append((y, *F.linear_backward(y, x, w)))
+        for other in results[1:]:
+            assert same_bits(results[0], other)
+        y, dx, *_ = results[0]
+        for i in range(0, len(x), max(1, len(x) // 3)):
+            assert same_bits(F.linear(x[i:i + 1], w, bias), y[i:i + 1])
+            assert same_bits(F.linear(x[i], w, bias), y[i])
+            assert same_bits(F.linear_backward(y[i], x[i], w)[0], dx[i])
+
+
+def calls_of_the_rest():
+    x, dy = data((4, 20, 50, 51), (4, 20, 50, 51))
+    flat, = data((900, 300))
+    target = np.random.default_rng(1).integers(0, 300, 900)
+    mean, var, weight = np.zeros(20, np.float32), np.ones(20, np.float32), np.full(20, 1.5, np.float32)
+    pooled, index = F.max_pool2d(x, 3, 2, 1, return_indices=True)
+    _, low = F.min_pool2d(x, 3, 2, 1, return_indices=True)
+    y = F.softmax(flat)
+    logs = F.log_softmax(flat)
+    return {
+        "max_pool2d": ((x, 3, 2, 1), {}), "max_pool2d indices": ((x, 3, 2, 1), {"return_indices": True}),
+        "max_pool2d wide": ((x, 5, 1, 2), {"return_indices": True}), "min_pool2d": ((x, 2, 2), {"ceil_mode": True}),
+        "max_pool2d_backward": ((pooled, index, x.shape), {}), "min_pool2d_backward": ((pooled, low, x.shape), {}),
+        "avg_pool2d": ((x, 3, 1, 1), {}), "avg_pool2d uncounted": ((x, 3, 2, 1, True, False), {}),
+        "avg_pool2d global": ((x, (50, 51)), {}),
+        "avg_pool2d_backward": ((dy, x.shape, 3, 1, 1), {}), "relu": ((x,), {}), "relu_backward": ((dy, x), {}),
+        "softmax": ((flat,), {}), "softmax axis": ((x, 1), {}), "log_softmax": ((flat,), {}),
+        "log_softmax axis": ((x, 0), {}), "softmax_backward": ((flat, y), {}), "log_softmax_backward": ((flat, logs), {}),
+        "cross_entropy": ((flat, target), {}), "cross_entropy none": ((flat, target, "none"), {}),
+        "cross_entropy_backward": ((flat, target), {}),
+        "batch_norm": ((x, mean, var, weight, mean), {"training": True}), "batch_norm eval": ((x, mean, var, weight, mean), {}),
+        "batch_norm_backward": ((dy, x, weight), {}),
+    }
+
+
+def test_everything_else():
+    calls = calls_of_the_rest()
+    assert {key.partition(" ")[0] for key in calls} | {"conv2d", "conv2d_backward", "linear", "linear_backward", "dropout",
+                                                       "dropout_backward", "flatten"} == set(F.__all__)
+    for isa in native.ISA_LEVELS or (None,):
+        with convkit.use(isa=isa):
+            for key, (args, options) in calls.items():
+                name = key.partition(" ")[0]
+                results = []
+                for threads in THREADS:
+                    with convkit.threads(threads):
+                        results.append(fuzz.outputs(F, name, args, options))
+                assert all(same_bits(results[0], other) for other in results[1:]), (isa, key)
+
+
+BY_IMAGE = ["max_pool2d indices", "max_pool2d wide", "min_pool2d", "avg_pool2d", "avg_pool2d uncounted", "avg_pool2d global",
+            "relu", "softmax axis", "softmax", "log_softmax", "batch_norm eval", "cross_entropy none"]
+
+
+@every_isa
+def test_a_batch_is_its_items(isa):
+    calls = calls_of_the_rest()
+    with convkit.use(isa=isa):
+        for key in BY_IMAGE:
+            args, options = calls[key]
+            name, batched = key.partition(" ")[0], 2 if key.startswith("cross_entropy") else 1
+            want = fuzz.outputs(F, name, args, options)
+            for i in (0, 3):
+                alone = fuzz.outputs(F, name, tuple(a[i:i + 1] if k < batched else a for k, a in enumerate(args)), options)
+                kept = 1 if name == "batch_norm" else len(want)
+                assert all(same_bits(a, w[i:i + 1]) for a, w in zip(alone[:kept], want[:kept], strict=True)), (key, i)
+
+
+def test_dropout_depends_on_its_generator_alone():
+    x, = data((300, 301))
+    results = []
+    for threads in THREADS:
+        with convkit.threads(threads):
+            y, mask = F.dropout(x, 0.3, rng=np.random.default_rng(9))
+            results.append((y, mask, F.dropout_backward(x, mask, 0.3)))
+    assert all(same_bits(results[0], other) for other in results[1:])

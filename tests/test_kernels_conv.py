@@ -1,0 +1,295 @@
+"""The convolution tiles: every row of csrc/conv/kernels.def at every level, in all three directions.
+
+Small integers must come out exactly as from six plain loops (``oracle``); floats within ``8 eps (|x| * |w|)`` in every
+window. Widths choose the pixels of a tile and ``tile_vectors`` its vectors, so each row of the table is reached; a
+small ``SOURCE_BYTES`` cuts small images into many boxes and rounds.
+"""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pytest
+from guards import guarded, guarded_empty, hostile_memory
+from museum import same_bits
+
+import convkit
+from convkit import functional as F
+from convkit import reference
+from convkit.kernels import native
+from convkit.plan import common, geometry
+from convkit.plan import conv as conv_plan
+from convkit.spec.conv import conv_spec
+
+pytestmark = pytest.mark.skipif(not native.available, reason=f"no compiled kernels: {native.reason}")
+
+DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
+every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
+
+
+def registry():
+    """(vectors, pixels) of every row of the table, or of the table as it was if the sources are not here."""
+    path = Path(__file__).parent.parent / "csrc" / "conv" / "kernels.def"
+    return [tuple(map(int, row)) for row in re.findall(r"^CK_CONV_ROW\((\d+), (\d+)\)", path.read_text(), re.M)]
+
+
+def limits(isa, dtype):
+    from convkit.kernels import conv
+
+    return conv.tile_limits(isa, dtype.itemsize)
+
+
+ROWS = [pytest.param(isa, dtype, v, m, id=f"{isa}-{dtype}-{v}x{m}")
+        for isa in native.ISA_LEVELS for dtype in DTYPES for v, m in registry() if m <= limits(isa, dtype)[1][v - 1]]
+
+
+def whole(rng, *shape, dtype):
+    a = rng.integers(-4, 5, shape).astype(dtype)
+    assert a.size < 8 or a.min() < a.max()
+    return a
+
+
+def run(direction, operands, shape, spec_args, isa, threads=1):
+    """One direct plan, called as ``functional`` does, on guarded operands and a guarded output full of NaN."""
+    spec = conv_spec(*spec_args[:4], None, None, *spec_args[4:], rank=2, direction=direction)[0]
+    with convkit.use(isa=isa, algorithm="direct"), convkit.threads(threads):
+        plan = conv_plan.plan(spec)
+        assert (plan.algorithm, plan.isa) == ("direct", isa)
+        results = []
+        for at_end in (True, False):
+            out = guarded_empty(shape, spec.dtype, at_end=at_end)
+            with hostile_memory(at_end):
+                plan.run(*(a if a is None else guarded(a, at_end=at_end) for a in operands), out)
+            results.append(out.copy())
+    assert same_bits(*results)
+    return plan.run, results[0]
+
+
+def all_directions(rng, isa, dtype, x_shape, w_shape, stride=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1), groups=1):
+    """The three directions on small integers against the oracle; returns the plans' objects."""
+    x, w, bias = whole(rng, *x_shape, dtype=dtype), whole(rng, *w_shape, dtype=dtype), whole(rng, w_shape[0], dtype=dtype)
+    want = oracle.conv(x, w, bias, stride, pads, dilation, groups)
+    dy = whole(rng, *want.shape, dtype=dtype)
+    dx, dw, _ = oracle.conv_backward(dy, x, w, stride, pads, dilation, groups)
+    args = (x_shape, dtype, w_shape, dtype, stride, pads, dilation, groups)
+    forward, y = run("forward", (x, w, bias), want.shape, args, isa)
+    np.testing.assert_array_equal(y, want)
+    towards_x, got = run("input_gradient", (dy, w), x_shape, args, isa)
+    np.testing.assert_array_equal(got, dx)
+    towards_w, got = run("weight_gradient", (dy, x), w_shape, args, isa)
+    np.testing.assert_array_equal(got, dw)
+    return forward, towards_x, towards_w
+
+
+def test_the_table_of_tiles_is_whole():
+    rows = registry()
+    assert len(rows) == len(set(rows)) > 40
+    for isa, dtype in product(native.ISA_LEVELS, DTYPES):
+        lanes, most = limits(isa, dtype)
+        assert lanes >= 1
+        assert most[0] >= 7, "the narrowest tile holds a row of a 7 x 7 map"
+        # no holes: a plan takes any run up to the longest
+        assert all((v, m) in rows for v, longest in enumerate(most, 1) for m in range(1, longest + 1))
+
+
+@pytest.mark.parametrize(("isa", "dtype", "vectors", "pixels"), ROWS)
+def test_every_tile_is_exact(isa, dtype, vectors, pixels, monkeypatch):
+    monkeypatch.setattr(geometry, "tile_vectors", lambda *args: vectors)
+    common.clear()
+    lanes, most = limits(isa, dtype)
+    rng = np.random.default_rng([vectors, pixels, lanes])
+    full = vectors * lanes
+    # tails around the vector and around the panel: which one is drawn depends on the row, all together see them all
+    tails = sorted({1, max(1, lanes - 1), lanes + 1, max(1, full - 1), full, full + 1})
+    filters = tails[(vectors + pixels) % len(tails)]
+    try:
+        # forward: a run of `pixels` outputs for each row, neighbouring and then every other input pixel
+        for stride in (1, 2):
+            width = (pixels - 1) * stride + 2
+            forward, *_ = all_directions(rng, isa, dtype, (1, 2, 2, width), (filters, 2, 1, 2), (1, stride))
+            assert forward.kernel.vectors == vectors
+            assert forward.kernel.most_pixels == most[vectors - 1]
+        # input gradient: filters are input channels; runs of `pixels` inputs, stored in rows and then scattered
+        for stride, pads in ((1, (1, 1)), (2, (0, 0))):
+            width = pixels * stride
+            _, towards_x, _ = all_directions(rng, isa, dtype, (1, filters, 1, width), (2, filters, 1, 2), (1, stride),
+                                             ((0, 0), pads))
+            assert towards_x.kernel.vectors == vectors
+        # weight gradient: rows of the tile are input channels
+        _, _, towards_w = all_directions(rng, isa, dtype, (2, pixels, 2, 2), (filters, pixels, 1, 1))
+        assert towards_w.kernel.vectors == vectors
+    finally:
+        common.clear()
+
+
+@every_isa
+@every_dtype
+def test_sizes_around_the_vector(isa, dtype):
+    """Channels, filters and widths one below, at and above the lanes and twice the lanes, as planned."""
+    lanes, _ = limits(isa, dtype)
+    rng = np.random.default_rng(lanes)
+    for n in sorted({1, 2, 3, lanes - 1, lanes, lanes + 1, 2 * lanes - 1, 2 * lanes, 2 * lanes + 1} - {0}):
+        all_directions(rng, isa, dtype, (1, 1, 2, n + 1), (n, 1, 2, 2))
+        all_directions(rng, isa, dtype, (2, n, 2, 3), (2, n, 1, 2))
+
+
+GEOMETRIES = [
+    # x, weight, stride, pads, dilation, groups
+    ((2, 3, 7, 8), (5, 3, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    ((1, 3, 9, 8), (4, 3, 3, 2), (2, 3), ((0, 2), (1, 0)), (1, 1), 1),
+    ((2, 2, 6, 7), (3, 2, 2, 2), (3, 4), ((0, 0), (0, 0)), (1, 1), 1),  # stride past the kernel
+    ((1, 2, 9, 10), (3, 2, 3, 3), (1, 2), ((2, 2), (3, 1)), (2, 3), 1),
+    ((1, 2, 9, 9), (2, 2, 3, 3), (2, 2), ((1, 1), (1, 1)), (2, 2), 1),  # stride and dilation share a factor
+    ((2, 6, 5, 6), (4, 3, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 2),
+    ((1, 6, 6, 5), (12, 1, 3, 3), (2, 1), ((1, 1), (1, 1)), (1, 1), 6),  # depthwise with multiplier
+    ((1, 2, 1, 1), (3, 2, 2, 2), (1, 1), ((5, 5), (4, 3)), (1, 1), 1),  # mostly padding
+    ((1, 1, 3, 3), (2, 1, 1, 1), (5, 5), ((4, 4), (4, 4)), (1, 1), 1),  # windows in padding only
+    ((1, 2, 4, 5), (2, 2, 4, 5), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    ((3, 4, 5, 5), (6, 4, 1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+    ((2, 4, 5, 6), (6, 2, 1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1), 2),
+    ((1, 2, 1, 33), (3, 2, 1, 5), (1, 1), ((0, 0), (2, 2)), (1, 1), 1),
+    ((1, 2, 33, 1), (3, 2, 5, 1), (2, 1), ((2, 2), (0, 0)), (1, 1), 1),
+    ((2, 1, 8, 8), (1, 1, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    ((1, 2, 8, 8), (2, 2, 2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1), 1),
+    ((1, 2, 9, 9), (2, 2, 2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1), 1),  # the last row is in no window
+]
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize("geometry_", GEOMETRIES, ids=str)
+def test_geometries_are_exact(isa, dtype, geometry_):
+    all_directions(np.random.default_rng(1), isa, dtype, *geometry_)
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize("source_bytes", [1, 300, 1500])
+def test_many_boxes_and_rounds_are_exact(isa, dtype, source_bytes, small_source):
+    """Boxes of one output, of a row, of a few rows; rounds of one image and of several."""
+    small_source(source_bytes)
+    rng = np.random.default_rng(2)
+    rounds = set()
+    for x, w, *rest in GEOMETRIES[::2]:
+        forward, *_ = all_directions(rng, isa, dtype, (5, *x[1:]), w, *rest)
+        rounds.add(forward.kernel.images)
+    assert rounds == {1} if source_bytes == 1 else source_bytes == 300 or max(rounds) > 1
+
+
+@every_isa
+@every_dtype
+def test_boxes_do_not_change_a_bit_of_the_forward_pass(isa, dtype, small_source):
+    """A sum is made by one tile whatever the box, so boxes and rounds cannot show in forward and input gradient."""
+    rng = np.random.default_rng(3)
+    x, w = rng.normal(size=(3, 5, 12, 13)).astype(dtype), rng.normal(size=(7, 5, 3, 3)).astype(dtype)
+    with convkit.use(isa=isa, algorithm="direct"):
+        y = F.conv2d(x, w, padding=1, stride=(1, 2))
+        dx = F.conv2d_backward(y, x, w, padding=1, stride=(1, 2))[0]
+        for source_bytes in (1, 700, 3000):
+            small_source(source_bytes)
+            assert same_bits(F.conv2d(x, w, padding=1, stride=(1, 2)), y)
+            assert same_bits(F.conv2d_backward(y, x, w, padding=1, stride=(1, 2))[0], dx)
+
+
+def worst(got, want, bound, dtype):
+    """The largest error in units of eps times the sum of absolute products."""
+    assert got.dtype == dtype
+    assert np.isfinite(got).all()
+    units = np.abs(got - want) / (np.finfo(dtype).eps * bound)
+    return float(np.where(got == want, 0, units).max())
+
+
+def wide_conv(x, w, dy, padding, stride):
+    """(y, dx, dw) tap by tap in extended precision: the judge of float64 has to be better than float64."""
+    x, w = x.astype(np.longdouble), w.astype(np.longdouble)
+    x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    oh, ow = ((n - k) // stride + 1 for n, k in zip(x.shape[2:], w.shape[2:], strict=True))
+    y, dx, dw = np.zeros((len(x), len(w), oh, ow), np.longdouble), np.zeros_like(x), np.zeros_like(w)
+    for i, j in np.ndindex(*w.shape[2:]):
+        here = np.s_[:, :, i:i + (oh - 1) * stride + 1:stride, j:j + (ow - 1) * stride + 1:stride]
+        y += np.einsum("nchw,kc->nkhw", x[here], w[:, :, i, j])
+        if dy is not None:
+            dx[here] += np.einsum("nkhw,kc->nchw", dy, w[:, :, i, j])
+            dw[:, :, i, j] = np.einsum("nkhw,nchw->kc", dy, x[here])
+    return y, dx[:, :, padding:dx.shape[2] - padding, padding:dx.shape[3] - padding], dw
+
+
+LONG = [
+    # x, weight, padding, stride: reductions of 9 to 5000 terms, forward or in a gradient
+    ((1, 1, 20, 20), (16, 1, 3, 3), 1, 1),
+    ((1, 64, 9, 9), (8, 64, 3, 3), 1, 2),
+    ((1, 555, 4, 5), (5, 555, 3, 3), 1, 1),
+    ((1, 5000, 2, 3), (18, 5000, 1, 1), 0, 1),
+    ((1, 257, 5, 5), (2100, 257, 1, 1), 0, 1),  # the input gradient sums over 2100 filters
+    ((8, 3, 26, 26), (4, 3, 2, 2), 0, 1),  # the weight gradient sums over 5000 pixels
+]
+
+
+# After one value that dwarfs the others, each of the up to 255 additions left in its chunk rounds at its size: the walk
+# of those errors is the widest that these tiles can take on data that nobody built against them.
+@every_dtype
+@pytest.mark.parametrize(("kind", "limit"), [("normal", 8), ("positive", 8), ("one_huge", 16)])
+def test_floats_stay_within_the_bound(dtype, kind, limit):
+    """``|error| <= limit eps (|x| * |w|)`` in every window, forward and in both gradients."""
+    rng = np.random.default_rng(4)
+
+    def draw(*shape):
+        a = rng.uniform(0.5, 1.5, shape) if kind == "positive" else rng.normal(size=shape)
+        if kind == "one_huge":
+            a.flat[a.size // 2] = 1e6
+        return a.astype(dtype)
+
+    for x_shape, w_shape, padding, stride in LONG:
+        x, w = draw(*x_shape), draw(*w_shape)
+        dy = draw(*F.conv2d(x, w, padding=padding, stride=stride).shape)
+        wants = wide_conv(x, w, dy, padding, stride)
+        bounds = wide_conv(np.abs(x), np.abs(w), np.abs(dy), padding, stride)
+        for isa in native.ISA_LEVELS:
+            with convkit.use(isa=isa, algorithm="direct"):
+                y = F.conv2d(x, w, padding=padding, stride=stride)
+                dx, dw, _ = F.conv2d_backward(dy, x, w, padding=padding, stride=stride)
+            for name, got, want, bound in zip(("y", "dx", "dw"), (y, dx, dw), wants, bounds, strict=True):
+                assert worst(got, want, bound, dtype) <= limit, (isa, name, x_shape)
+
+
+@every_isa
+@every_dtype
+def test_values_at_the_ends_of_the_range_and_nan_in_its_windows(isa, dtype):  # rows 35-38
+    big, small = {4: (1e38, 1e-40), 8: (1e308, 1e-310)}[dtype.itemsize]
+    identity = np.zeros((3, 3, 3, 3), dtype)
+    identity[range(3), range(3), 1, 1] = 1
+    with convkit.use(isa=isa, algorithm="direct"):
+        for value in (big, small):
+            x = np.full((1, 3, 9, 20), value, dtype)
+            x[0, :, ::2] *= -1
+            assert same_bits(F.conv2d(x, identity, padding=1), x)
+        for value in (np.nan, np.inf, -np.inf):
+            x = np.ones((2, 3, 11, 20), dtype)
+            x[0, 1, 5, 7] = value
+            y = F.conv2d(x, np.ones((4, 3, 3, 3), dtype), padding=1)
+            struck = ~np.isfinite(y)
+            assert struck[0, :, 4:7, 6:9].all()
+            assert struck.sum() == 4 * 9
+        x[...] = np.nan
+        assert np.isnan(F.conv2d(x, np.zeros((4, 3, 3, 3), dtype), padding=1)).all()  # NaN times zero
+
+
+@every_isa
+@every_dtype
+def test_the_cases_table_is_exact(isa, dtype):
+    """The miniatures of ``convkit.cases``, which benchmarks and command share, through the public functions."""
+    from convkit.cases import SMALL
+
+    rng = np.random.default_rng(6)
+    for case in SMALL:
+        x, w = whole(rng, *case.x, dtype=dtype), whole(rng, *case.weight, dtype=dtype)
+        want = reference.conv2d(x, w, **case.options)
+        dy = whole(rng, *want.shape, dtype=dtype)
+        with convkit.use(isa=isa):
+            np.testing.assert_array_equal(F.conv2d(x, w, **case.options), want, err_msg=case.id)
+            for got, right in zip(F.conv2d_backward(dy, x, w, **case.options),
+                                  reference.conv2d_backward(dy, x, w, **case.options), strict=True):
+                np.testing.assert_array_equal(got, right, err_msg=case.id)
