@@ -128,6 +128,7 @@ def test_no_warning_escapes(floor):
     floor.batch_norm(x, stats, stats, eps=0.0)
     floor.batch_norm_backward(x, x)
     floor.dropout(x, rng=np.random.default_rng(0))
+    assert not floor.dropout(x, 1.0, rng=np.random.default_rng(0))[0].any()
 
 
 def test_functional_takes_any_layout_and_byte_order():
