@@ -1,9 +1,22 @@
 """Ways to apply a dropout mask, forward or backward, best first: ``run(x, mask, y)`` on flat arrays."""
 
-from convkit import reference
-from convkit.plan.common import choose, twin
+from convkit import reference, settings
+from convkit.kernels import native
+from convkit.plan.common import Candidate, choose, never, twin
 
-CANDIDATES = (twin(lambda spec, x, mask: reference.dropout_backward(x, mask, spec.p)),)
+if native.available:
+    from convkit.kernels import elementwise as kernels
+
+
+def _direct(spec, isa):
+    kernel = kernels.Elementwise("dropout", isa, spec.dtype.itemsize, spec.scale)
+    return lambda x, mask, y: kernel(x, y, settings.get_threads(), mask=mask)
+
+
+CANDIDATES = (
+    Candidate("direct", never, _direct),
+    twin(lambda spec, x, mask: reference.dropout_backward(x, mask, spec.p)),
+)
 
 
 def plan(spec):

@@ -9,8 +9,14 @@ one image.
 
 from functools import partial
 
-from convkit import reference
+import numpy as np
+
+from convkit import reference, settings
+from convkit.kernels import native
 from convkit.plan.common import Candidate, choose, never, twin
+
+if native.available:
+    from convkit.kernels import norm as kernels
 
 
 def _forward(spec, x, running_mean, running_var, weight, bias, momentum):
@@ -22,8 +28,34 @@ def _backward(spec, dy, x, weight, mean, var, dx, dweight, dbias):
         dy, x, weight, spec.eps, mean=mean, var=var, training=spec.training)
 
 
-CANDIDATES = (twin(_forward),)
+def _direct(spec, isa):
+    kernel = kernels.Norm("train" if spec.training else "eval", isa, spec.dtype.itemsize, spec.eps)
+
+    def run(x, running_mean, running_var, weight, bias, momentum, y):
+        mean, var = (_plain(a, spec.dtype) for a in (running_mean, running_var))
+        kernel.forward(x, mean, var, weight, bias, momentum, y, settings.get_threads())
+        if spec.training:
+            for own, used in ((running_mean, mean), (running_var, var)):
+                if used is not own:
+                    own[...] = used
+
+    return run
+
+
+def _plain(a, dtype):
+    """The user's array itself where a kernel can work on it, else a copy."""
+    return None if a is None else np.require(a, dtype, ("C_CONTIGUOUS", "ALIGNED"))
+
+
+def _direct_backward(spec, isa):
+    name = "train_backward" if spec.training else "eval_backward"
+    kernel = kernels.Norm(name, isa, spec.dtype.itemsize, spec.eps)
+    return lambda *arrays: kernel.backward(*arrays, settings.get_threads())
+
+
+CANDIDATES = (Candidate("direct", never, _direct), twin(_forward))
 BACKWARD_CANDIDATES = (
+    Candidate("direct", never, _direct_backward),
     Candidate("reference", never, lambda spec, _isa: partial(_backward, spec), native=False),
 )
 

@@ -27,6 +27,8 @@
 #undef vziplo
 #undef vziphi
 #undef vtranspose
+#undef WIDE
+#undef vwiden
 
 #define T float
 #define V ck_f32v
@@ -53,3 +55,5 @@
 #define vziplo ck_ziplo_f32
 #define vziphi ck_ziphi_f32
 #define vtranspose ck_transpose_f32
+#define WIDE CK_F32_WIDE
+#define vwiden ck_widen_f32

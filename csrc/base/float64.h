@@ -27,6 +27,8 @@
 #undef vziplo
 #undef vziphi
 #undef vtranspose
+#undef WIDE
+#undef vwiden
 
 #define T double
 #define V ck_f64v
@@ -53,3 +55,5 @@
 #define vziplo ck_ziplo_f64
 #define vziphi ck_ziphi_f64
 #define vtranspose ck_transpose_f64
+#define WIDE CK_F64_WIDE
+#define vwiden ck_widen_f64

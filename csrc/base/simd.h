@@ -271,4 +271,22 @@ CK_DEFINE_PART(f64, double, CK_N64)
 
 #endif
 
+/* A vector in float64, for sums that float32 would round: WIDE vectors of doubles, in the order of the lanes. */
+#define CK_F32_WIDE 2
+#define CK_F64_WIDE 1
+CK_INLINE void ck_widen_f64(ck_f64v v, ck_f64v *out) { out[0] = v; }
+CK_INLINE void ck_widen_f32(ck_f32v v, ck_f64v *out)
+{
+#if defined(CK_AVX512)
+    out[0] = (ck_f64v)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v));
+    out[1] = (ck_f64v)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1));
+#elif defined(CK_AVX2)
+    out[0] = (ck_f64v)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v));
+    out[1] = (ck_f64v)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1));
+#else
+    out[0] = (ck_f64v){v[0], v[1]};
+    out[1] = (ck_f64v){v[2], v[3]};
+#endif
+}
+
 #endif

@@ -1,0 +1,14 @@
+import numpy as np
+
+KERNELS: tuple[str, ...]
+
+class Elementwise:
+    def __init__(self, name: str, isa: str, itemsize: int, scale: float = 1.0) -> None: ...
+    def __call__(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        threads: int,
+        other: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+    ) -> None: ...

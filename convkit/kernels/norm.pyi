@@ -1,0 +1,30 @@
+import numpy as np
+
+KERNELS: tuple[str, ...]
+
+class Norm:
+    def __init__(self, name: str, isa: str, itemsize: int, eps: float = 0.0) -> None: ...
+    def sums(self, x: np.ndarray, y: np.ndarray, threads: int) -> None: ...
+    def forward(
+        self,
+        x: np.ndarray,
+        mean: np.ndarray | None,
+        var: np.ndarray | None,
+        weight: np.ndarray | None,
+        bias: np.ndarray | None,
+        momentum: float,
+        y: np.ndarray,
+        threads: int,
+    ) -> None: ...
+    def backward(
+        self,
+        dy: np.ndarray,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        mean: np.ndarray | None,
+        var: np.ndarray | None,
+        dx: np.ndarray,
+        dweight: np.ndarray,
+        dbias: np.ndarray,
+        threads: int,
+    ) -> None: ...

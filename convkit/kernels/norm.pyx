@@ -1,0 +1,114 @@
+"""Sums over channels and batch normalisation: a task is one channel or some, so no sum depends on the number
+of threads.
+
+The kernels are csrc/norm.
+"""
+
+from convkit.kernels.operands cimport reading, writing
+from convkit.kernels.runtime cimport level_of, parallel_for
+
+cdef extern from "norm/norm.h" nogil:
+    ctypedef struct ck_norm:
+        const void* x
+        const void* dy
+        void* y
+        const void* weight
+        const void* bias
+        void* mean
+        void* var
+        void* dweight
+        void* dbias
+        double eps
+        double momentum
+        ptrdiff_t images, channels, inner
+    ctypedef void (*ck_norm_kernel)(const ck_norm* job, ptrdiff_t channel, ptrdiff_t channels) noexcept nogil
+    ptrdiff_t ck_norm_group(ptrdiff_t inner)
+    const char* const* ck_norm_names
+    ck_norm_kernel ck_norm_for(int level, int itemsize, const char* name)
+
+# Elements below which all channels stay on the calling thread (about 50 us).
+cdef enum:
+    SERIAL = 65536
+
+
+cdef struct job_t:
+    ck_norm arrays
+    ck_norm_kernel kernel
+
+
+cdef void run_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    cdef const job_t* j = <const job_t*>job
+    cdef ptrdiff_t group = ck_norm_group(j.arrays.inner), first = task * group
+    j.kernel(&j.arrays, first, min(group, j.arrays.channels - first))
+
+
+def _names():
+    found, i = [], 0
+    while ck_norm_names[i] != NULL:
+        found.append(ck_norm_names[i].decode())
+        i += 1
+    return tuple(found)
+
+
+KERNELS = _names()
+
+
+cdef class Norm:
+    """One kernel of the registry at one level and dtype; ``eps`` is batch normalisation's.
+
+    ``x``, ``dy``, ``y`` and ``dx`` are ``(images, channels, inner)``, the others ``(channels,)``.
+    """
+
+    cdef ck_norm_kernel kernel
+    cdef int itemsize
+    cdef double eps
+
+    def __init__(self, name, isa, int itemsize, double eps=0.0):
+        self.kernel = ck_norm_for(level_of(isa), itemsize, name.encode())
+        if self.kernel == NULL:
+            raise KeyError(name)
+        self.itemsize, self.eps = itemsize, eps
+
+    cdef ptrdiff_t shape(self, ck_norm* job, x) except -1:
+        """Fill in the sizes; returns the bytes of one value per channel."""
+        job.images, job.channels, job.inner = x.shape
+        job.eps = self.eps
+        return job.channels * self.itemsize
+
+    cdef run(self, job_t* job, int threads):
+        cdef ptrdiff_t group
+        job.kernel = self.kernel
+        with nogil:
+            if job.arrays.images * job.arrays.channels * job.arrays.inner < SERIAL:
+                threads = 1
+            group = ck_norm_group(job.arrays.inner)
+            parallel_for(run_task, job, (job.arrays.channels + group - 1) // group, threads)
+
+    def sums(self, x not None, y not None, int threads):
+        """``channel_sum``: the sum of each channel of ``x`` into ``y``."""
+        cdef job_t job
+        cdef ptrdiff_t each = self.shape(&job.arrays, x)
+        job.arrays.x, job.arrays.y = reading(x, x.nbytes), writing(y, each)
+        self.run(&job, threads)
+
+    def forward(self, x not None, mean, var, weight, bias, double momentum, y not None, int threads):
+        """``train`` (``mean`` and ``var`` are the running ones, updated, or None) or ``eval``."""
+        cdef job_t job
+        cdef ck_norm* a = &job.arrays
+        cdef ptrdiff_t each = self.shape(a, x), nbytes = x.nbytes
+        a.x, a.y, a.momentum = reading(x, nbytes), writing(y, nbytes), momentum
+        a.mean, a.var = <void*>reading(mean, each), <void*>reading(var, each)
+        a.weight, a.bias = reading(weight, each), reading(bias, each)
+        self.run(&job, threads)
+
+    def backward(self, dy not None, x not None, weight, mean, var, dx not None, dweight not None,
+                 dbias not None, int threads):
+        """``train_backward`` or ``eval_backward``; training can do without ``mean`` and ``var``."""
+        cdef job_t job
+        cdef ck_norm* a = &job.arrays
+        cdef ptrdiff_t each = self.shape(a, x), nbytes = x.nbytes
+        a.x, a.dy, a.y = reading(x, nbytes), reading(dy, nbytes), writing(dx, nbytes)
+        a.mean, a.var = <void*>reading(mean, each), <void*>reading(var, each)
+        a.weight = reading(weight, each)
+        a.dweight, a.dbias = writing(dweight, each), writing(dbias, each)
+        self.run(&job, threads)

@@ -1,0 +1,112 @@
+"""Softmax, log-softmax and cross-entropy: positions cut into runs, shared among threads.
+
+The kernels are csrc/softmax.
+"""
+
+from libc.stdint cimport int64_t
+
+from convkit.kernels.operands cimport reading, writing
+from convkit.kernels.runtime cimport level_of, parallel_for
+
+cdef extern from "softmax/softmax.h" nogil:
+    ctypedef struct ck_softmax:
+        const void* x
+        const void* dy
+        void* y
+        const int64_t* target
+        const void* scale
+        ptrdiff_t length, inner
+    ctypedef void (*ck_softmax_kernel)(const ck_softmax* job, ptrdiff_t first, ptrdiff_t count) noexcept nogil
+    const char* const* ck_softmax_names
+    ck_softmax_kernel ck_softmax_for(int level, int itemsize, const char* name)
+
+# Elements of a task, and the number below which all stay on the calling thread (about 50 us).
+cdef enum:
+    TASK = 16384
+    SERIAL = 32768
+
+
+cdef struct job_t:
+    ck_softmax arrays
+    ck_softmax_kernel kernel
+    ptrdiff_t positions
+    ptrdiff_t share
+
+
+cdef void run_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    cdef const job_t* j = <const job_t*>job
+    cdef ptrdiff_t first = task * j.share
+    j.kernel(&j.arrays, first, min(j.share, j.positions - first))
+
+
+def _names():
+    found, i = [], 0
+    while ck_softmax_names[i] != NULL:
+        found.append(ck_softmax_names[i].decode())
+        i += 1
+    return tuple(found)
+
+
+KERNELS = _names()
+
+
+cdef class Softmax:
+    """One kernel of the registry at one level and dtype.
+
+    ``x``, ``dy``, ``y`` and ``dx`` are C-contiguous ``(outer, length, inner)``; ``target`` (int64),
+    ``losses`` and ``scale`` are ``(outer, inner)``.
+    """
+
+    cdef ck_softmax_kernel kernel
+    cdef int itemsize
+
+    def __init__(self, name, isa, int itemsize):
+        self.kernel = ck_softmax_for(level_of(isa), itemsize, name.encode())
+        if self.kernel == NULL:
+            raise KeyError(name)
+        self.itemsize = itemsize
+
+    cdef run(self, job_t* job, x, int threads):
+        cdef ptrdiff_t outer
+        outer, job.arrays.length, job.arrays.inner = x.shape
+        job.kernel, job.positions = self.kernel, outer * job.arrays.inner
+        # a run of whole kilobytes keeps neighbouring tasks off each other's cache lines and vectors full
+        job.share = max(1, TASK // max(1, job.arrays.length))
+        if job.arrays.inner > 1:
+            job.share = (job.share + 255) // 256 * 256
+        with nogil:
+            if job.positions * job.arrays.length < SERIAL:
+                threads = 1
+            parallel_for(run_task, job, (job.positions + job.share - 1) // job.share, threads)
+
+    def forward(self, x not None, y not None, int threads):
+        """``softmax`` or ``log_softmax``."""
+        cdef job_t job
+        cdef ptrdiff_t nbytes = x.nbytes
+        job.arrays.x, job.arrays.y = reading(x, nbytes), writing(y, nbytes)
+        self.run(&job, x, threads)
+
+    def backward(self, dy not None, y not None, dx not None, int threads):
+        """``softmax_backward`` or ``log_softmax_backward``."""
+        cdef job_t job
+        cdef ptrdiff_t nbytes = y.nbytes
+        job.arrays.x, job.arrays.dy = reading(y, nbytes), reading(dy, nbytes)
+        job.arrays.y = writing(dx, nbytes)
+        self.run(&job, y, threads)
+
+    def losses(self, logits not None, target not None, losses not None, int threads):
+        """``cross_entropy``; every target is at least 0 and less than ``length``."""
+        cdef job_t job
+        job.arrays.x = reading(logits, logits.nbytes)
+        job.arrays.target = <const int64_t*>reading(target, target.size * sizeof(int64_t))
+        job.arrays.y = writing(losses, target.size * self.itemsize)
+        self.run(&job, logits, threads)
+
+    def gradient(self, logits not None, target not None, scale not None, dlogits not None, int threads):
+        """``cross_entropy_backward``; every target is at least 0 and less than ``length``."""
+        cdef job_t job
+        cdef ptrdiff_t nbytes = logits.nbytes
+        job.arrays.x, job.arrays.y = reading(logits, nbytes), writing(dlogits, nbytes)
+        job.arrays.target = <const int64_t*>reading(target, target.size * sizeof(int64_t))
+        job.arrays.scale = reading(scale, target.size * self.itemsize)
+        self.run(&job, logits, threads)

@@ -1,0 +1,59 @@
+/* Compiled once per dtype by elementwise.kernel.c. */
+#include "elementwise/exp_log.h"
+
+CK_INLINE V CK_TYPED(load)(const void *p, ptrdiff_t i, ptrdiff_t n)
+{
+    return n == L ? vload((const T *)p + i) : vload_part((const T *)p + i, n);
+}
+
+CK_INLINE V CK_TYPED(unless)(VI drop, V v) { return (V)((VI)v & ~drop); }
+
+/* The result for n elements from i on, n a full vector or the last part of one. */
+CK_INLINE V CK_TYPED(relu_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
+{
+    V x = CK_TYPED(load)(job->x, i, n);
+    return CK_TYPED(unless)((VI)(x <= (V){0}), x);
+}
+
+CK_INLINE V CK_TYPED(relu_backward_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
+{
+    return CK_TYPED(unless)((VI)(CK_TYPED(load)(job->other, i, n) <= (V){0}), CK_TYPED(load)(job->x, i, n));
+}
+
+CK_INLINE V CK_TYPED(dropout_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
+{
+    typedef int8_t bytes __attribute__((vector_size(L)));
+    bytes mask = {0};
+    memcpy(&mask, job->mask + i, (size_t)n);
+    VI keep = -__builtin_convertvector(mask, VI);
+    return CK_TYPED(unless)(~keep, CK_TYPED(load)(job->x, i, n) * (T)job->scale);
+}
+
+CK_INLINE V CK_TYPED(exp_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
+{
+    return CK_TYPED(vexp)(CK_TYPED(load)(job->x, i, n));
+}
+
+CK_INLINE V CK_TYPED(log_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
+{
+    return CK_TYPED(vlog)(CK_TYPED(load)(job->x, i, n));
+}
+
+#define CK_ELEMENTWISE_ROW(name)                                                                             \
+    static void CK_TYPED(name)(const ck_elementwise *job, ptrdiff_t first, ptrdiff_t count)                  \
+    {                                                                                                        \
+        const ck_elementwise own = *job; /* stores through y cannot change a copy: nothing is reloaded */    \
+        T *y = own.y;                                                                                        \
+        ptrdiff_t i = first, end = first + count;                                                            \
+        for (; i + L <= end; i += L) vstore(y + i, CK_TYPED(name##_at)(&own, i, L));                         \
+        if (i < end) vstore_part(y + i, CK_TYPED(name##_at)(&own, i, end - i), end - i);                     \
+    }
+#include "elementwise/kernels.def"
+#undef CK_ELEMENTWISE_ROW
+
+#define CK_ELEMENTWISE_ROW(name) CK_TYPED(name),
+extern const ck_elementwise_kernel CK_KERNEL(ck_elementwise)[];
+const ck_elementwise_kernel CK_KERNEL(ck_elementwise)[] = {
+#include "elementwise/kernels.def"
+};
+#undef CK_ELEMENTWISE_ROW

@@ -1,0 +1,47 @@
+/* Sums over channels and batch normalisation.
+ *
+ * Arrays are [images][channels][inner]; a channel is `images` runs of `inner` elements. All sums of float32
+ * are kept in float64; those of float64 are closed every 1024 elements and the partial sums added without
+ * error (two-sum), so both are good to a few eps of the result's dtype whatever the length. The order is
+ * fixed by images and inner alone. Statistics take two passes: the second sums x - mean beside its square,
+ * and that sum, zero but for what the first pass lost, corrects both mean and variance.
+ *
+ *     channel_sum     sum = sum of x
+ *     train           mean, var (biased) of x, running statistics moved, y = (x - mean) scale + bias
+ *     eval            y = (x - mean) scale + bias,                  scale = weight / sqrt(var + eps)
+ *     train_backward  dbias = sum dy, dweight = sum dy z, dx = scale (dy - dbias / m - z dweight / m)
+ *     eval_backward   the same sums, dx = scale dy                  z = (x - mean) / sqrt(var + eps)
+ */
+#ifndef CK_NORM_H
+#define CK_NORM_H
+
+#include "base/isa.h"
+
+/* Pointers are to the dtype that the kernel was compiled for. Per channel: weight and bias may be NULL. */
+typedef struct {
+    const void *x, *dy;
+    void *y; /* or dx, or the sums of channel_sum */
+    const void *weight, *bias;
+    void *mean,
+        *var; /* eval: given; train: running statistics or NULL; backward: given or NULL (found again) */
+    void *dweight, *dbias;
+    double eps, momentum;
+    ptrdiff_t images, channels, inner;
+} ck_norm;
+
+/* Channels channel .. channel + channels - 1. The work is that of ck_norm_group(inner) channels at a time,
+ * and one call takes at most so many. */
+typedef void (*ck_norm_kernel)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels);
+
+enum { CK_NORM_GROUP = 256, CK_NORM_FEW = 32 };
+
+/* Channels of a group: one, or as many as fill CK_NORM_GROUP columns where inner is below CK_NORM_FEW. */
+CK_INLINE ptrdiff_t ck_norm_group(ptrdiff_t inner) { return inner < CK_NORM_FEW ? CK_NORM_GROUP / inner : 1; }
+
+/* Names of the kernels, in the order of kernels.def, then NULL. */
+extern const char *const ck_norm_names[];
+
+/* The kernel of one level and dtype (itemsize 4 or 8), or NULL for an unknown name. */
+ck_norm_kernel ck_norm_for(int level, int itemsize, const char *name);
+
+#endif
