@@ -1,8 +1,8 @@
 /* vexp and vlog, for the dtype of the base/float*.h included before; no include guard, like those.
  *
  * vexp: x = n ln 2 + r with |r| <= ln(2) / 2 and ln 2 split in two so that n times its first part is exact;
- *       exp(r) = 1 + r + r^2 q(r); the power of two is applied in two factors, so that denormal results are
- *       rounded once. Exact limits: exp(-inf) = 0, exp(0) = 1, exp(inf) = inf, NaN stays NaN.
+ *       exp(r) = 1 + r + r^2 q(r); the power of two is applied in two factors where no instruction does it, so
+ *       that denormal results are rounded once. Exact limits: exp(-inf) = 0, exp(0) = 1, exp(inf) = inf, NaN stays NaN.
  * vlog: x = 2^k m with m in [sqrt(1/2), sqrt(2)), f = m - 1, s = f / (2 + f), z = s^2, from
  *       log(1 + f) = 2 s + s z p(z) = f - (f^2 / 2 - s (f^2 / 2 + z p(z))), which loses no digit for small f.
  *       log(0) = -inf, log(x < 0) = NaN, denormals are scaled up first.
@@ -49,6 +49,29 @@ static const float ck_log_p_f32[] = {0x1.5555554ba8b0ep-1f, 0x1.9999eb9d6ddfep-2
 static const double ck_log_p_f64[] = {0x1.5555555555558p-1, 0x1.9999999995273p-2, 0x1.2492492dfd86cp-2,
                                       0x1.c71c62d5e53e0p-3, 0x1.7462b91b8df65p-3, 0x1.39fdcceb4bb45p-3,
                                       0x1.2b5f68a50d903p-3};
+
+/* One instruction where the level has it: the larger or smaller of a and b, b where one of them is NaN (a NaN
+ * in b is kept, one in a may be dropped); p 2^n, rounded once however small the result. */
+#if defined(CK_AVX512)
+CK_INLINE ck_f32v ck_larger_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm512_max_ps((__m512)a, (__m512)b); }
+CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm512_max_pd((__m512d)a, (__m512d)b); }
+CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm512_min_ps((__m512)a, (__m512)b); }
+CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm512_min_pd((__m512d)a, (__m512d)b); }
+#elif defined(CK_AVX2)
+CK_INLINE ck_f32v ck_larger_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm256_max_ps((__m256)a, (__m256)b); }
+CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm256_max_pd((__m256d)a, (__m256d)b); }
+CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm256_min_ps((__m256)a, (__m256)b); }
+CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm256_min_pd((__m256d)a, (__m256d)b); }
+#else
+CK_INLINE ck_f32v ck_larger_f32(ck_f32v a, ck_f32v b) { return ck_select_f32(a > b, a, b); }
+CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b) { return ck_select_f64(a > b, a, b); }
+CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b) { return ck_select_f32(a < b, a, b); }
+CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b) { return ck_select_f64(a < b, a, b); }
+#endif
+#if defined(CK_AVX512)
+CK_INLINE ck_f32v ck_scale_f32(ck_f32v p, ck_f32v n) { return (ck_f32v)_mm512_scalef_ps((__m512)p, (__m512)n); }
+CK_INLINE ck_f64v ck_scale_f64(ck_f64v p, ck_f64v n) { return (ck_f64v)_mm512_scalef_pd((__m512d)p, (__m512d)n); }
+#endif
 #endif
 
 /* c[0] + c[1] x + ... + c[n - 1] x^(n - 1) */
@@ -68,15 +91,18 @@ CK_INLINE V CK_TYPED(vexp)(V x)
     const int terms = sizeof(CK_TYPED(ck_exp_q)) / sizeof(T);
     const V round = vset1(CK_TYPED(CK_ROUND)), low = vset1(CK_TYPED(CK_EXP_LOW)),
             high = vset1(CK_TYPED(CK_EXP_HIGH));
-    x = vselect(x < low, low, x);
-    x = vselect(x > high, high, x);
-    V shifted = vfma(x, vset1((T)0x1.71547652b82fep+0), round);
+    x = CK_TYPED(ck_smaller)(high, CK_TYPED(ck_larger)(low, x));
+    V shifted = vfma(x, vset1((T)0x1.71547652b82fep+0), round); /* x / ln 2 */
     V n = shifted - round;
     V r = vfma(n, vset1(-CK_TYPED(CK_LN2_HI)), x);
     r = vfma(n, vset1(-CK_TYPED(CK_LN2_LO)), r);
     V p = vfma(r * r, CK_TYPED(polynomial)(r, CK_TYPED(ck_exp_q), terms), r) + (T)1;
+#if defined(CK_AVX512)
+    return CK_TYPED(ck_scale)(p, n);
+#else
     VI whole = (VI)shifted - (VI)round, half = whole >> 1;
     return p * CK_TYPED(power_of_two)(half) * CK_TYPED(power_of_two)(whole - half);
+#endif
 }
 
 CK_INLINE V CK_TYPED(vlog)(V x)

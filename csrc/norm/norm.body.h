@@ -1,63 +1,91 @@
 /* Compiled once per dtype by norm.kernel.c. */
-
-/* What is summed over a channel: x; x - mean and (x - mean)^2; dy and dy (x - mean). */
 #ifndef CK_NORM_SUMS
 #define CK_NORM_SUMS
-enum { CK_SUM_X, CK_SUM_MOMENTS, CK_SUM_GRADIENTS };
+
+/* What a pass sums over a channel, with d = x - center: x; d and d^2; dy and dy d; or the last two together. */
+enum { CK_SUM_X = 0, CK_SUM_MOMENTS = 1, CK_SUM_GRADIENTS = 2, CK_SUM_ALL = 3 };
 
 /* The terms of y = dy a + (x - mean) b + c that there are. */
 enum { CK_WITH_X = 1, CK_WITH_DY = 2 };
 
-/* Of one channel. The mean is mean + rest: `mean` as first summed, `rest` what that sum and its rounding
- * lost. `first` and `second` are the sums of a pass; the result is y = dy a + (x - mean) b + c. */
+/* Of one channel. */
 typedef struct {
-    double mean, rest, var;
-    ck_total first, second;
-    double a, b, c;
+    ck_total sum[4]; /* of x or d, d^2, dy, dy d */
+    double center;   /* what d is measured from; the mean of x is center + shift */
+    double shift, var;
+    double mean, a, b, c; /* y = dy a + (x - mean) b + c, mean being of the arrays' dtype */
 } ck_channel;
+
+/* The sums that a pass makes. */
+CK_INLINE int ck_sums_has(const int what, const int sum)
+{
+    return what == CK_SUM_X ? sum == 0 : sum < 2 ? what & CK_SUM_MOMENTS : what & CK_SUM_GRADIENTS;
+}
 #endif
 
-/* Add n elements (a full vector, or the last part of one) to the chains from `at` on. */
-CK_INLINE void CK_TYPED(add)(const T *x, const T *dy, ptrdiff_t n, ck_f64v mean, const int what, const int at,
-                             ck_f64v a[CK_CHAINS], ck_f64v b[CK_CHAINS])
+/* The terms of the four sums for n elements (a full vector, or the last part of one), in float64. */
+CK_INLINE void CK_TYPED(terms)(const T *x, const T *dy, ptrdiff_t n, const ck_f64v *center, const int step,
+                               const int what, ck_f64v term[4][WIDE])
 {
-    ck_f64v wide_x[WIDE], wide_dy[WIDE];
-    vwiden(n == L ? vload(x) : vload_part(x, n), wide_x);
-    if (what == CK_SUM_GRADIENTS) vwiden(n == L ? vload(dy) : vload_part(dy, n), wide_dy);
+    ck_f64v wide[WIDE], d;
+    vwiden(n >= L ? vload(x) : vload_part(x, n), wide);
+    if (what & CK_SUM_GRADIENTS) vwiden(n >= L ? vload(dy) : vload_part(dy, n), term[2]);
     CK_UNROLL
     for (int i = 0; i < WIDE; i++) {
-        if (what == CK_SUM_X) {
-            a[at + i] += wide_x[i];
-            continue;
-        }
-        ck_f64v d = wide_x[i] - mean;
-        if (n != L) d = (ck_f64v)((ck_i64v)d & ck_lanes_below(n - i * CK_F64_LANES));
-        ck_f64v factor = what == CK_SUM_MOMENTS ? d : wide_dy[i];
-        a[at + i] += factor;
-        b[at + i] = ck_fma_f64(factor, d, b[at + i]);
+        d = wide[i] - center[i * step];
+        if (n < L) d = (ck_f64v)((ck_i64v)d & ck_lanes_below(n - i * CK_F64_LANES));
+        term[0][i] = what == CK_SUM_X ? wide[i] : d;
+        term[1][i] = d * d;
+        if (what & CK_SUM_GRADIENTS) term[3][i] = term[2][i] * d;
     }
 }
 
-/* One run of elements. */
-CK_INLINE void CK_TYPED(add_run)(const T *x, const T *dy, ptrdiff_t count, ck_f64v mean, const int what,
-                                 ck_f64v a[CK_CHAINS], ck_f64v b[CK_CHAINS])
+/* One run of elements of one channel into the chains of each sum. */
+CK_INLINE void CK_TYPED(add_run)(const T *x, const T *dy, ptrdiff_t count, ck_f64v center, const int what,
+                                 ck_f64v chain[4][CK_CHAINS])
 {
-    const int step = CK_CHAINS / WIDE * L;
-    ptrdiff_t i = 0;
-    for (; i + step <= count; i += step) CK_UNROLL
-    for (int c = 0; c < CK_CHAINS; c += WIDE)
-        CK_TYPED(add)(x + i + c / WIDE * L, dy + i + c / WIDE * L, L, mean, what, c, a, b);
-    CK_UNROLL
-    for (int c = 0; c < CK_CHAINS; c += WIDE) {
-        if (i + L > count) break;
-        CK_TYPED(add)(x + i, dy + i, L, mean, what, c, a, b);
-        i += L;
+    const int chains = what == CK_SUM_ALL ? 2 : CK_CHAINS; /* eight vectors fit sixteen registers */
+    ck_f64v term[4][WIDE];
+    for (ptrdiff_t i = 0; i < count;) {
+        CK_UNROLL
+        for (int c = 0; c < chains; c += WIDE) {
+            if (i >= count) break;
+            CK_TYPED(terms)(x + i, dy + i, count - i, &center, 0, what, term);
+            CK_UNROLL
+            for (int s = 0; s < 4; s++)
+                if (ck_sums_has(what, s)) {
+                    CK_UNROLL
+                    for (int w = 0; w < WIDE; w++) chain[s][c + w] += term[s][w];
+                }
+            i += L;
+        }
     }
-    if (i < count) CK_TYPED(add)(x + i, dy + i, count - i, mean, what, 0, a, b);
 }
 
-/* sum += v lane by lane; in float64 what rounding takes away is kept (two-sum), since a long sum would lose
- * digits. */
+/* The sums of one channel: `images` runs of pixels, in blocks that are closed into the totals. */
+CK_INLINE void CK_TYPED(sum_pixels)(const ck_norm *job, ptrdiff_t channel, ck_channel *own, const int what)
+{
+    const ptrdiff_t block = sizeof(T) == 4 ? 4096 : 1024, stride = job->channels * job->inner;
+    const T *x = (const T *)job->x + channel * job->inner;
+    const T *dy = what & CK_SUM_GRADIENTS ? (const T *)job->dy + channel * job->inner : x;
+    const ck_f64v center = ck_set1_f64(own->center);
+    ck_f64v chain[4][CK_CHAINS] = {{{0}}};
+    ptrdiff_t open = 0; /* elements in the chains */
+    memset(own->sum, 0, sizeof own->sum);
+    for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride)
+        for (ptrdiff_t i = 0; i < job->inner; i += block) {
+            ptrdiff_t count = job->inner - i < block ? job->inner - i : block;
+            CK_TYPED(add_run)(x + i, dy + i, count, center, what, chain);
+            open += count;
+            if (open < block && (n < job->images - 1 || i + block < job->inner)) continue;
+            CK_UNROLL
+            for (int s = 0; s < 4; s++)
+                if (ck_sums_has(what, s)) ck_total_add(&own->sum[s], ck_chains_close(chain[s]));
+            open = 0;
+        }
+}
+
+/* sum += v lane by lane; in float64 what rounding takes away is kept (two-sum): a long sum would lose digits. */
 CK_INLINE void CK_TYPED(add_lanes)(ck_f64v *sum, ck_f64v *lost, ck_f64v v)
 {
     ck_f64v old = *sum, s = old + v;
@@ -68,74 +96,47 @@ CK_INLINE void CK_TYPED(add_lanes)(ck_f64v *sum, ck_f64v *lost, ck_f64v v)
     *sum = s;
 }
 
-/* first and second of one channel: `images` runs of pixels, in blocks that are closed into the totals. */
-CK_INLINE void CK_TYPED(sum_pixels)(const ck_norm *job, ptrdiff_t channel, ck_channel *sums, const int what)
-{
-    const ptrdiff_t block = sizeof(T) == 4 ? 4096 : 1024, stride = job->channels * job->inner;
-    const T *x = (const T *)job->x + channel * job->inner;
-    const T *dy = what == CK_SUM_GRADIENTS ? (const T *)job->dy + channel * job->inner : x;
-    const ck_f64v center = ck_set1_f64(sums->mean);
-    ck_f64v a[CK_CHAINS] = {{0}}, b[CK_CHAINS] = {{0}};
-    ptrdiff_t open = 0; /* elements in the chains */
-    sums->first = sums->second = (ck_total){0, 0};
-    for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride)
-        for (ptrdiff_t i = 0; i < job->inner; i += block) {
-            ptrdiff_t count = job->inner - i < block ? job->inner - i : block;
-            CK_TYPED(add_run)(x + i, dy + i, count, center, what, a, b);
-            open += count;
-            if (open < block) continue;
-            ck_total_add(&sums->first, ck_chains_close(a));
-            if (what != CK_SUM_X) ck_total_add(&sums->second, ck_chains_close(b));
-            open = 0;
-        }
-    ck_total_add(&sums->first, ck_chains_close(a));
-    if (what != CK_SUM_X) ck_total_add(&sums->second, ck_chains_close(b));
-}
-
-/* The same for a few channels at once, a column of images per lane; then the columns of a channel are added
- * up. */
+/* The same for a few channels at once, a column of images per lane; then the columns of a channel are added. */
 CK_INLINE void CK_TYPED(sum_columns)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
-                                     ck_channel *sums, const int what)
+                                     ck_channel *own, const int what)
 {
     enum { LANES = CK_NORM_GROUP / CK_F64_LANES };
     const ptrdiff_t inner = job->inner, columns = channels * inner, stride = job->channels * inner;
     const T *x = (const T *)job->x + channel * inner;
-    const T *dy = what == CK_SUM_GRADIENTS ? (const T *)job->dy + channel * inner : x;
-    ck_f64v a[LANES] = {{0}}, a_lost[LANES] = {{0}}, b[LANES] = {{0}}, b_lost[LANES] = {{0}}, mean[LANES];
-    ck_f64v wide_x[WIDE], wide_dy[WIDE];
-    for (ptrdiff_t i = 0; i < columns; i++) ((double *)mean)[i] = sums[i / inner].mean;
+    const T *dy = what & CK_SUM_GRADIENTS ? (const T *)job->dy + channel * inner : x;
+    ck_f64v sum[4][LANES], lost[4][LANES], center[LANES], term[4][WIDE];
+    memset(sum, 0, sizeof sum);
+    memset(lost, 0, sizeof lost);
+    for (ptrdiff_t i = 0; i < CK_NORM_GROUP; i++)
+        ((double *)center)[i] = i < columns ? own[i / inner].center : 0.0;
     for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride)
         for (ptrdiff_t i = 0, v = 0; i < columns; i += L, v += WIDE) {
-            ptrdiff_t count = columns - i;
-            vwiden(count >= L ? vload(x + i) : vload_part(x + i, count), wide_x);
-            if (what == CK_SUM_GRADIENTS)
-                vwiden(count >= L ? vload(dy + i) : vload_part(dy + i, count), wide_dy);
+            CK_TYPED(terms)(x + i, dy + i, columns - i, center + v, 1, what, term);
             CK_UNROLL
-            for (int w = 0; w < WIDE; w++) {
-                ck_f64v d = wide_x[w] - mean[v + w];
-                ck_f64v factor = what == CK_SUM_X ? wide_x[w] : what == CK_SUM_MOMENTS ? d : wide_dy[w];
-                CK_TYPED(add_lanes)(&a[v + w], &a_lost[v + w], factor);
-                if (what != CK_SUM_X) CK_TYPED(add_lanes)(&b[v + w], &b_lost[v + w], factor * d);
-            }
+            for (int s = 0; s < 4; s++)
+                if (ck_sums_has(what, s)) {
+                    CK_UNROLL
+                    for (int w = 0; w < WIDE; w++)
+                        CK_TYPED(add_lanes)(&sum[s][v + w], &lost[s][v + w], term[s][w]);
+                }
         }
     for (ptrdiff_t c = 0; c < channels; c++) {
-        sums[c].first = sums[c].second = (ck_total){0, 0};
-        for (ptrdiff_t i = c * inner; i < (c + 1) * inner; i++) {
-            ck_total_add(&sums[c].first, ((double *)a)[i]);
-            sums[c].first.lo += ((double *)a_lost)[i];
-            ck_total_add(&sums[c].second, ((double *)b)[i]);
-            sums[c].second.lo += ((double *)b_lost)[i];
-        }
+        memset(own[c].sum, 0, sizeof own[c].sum);
+        for (int s = 0; s < 4; s++)
+            for (ptrdiff_t i = c * inner; i < (c + 1) * inner; i++) {
+                ck_total_add(&own[c].sum[s], ((double *)sum[s])[i]);
+                own[c].sum[s].lo += ((double *)lost[s])[i];
+            }
     }
 }
 
 CK_INLINE void CK_TYPED(sum_channels)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
-                                      ck_channel *sums, const int what)
+                                      ck_channel *own, const int what)
 {
     if (job->inner < CK_NORM_FEW)
-        CK_TYPED(sum_columns)(job, channel, channels, sums, what);
+        CK_TYPED(sum_columns)(job, channel, channels, own, what);
     else
-        for (ptrdiff_t c = 0; c < channels; c++) CK_TYPED(sum_pixels)(job, channel + c, sums + c, what);
+        for (ptrdiff_t c = 0; c < channels; c++) CK_TYPED(sum_pixels)(job, channel + c, own + c, what);
 }
 
 /* y = dy a + (x - mean) b + c, in the dtype of the arrays, a term only where it is asked for. */
@@ -201,51 +202,68 @@ CK_INLINE void CK_TYPED(transform)(const ck_norm *job, ptrdiff_t channel, ptrdif
 
 static void CK_TYPED(channel_sum)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels)
 {
-    ck_channel own[CK_NORM_GROUP] = {{0}};
+    ck_channel own[CK_NORM_GROUP] = {{.center = 0.0}};
     CK_TYPED(sum_channels)(job, channel, channels, own, CK_SUM_X);
-    for (ptrdiff_t c = 0; c < channels; c++) ((T *)job->y)[channel + c] = (T)ck_total_value(own[c].first);
+    for (ptrdiff_t c = 0; c < channels; c++) ((T *)job->y)[channel + c] = (T)ck_total_value(own[c].sum[0]);
 }
 
-CK_INLINE void CK_TYPED(find_statistics)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
-                                         ck_channel *own)
+/* Shift and variance of each channel from its moments; 0 when a center was too far from a mean. */
+CK_INLINE int CK_TYPED(settle)(const ck_norm *job, ptrdiff_t channels, ck_channel *own)
 {
-    const double m = (double)job->images * (double)job->inner;
-    for (ptrdiff_t c = 0; c < channels; c++) own[c].mean = 0.0;
-    CK_TYPED(sum_channels)(job, channel, channels, own, CK_SUM_X);
-    for (ptrdiff_t c = 0; c < channels; c++) own[c].mean = ck_total_value(own[c].first) / m;
-    CK_TYPED(sum_channels)(job, channel, channels, own, CK_SUM_MOMENTS);
+    /* var is a difference, sum d^2 / m - shift^2: how many bits that may cost, of the 29 to spare or of none */
+    const double most = sizeof(T) == 4 ? 0x1p20 : 0.25, m = (double)job->images * (double)job->inner;
+    int settled = 1;
     for (ptrdiff_t c = 0; c < channels; c++) {
-        own[c].rest = ck_total_value(own[c].first) / m;
-        own[c].var = ck_total_value(own[c].second) / m - own[c].rest * own[c].rest;
+        own[c].shift = ck_total_value(own[c].sum[0]) / m;
+        own[c].var = ck_total_value(own[c].sum[1]) / m - own[c].shift * own[c].shift;
+        if (own[c].shift * own[c].shift > most * own[c].var) settled = 0;
     }
+    return settled;
+}
+
+/* The statistics of the batch, and with CK_SUM_ALL the sums of the gradient in the same pass. The first element
+ * of a channel is its center; where that lies too far out, a second pass starts from the mean that was found. */
+CK_INLINE void CK_TYPED(find_statistics)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
+                                         ck_channel *own, const int what)
+{
+    for (ptrdiff_t c = 0; c < channels; c++) own[c].center = ((const T *)job->x)[(channel + c) * job->inner];
+    CK_TYPED(sum_channels)(job, channel, channels, own, what);
+    if (CK_TYPED(settle)(job, channels, own)) return;
+    for (ptrdiff_t c = 0; c < channels; c++) own[c].center += own[c].shift;
+    CK_TYPED(sum_channels)(job, channel, channels, own, what);
+    CK_TYPED(settle)(job, channels, own);
 }
 
 CK_INLINE void CK_TYPED(given_statistics)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
                                           ck_channel *own)
 {
     for (ptrdiff_t c = 0; c < channels; c++) {
-        own[c].mean = ((const T *)job->mean)[channel + c];
-        own[c].rest = 0.0;
+        own[c].center = ((const T *)job->mean)[channel + c];
+        own[c].shift = 0.0;
         own[c].var = ((const T *)job->var)[channel + c];
     }
 }
-
-/* What is left of the mean when it is rounded to the dtype, plus what it lacks: it goes into the constant c.
- */
-CK_INLINE double CK_TYPED(left_out)(const ck_channel *own) { return (own->mean - (T)own->mean) + own->rest; }
 
 CK_INLINE double CK_TYPED(value_or)(const void *per_channel, ptrdiff_t channel, double otherwise)
 {
     return per_channel ? (double)((const T *)per_channel)[channel] : otherwise;
 }
 
+/* y = dy a + (x - true mean) b + c: what the dtype cannot hold of the true mean goes into the constant. */
+CK_INLINE void CK_TYPED(set_line)(ck_channel *own, double a, double b, double c)
+{
+    own->mean = (T)(own->center + own->shift);
+    own->a = a;
+    own->b = b;
+    own->c = c - ((own->center - own->mean) + own->shift) * b;
+}
+
 CK_INLINE void CK_TYPED(normalise)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own)
 {
-    for (ptrdiff_t c = 0; c < channels; c++) {
-        own[c].a = 0.0;
-        own[c].b = CK_TYPED(value_or)(job->weight, channel + c, 1.0) / sqrt(own[c].var + job->eps);
-        own[c].c = CK_TYPED(value_or)(job->bias, channel + c, 0.0) - CK_TYPED(left_out)(own + c) * own[c].b;
-    }
+    for (ptrdiff_t c = 0; c < channels; c++)
+        CK_TYPED(set_line)(own + c, 0.0,
+                           CK_TYPED(value_or)(job->weight, channel + c, 1.0) / sqrt(own[c].var + job->eps),
+                           CK_TYPED(value_or)(job->bias, channel + c, 0.0));
     CK_TYPED(transform)(job, channel, channels, own, CK_WITH_X);
 }
 
@@ -259,10 +277,10 @@ static void CK_TYPED(train)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t cha
 {
     const double m = (double)job->images * (double)job->inner;
     ck_channel own[CK_NORM_GROUP];
-    CK_TYPED(find_statistics)(job, channel, channels, own);
+    CK_TYPED(find_statistics)(job, channel, channels, own, CK_SUM_MOMENTS);
     if (job->mean)
         for (ptrdiff_t c = 0; c < channels; c++) {
-            CK_TYPED(move)((T *)job->mean + channel + c, own[c].mean, job->momentum);
+            CK_TYPED(move)((T *)job->mean + channel + c, own[c].center + own[c].shift, job->momentum);
             CK_TYPED(move)((T *)job->var + channel + c, own[c].var * (m / (m - 1.0)), job->momentum);
         }
     CK_TYPED(normalise)(job, channel, channels, own);
@@ -280,19 +298,22 @@ CK_INLINE void CK_TYPED(backward)(const ck_norm *job, ptrdiff_t channel, ptrdiff
 {
     const double m = (double)job->images * (double)job->inner;
     ck_channel own[CK_NORM_GROUP];
-    if (job->mean)
+    if (training && !job->mean) {
+        CK_TYPED(find_statistics)(job, channel, channels, own, CK_SUM_ALL);
+    } else {
         CK_TYPED(given_statistics)(job, channel, channels, own);
-    else
-        CK_TYPED(find_statistics)(job, channel, channels, own);
-    CK_TYPED(sum_channels)(job, channel, channels, own, CK_SUM_GRADIENTS);
+        CK_TYPED(sum_channels)(job, channel, channels, own, CK_SUM_GRADIENTS);
+    }
     for (ptrdiff_t c = 0; c < channels; c++) {
-        const double inverse = 1.0 / sqrt(own[c].var + job->eps), dbias = ck_total_value(own[c].first);
-        const double dweight = (ck_total_value(own[c].second) - own[c].rest * dbias) * inverse;
+        const double inverse = 1.0 / sqrt(own[c].var + job->eps), dbias = ck_total_value(own[c].sum[2]);
+        const double dweight = (ck_total_value(own[c].sum[3]) - own[c].shift * dbias) * inverse;
+        const double scale = CK_TYPED(value_or)(job->weight, channel + c, 1.0) * inverse;
         ((T *)job->dbias)[channel + c] = (T)dbias;
         ((T *)job->dweight)[channel + c] = (T)dweight;
-        own[c].a = CK_TYPED(value_or)(job->weight, channel + c, 1.0) * inverse;
-        own[c].b = training ? -own[c].a * inverse * dweight / m : 0.0;
-        own[c].c = training ? -own[c].a * dbias / m - CK_TYPED(left_out)(own + c) * own[c].b : 0.0;
+        if (training)
+            CK_TYPED(set_line)(own + c, scale, -scale * inverse * dweight / m, -scale * dbias / m);
+        else
+            CK_TYPED(set_line)(own + c, scale, 0.0, 0.0);
     }
     CK_TYPED(transform)(job, channel, channels, own, training ? CK_WITH_X | CK_WITH_DY : CK_WITH_DY);
 }

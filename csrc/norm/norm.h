@@ -3,8 +3,9 @@
  * Arrays are [images][channels][inner]; a channel is `images` runs of `inner` elements. All sums of float32
  * are kept in float64; those of float64 are closed every 1024 elements and the partial sums added without
  * error (two-sum), so both are good to a few eps of the result's dtype whatever the length. The order is
- * fixed by images and inner alone. Statistics take two passes: the second sums x - mean beside its square,
- * and that sum, zero but for what the first pass lost, corrects both mean and variance.
+ * fixed by images and inner alone. Statistics take one pass around the first element of the channel, where
+ * sum (x - center) corrects both mean and variance, and another around the mean where that element lies too
+ * far from it for the digits to spare.
  *
  *     channel_sum     sum = sum of x
  *     train           mean, var (biased) of x, running statistics moved, y = (x - mean) scale + bias

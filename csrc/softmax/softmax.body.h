@@ -32,18 +32,19 @@ CK_INLINE void CK_TYPED(store_some)(T *p, V v, ptrdiff_t n)
 
 /* ---- one position, contiguous ---- */
 
+/* The largest value. A NaN may or may not be found: it makes the sum of exponentials NaN in any case. */
 CK_INLINE T CK_TYPED(row_max)(const T *x, ptrdiff_t length)
 {
     V m[2] = {vset1((T)-INFINITY), vset1((T)-INFINITY)};
     ptrdiff_t i = 0;
     for (; i + 2 * L <= length; i += 2 * L) {
-        m[0] = vmax(m[0], vload(x + i));
-        m[1] = vmax(m[1], vload(x + i + L));
+        m[0] = CK_TYPED(ck_larger)(m[0], vload(x + i));
+        m[1] = CK_TYPED(ck_larger)(m[1], vload(x + i + L));
     }
-    for (; i < length; i += L) m[0] = vmax(m[0], CK_TYPED(load_or)(x + i, length - i, (T)-INFINITY));
-    m[0] = vmax(m[0], m[1]);
+    for (; i < length; i += L) m[0] = CK_TYPED(ck_larger)(m[0], CK_TYPED(load_or)(x + i, length - i, (T)-INFINITY));
+    m[0] = CK_TYPED(ck_larger)(m[0], m[1]);
     T best = m[0][0];
-    for (int l = 1; l < L; l++) best = m[0][l] > best || m[0][l] != m[0][l] ? m[0][l] : best;
+    for (int l = 1; l < L; l++) best = m[0][l] > best ? m[0][l] : best;
     return best;
 }
 
@@ -75,17 +76,17 @@ CK_INLINE double CK_TYPED(row_dot)(const T *a, const T *b, ptrdiff_t length)
     ck_total total = {0, 0};
     for (ptrdiff_t first = 0; first < length; first += block) {
         ptrdiff_t end = length - first < block ? length : first + block;
-        ck_f64v sum[CK_CHAINS] = {{0}}, wide_a[WIDE], wide_b[WIDE];
+        ck_f64v sum[CK_CHAINS] = {{0}}, wide[WIDE];
         for (ptrdiff_t i = first; i < end; i += step) {
             CK_UNROLL
             for (int c = 0; c < CK_CHAINS; c += WIDE) {
                 ptrdiff_t at = i + c / WIDE * L;
                 if (at >= end) break;
-                vwiden(CK_TYPED(load_or)(a + at, end - at, 0), wide_a);
-                if (b) vwiden(CK_TYPED(load_or)(b + at, end - at, 0), wide_b);
+                V term = CK_TYPED(load_or)(a + at, end - at, 0);
+                if (b) term *= CK_TYPED(load_or)(b + at, end - at, 0);
+                vwiden(term, wide);
                 CK_UNROLL
-                for (int w = 0; w < WIDE; w++)
-                    sum[c + w] = b ? ck_fma_f64(wide_a[w], wide_b[w], sum[c + w]) : sum[c + w] + wide_a[w];
+                for (int w = 0; w < WIDE; w++) sum[c + w] += wide[w];
             }
         }
         ck_total_add(&total, ck_chains_close(sum));
@@ -210,7 +211,7 @@ CK_INLINE V CK_TYPED(narrow)(const ck_f64v wide[WIDE])
 CK_INLINE void CK_TYPED(block_max)(CK_TYPED(block) *b, const T *x)
 {
     for (int v = 0; v < CK_BLOCK_VECTORS; v++) b->max[v] = vset1((T)-INFINITY);
-    CK_EACH_OF_BLOCK(b) b->max[v] = vmax(b->max[v], CK_TYPED(load_or)(x + at + v * L, n, 0));
+    CK_EACH_OF_BLOCK(b) b->max[v] = CK_TYPED(ck_larger)(b->max[v], CK_TYPED(load_or)(x + at + v * L, n, 0));
 }
 
 CK_INLINE void CK_TYPED(block_exp)(CK_TYPED(block) *b, const T *x, T *e)
@@ -229,13 +230,12 @@ CK_INLINE void CK_TYPED(block_exp)(CK_TYPED(block) *b, const T *x, T *e)
 /* Sums of dy y, or of dy where y is NULL. */
 CK_INLINE void CK_TYPED(block_dot)(CK_TYPED(block) *b, const T *dy, const T *y)
 {
-    ck_f64v wide[WIDE], other[WIDE];
+    ck_f64v wide[WIDE];
     CK_TYPED(block_clear)(b);
     CK_EACH_OF_BLOCK(b) {
-        vwiden(CK_TYPED(load_or)(dy + at + v * L, n, 0), wide);
-        if (y) vwiden(CK_TYPED(load_or)(y + at + v * L, n, 0), other);
-        if (y) CK_UNROLL
-        for (int w = 0; w < WIDE; w++) wide[w] *= other[w];
+        V term = CK_TYPED(load_or)(dy + at + v * L, n, 0);
+        if (y) term *= CK_TYPED(load_or)(y + at + v * L, n, 0);
+        vwiden(term, wide);
         CK_TYPED(block_add)(b, v, wide);
     }
 }
