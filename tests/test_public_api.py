@@ -1,0 +1,280 @@
+"""Bad input through the public functions and the layers: refused at once, with a sentence, before memory is taken.
+
+The rows are those of the table of field notes on how trusted systems failed: each has crashed, hung or been answered
+wrongly somewhere. (``test_spec_*`` check every sentence; here the whole call is made, timed and weighed.)
+"""
+
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import convkit
+from convkit import functional as F
+from convkit import nn
+
+X = np.ones((2, 4, 8, 8), np.float32)
+W = np.ones((6, 4, 3, 3), np.float32)
+Y = np.ones((2, 6, 6, 6), np.float32)
+B = np.ones(6, np.float32)
+V = np.ones(4, np.float32)
+INDEX = np.zeros((2, 4, 4, 4), np.int64)
+P = np.ones((2, 4, 4, 4), np.float32)
+RNG = np.random.default_rng(0)
+HUGE = (2**31 - 1, 2**31, 2**32 + 3, 2**61, 2**62, 2**62 + 1, 2**63 - 1, 2**63, 2**70, 10**400)
+
+Shape, Dtype = convkit.ShapeError, convkit.DtypeError
+
+
+def rows():
+    """(id, error, call)."""
+    def row(name, error, function, *args, **options):
+        return name, error, function, args, options
+
+    # convolution: strides, dilation, padding, groups
+    for bad in (0, -1, (1, 0), (0, 1), -2**63, (), (1,), (1, 1, 1)):
+        yield row(f"stride {bad}", Shape, F.conv2d, X, W, stride=bad)
+        yield row(f"dilation {bad}", Shape, F.conv2d, X, W, dilation=bad)
+    for bad in (-1, (0, -1), ((0, -1), (0, 0)), (), (1,), (1, 1, 1), ((1,), (1,)), "full", "SAME", ""):
+        yield row(f"padding {bad}", Shape, F.conv2d, X, W, padding=bad)
+    for bad in (0, -1, 3, 5, 8, 2**63):
+        yield row(f"groups {bad}", Shape, F.conv2d, X, W, groups=bad)
+    for bad in (1.0, 1.5, float("nan"), None, True, np.float32(1), object(), [1.0, 1], (1, None), 1j, b"1"):
+        for name in ("stride", "dilation", "padding", "groups"):
+            yield row(f"{name} {bad!r}", (Shape, Dtype), F.conv2d, X, W, **{name: bad})
+    for bad in HUGE:
+        yield row(f"dilation {bad:.0e}" if bad < 1e300 else "dilation vast", Shape, F.conv2d, X, W, dilation=bad)
+        yield row(f"padding {bad:.0e}" if bad < 1e300 else "padding vast", Shape, F.conv2d, X, W, padding=bad)
+    yield row("padding 2**24", Shape, F.conv2d, X, W, padding=2**24)
+    yield row("stride 2**63", Shape, F.conv2d, X, W, stride=2**63)
+    yield row("transposed sizes", Shape, F.conv2d, W, X)
+    # operands
+    for shape in ((), (8,), (8, 8), (1, 2, 4, 8, 8), (2, 0, 8, 8), (2, 4, 0, 8), (2, 3, 8, 8), (2, 4, 2, 8)):
+        yield row(f"x {shape}", Shape, F.conv2d, np.ones(shape, np.float32), W)
+    for shape in ((), (6,), (6, 4, 3), (6, 4, 3, 3, 3), (6, 3, 3, 3), (0, 4, 3, 3), (6, 4, 0, 3), (6, 4, 9, 3)):
+        yield row(f"weight {shape}", Shape, F.conv2d, X, np.ones(shape, np.float32))
+    for shape in ((), (1,), (4,), (5,), (7,), (6, 1), (1, 6), (0,)):
+        yield row(f"bias {shape}", Shape, F.conv2d, X, W, np.ones(shape, np.float32))
+    for dtype in ("f2", "f8", "i4", "u1", "?", "c8", "O", "U3", "M8[s]", [("a", "f4")], "g"):
+        x = np.zeros(X.shape, dtype)
+        yield row(f"x of {dtype}", Dtype, F.conv2d, x, W)
+        yield row(f"weight of {dtype}", Dtype, F.conv2d, X, np.zeros(W.shape, dtype))
+        yield row(f"bias of {dtype}", Dtype, F.conv2d, X, W, np.zeros(6, dtype))
+    for bad in (None, 1.0, "x", [[[[1.0]]]], X.tolist(), memoryview(X), object()):
+        yield row(f"x a {type(bad).__name__}", Dtype, F.conv2d, bad, W)
+        yield row(f"weight a {type(bad).__name__}", Dtype, F.conv2d, X, bad)
+    yield row("bias a list", Dtype, F.conv2d, X, W, [1.0] * 6)
+    for out in (np.empty((2, 6, 6, 5), np.float32), np.empty(Y.shape), np.empty(Y.shape[1:], np.float32), [], Y.tolist()):
+        yield row(f"out {getattr(out, 'shape', type(out))}", (Shape, Dtype), F.conv2d, X, W, out=out)
+    read_only = Y.copy()
+    read_only.flags.writeable = False
+    yield row("out read-only", (Shape, Dtype), F.conv2d, X, W, out=read_only)
+    yield row("padding_mode", Shape, F.conv2d, X, W, padding_mode="mirror")
+    yield row("reflect too far", Shape, F.conv2d, X, W, padding=8, padding_mode="reflect")
+    # its gradients
+    for shape in ((2, 6, 6, 5), (1, 6, 6, 6), (2, 5, 6, 6), (6, 6, 6), (2, 6, 36), ()):
+        yield row(f"dy {shape}", Shape, F.conv2d_backward, np.ones(shape, np.float32), X, W)
+    yield row("dy float64", Dtype, F.conv2d_backward, Y.astype(float), X, W)
+    yield row("dy None", Dtype, F.conv2d_backward, None, X, W)
+    yield row("needs two", (Shape, Dtype), F.conv2d_backward, Y, X, W, needs=(True, True))
+    # pooling
+    for pool in (F.max_pool2d, F.min_pool2d, F.avg_pool2d):
+        name = pool.__name__
+        for bad in (0, -2, (), (2, 0), (2,), (2, 2, 2), 9, (8, 9), *HUGE):
+            yield row(f"{name} kernel {str(bad)[:30]}", Shape, pool, X, bad)
+        for bad in (0, -1, (0, 1), (), (1, 1, 1), 2**63):
+            yield row(f"{name} stride {bad}", Shape, pool, X, 2, bad)
+        for bad in (-1, 2, (1, 2), 4, 2**31, 2**62, 2**70, "full"):
+            yield row(f"{name} padding {bad}", Shape, pool, X, 2, 1, bad)
+        for bad in (1.5, None, "2", True, [2.0, 2]):
+            yield row(f"{name} kernel {bad!r}", (Shape, Dtype), pool, X, bad)
+        for shape in ((8, 8), (1, 2, 4, 8, 8), (2, 4, 0, 8), (2, 0, 8, 8)):
+            yield row(f"{name} x {shape}", Shape, pool, np.ones(shape, np.float32), 2)
+        for dtype in ("f2", "i4", "O", "c16", "?"):
+            yield row(f"{name} of {dtype}", Dtype, pool, np.zeros(X.shape, dtype), 2)
+        yield row(f"{name} of None", Dtype, pool, None, 2)
+    for bad in (0, -1, (-3, 1), 8, 2**31 - 1, 2**61, 1250999896764):
+        yield row(f"max_pool2d dilation {bad}", Shape, F.max_pool2d, X, 2, 1, 0, bad)
+    yield row("kernel times dilation", Shape, F.max_pool2d, X, 2**29, 1, 0, 1879048192)
+    yield row("kernel 2**61, ceil", Shape, F.max_pool2d, X, 2**61, 1, 0, 1, True)
+    for bad in (0, -1, 2**63, 2**70):
+        yield row(f"divisor {bad}", Shape, F.avg_pool2d, X, 2, divisor_override=bad)
+    for bad in (1.5, True, "2"):
+        yield row(f"divisor {bad!r}", Dtype, F.avg_pool2d, X, 2, divisor_override=bad)
+    for backward in (F.max_pool2d_backward, F.min_pool2d_backward):
+        name = backward.__name__
+        for bad in (64, 99, -1, 2**32 + 3, -2**63, 2**63 - 1):
+            index = INDEX.copy()
+            index[1, 3, 3, 3] = bad
+            yield row(f"{name} index {bad}", Shape, backward, P, index, X.shape)
+        yield row(f"{name} float index", Dtype, backward, P, INDEX.astype(float), X.shape)
+        yield row(f"{name} fewer indices", Shape, backward, P, INDEX[:1], X.shape)
+        for shape in ((2, 4, 8), (2, 4, 8, -8), (2, 5, 8, 8), (3, 4, 8, 8), (2, 4, 2**40, 2**40), (2, 4, 8.0, 8), 8, None, ()):
+            yield row(f"{name} input_shape {shape}", (Shape, Dtype), backward, P, INDEX, shape)
+    for shape in ((2, 4, 10, 8), (2, 4, 8), (1, 4, 8, 8), (2, 4, -8, 8), (2, 4, 2**62, 8), None):
+        yield row(f"avg_pool2d_backward input_shape {shape}", (Shape, Dtype), F.avg_pool2d_backward, P, shape, 2)
+    yield row("avg_pool2d_backward dy", Shape, F.avg_pool2d_backward, P[:, :, :3], X.shape, 2)
+    # the rest
+    for shape in ((), (5,), (4, 5), (4, 0)):
+        yield row(f"linear x {shape}", Shape, F.linear, np.ones(shape, np.float32), np.ones((3, 4), np.float32))
+    for shape in ((), (4,), (3, 5), (3, 4, 1)):
+        yield row(f"linear weight {shape}", Shape, F.linear, np.ones((2, 4), np.float32), np.ones(shape, np.float32))
+    for shape in ((), (1,), (4,), (3, 1)):
+        yield row(f"linear bias {shape}", Shape, F.linear, np.ones((2, 4), np.float32), np.ones((3, 4), np.float32),
+                  np.ones(shape, np.float32))
+    yield row("linear mixed", Dtype, F.linear, np.ones((2, 4)), np.ones((3, 4), np.float32))
+    yield row("linear dy", Shape, F.linear_backward, np.ones((3, 3)), np.ones((2, 4)), np.ones((3, 4)))
+    for axis in (4, -5, 2**63):
+        yield row(f"softmax axis {axis}", Shape, F.softmax, X, axis)
+    for axis in (1.0, None, "1", True):
+        yield row(f"softmax axis {axis!r}", (Shape, Dtype), F.softmax, X, axis)
+    yield row("softmax 0-d", Shape, F.softmax, np.array(1.0))
+    yield row("log_softmax axis", Shape, F.log_softmax, X, 4)
+    yield row("softmax_backward", Shape, F.softmax_backward, X, X[:1])
+    yield row("log_softmax_backward", Dtype, F.log_softmax_backward, X, X.astype(float))
+    logits, target = np.ones((5, 3), np.float32), np.zeros(5, np.int64)
+    for bad in (3, -1, -100, 2**40):
+        yield row(f"target {bad}", Shape, F.cross_entropy, logits, np.array([0, 1, 2, bad, 0]))
+        yield row(f"target {bad} backward", Shape, F.cross_entropy_backward, logits, np.array([0, 1, 2, bad, 0]))
+    yield row("target float", Dtype, F.cross_entropy, logits, target.astype(float))
+    yield row("target list", Dtype, F.cross_entropy, logits, [0] * 5)
+    yield row("target shape", Shape, F.cross_entropy, logits, target[:4])
+    yield row("target 2-d", Shape, F.cross_entropy, logits, target[:, None])
+    yield row("logits 1-d", Shape, F.cross_entropy, logits[0], target[:1])
+    yield row("reduction", Shape, F.cross_entropy, logits, target, "avg")
+    yield row("dloss", (Shape, Dtype), F.cross_entropy_backward, logits, target, "none", np.ones(4, np.float32))
+    for k, name in ((1, "running_mean"), (2, "running_var"), (3, "weight"), (4, "bias")):
+        args = [X, V.copy(), V.copy(), V, V]
+        for bad, error in ((np.ones(5, np.float32), Shape), (np.ones((4, 1), np.float32), Shape), (np.ones(4), Dtype),
+                           ([1.0] * 4, Dtype)):
+            yield row(f"batch_norm {name} {type(bad).__name__}{getattr(bad, 'shape', '')}", error, F.batch_norm,
+                      *args[:k], bad, *args[k + 1:], training=True)
+    yield row("batch_norm without statistics", (Shape, Dtype), F.batch_norm, X, None, None)
+    yield row("batch_norm of one value", Shape, F.batch_norm, X[:1, :, :1, :1], V.copy(), V.copy(), training=True)
+    yield row("batch_norm 1-d", Shape, F.batch_norm, V, V, V)
+    frozen = V.copy()
+    frozen.flags.writeable = False
+    yield row("batch_norm read-only statistics", (Shape, Dtype), F.batch_norm, X, frozen, V.copy(), training=True)
+    for bad in (X[:1], X[:, :3], np.ones((2, 4, 64), np.float32)):
+        yield row(f"batch_norm_backward dy {bad.shape}", Shape, F.batch_norm_backward, bad, X)
+    yield row("batch_norm_backward weight", Shape, F.batch_norm_backward, X, X, np.ones(3, np.float32))
+    yield row("batch_norm_backward mixed", Dtype, F.batch_norm_backward, X.astype(float), X)
+    yield row("batch_norm_backward statistics", Shape, F.batch_norm_backward, X, X, training=False)
+    for p in (-0.1, 1.1, float("nan"), float("inf"), "half", None):
+        yield row(f"dropout {p}", (Shape, Dtype), F.dropout, X, p, rng=RNG)
+    for rng in (None, 0, np.random, np.random.RandomState(0)):
+        yield row(f"dropout rng {rng.__class__.__name__}", (Shape, Dtype), F.dropout, X, rng=rng)
+    yield row("dropout mask", (Shape, Dtype), F.dropout_backward, X, np.ones((2, 4), bool))
+    yield row("relu int", Dtype, F.relu, np.ones(3, int))
+    yield row("relu list", Dtype, F.relu, [1.0])
+    yield row("relu_backward", Shape, F.relu_backward, X, X[:1])
+    for dims in ((4, -1), (2, 1), (0, 9), (-9, 0)):
+        yield row(f"flatten {dims}", Shape, F.flatten, X, *dims)
+    # layers
+    for args in ((0, 4, 3), (4, 0, 3), (4, 4, 0), (4, 4, -3), (4, 4, (3,)), (4, 4, 3, 0), (4, 4, 3, 1, -1), (4, 4, 3, 1, 0, 0),
+                 (4, 6, 3, 1, 0, 1, 3), (4, 6, 3, 1, 0, 1, 4)):
+        yield row(f"Conv2d{args}", Shape, nn.Conv2d, *args)
+    for args in ((4.0, 4, 3), (4, 4, 3.0), (4, 4, 3, "1"), (None, 4, 3)):
+        yield row(f"Conv2d{args}", (Shape, Dtype), nn.Conv2d, *args)
+    yield row("Conv2d huge", Shape, nn.Conv2d, 2**31, 2**31, 3)
+    yield row("Linear huge", (Shape,), nn.Linear, 2**40, 2**40)
+    yield row("Linear(0)", Shape, nn.Linear, -1, 3)
+    yield row("BatchNorm2d(0)", Shape, nn.BatchNorm2d, 0)
+    yield row("MaxPool2d(0)", Shape, nn.MaxPool2d, 0)
+    yield row("MaxPool2d padding", Shape, nn.MaxPool2d, 2, padding=2)
+    yield row("AvgPool2d stride", Shape, nn.AvgPool2d, 2, 0)
+    yield row("Dropout", (Shape, Dtype), nn.Dropout, 1.5)
+    conv = nn.Conv2d(4, 6, 3, rng=RNG)
+    for bad in (X[:, :3], X[0, 0], np.ones((2, 4, 2, 8), np.float32)):
+        yield row(f"layer on {bad.shape}", Shape, conv, bad)
+        yield row(f"layer.forward on {bad.shape}", Shape, conv.forward, bad)
+    for bad in (X.astype(float), X.astype(int), X.tolist(), None):
+        yield row(f"layer on {type(bad).__name__}", Dtype, conv, bad)
+        yield row(f"layer.forward on {type(bad).__name__}", Dtype, conv.forward, bad)
+    yield row("backward on another shape", Shape, conv.forward(X)[1], Y[:1])
+    yield row("Linear on", Shape, nn.Linear(4, 3, rng=RNG), X[..., :3])
+    yield row("BatchNorm2d on", Shape, nn.BatchNorm2d(3), X)
+    yield row("MaxPool2d on", Shape, nn.MaxPool2d(9), X)
+
+
+ROWS = list(rows())
+
+
+@pytest.mark.parametrize(("error", "function", "args", "options"), [row[1:] for row in ROWS], ids=[row[0][:60] for row in ROWS])
+def test_bad_input_is_refused_before_anything_is_allocated(error, function, args, options):
+    tracemalloc.start()
+    start = time.perf_counter()
+    try:
+        with pytest.raises(error) as caught:
+            function(*args, **options)
+        seconds, peak = time.perf_counter() - start, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert type(caught.value) in (Shape, Dtype), "a check of the library's own, not an accident further down"
+    message = str(caught.value)
+    assert 10 < len(message) < 600, message
+    assert "\n" not in message
+    assert seconds < 1
+    assert peak < 1 << 20
+
+
+def test_there_are_rows_for_every_function():
+    called = {row[2].__name__ for row in ROWS if hasattr(row[2], "__name__")}
+    assert not set(F.__all__) - called
+    assert len(ROWS) > 300
+
+
+# Refused nowhere in the table: unusual, but with a meaning.
+FINE = [
+    ("stride past the input", F.conv2d, (X, W), {"stride": 2**62}, (2, 6, 1, 1)),
+    ("padding past the kernel", F.conv2d, (X[:, :, :1, :1], W), {"padding": 5}, (2, 6, 9, 9)),
+    ("batch 0", F.conv2d, (X[:0], W), {}, (0, 6, 6, 6)),
+    ("unbatched", F.conv2d, (X[0], W), {}, (6, 6, 6)),
+    ("numpy integers", F.conv2d, (X, W), {"stride": np.int8(2), "padding": np.array(1)}, (2, 6, 4, 4)),
+    ("lists", F.conv2d, (X, W), {"stride": [2, 1], "padding": [[1, 0], [0, 1]]}, (2, 6, 4, 7)),
+    ("pool stride past the input", F.max_pool2d, (X, 2, 2**62), {}, (2, 4, 1, 1)),
+    ("linear without features", F.linear, (np.ones((2, 0)), np.ones((3, 0))), {}, (2, 3)),
+    ("softmax over nothing", F.softmax, (np.ones((2, 0)),), {}, (2, 0)),
+]
+
+
+@pytest.mark.parametrize(("name", "function", "args", "options", "shape"), FINE, ids=[row[0] for row in FINE])
+def test_unusual_calls_with_a_meaning_are_answered(name, function, args, options, shape):
+    start = time.perf_counter()
+    y = function(*args, **options)
+    assert y.shape == shape
+    assert np.isfinite(y).all()
+    assert time.perf_counter() - start < 1
+
+
+def test_random_integers_never_crash_hang_or_pass_impossible_geometry():
+    """A thousand calls of small arrays and integers from the tables of failures: an error at once, or a small result."""
+    rng = np.random.default_rng(1)
+    values = [0, 1, 1, 1, 2, 2, 3, 4, 5, 8, -1, -2**63, *HUGE[:-1], (1, 2), (0, 0), ((1, 0), (2, 1)), (2**62, 1), "same", None, 1.5]
+    refused = answered = 0
+
+    def pick():
+        return values[rng.integers(len(values))]
+
+    for i in range(1000):
+        kind = i % 4
+        start = time.perf_counter()
+        try:
+            if kind == 0:
+                y = F.conv2d(X, W, None, pick(), pick(), pick(), groups=int(rng.integers(1, 3)))
+            elif kind == 1:
+                y = F.conv2d_backward(Y, X, W, pick(), pick(), 1)[0]
+            elif kind == 2:
+                y = F.max_pool2d(X, pick(), pick(), pick(), pick(), bool(rng.integers(2)))
+            else:
+                y = F.avg_pool2d(X, pick(), pick(), pick(), bool(rng.integers(2)), bool(rng.integers(2)))
+        except (Shape, Dtype):
+            refused += 1
+        else:
+            answered += 1
+            assert y.size < 10**6
+            assert np.isfinite(y).all()
+        assert time.perf_counter() - start < 1
+    assert refused > 300
+    assert answered > 20
