@@ -51,7 +51,8 @@ def guarded_empty(shape, dtype=np.float64, order="C", *, at_end=True, fill=0xff)
 
 def guarded(a, *, at_end=True):
     """A copy of ``a`` (same layout order) against a forbidden page, in memory that cannot be written."""
-    out = guarded_empty(a.shape, a.dtype, "F" if a.flags.f_contiguous and not a.flags.c_contiguous else "C", at_end=at_end)
+    order = "F" if a.flags.f_contiguous and not a.flags.c_contiguous else "C"
+    out = guarded_empty(a.shape, a.dtype, order, at_end=at_end)
     out[...] = a
     base = ctypes.addressof(ctypes.c_char.from_buffer(out.base))
     room = len(out.base) - 2 * PAGE

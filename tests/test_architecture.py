@@ -49,7 +49,7 @@ def imports(path):
             assert node.level == 0, f"{path}: relative import"
             for alias in node.names:
                 inner = HOUSE.parent.joinpath(*node.module.split("."))
-                is_module = node.module.startswith("convkit") and (inner / alias.name).with_suffix(".py").exists() \
+                is_module = (node.module.startswith("convkit") and (inner / alias.name).with_suffix(".py").exists()) \
                     or (inner / alias.name).is_dir()
                 yield f"{node.module}.{alias.name}" if is_module or node.module == "convkit" else node.module
 
@@ -148,8 +148,8 @@ def test_twins_say_something_too():
 
 
 def test_the_top_has_what_the_design_names():
-    for name in ("explain", "verify", "use", "threads", "set_threads", "optim", "functional", "nn", "reference", "fit", "save",
-                 "load", "ShapeError", "DtypeError", "__version__"):
+    for name in ("explain", "verify", "use", "threads", "set_threads", "optim", "functional", "nn", "reference", "fit",
+                 "save", "load", "ShapeError", "DtypeError", "__version__"):
         assert hasattr(convkit, name), name
         assert name in dir(convkit)
     assert issubclass(convkit.ShapeError, ValueError)

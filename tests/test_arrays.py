@@ -89,7 +89,8 @@ def test_broadcast_and_overlapping_views():
         plain, plain_w = x.copy(), w.copy()
         assert same_bits(F.conv2d(x, w, padding=1), F.conv2d(plain, plain_w, padding=1))
         dy = np.broadcast_to(np.float32(0.5), (2, 6, 9, 7))
-        assert same_bits(F.conv2d_backward(dy, x, w, padding=1), F.conv2d_backward(dy.copy(), plain, plain_w, padding=1))
+        assert same_bits(F.conv2d_backward(dy, x, w, padding=1),
+                         F.conv2d_backward(dy.copy(), plain, plain_w, padding=1))
         assert same_bits(F.max_pool2d(x, 2, return_indices=True), F.max_pool2d(plain, 2, return_indices=True))
         assert same_bits(F.avg_pool2d(x, 3, 1, 1), F.avg_pool2d(plain, 3, 1, 1))
         assert same_bits(F.softmax(x, 1), F.softmax(plain, 1))

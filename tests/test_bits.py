@@ -112,18 +112,20 @@ def calls_of_the_rest():
         "avg_pool2d global": ((x, (50, 51)), {}),
         "avg_pool2d_backward": ((dy, x.shape, 3, 1, 1), {}), "relu": ((x,), {}), "relu_backward": ((dy, x), {}),
         "softmax": ((flat,), {}), "softmax axis": ((x, 1), {}), "log_softmax": ((flat,), {}),
-        "log_softmax axis": ((x, 0), {}), "softmax_backward": ((flat, y), {}), "log_softmax_backward": ((flat, logs), {}),
+        "log_softmax axis": ((x, 0), {}), "softmax_backward": ((flat, y), {}),
+        "log_softmax_backward": ((flat, logs), {}),
         "cross_entropy": ((flat, target), {}), "cross_entropy none": ((flat, target, "none"), {}),
         "cross_entropy_backward": ((flat, target), {}),
-        "batch_norm": ((x, mean, var, weight, mean), {"training": True}), "batch_norm eval": ((x, mean, var, weight, mean), {}),
+        "batch_norm": ((x, mean, var, weight, mean), {"training": True}),
+        "batch_norm eval": ((x, mean, var, weight, mean), {}),
         "batch_norm_backward": ((dy, x, weight), {}),
     }
 
 
 def test_everything_else():
     calls = calls_of_the_rest()
-    assert {key.partition(" ")[0] for key in calls} | {"conv2d", "conv2d_backward", "linear", "linear_backward", "dropout",
-                                                       "dropout_backward", "flatten"} == set(F.__all__)
+    elsewhere = {"conv2d", "conv2d_backward", "linear", "linear_backward", "dropout", "dropout_backward", "flatten"}
+    assert {key.partition(" ")[0] for key in calls} | elsewhere == set(F.__all__)
     for isa in native.ISA_LEVELS or (None,):
         with convkit.use(isa=isa):
             for key, (args, options) in calls.items():
@@ -135,8 +137,9 @@ def test_everything_else():
                 assert all(same_bits(results[0], other) for other in results[1:]), (isa, key)
 
 
-BY_IMAGE = ["max_pool2d indices", "max_pool2d wide", "min_pool2d", "avg_pool2d", "avg_pool2d uncounted", "avg_pool2d global",
-            "relu", "softmax axis", "softmax", "log_softmax", "batch_norm eval", "cross_entropy none"]
+BY_IMAGE = ["max_pool2d indices", "max_pool2d wide", "min_pool2d", "avg_pool2d", "avg_pool2d uncounted",
+            "avg_pool2d global", "relu", "softmax axis", "softmax", "log_softmax", "batch_norm eval",
+            "cross_entropy none"]
 
 
 @every_isa
@@ -148,7 +151,8 @@ def test_a_batch_is_its_items(isa):
             name, batched = key.partition(" ")[0], 2 if key.startswith("cross_entropy") else 1
             want = fuzz.outputs(F, name, args, options)
             for i in (0, 3):
-                alone = fuzz.outputs(F, name, tuple(a[i:i + 1] if k < batched else a for k, a in enumerate(args)), options)
+                item = tuple(a[i:i + 1] if k < batched else a for k, a in enumerate(args))
+                alone = fuzz.outputs(F, name, item, options)
                 kept = 1 if name == "batch_norm" else len(want)
                 assert all(same_bits(a, w[i:i + 1]) for a, w in zip(alone[:kept], want[:kept], strict=True)), (key, i)
 

@@ -70,7 +70,7 @@ def run(direction, operands, shape, spec_args, isa, threads=1):
 
 def all_directions(rng, isa, dtype, x_shape, w_shape, stride=(1, 1), pads=((0, 0), (0, 0)), dilation=(1, 1), groups=1):
     """The three directions on small integers against the oracle; returns the plans' objects."""
-    x, w, bias = whole(rng, *x_shape, dtype=dtype), whole(rng, *w_shape, dtype=dtype), whole(rng, w_shape[0], dtype=dtype)
+    x, w, bias = (whole(rng, *shape, dtype=dtype) for shape in (x_shape, w_shape, w_shape[:1]))
     want = oracle.conv(x, w, bias, stride, pads, dilation, groups)
     dy = whole(rng, *want.shape, dtype=dtype)
     dx, dw, _ = oracle.conv_backward(dy, x, w, stride, pads, dilation, groups)

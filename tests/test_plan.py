@@ -51,7 +51,7 @@ def test_a_forced_candidate_is_taken_or_the_call_fails_with_its_reason():
         assert choose(2, ODD_REFUSED).algorithm == "reference"
     with convkit.use(algorithm="direct"):
         assert choose(2, ODD_REFUSED).algorithm == "direct"
-        with pytest.raises(AlgorithmRefused, match="algorithm='direct' was forced but cannot compute this call: 3 is odd"):
+        with pytest.raises(AlgorithmRefused, match="algorithm='direct' was forced but cannot compute .*: 3 is odd"):
             choose(3, ODD_REFUSED)
     with convkit.use(algorithm="native"):  # no candidate of that name here: the order of preference stays
         assert choose(2, ODD_REFUSED).algorithm == "direct"
@@ -91,7 +91,7 @@ def test_many_threads_choosing_at_once_keep_the_cache_bounded(monkeypatch):
         try:
             for i in range(first, first + 3000, 2):
                 assert choose(i, ODD_REFUSED).run == ("direct", i)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - a thread's failure is reported by the test
             failed.append(exc)
 
     workers = [threading.Thread(target=work, args=(1000 * k,)) for k in range(4)]
@@ -178,13 +178,14 @@ def test_a_plan_belongs_to_its_level():
 @needs_native
 def test_a_refused_force_names_algorithm_and_reason():
     x, w = np.ones((1, 64, 6, 6), F32), np.ones((64, 64, 3, 3), F32)
-    with convkit.use(algorithm="depthwise"), pytest.raises(AlgorithmRefused, match="algorithm='depthwise' was forced but"):
+    with convkit.use(algorithm="depthwise"), pytest.raises(AlgorithmRefused, match="algorithm='depthwise' was forced"):
         F.conv2d(x, w)
 
 
 @needs_native
 def test_the_workspace_is_told_and_bounded():
-    for x, w, options in (((1, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}), ((1, 512, 7, 7), (512, 512, 3, 3), {"padding": 1}),
+    for x, w, options in (((1, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}),
+                          ((1, 512, 7, 7), (512, 512, 3, 3), {"padding": 1}),
                           ((1, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "padding": 3}),
                           ((1, 64, 1000, 1000), (8, 64, 3, 3), {})):
         for direction in ("forward", "input_gradient"):
@@ -209,7 +210,8 @@ def test_pooling_falls_back_to_the_twin_only_where_the_lanes_cannot_number():
 
 def test_boxes_cover_every_target_once():
     for source_bytes in (1, 400, 5000, 10**7):
-        for x, w, options in ((*PLAIN, {"padding": 1}), ((1, 3, 30, 7), (4, 3, 5, 2), {"stride": (3, 2), "dilation": (2, 1)}),
+        for x, w, options in ((*PLAIN, {"padding": 1}),
+                              ((1, 3, 30, 7), (4, 3, 5, 2), {"stride": (3, 2), "dilation": (2, 1)}),
                               ((1, 2, 9, 9), (2, 2, 2, 2), {"stride": 3, "padding": 1})):
             for direction in ("forward", "input_gradient"):
                 axes = geometry.axes(spec_of(x, w, direction, **options))

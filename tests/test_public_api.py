@@ -65,7 +65,7 @@ def rows():
         yield row(f"x a {type(bad).__name__}", Dtype, F.conv2d, bad, W)
         yield row(f"weight a {type(bad).__name__}", Dtype, F.conv2d, X, bad)
     yield row("bias a list", Dtype, F.conv2d, X, W, [1.0] * 6)
-    for out in (np.empty((2, 6, 6, 5), np.float32), np.empty(Y.shape), np.empty(Y.shape[1:], np.float32), [], Y.tolist()):
+    for out in (np.empty((2, 6, 6, 5), np.float32), np.empty(Y.shape), np.empty((6, 6, 6), np.float32), Y.tolist()):
         yield row(f"out {getattr(out, 'shape', type(out))}", (Shape, Dtype), F.conv2d, X, W, out=out)
     read_only = Y.copy()
     read_only.flags.writeable = False
@@ -110,7 +110,7 @@ def rows():
             yield row(f"{name} index {bad}", Shape, backward, P, index, X.shape)
         yield row(f"{name} float index", Dtype, backward, P, INDEX.astype(float), X.shape)
         yield row(f"{name} fewer indices", Shape, backward, P, INDEX[:1], X.shape)
-        for shape in ((2, 4, 8), (2, 4, 8, -8), (2, 5, 8, 8), (3, 4, 8, 8), (2, 4, 2**40, 2**40), (2, 4, 8.0, 8), 8, None, ()):
+        for shape in ((2, 4), (2, 4, 8, -8), (2, 5, 8, 8), (3, 4, 8, 8), (2, 4, 2**40, 2**40), (2, 4, 8.0, 8), 8, ()):
             yield row(f"{name} input_shape {shape}", (Shape, Dtype), backward, P, INDEX, shape)
     for shape in ((2, 4, 10, 8), (2, 4, 8), (1, 4, 8, 8), (2, 4, -8, 8), (2, 4, 2**62, 8), None):
         yield row(f"avg_pool2d_backward input_shape {shape}", (Shape, Dtype), F.avg_pool2d_backward, P, shape, 2)
@@ -172,8 +172,8 @@ def rows():
     for dims in ((4, -1), (2, 1), (0, 9), (-9, 0)):
         yield row(f"flatten {dims}", Shape, F.flatten, X, *dims)
     # layers
-    for args in ((0, 4, 3), (4, 0, 3), (4, 4, 0), (4, 4, -3), (4, 4, (3,)), (4, 4, 3, 0), (4, 4, 3, 1, -1), (4, 4, 3, 1, 0, 0),
-                 (4, 6, 3, 1, 0, 1, 3), (4, 6, 3, 1, 0, 1, 4)):
+    for args in ((0, 4, 3), (4, 0, 3), (4, 4, 0), (4, 4, -3), (4, 4, (3,)), (4, 4, 3, 0), (4, 4, 3, 1, -1),
+                 (4, 4, 3, 1, 0, 0), (4, 6, 3, 1, 0, 1, 3), (4, 6, 3, 1, 0, 1, 4)):
         yield row(f"Conv2d{args}", Shape, nn.Conv2d, *args)
     for args in ((4.0, 4, 3), (4, 4, 3.0), (4, 4, 3, "1"), (None, 4, 3)):
         yield row(f"Conv2d{args}", (Shape, Dtype), nn.Conv2d, *args)
@@ -201,7 +201,8 @@ def rows():
 ROWS = list(rows())
 
 
-@pytest.mark.parametrize(("error", "function", "args", "options"), [row[1:] for row in ROWS], ids=[row[0][:60] for row in ROWS])
+@pytest.mark.parametrize(("error", "function", "args", "options"), [row[1:] for row in ROWS],
+                         ids=[row[0][:60] for row in ROWS])
 def test_bad_input_is_refused_before_anything_is_allocated(error, function, args, options):
     tracemalloc.start()
     start = time.perf_counter()
@@ -249,9 +250,10 @@ def test_unusual_calls_with_a_meaning_are_answered(name, function, args, options
 
 
 def test_random_integers_never_crash_hang_or_pass_impossible_geometry():
-    """A thousand calls of small arrays and integers from the tables of failures: an error at once, or a small result."""
+    """A thousand calls with integers from the tables of failures: an error at once, or a small result."""
     rng = np.random.default_rng(1)
-    values = [0, 1, 1, 1, 2, 2, 3, 4, 5, 8, -1, -2**63, *HUGE[:-1], (1, 2), (0, 0), ((1, 0), (2, 1)), (2**62, 1), "same", None, 1.5]
+    values = [0, 1, 1, 1, 2, 2, 3, 4, 5, 8, -1, -2**63, *HUGE[:-1], (1, 2), (0, 0), ((1, 0), (2, 1)), (2**62, 1),
+              "same", None, 1.5]
     refused = answered = 0
 
     def pick():
