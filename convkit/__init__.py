@@ -8,7 +8,7 @@ from convkit.settings import get_threads, set_threads, threads, use
 __version__ = "0.1.0"
 
 # Loaded on first use, so that `import convkit` costs milliseconds.
-_LAZY_MODULES = ("functional", "nn", "optim", "reference")
+_LAZY_MODULES = ("functional", "nn", "optim", "reference", "typing")
 _LAZY_NAMES = {
     "fit": "convkit.training",
     "History": "convkit.training",

@@ -6,17 +6,24 @@ code. A file from a stranger may still lie, so every rule of the format is check
 whatever is wrong with a file is a ``FormatError``.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from math import prod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convkit.errors import DtypeError, FormatError
 from convkit.spec import common
 from convkit.spec.common import shown
+
+if TYPE_CHECKING:
+    from convkit.nn.module import Module
 
 MAX_HEADER = 100_000_000  # bytes; the limit of the format's own reader
 MAX_SIZE = 2**63 - 1
@@ -39,7 +46,8 @@ class _Entry(NamedTuple):
     end: int
 
 
-def save(path, arrays, metadata=None):
+def save(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]] | Module,
+         metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays to a safetensors file.
 
     The file appears under its name only when it is complete and on the disk: a crash leaves the old one.
@@ -64,7 +72,7 @@ def save(path, arrays, metadata=None):
     _replace_file(os.path.realpath(path), [_header(arrays, metadata), *(_bytes_of(a) for a in arrays.values())])
 
 
-def load(path):
+def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """Read all arrays of a safetensors file.
 
     Parameters
@@ -88,7 +96,7 @@ def load(path):
         return {entry.name: _read_array(file, entry) for entry in entries}
 
 
-def load_metadata(path):
+def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """The strings that ``save`` was given as ``metadata``; the file is checked as by ``load``."""
     with open(path, "rb") as file:
         return _read_header(file)[1]

@@ -6,6 +6,7 @@ caller's experiment never changes another caller's results; ``set_threads`` chan
 
 import operator
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -85,7 +86,7 @@ def choice():
 
 
 @contextmanager
-def use(isa=None, algorithm=None):
+def use(isa: str | None = None, algorithm: str | None = None) -> Iterator[None]:
     """Force an instruction set or an algorithm inside a ``with`` block.
 
     Parameters
@@ -109,19 +110,19 @@ def use(isa=None, algorithm=None):
         _choice.reset(token)
 
 
-def get_threads():
+def get_threads() -> int:
     """Number of threads that a call from here may use."""
     return _scoped_threads.get() or _process_threads
 
 
-def set_threads(n):
+def set_threads(n: int) -> None:
     """Set the process default for the number of threads; results never depend on it."""
     global _process_threads
     _process_threads = _checked_threads(n, "threads")
 
 
 @contextmanager
-def threads(n):
+def threads(n: int) -> Iterator[None]:
     """Use ``n`` threads inside a ``with`` block, in this thread or task only."""
     token = _scoped_threads.set(_checked_threads(n, "threads"))
     try:

@@ -2,14 +2,19 @@
 
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convkit.errors import DtypeError, ShapeError
 from convkit.nn.container import backward_of
+from convkit.nn.module import Module
+from convkit.optim.optimizer import Optimizer
 from convkit.spec import common
+from convkit.typing import Floats
 
 
 class Epoch(NamedTuple):
@@ -48,8 +53,8 @@ class History:
     seconds = _column("seconds")
     images_per_second = _column("images_per_second")
 
-    def __init__(self):
-        self.epochs = []
+    def __init__(self) -> None:
+        self.epochs: list[Epoch] = []
         self.interrupted = False
 
     def __repr__(self):
@@ -57,8 +62,10 @@ class History:
         return f"History({len(self.epochs)} epochs{last}{', interrupted' if self.interrupted else ''})"
 
 
-def fit(model, loss, optimizer, x, y, *, epochs, batch_size, validation=None, progress=True, rng=None, shuffle=True,
-        callbacks=()):
+def fit(model: Module, loss: Module, optimizer: Optimizer, x: Floats, y: NDArray[Any], *, epochs: int, batch_size: int,
+        validation: tuple[Floats, NDArray[Any]] | float | None = None, progress: bool = True,
+        rng: np.random.Generator | None = None, shuffle: bool = True,
+        callbacks: Iterable[Callable[[History], object]] = ()) -> History:
     """Train ``model`` and leave it in prediction mode.
 
     With the same ``rng`` (and seeded layers) the result is the same to the bit. Ctrl-C ends the training after the
@@ -117,7 +124,8 @@ def fit(model, loss, optimizer, x, y, *, epochs, batch_size, validation=None, pr
     return history
 
 
-def evaluate(model, loss, x, y, *, batch_size=256):
+def evaluate(model: Module, loss: Module, x: Floats, y: NDArray[Any], *,
+             batch_size: int = 256) -> tuple[float, float | None]:
     """Mean loss, and accuracy or None, of the model in prediction mode."""
     _check_pairs("x", x, "y", y)
     score = _Score()
@@ -129,7 +137,7 @@ def evaluate(model, loss, x, y, *, batch_size=256):
     return score.mean(), score.accuracy()
 
 
-def predict(model, x, *, batch_size=256):
+def predict(model: Module, x: Floats, *, batch_size: int = 256) -> Floats:
     """The model's outputs for all of ``x`` in prediction mode, computed in batches.
 
     Parameters

@@ -6,7 +6,7 @@ Operations that only choose or only add and multiply must be exact on small inte
 with one and with two threads, whose results must agree in every bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -356,7 +356,7 @@ class Row:
     failure: str | None = None
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         """No error beyond its bound, integers exact, the same bits at one and two threads."""
         return self.failure is None
 
@@ -365,12 +365,12 @@ class Row:
 class Report:
     """The rows of one run of ``verify``."""
 
-    rows: tuple
+    rows: tuple[Row, ...]
     cases: int
     seed: int
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         """Whether every row passed."""
         return all(row.passed for row in self.rows)
 
@@ -389,7 +389,8 @@ class Report:
         return "\n".join(lines)
 
 
-def verify(cases=30, seed=0, operations=None, progress=None):
+def verify(cases: int = 30, seed: int = 0, operations: Sequence[str] | None = None,
+           progress: Callable[[str], object] | None = None) -> Report:
     """Compare every operation, ISA level, algorithm and dtype with its NumPy twin.
 
     Parameters

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from dense import LENGTHS, Wide, every_dtype, every_isa, pytestmark, same_bits, worst  # noqa: F401
 
 import convkit
 import convkit.functional as F
 from convkit.kernels import native
-from dense import LENGTHS, Wide, every_dtype, every_isa, pytestmark, same_bits, worst  # noqa: F401
 
 if native.available:
     from convkit.kernels.elementwise import KERNELS, Elementwise

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+from dense import LENGTHS, check_gradient, every_dtype, every_isa, pytestmark, same_bits, wide, worst  # noqa: F401
 
 import convkit
 import convkit.functional as F
 from convkit.kernels import native
-from dense import LENGTHS, check_gradient, every_dtype, every_isa, pytestmark, same_bits  # noqa: F401
-from dense import wide, worst
 
 if native.available:
     from convkit.kernels.softmax import KERNELS

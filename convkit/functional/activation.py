@@ -5,9 +5,10 @@ import numpy as np
 from convkit.functional.common import contiguous
 from convkit.plan.activation import relu_backward_plan, relu_plan
 from convkit.spec.activation import relu_backward_spec, relu_spec
+from convkit.typing import Floats
 
 
-def relu(x):
+def relu(x: Floats) -> Floats:
     """``max(x, 0)`` for each element; NaN stays NaN.
 
     Parameters
@@ -26,7 +27,7 @@ def relu(x):
     return y
 
 
-def relu_backward(dy, y):
+def relu_backward(dy: Floats, y: Floats) -> Floats:
     """Gradient of ``relu`` from its output: ``dy`` where ``y`` is positive (or NaN), else 0.
 
     Parameters

@@ -1,15 +1,17 @@
 """Convolution without state."""
 
+from typing import Any
+
 import numpy as np
 
 from convkit.functional.common import contiguous, deliver, optional, run_packed, target_for
 from convkit.plan.conv import plan
 from convkit.spec.conv import check_conv, check_conv_backward, numpy_padding_mode
+from convkit.typing import Floats, Padding, Size
 
 
-def conv2d(
-    x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", out=None
-):
+def conv2d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size = 1, padding: Padding = 0,
+           dilation: Size = 1, groups: int = 1, *, padding_mode: str = "zeros", out: Floats | None = None) -> Floats:
     """Convolve a batch of images with a set of kernels (cross-correlation, as in PyTorch).
 
     Parameters
@@ -47,7 +49,9 @@ def conv2d(
     return convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank=2)
 
 
-def conv2d_backward(dy, x, weight, stride=1, padding=0, dilation=1, groups=1, *, needs=(True, True, True)):
+def conv2d_backward(dy: Floats, x: Floats, weight: Floats, stride: Size = 1, padding: Padding = 0, dilation: Size = 1,
+                    groups: int = 1, *, needs: tuple[bool, bool, bool] = (True, True, True)
+) -> tuple[Floats | Any, Floats | Any, Floats | Any]:
     """Gradients of ``conv2d`` (zero padding).
 
     Parameters

@@ -5,9 +5,10 @@ import numpy as np
 from convkit.functional.common import contiguous
 from convkit.plan.dropout import plan
 from convkit.spec.dropout import dropout_backward_spec, dropout_spec
+from convkit.typing import Floats, Mask
 
 
-def dropout(x, p=0.5, training=True, *, rng):
+def dropout(x: Floats, p: float = 0.5, training: bool = True, *, rng: np.random.Generator) -> tuple[Floats, Mask | None]:
     """Zero each element with probability ``p`` and divide the others by ``1 - p``.
 
     Parameters
@@ -33,7 +34,7 @@ def dropout(x, p=0.5, training=True, *, rng):
     return _apply(spec, x, mask), mask
 
 
-def dropout_backward(dy, mask, p=0.5):
+def dropout_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
     """Gradient of ``dropout``: ``dy * mask / (1 - p)``, or a copy of ``dy`` where the mask is None.
 
     Parameters

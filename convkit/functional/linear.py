@@ -1,15 +1,17 @@
 """The linear map without state."""
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from convkit.functional.common import contiguous, optional, run_packed
 from convkit.plan.linear import plan
 from convkit.spec.linear import check_linear_backward, linear_spec
+from convkit.typing import Floats
 
 
-def linear(x, weight, bias=None):
+def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
     """``y = x w' + b`` on the last axis.
 
     Parameters
@@ -44,7 +46,8 @@ def multiply(x, weight, bias, packed=None):
     return y
 
 
-def linear_backward(dy, x, weight, *, needs=(True, True, True)):
+def linear_backward(dy: Floats, x: Floats, weight: Floats, *, needs: tuple[bool, bool, bool] = (True, True, True)
+) -> tuple[Floats | Any, Floats | Any, Floats | Any]:
     """Gradients of ``linear``.
 
     Parameters

@@ -1,14 +1,17 @@
 """Losses without state."""
 
+from typing import Any
+
 import numpy as np
 
 from convkit.functional.common import contiguous
 from convkit.plan.loss import backward_plan, plan
 from convkit.spec.common import INT64
 from convkit.spec.loss import check_dloss, cross_entropy_spec
+from convkit.typing import Floats, Labels
 
 
-def cross_entropy(logits, target, reduction="mean"):
+def cross_entropy(logits: Floats, target: Labels, reduction: str = "mean") -> Any:
     """``-log softmax(logits)[target]``.
 
     Parameters
@@ -43,7 +46,8 @@ def cross_entropy(logits, target, reduction="mean"):
         return spec.dtype.type(total if reduction == "sum" else total / losses.size)
 
 
-def cross_entropy_backward(logits, target, reduction="mean", dloss=1.0):
+def cross_entropy_backward(logits: Floats, target: Labels, reduction: str = "mean", dloss: float | Floats = 1.0
+) -> Floats:
     """Gradient of ``cross_entropy``: ``(softmax(logits) - [c == target]) * dloss``, for the mean over N.
 
     Parameters

@@ -1,13 +1,17 @@
 """Batch normalisation without state of its own."""
 
+from typing import Any
+
 import numpy as np
 
 from convkit.functional.common import contiguous, optional
 from convkit.plan.norm import backward_plan, plan
 from convkit.spec.norm import batch_norm_backward_spec, batch_norm_spec, momentum_of
+from convkit.typing import Floats
 
 
-def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+def batch_norm(x: Floats, running_mean: Floats, running_var: Floats, weight: Floats | None = None,
+               bias: Floats | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Floats:
     """``(x - mean) / sqrt(var + eps) * weight + bias`` for each channel.
 
     Parameters
@@ -45,7 +49,9 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=Fa
     return y
 
 
-def batch_norm_backward(dy, x, weight=None, eps=1e-5, *, mean=None, var=None, training=True):
+def batch_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps: float = 1e-5, *,
+                        mean: Floats | None = None, var: Floats | None = None, training: bool = True
+) -> tuple[Floats, Floats | Any, Floats | Any]:
     """Gradients of ``batch_norm``.
 
     Parameters

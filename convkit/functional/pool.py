@@ -1,6 +1,8 @@
 """Pooling without state."""
 
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -8,9 +10,11 @@ from convkit.functional.common import contiguous
 from convkit.plan.pool import average_gradient_plan, plan, scatter_plan
 from convkit.spec.common import INT64
 from convkit.spec.pool import avg_backward_spec, check_pool, scatter_spec
+from convkit.typing import Floats, Indices, Padding, Size
 
 
-def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+def max_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
     """Largest element of each window.
 
     Parameters
@@ -44,7 +48,7 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
     return _extreme_pool("max", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=2)
 
 
-def max_pool2d_backward(dy, indices, input_shape):
+def max_pool2d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
     """Gradient of ``max_pool2d``: each ``dy`` is added where its maximum was.
 
     Parameters
@@ -69,19 +73,19 @@ def max_pool2d_backward(dy, indices, input_shape):
     return _extreme_backward(dy, indices, input_shape, rank=2)
 
 
-def min_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+def min_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
     """Smallest element of each window; everything else as in ``max_pool2d``."""
     return _extreme_pool("min", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=2)
 
 
-def min_pool2d_backward(dy, indices, input_shape):
+def min_pool2d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
     """Gradient of ``min_pool2d``; everything as in ``max_pool2d_backward``."""
     return _extreme_backward(dy, indices, input_shape, rank=2)
 
 
-def avg_pool2d(
-    x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
-):
+def avg_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True, divisor_override: int | None = None) -> Floats:
     """Mean of each window.
 
     Parameters
@@ -112,8 +116,9 @@ def avg_pool2d(
     return y
 
 
-def avg_pool2d_backward(dy, input_shape, kernel_size, stride=None, padding=0, ceil_mode=False,
-                        count_include_pad=True, divisor_override=None):
+def avg_pool2d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, stride: Size | None = None,
+                        padding: Padding = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+                        divisor_override: int | None = None) -> Floats:
     """Gradient of ``avg_pool2d``: each ``dy / divisor`` is added to every element of its window.
 
     Parameters

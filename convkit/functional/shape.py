@@ -1,9 +1,10 @@
 """Changes of shape."""
 
 from convkit.spec.shape import flatten_shape
+from convkit.typing import Floats
 
 
-def flatten(x, start_dim=1, end_dim=-1):
+def flatten(x: Floats, start_dim: int = 1, end_dim: int = -1) -> Floats:
     """Make the axes ``start_dim`` to ``end_dim`` one.
 
     Parameters

@@ -7,9 +7,10 @@ import numpy as np
 from convkit.functional.common import contiguous
 from convkit.plan.softmax import backward_plan, plan
 from convkit.spec.softmax import softmax_backward_spec, softmax_spec
+from convkit.typing import Floats
 
 
-def softmax(x, axis=-1):
+def softmax(x: Floats, axis: int = -1) -> Floats:
     """``exp(x) / sum(exp(x))`` along one axis, without overflow.
 
     Parameters
@@ -27,17 +28,17 @@ def softmax(x, axis=-1):
     return _forward(x, axis, log=False)
 
 
-def softmax_backward(dy, y, axis=-1):
+def softmax_backward(dy: Floats, y: Floats, axis: int = -1) -> Floats:
     """Gradient of ``softmax`` from its output ``y``: ``y * (dy - sum(dy * y))``."""
     return _backward(dy, y, axis, log=False)
 
 
-def log_softmax(x, axis=-1):
+def log_softmax(x: Floats, axis: int = -1) -> Floats:
     """``x - log(sum(exp(x)))`` along one axis, without overflow; see ``softmax``."""
     return _forward(x, axis, log=True)
 
 
-def log_softmax_backward(dy, y, axis=-1):
+def log_softmax_backward(dy: Floats, y: Floats, axis: int = -1) -> Floats:
     """Gradient of ``log_softmax`` from its output ``y``: ``dy - exp(y) * sum(dy)``."""
     return _backward(dy, y, axis, log=True)
 

@@ -1,8 +1,14 @@
 """Sequential: layers one after the other."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
 from convkit.errors import DtypeError, ShapeError
 from convkit.nn.module import Module
 from convkit.spec import common
+from convkit.typing import Backward, Floats
 
 
 class Sequential(Module):
@@ -15,7 +21,7 @@ class Sequential(Module):
 
     can_skip_dx = True
 
-    def __init__(self, *layers):
+    def __init__(self, *layers: Module | Mapping[str, Module]) -> None:
         named = layers[0] if len(layers) == 1 and isinstance(layers[0], dict) else {}
         for name, layer in named.items() or zip(map(str, range(len(layers))), layers, strict=True):
             self._add(name, layer)
@@ -27,17 +33,17 @@ class Sequential(Module):
             raise ShapeError(f"{name!r} cannot name a layer: it is empty, has a dot or is taken")
         setattr(self, name, layer)
 
-    def append(self, layer):
+    def append(self, layer: Module) -> Self:
         """Add a layer at the end, named by its position; returns the Sequential."""
         self._add(str(len(self)), layer)
         return self
 
-    def predict(self, x):
+    def predict(self, x: Floats) -> Floats:
         for layer in self:
             x = layer(x)
         return x
 
-    def forward(self, x):
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
         steps = []
         for layer in self:
             x, step = layer.forward(x)
@@ -52,13 +58,13 @@ class Sequential(Module):
 
         return x, backward
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(1 for _ in self.named_children())
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Module]:
         return (child for _, child in self.named_children())
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | str | slice) -> Any:
         named = list(self.named_children())
         if isinstance(index, slice):
             return type(self)(dict(named[index]))

@@ -1,8 +1,10 @@
 """Convolution layers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from convkit import functional as F
 from convkit.functional.conv import convolve
@@ -11,6 +13,7 @@ from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, array_or_none, wants_grad
 from convkit.spec import common
 from convkit.spec.conv import conv_spec, numpy_padding_mode
+from convkit.typing import Backward, Floats, Padding, Size
 
 
 class _Conv(Module):
@@ -18,8 +21,9 @@ class _Conv(Module):
 
     can_skip_dx = True
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
-                 padding_mode="zeros", *, rng=None, dtype=np.float32):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = 0,
+                 dilation: Size = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", *,
+                 rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32) -> None:
         self.in_channels = common.integer("in_channels", in_channels, 1)
         self.out_channels = common.integer("out_channels", out_channels, 1)
         self.kernel_size = common.tuple_of("kernel_size", kernel_size, self.rank, 1)
@@ -43,11 +47,11 @@ class _Conv(Module):
         return conv_spec((self.in_channels, *size), dtype, weight_shape, dtype, None, None, self.stride, padding,
                          self.dilation, self.groups, rank=self.rank)[0]
 
-    def predict(self, x):
+    def predict(self, x: Floats) -> Floats:
         return convolve(x, self.weight._data, array_or_none(self.bias), self.stride, self.padding, self.dilation,
                         self.groups, self.padding_mode, rank=self.rank, packed=self.weight.packed)
 
-    def forward(self, x):
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
         if self.padding_mode == "zeros":
             return self.predict(x), self._backward(x, self.padding)
         spec = self._spec(x.shape)
@@ -74,7 +78,7 @@ class _Conv(Module):
 
         return backward
 
-    def macs(self, x_shape):
+    def macs(self, x_shape: Sequence[int]) -> int:
         spec = self._spec(x_shape)
         return spec.macs * (x_shape[0] if len(x_shape) == self.rank + 2 else 1)
 
@@ -83,7 +87,7 @@ class _Conv(Module):
         return conv_spec(x_shape, dtype, self.weight.shape, dtype, None, None, self.stride, self.padding,
                          self.dilation, self.groups, rank=self.rank)[0]
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         shown = {"padding": self.padding, "dilation": self.dilation, "groups": self.groups,
                  "bias": self.bias is not None, "padding_mode": self.padding_mode}

@@ -5,6 +5,7 @@ import numpy as np
 from convkit import functional as F
 from convkit.nn.module import Module
 from convkit.spec import common
+from convkit.typing import Backward, Floats
 
 
 class Dropout(Module):
@@ -19,14 +20,14 @@ class Dropout(Module):
         Source of the masks; give a seeded one for the same masks again.
     """
 
-    def __init__(self, p=0.5, inplace=False, *, rng=None):
+    def __init__(self, p: float = 0.5, inplace: bool = False, *, rng: np.random.Generator | None = None) -> None:
         self.p = common.real("p", p, 0.0, 1.0, "between 0 and 1")
         self.inplace = inplace
         self.rng = np.random.default_rng() if rng is None else rng
 
-    def forward(self, x):
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
         y, mask = F.dropout(x, self.p, self.training, rng=self.rng)
         return y, lambda dy: F.dropout_backward(dy, mask, self.p)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"

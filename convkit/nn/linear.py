@@ -1,8 +1,11 @@
 """The fully connected layer, and the layer that does nothing."""
 
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from convkit import functional as F
 from convkit.functional.linear import multiply
@@ -10,6 +13,7 @@ from convkit.nn import init
 from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, array_or_none, wants_grad
 from convkit.spec import common
+from convkit.typing import Backward, Floats
 
 
 class Linear(Module):
@@ -26,7 +30,8 @@ class Linear(Module):
 
     can_skip_dx = True
 
-    def __init__(self, in_features, out_features, bias=True, *, rng=None, dtype=np.float32):
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *,
+                 rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32) -> None:
         self.in_features = common.integer("in_features", in_features, 1)
         self.out_features = common.integer("out_features", out_features, 1)
         dtype = common.native_float("dtype", np.dtype(dtype))
@@ -36,10 +41,10 @@ class Linear(Module):
         self.bias = Parameter(np.empty(self.out_features, dtype)) if bias else None
         init.default_(self.weight, self.bias, rng=np.random.default_rng() if rng is None else rng)
 
-    def predict(self, x):
+    def predict(self, x: Floats) -> Floats:
         return multiply(x, self.weight._data, array_or_none(self.bias), self.weight.packed)
 
-    def forward(self, x):
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
         y = self.predict(x)
 
         def backward(dy, need_dx=True):
@@ -53,10 +58,10 @@ class Linear(Module):
 
         return y, backward
 
-    def macs(self, x_shape):
+    def macs(self, x_shape: Sequence[int]) -> int:
         return prod(x_shape[:-1]) * self.in_features * self.out_features
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
@@ -65,8 +70,8 @@ class Identity(Module):
 
     can_skip_dx = True
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def forward(self, x):
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
         return x, lambda dy, need_dx=True: dy

@@ -16,20 +16,28 @@ A layer of your own needs one method, ``forward``:
 Parameters and modules assigned to attributes are found there, in the order of their assignment.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convkit.errors import DtypeError, ShapeError
 from convkit.nn.parameter import Parameter
 from convkit.spec import common
+from convkit.typing import Backward, Floats
+
+if TYPE_CHECKING:
+    from convkit.nn.summary import Summary
 
 
 class KeyDifference(NamedTuple):
     """What ``load_state_dict(strict=False)`` found no partner for."""
 
-    missing_keys: list
-    unexpected_keys: list
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
 
 class Module:
@@ -47,14 +55,14 @@ class Module:
     can_skip_dx = False
     _buffer_names = ()
 
-    def __call__(self, x):
+    def __call__(self, x: Floats) -> Floats:
         return self.predict(x)
 
-    def predict(self, x):
+    def predict(self, x: Floats) -> Floats:
         """The output alone; layers override it where that is cheaper than ``forward``."""
         return self.forward(x)[0]
 
-    def forward(self, x):
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
         """The output, and the function that turns its gradient into that of ``x``."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
@@ -64,31 +72,31 @@ class Module:
                              f"to change its values write .{name}.data = array")
         super().__setattr__(name, value)
 
-    def register_buffer(self, name, array):
+    def register_buffer(self, name: str, array: NDArray[Any] | None) -> None:
         """Set an attribute that is no parameter but belongs to the state, such as a running mean."""
         self._buffer_names = (*self._buffer_names, name)
         setattr(self, name, array)
 
     # -- walking ---------------------------------------------------------------------------------------
 
-    def named_children(self):
+    def named_children(self) -> Iterator[tuple[str, Module]]:
         """Yield ``(name, module)`` for the modules directly inside."""
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
 
-    def named_modules(self, prefix=""):
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Yield ``(dotted name, module)`` for this module, named ``prefix``, and all inside, outermost first."""
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
-    def modules(self):
+    def modules(self) -> Iterator[Module]:
         """Yield this module and all inside."""
         for _, module in self.named_modules():
             yield module
 
-    def named_parameters(self):
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield ``(dotted name, Parameter)``; one that several modules share comes once."""
         seen = set()
         for key, module, name in self._entries():
@@ -97,7 +105,7 @@ class Module:
                 seen.add(id(value))
                 yield key, value
 
-    def parameters(self):
+    def parameters(self) -> Iterator[Parameter]:
         """Yield every Parameter once."""
         for _, parameter in self.named_parameters():
             yield parameter
@@ -112,28 +120,28 @@ class Module:
 
     # -- modes and gradients ---------------------------------------------------------------------------
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> Self:
         """Put this module and all inside into training mode; returns it."""
         for module in self.modules():
             module.training = bool(mode)
         return self
 
-    def eval(self):
+    def eval(self) -> Self:
         """Put this module and all inside into prediction mode; returns it."""
         return self.train(False)
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Forget all gradients."""
         for parameter in self.parameters():
             parameter.grad = None
 
     # -- state -----------------------------------------------------------------------------------------
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, NDArray[Any]]:
         """Parameters and buffers by dotted name, copied: later training does not change them."""
         return {key: np.array(_array_of(getattr(module, name))) for key, module, name in self._entries()}
 
-    def load_state_dict(self, state, strict=True):
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]], strict: bool = True) -> KeyDifference:
         """Copy arrays into the parameters and buffers of the same names.
 
         Floating-point values are converted to the dtype that the parameter has. Nothing is changed unless
@@ -179,16 +187,16 @@ class Module:
 
     # -- showing ---------------------------------------------------------------------------------------
 
-    def macs(self, x_shape):
+    def macs(self, x_shape: Sequence[int]) -> int:
         """Multiply-adds of this module's own (not its children's) for an input of this shape."""
         return 0
 
-    def summary(self, input_shape):
+    def summary(self, input_shape: Sequence[int]) -> Summary:
         """Table of the layers: output shapes, parameters, multiply-adds, bytes (see ``nn.summary``)."""
         from convkit.nn.summary import summarize
         return summarize(self, input_shape)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         """The configuration that ``repr`` shows."""
         return ""
 

@@ -1,6 +1,7 @@
 """Normalisation layers."""
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from convkit import functional as F
 from convkit.errors import ShapeError
@@ -8,13 +9,14 @@ from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, array_or_none, wants_grad
 from convkit.spec import common
 from convkit.spec.norm import momentum_of
+from convkit.typing import Backward, Floats
 
 
 class _BatchNorm(Module):
     """What batch norms of all ranks share; a subclass gives ``rank``."""
 
-    def __init__(self, num_features, eps=1e-5, momentum=0.1, affine=True, track_running_stats=True, *,
-                 dtype=np.float32):
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
+                 track_running_stats: bool = True, *, dtype: DTypeLike = np.float32) -> None:
         self.num_features = common.integer("num_features", num_features, 1)
         self.eps = common.real("eps", eps, 0.0, np.finfo(np.float64).max, "finite and not negative")
         self.momentum = None if momentum is None else momentum_of(momentum)
@@ -28,7 +30,7 @@ class _BatchNorm(Module):
         self.register_buffer("running_var", np.ones(self.num_features, dtype) if tracked else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracked else None)
 
-    def predict(self, x):
+    def predict(self, x: Floats) -> Floats:
         self._check_input(x)
         learn = self.training and self.track_running_stats
         if learn:
@@ -40,7 +42,7 @@ class _BatchNorm(Module):
         weight, bias = array_or_none(self.weight), array_or_none(self.bias)
         return F.batch_norm(x, self.running_mean, self.running_var, weight, bias, use_batch, momentum, self.eps)
 
-    def forward(self, x):
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
         y = self.predict(x)
         use_batch = self.training or not self.track_running_stats
         # Copies, because the statistics may move on before backward is called.
@@ -62,7 +64,7 @@ class _BatchNorm(Module):
         if common.array("x", x).ndim != axes:
             raise ShapeError(f"x must have {axes} axes (N, C, {common.AXES[self.rank]}), got x.shape={x.shape}")
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
                 f"track_running_stats={self.track_running_stats}")
 

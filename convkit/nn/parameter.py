@@ -7,10 +7,13 @@ private, and everybody outside sees it through a view, which refers to the buffe
 
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from convkit.spec import common
+from convkit.typing import Floats
 
 # Two threads may run backward through one layer; NumPy adds without the GIL, so the sum needs a lock.
 _grad_lock = threading.Lock()
@@ -42,7 +45,7 @@ class Parameter:
         Changes whenever the values may have changed.
     """
 
-    def __init__(self, data, requires_grad=True):
+    def __init__(self, data: Floats, requires_grad: bool = True) -> None:
         self._take(_own_copy("data", data))
         self._grad = None
         self._packed = (0, {})
@@ -54,42 +57,42 @@ class Parameter:
         self._data = buffer.view()  # what library code works with; being handed about, it must not be counted
 
     @property
-    def data(self):
+    def data(self) -> Floats:
         view = self._buffer.view()
         self.version += 1  # after the view exists: `packed` reads the version before it counts the views
         return view
 
     @data.setter
-    def data(self, array):
+    def data(self, array: Floats) -> None:
         new = _own_copy("data", array)
         common.check_shape("data", new.shape, self.shape, "that of the parameter")
         self._take(new)
         self.version += 1
 
     @property
-    def grad(self):
+    def grad(self) -> Floats | None:
         return self._grad
 
     @grad.setter
-    def grad(self, array):
+    def grad(self, array: Floats | None) -> None:
         if array is not None:
             common.same_dtype("grad", common.array("grad", array).dtype, "data", self.dtype)
             common.check_shape("grad", array.shape, self.shape, "that of the parameter")
         self._grad = array
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         return self._data.shape
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype[Any]:
         return self._data.dtype
 
     @property
-    def size(self):
+    def size(self) -> int:
         return self._data.size
 
-    def add_grad(self, gradient):
+    def add_grad(self, gradient: Floats | None) -> None:
         """Add a gradient that belongs to this parameter from now on; None adds nothing."""
         if gradient is None:
             return
@@ -99,7 +102,7 @@ class Parameter:
             else:
                 self._grad += gradient
 
-    def packed(self, key, make):
+    def packed(self, key: Any, make: Callable[[Floats], Any]) -> Any:
         """What ``make(array)`` returned for ``key``, made anew whenever the values may have changed.
 
         ``make`` must return a copy. While a view of the buffer is alive outside, nothing is kept, because its holder

@@ -4,6 +4,7 @@ from convkit import functional as F
 from convkit.nn.module import Module
 from convkit.spec import common
 from convkit.spec.pool import pool_spec
+from convkit.typing import Backward, Floats, Padding, Size
 
 
 class _Pool(Module):
@@ -15,7 +16,7 @@ class _Pool(Module):
         pool_spec((1, *size), common.FLOAT32, self.kernel_size, self.stride, self.padding, dilation, **options,
                   kind=self.kind, rank=self.rank)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in self._shown)
 
 
@@ -24,7 +25,8 @@ class _ExtremePool(_Pool):
 
     _shown = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 
-    def __init__(self, kernel_size, stride=None, padding=0, dilation=1, return_indices=False, ceil_mode=False):
+    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+                 return_indices: bool = False, ceil_mode: bool = False) -> None:
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
@@ -36,10 +38,10 @@ class _ExtremePool(_Pool):
     def _run(self, x, return_indices):
         return self._pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, return_indices)
 
-    def predict(self, x):
+    def predict(self, x: Floats) -> Floats:
         return self._run(x, self.return_indices)
 
-    def forward(self, x):
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
         y, indices = self._run(x, True)
         shape = x.shape
         return (y, indices) if self.return_indices else y, lambda dy: self._pool_backward(dy, indices, shape)
@@ -85,8 +87,8 @@ class AvgPool2d(_Pool):
     rank, kind = 2, "avg"
     _shown = ("kernel_size", "stride", "padding")
 
-    def __init__(self, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
-                 divisor_override=None):
+    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
+                 count_include_pad: bool = True, divisor_override: int | None = None) -> None:
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.padding = padding
@@ -99,9 +101,9 @@ class AvgPool2d(_Pool):
         return (self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
                 self.divisor_override)
 
-    def predict(self, x):
+    def predict(self, x: Floats) -> Floats:
         return F.avg_pool2d(x, *self._arguments())
 
-    def forward(self, x):
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
         shape = x.shape
         return self.predict(x), lambda dy: F.avg_pool2d_backward(dy, shape, *self._arguments())

@@ -1,6 +1,7 @@
 """Summary of a network: what each layer puts out, learns, computes and keeps in memory."""
 
 import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ class Row(NamedTuple):
 
     name: str
     kind: str
-    output_shape: tuple
+    output_shape: tuple[int, ...]
     parameters: int
     macs: int
     activation_bytes: int
@@ -34,7 +35,7 @@ class Summary:
         Bytes of the parameters, and of all layers' outputs together, which is what training keeps.
     """
 
-    def __init__(self, rows, parameters):
+    def __init__(self, rows: Sequence[Row], parameters: Sequence[Parameter]) -> None:
         self.rows = rows
         self.parameters = sum(p.size for p in parameters)
         self.trainable = sum(p.size for p in parameters if p.requires_grad)

@@ -1,10 +1,14 @@
 """Adam and AdamW."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
 from convkit.errors import ShapeError
+from convkit.nn.parameter import Parameter
 from convkit.optim.optimizer import Optimizer, fraction, non_negative
 
 
@@ -25,7 +29,8 @@ class Adam(Optimizer):
     settings = ("lr", "betas", "eps", "weight_decay")
     state_names = ("step", "exp_avg", "exp_avg_sq")
 
-    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    def __init__(self, parameters: Iterable[Parameter], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 0.0) -> None:
         super().__init__(parameters)
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
             raise ShapeError(f"betas must be a pair of numbers, got betas={betas!r}")
@@ -60,7 +65,8 @@ class AdamW(Adam):
     Parameters are those of Adam; ``weight_decay`` is 0.01 by default, as in ``torch.optim.AdamW``.
     """
 
-    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2):
+    def __init__(self, parameters: Iterable[Parameter], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 1e-2) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
     def _update(self, data, grad, state):

@@ -1,6 +1,10 @@
 """What all optimisers share: the list of parameters, their state, saving and loading it."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from convkit.errors import DtypeError, ShapeError
 from convkit.nn.parameter import Parameter
@@ -15,7 +19,7 @@ class Optimizer:
 
     settings = ()
 
-    def __init__(self, parameters):
+    def __init__(self, parameters: Iterable[Parameter]) -> None:
         self.parameters = list(parameters)
         if not self.parameters:
             raise ShapeError("parameters must hold at least 1 Parameter, got none")
@@ -24,7 +28,7 @@ class Optimizer:
                 raise DtypeError(f"parameters must be Parameters, as model.parameters() gives, got {type(p).__name__}")
         self._states = [{} for _ in self.parameters]
 
-    def step(self):
+    def step(self) -> None:
         """Move every parameter that has a gradient."""
         for p, state in zip(self.parameters, self._states, strict=True):
             if p.grad is None:
@@ -34,12 +38,12 @@ class Optimizer:
             finally:  # also when Ctrl-C comes in the middle: a packing of the old values must not be used again
                 p.version += 1
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Forget all gradients."""
         for p in self.parameters:
             p.grad = None
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, NDArray[Any]]:
         """Settings and state as a flat dict of arrays, so that ``convkit.save`` can write it.
 
         Keys are the settings' names and ``"<number of the parameter>.<name>"``.
@@ -49,7 +53,7 @@ class Optimizer:
             flat.update({f"{i}.{name}": np.array(value) for name, value in state.items()})
         return flat
 
-    def load_state_dict(self, flat):
+    def load_state_dict(self, flat: Mapping[str, NDArray[Any]]) -> None:
         """Take settings and state from ``state_dict()`` of an optimiser of the same class over the same parameters."""
         wanted = {name: np.shape(getattr(self, name)) for name in self.settings}
         for i, p in enumerate(self.parameters):

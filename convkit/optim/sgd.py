@@ -1,8 +1,13 @@
 """Stochastic gradient descent."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 import numpy as np
 
 from convkit.errors import ShapeError
+from convkit.nn.parameter import Parameter
 from convkit.optim.optimizer import Optimizer, non_negative
 from convkit.spec import common
 
@@ -24,7 +29,8 @@ class SGD(Optimizer):
     settings = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
     state_names = ("momentum_buffer",)
 
-    def __init__(self, parameters, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+    def __init__(self, parameters: Iterable[Parameter], lr: float = 1e-3, momentum: float = 0.0,
+                 dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False) -> None:
         super().__init__(parameters)
         self.lr = non_negative("lr", lr)
         self.momentum = non_negative("momentum", momentum)

@@ -4,11 +4,14 @@ Nothing is computed and no operand is needed, only shapes. The answer comes from
 of candidates and the same cache as a real call, so it cannot differ from what a call does.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 from math import log, prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from convkit import settings
 from convkit.errors import DtypeError, ShapeError
@@ -80,7 +83,7 @@ class Explanation:
 
     operation: str
     dtype: str
-    steps: tuple
+    steps: tuple[Step, ...]
 
     def __str__(self):
         return "\n".join([f"{self.operation}, {self.dtype}", *map(str, self.steps)])
@@ -88,7 +91,8 @@ class Explanation:
     __repr__ = __str__
 
 
-def explain(operation, x, weight=None, *, dtype=np.float32, **options):
+def explain(operation: str, x: NDArray[Any] | Sequence[int], weight: NDArray[Any] | Sequence[int] | None = None, *,
+            dtype: DTypeLike = np.float32, **options: Any) -> Explanation:
     """Say how an operation would be computed under the settings in force, and why.
 
     Parameters

@@ -8,11 +8,13 @@ deep-learning library the kernel is not flipped (this is cross-correlation). ``y
 """
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from convkit.reference.common import deliver, inside, narrow, pad, taps, widen
 from convkit.spec.conv import check_conv, check_conv_backward, numpy_padding_mode
+from convkit.typing import Floats, Padding, Size
 
 
 @np.errstate(all="ignore")
@@ -85,9 +87,8 @@ def _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank
     return dx, dw, db
 
 
-def conv2d(
-    x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, *, padding_mode="zeros", out=None
-):
+def conv2d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size = 1, padding: Padding = 0,
+           dilation: Size = 1, groups: int = 1, *, padding_mode: str = "zeros", out: Floats | None = None) -> Floats:
     """``y[n, o, p] = bias[o] + sum of weight[o, c, k] * x[n, c, p * stride + k * dilation - lo]``.
 
     Arguments, result and errors are those of ``convkit.functional.conv2d``.
@@ -95,6 +96,8 @@ def conv2d(
     return _conv(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank=2)
 
 
-def conv2d_backward(dy, x, weight, stride=1, padding=0, dilation=1, groups=1, *, needs=(True, True, True)):
+def conv2d_backward(dy: Floats, x: Floats, weight: Floats, stride: Size = 1, padding: Padding = 0, dilation: Size = 1,
+                    groups: int = 1, *, needs: tuple[bool, bool, bool] = (True, True, True)
+) -> tuple[Floats | Any, Floats | Any, Floats | Any]:
     """Gradients ``(dx, dw, db)`` of ``sum(dy * conv2d(x, weight, bias, ...))``, None where not needed."""
     return _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank=2)

@@ -4,9 +4,10 @@ import numpy as np
 
 from convkit.reference.common import narrow, widen
 from convkit.spec.dropout import dropout_backward_spec, dropout_spec
+from convkit.typing import Floats, Mask
 
 
-def dropout(x, p=0.5, training=True, *, rng):
+def dropout(x: Floats, p: float = 0.5, training: bool = True, *, rng: np.random.Generator) -> tuple[Floats, Mask | None]:
     """``y = x * mask / (1 - p)`` and the mask: elements stay where ``rng``'s float32 is at least ``p``.
 
     Without training, a copy of ``x``, and None for the mask.
@@ -18,7 +19,7 @@ def dropout(x, p=0.5, training=True, *, rng):
     return _masked(spec, x, mask), mask
 
 
-def dropout_backward(dy, mask, p=0.5):
+def dropout_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
     """``dx = dy * mask / (1 - p)``, or a copy of ``dy`` where the mask is None."""
     spec = dropout_backward_spec(dy, mask, p)
     return dy.astype(spec.dtype) if mask is None else _masked(spec, dy, mask)

@@ -1,11 +1,13 @@
 """The linear (fully connected) map ``y = x w' + b`` on the last axis."""
 
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from convkit.reference.common import narrow, widen
 from convkit.spec.linear import check_linear_backward, linear_spec
+from convkit.typing import Floats
 
 
 @np.errstate(all="ignore")
@@ -33,13 +35,14 @@ def bias_gradient(spec, dy):
     return widen(dy).reshape(prod(dy.shape[:-1]), spec.out_features).sum(axis=0)
 
 
-def linear(x, weight, bias=None):
+def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
     """``y[..., o] = bias[o] + sum over i of x[..., i] * weight[o, i]``."""
     spec, _ = linear_spec(x, weight, bias)
     return narrow(forward(spec, x, weight, bias), spec.dtype)
 
 
-def linear_backward(dy, x, weight, *, needs=(True, True, True)):
+def linear_backward(dy: Floats, x: Floats, weight: Floats, *, needs: tuple[bool, bool, bool] = (True, True, True)
+) -> tuple[Floats | Any, Floats | Any, Floats | Any]:
     """``dx = dy w``, ``dw = dy' x`` and ``db = sum of dy`` over all leading axes; None where not needed."""
     spec, (need_x, need_w, need_b) = check_linear_backward(dy, x, weight, needs)
     dx = narrow(input_gradient(spec, dy, weight), spec.dtype) if need_x else None

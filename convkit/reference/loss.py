@@ -1,14 +1,17 @@
 """Cross-entropy between scores (logits) and integer targets."""
 
+from typing import Any
+
 import numpy as np
 
 from convkit.reference.common import narrow, widen
 from convkit.reference.softmax import log_softmax64
 from convkit.spec.loss import check_dloss, cross_entropy_spec
+from convkit.typing import Floats, Labels
 
 
 @np.errstate(all="ignore")
-def cross_entropy(logits, target, reduction="mean"):
+def cross_entropy(logits: Floats, target: Labels, reduction: str = "mean") -> Any:
     """``-log softmax(logits)[target]`` over axis 1: the mean, the sum, or one value for each target."""
     spec = cross_entropy_spec(logits, target, reduction)
     where = np.expand_dims(target.astype(np.int64), 1)
@@ -20,7 +23,8 @@ def cross_entropy(logits, target, reduction="mean"):
 
 
 @np.errstate(all="ignore")
-def cross_entropy_backward(logits, target, reduction="mean", dloss=1.0):
+def cross_entropy_backward(logits: Floats, target: Labels, reduction: str = "mean", dloss: float | Floats = 1.0
+) -> Floats:
     """``dlogits = (softmax(logits) - [c == target]) * dloss``, over the number of targets for the mean."""
     spec = cross_entropy_spec(logits, target, reduction)
     check_dloss(spec, target, dloss)

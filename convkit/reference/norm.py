@@ -1,13 +1,17 @@
 """Batch normalisation: each channel to mean 0 and variance 1, then scaled and shifted."""
 
+from typing import Any
+
 import numpy as np
 
 from convkit.reference.common import narrow, widen
 from convkit.spec.norm import batch_norm_backward_spec, batch_norm_spec, momentum_of
+from convkit.typing import Floats
 
 
 @np.errstate(all="ignore")
-def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+def batch_norm(x: Floats, running_mean: Floats, running_var: Floats, weight: Floats | None = None,
+               bias: Floats | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Floats:
     """``y = (x - mean) / sqrt(var + eps) * weight + bias`` for each channel (axis 1).
 
     In training, mean and (biased) variance are those of the batch, and the running ones are updated in place:
@@ -32,7 +36,9 @@ def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=Fa
 
 
 @np.errstate(all="ignore")
-def batch_norm_backward(dy, x, weight=None, eps=1e-5, *, mean=None, var=None, training=True):
+def batch_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps: float = 1e-5, *,
+                        mean: Floats | None = None, var: Floats | None = None, training: bool = True
+) -> tuple[Floats, Floats | Any, Floats | Any]:
     """Gradients ``(dx, dweight, dbias)``, with ``z = (x - mean) / sqrt(var + eps)`` m elements per channel.
 
     ``dbias = sum(dy)``, ``dweight = sum(dy * z)``, and in training, where mean and variance depend on x,

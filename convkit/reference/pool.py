@@ -4,12 +4,15 @@ Padding is no element: it never is a maximum or minimum, and the mean counts it 
 Indices are flat within each plane of the unpadded input.
 """
 
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from convkit.reference.common import inside, narrow, pad, taps, widen
 from convkit.spec.pool import avg_backward_spec, check_indices, check_pool, scatter_spec
+from convkit.typing import Floats, Indices, Padding, Size
 
 
 @np.errstate(invalid="ignore")
@@ -83,29 +86,30 @@ def _extreme_backward(dy, indices, input_shape, rank):
     return narrow(scatter(spec, dy, indices), spec.dtype)
 
 
-def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+def max_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
     """``y[n, c, p] = max over k of x[n, c, p * stride + k * dilation - lo]``, and where it was."""
     return _extreme_pool("max", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=2)
 
 
-def max_pool2d_backward(dy, indices, input_shape):
+def max_pool2d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
     """``dx[n, c, indices[n, c, p]] += dy[n, c, p]``."""
     return _extreme_backward(dy, indices, input_shape, rank=2)
 
 
-def min_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+def min_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
     """``y[n, c, p] = min over k of x[n, c, p * stride + k * dilation - lo]``, and where it was."""
     return _extreme_pool("min", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=2)
 
 
-def min_pool2d_backward(dy, indices, input_shape):
+def min_pool2d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
     """``dx[n, c, indices[n, c, p]] += dy[n, c, p]``."""
     return _extreme_backward(dy, indices, input_shape, rank=2)
 
 
-def avg_pool2d(
-    x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
-):
+def avg_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True, divisor_override: int | None = None) -> Floats:
     """``y[n, c, p] = sum over k of x[n, c, p * stride + k - lo] / divisor[p]``."""
     spec, _, _ = check_pool(
         x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override, kind="avg", rank=2
@@ -113,8 +117,9 @@ def avg_pool2d(
     return narrow(average(spec, x), spec.dtype)
 
 
-def avg_pool2d_backward(dy, input_shape, kernel_size, stride=None, padding=0, ceil_mode=False,
-                        count_include_pad=True, divisor_override=None):
+def avg_pool2d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, stride: Size | None = None,
+                        padding: Padding = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+                        divisor_override: int | None = None) -> Floats:
     """``dx[n, c, p * stride + k - lo] += dy[n, c, p] / divisor[p]``."""
     spec, _ = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
                                     divisor_override, rank=2)

@@ -4,10 +4,11 @@ import numpy as np
 
 from convkit.reference.common import narrow, widen
 from convkit.spec.softmax import softmax_backward_spec, softmax_spec
+from convkit.typing import Floats
 
 
 @np.errstate(all="ignore")
-def softmax(x, axis=-1):
+def softmax(x: Floats, axis: int = -1) -> Floats:
     """``y_i = exp(x_i) / sum over j of exp(x_j)`` along ``axis``."""
     spec, axis = softmax_spec(x, axis, log=False)
     e = np.exp(_shifted(x, axis))
@@ -15,7 +16,7 @@ def softmax(x, axis=-1):
 
 
 @np.errstate(all="ignore")
-def softmax_backward(dy, y, axis=-1):
+def softmax_backward(dy: Floats, y: Floats, axis: int = -1) -> Floats:
     """``dx = y * (dy - sum of dy * y)`` along ``axis``, from the output ``y``."""
     spec, axis = softmax_backward_spec(dy, y, axis, log=False)
     dy, y = widen(dy), widen(y)
@@ -23,14 +24,14 @@ def softmax_backward(dy, y, axis=-1):
 
 
 @np.errstate(all="ignore")
-def log_softmax(x, axis=-1):
+def log_softmax(x: Floats, axis: int = -1) -> Floats:
     """``y_i = x_i - log(sum over j of exp(x_j))`` along ``axis``."""
     spec, axis = softmax_spec(x, axis, log=True)
     return narrow(log_softmax64(x, axis), spec.dtype)
 
 
 @np.errstate(all="ignore")
-def log_softmax_backward(dy, y, axis=-1):
+def log_softmax_backward(dy: Floats, y: Floats, axis: int = -1) -> Floats:
     """``dx = dy - exp(y) * sum of dy`` along ``axis``, from the output ``y``."""
     spec, axis = softmax_backward_spec(dy, y, axis, log=True)
     dy = widen(dy)

@@ -1,0 +1,48 @@
+"""A user's program as a type checker sees it: `mypy --strict` must find nothing here (.ci/run)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+import convkit
+import convkit.functional as F
+from convkit import nn, optim
+
+
+class Residual(nn.Module):
+    """A layer of one's own."""
+
+    def __init__(self, body: nn.Module) -> None:
+        self.body = body
+
+    def forward(self, x: convkit.typing.Floats) -> tuple[convkit.typing.Floats, convkit.typing.Backward]:
+        y, backward = self.body.forward(x)
+        return x + y, lambda dy: dy + backward(dy)
+
+
+def network(rng: np.random.Generator) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding="same", rng=rng), nn.ReLU(), nn.MaxPool2d(2),
+        Residual(nn.Conv2d(8, 8, (3, 3), padding=((1, 1), (1, 1)), rng=rng)), nn.BatchNorm2d(8),
+        nn.Flatten(), nn.Dropout(0.1, rng=rng), nn.Linear(8 * 4 * 4, 10, rng=rng))
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((32, 1, 8, 8)).astype(np.float32)
+    target = rng.integers(0, 10, 32)
+    model = network(rng)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    history = convkit.fit(model, nn.CrossEntropyLoss(), optimizer, x, target, epochs=1, batch_size=8, progress=False)
+    rate: float = history.epochs[-1].images_per_second
+    scores: NDArray[np.floating] = convkit.predict(model, x)
+    dx, dw, db = F.conv2d_backward(F.conv2d(x, x[:, :, :3, :3]), x, x[:, :, :3, :3], needs=(True, True, False))
+    pooled, indices = F.max_pool2d(x, 2, return_indices=True)
+    with convkit.threads(2), convkit.use(algorithm="reference"):
+        y = F.relu(F.max_pool2d(x, kernel_size=2, stride=(2, 2)))
+    convkit.save("model.safetensors", model.state_dict())
+    model.load_state_dict(convkit.load("model.safetensors"))
+    print(rate, scores.shape, dx, dw, db, pooled, indices, y, model.summary((1, 8, 8)).macs)
+    print(convkit.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1), convkit.verify(cases=1).passed)
+
+
+main()
