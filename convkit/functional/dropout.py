@@ -8,7 +8,8 @@ from convkit.spec.dropout import dropout_backward_spec, dropout_spec
 from convkit.typing import Floats, Mask
 
 
-def dropout(x: Floats, p: float = 0.5, training: bool = True, *, rng: np.random.Generator) -> tuple[Floats, Mask | None]:
+def dropout(x: Floats, p: float = 0.5, training: bool = True, *,
+            rng: np.random.Generator) -> tuple[Floats, Mask | None]:
     """Zero each element with probability ``p`` and divide the others by ``1 - p``.
 
     Parameters

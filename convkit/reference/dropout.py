@@ -7,7 +7,8 @@ from convkit.spec.dropout import dropout_backward_spec, dropout_spec
 from convkit.typing import Floats, Mask
 
 
-def dropout(x: Floats, p: float = 0.5, training: bool = True, *, rng: np.random.Generator) -> tuple[Floats, Mask | None]:
+def dropout(x: Floats, p: float = 0.5, training: bool = True, *,
+            rng: np.random.Generator) -> tuple[Floats, Mask | None]:
     """``y = x * mask / (1 - p)`` and the mask: elements stay where ``rng``'s float32 is at least ``p``.
 
     Without training, a copy of ``x``, and None for the mask.

@@ -1,0 +1,70 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+def tile_limits(isa: str, itemsize: int) -> tuple[int, tuple[int, ...]]: ...
+
+class Direct:
+    packed_size: int
+    vectors: int
+    most_pixels: int
+    lanes: int
+    images: int
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        isa: str,
+        groups: int,
+        channels: int,
+        filters: int,
+        source: Sequence[int],
+        target: Sequence[int],
+        lo: Sequence[int],
+        source_step: Sequence[int],
+        block: Sequence[int],
+        box: Sequence[int],
+        channel_pitch: int,
+        images: int,
+        in_place: bool,
+        vectors: int,
+        macs: int,
+        phases: Sequence[tuple[Any, ...]],
+        w_strides: Sequence[int],
+        zero_first: bool,
+    ) -> None: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+    def pack(self, w: np.ndarray) -> np.ndarray: ...
+    def run(
+        self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, y: np.ndarray, n: int, threads: int
+    ) -> None: ...
+
+class WeightGradient:
+    vectors: int
+    most_pixels: int
+    lanes: int
+    images: int
+    def __init__(
+        self,
+        dtype: np.dtype[Any],
+        isa: str,
+        groups: int,
+        channels: int,
+        filters: int,
+        source: Sequence[int],
+        target: Sequence[int],
+        lo: Sequence[int],
+        stride: Sequence[int],
+        block: Sequence[int],
+        box: Sequence[int],
+        channel_lanes: int,
+        images: int,
+        vectors: int,
+        macs: int,
+        bases: Sequence[int],
+        taps: Sequence[Sequence[int]],
+    ) -> None: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+    def run(self, dy: np.ndarray, x: np.ndarray, dw: np.ndarray, n: int, threads: int) -> None: ...
