@@ -105,7 +105,7 @@ def train(model, data, epochs, rng, progress):
     from convkit import nn, optim
 
     x, y = data.moved()
-    optimizer = optim.AdamW(model.parameters(), lr=RATES[0], weight_decay=1e-2)
+    optimizer = optim.AdamW(model.parameters(), lr=RATES[0], weight_decay=0.1)
 
     def lower_rate(history):
         done = len(history.epochs) / epochs
