@@ -9,6 +9,7 @@ Switches (environment variables):
 
 import os
 import platform
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -78,8 +79,25 @@ def settings_file():
 
 
 SETTINGS, NEW_SETTINGS = settings_file()
-HEADERS = [str(SETTINGS.relative_to(ROOT))]
-HEADERS += sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".def"))
+NAMES_A_FILE = re.compile(r'^\s*(?:#\s*include|cdef extern from) "([\w./]+)"|'
+                          r'^from convkit\.kernels\.(\w+) cimport', re.M)
+
+
+def included(file):
+    """The files under csrc and the .pxd files that a C or Cython file names, and those that they name."""
+    found, new = set(), {file}
+    while new:
+        found |= new
+        named = [NAMES_A_FILE.findall(path.read_text()) for path in new]
+        new = {ROOT / "csrc" / header if header else ROOT / "convkit" / "kernels" / f"{module}.pxd"
+               for names in named for header, module in names}
+        new = {path for path in new if path.exists()} - found
+    return found
+
+
+def paths(files):
+    """Sorted, relative to this file, and with the switches, on which everything depends."""
+    return sorted(str(file.relative_to(ROOT)) for file in {SETTINGS, *files})
 
 
 def sources(pattern):
@@ -99,8 +117,9 @@ def libraries():
 
 
 def library(files, macros, flags):
+    needs = {path for file in files for path in included(ROOT / file)}
     return {"sources": files, "macros": macros, "include_dirs": ["csrc"], "cflags": [*CFLAGS, *WARNINGS, *flags],
-            "obj_deps": {"": HEADERS}}
+            "obj_deps": {"": paths(needs)}}
 
 
 def extensions(libs):
@@ -108,10 +127,13 @@ def extensions(libs):
     modules = []
     for pyx in sorted((ROOT / "convkit" / "kernels").glob("*.pyx")):
         own = ["csrc/base/threads.c"] if pyx.stem == "runtime" else []
+        needs = included(pyx)
+        linked = {file for path in needs if path.suffix == ".h" for file in path.parent.iterdir()}  # its families
         modules.append(Extension(
             f"convkit.kernels.{pyx.stem}", [str(pyx.relative_to(ROOT)), *own],
             include_dirs=["csrc"], libraries=libs, define_macros=HAVE,
-            extra_compile_args=[*CFLAGS, *CYTHON_FLAGS], extra_link_args=[*LDFLAGS, "-pthread"], depends=HEADERS))
+            extra_compile_args=[*CFLAGS, *CYTHON_FLAGS], extra_link_args=[*LDFLAGS, "-pthread"],
+            depends=paths(needs | linked)))
     return modules
 
 
