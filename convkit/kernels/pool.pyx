@@ -1,8 +1,8 @@
 """Pooling: rows of the output, over all planes, shared among threads.
 
-A ``Pool`` is made once per plan and holds no data. Its work is cut into tasks of some rows of one block of columns;
-what a task writes depends on no other task, so no result depends on how many threads there are. The kernels are
-those of csrc/pool.
+A ``Pool`` is made once per plan and holds no data. Its work is cut into tasks of some rows of one block of
+columns; what a task writes depends on no other task, so no result depends on how many threads there are. The
+kernels are those of csrc/pool.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -38,8 +38,8 @@ cdef extern from "pool/pool.h" nogil:
 MAX_INDEXED = CK_POOL_MAX_INDEXED
 KERNELS = tuple(ck_pool_name(i).decode() for i in range(CK_POOL_KERNELS))
 
-# In elements touched. A call of less than SERIAL (about 50 us) stays on its thread; a task is worth about TASK, tens
-# of microseconds, so that the threads end together; a block of columns keeps its scratch rows within the L1 cache.
+# In elements touched. A call of less than SERIAL (about 50 us) stays on its thread; a task is worth about
+# TASK, tens of microseconds, so that the threads end together. Blocks of columns keep scratch within L1.
 cdef double SERIAL = 250e3, TASK = 100e3
 cdef ptrdiff_t ROW_BYTES = 4096
 cdef enum:
@@ -80,8 +80,8 @@ cdef int open_buffer(Py_buffer* view, a, int flags, ptrdiff_t nbytes) except -1:
 cdef class Pool:
     """One kernel of the registry (``name``), planned for planes of one shape.
 
-    All tuples have three entries, ones in front; ``padding`` is ``(lo, hi)`` per axis. ``divisor`` is 0 for the
-    number of elements in the window.
+    All tuples have three entries, ones in front; ``padding`` is ``(lo, hi)`` per axis. ``divisor`` is 0 for
+    the number of elements in the window.
     """
 
     cdef ck_pool pool
@@ -138,11 +138,11 @@ cdef class Pool:
         self._run(x, self.in_size, y, self.out_size, indices, PyBUF_WRITABLE, threads)
 
     def backward(self, dy not None, indices, dx not None, int threads):
-        """Fill ``dx`` from ``dy`` (and ``indices``, None for averages); False if an index lies outside its plane."""
+        """Fill ``dx`` from ``dy`` (and ``indices``, None for averages); False if an index is out of range."""
         return self._run(dy, self.out_size, dx, self.in_size, indices, 0, threads)
 
-    cdef bint _run(self, source, ptrdiff_t source_size, target, ptrdiff_t target_size, indices, int indices_flag,
-                   int threads) except -1:
+    cdef bint _run(self, source, ptrdiff_t source_size, target, ptrdiff_t target_size, indices,
+                   int indices_flag, int threads) except -1:
         cdef Py_buffer views[3]
         cdef job_t job
         cdef int opened = 0
@@ -169,7 +169,8 @@ cdef class Pool:
         cdef ptrdiff_t tasks
         cdef int k
         job.pool, job.kernel, job.bad = &self.pool, self.kernel, bad
-        job.rows, job.cols, job.blocks, job.block_cols = planes * self.rows, self.cols, self.blocks, self.block_cols
+        job.rows, job.cols = planes * self.rows, self.cols
+        job.blocks, job.block_cols = self.blocks, self.block_cols
         job.share = max(1, <ptrdiff_t>min(TASK / (self.row_work / self.blocks), <double>job.rows))
         job.memory_bytes = self.memory_bytes
         tasks = (job.rows + job.share - 1) // job.share * self.blocks

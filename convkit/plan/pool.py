@@ -62,8 +62,8 @@ def _direct_scatter(spec, isa):
 
 def _too_large_to_index(spec, _isa):
     elements = prod(spec.size)
-    if elements > kernels.MAX_INDEXED:
-        return f"planes of {elements} elements are above the {kernels.MAX_INDEXED} that 32-bit lanes can number"
+    if spec.dtype.itemsize == 4 and elements > kernels.MAX_INDEXED:
+        return f"planes of {elements} elements are above the {kernels.MAX_INDEXED} that 32-bit lanes number"
     return None
 
 
@@ -82,7 +82,8 @@ CANDIDATES = {
     "avg": (Candidate("direct", never, _direct_average), twin(reference.average)),
 }
 SCATTER_CANDIDATES = (Candidate("direct", never, _direct_scatter), twin(reference.scatter))
-AVERAGE_GRADIENT_CANDIDATES = (Candidate("direct", never, _direct_average_gradient), twin(reference.average_gradient))
+AVERAGE_GRADIENT_CANDIDATES = (Candidate("direct", never, _direct_average_gradient),
+                               twin(reference.average_gradient))
 
 
 def plan(spec):

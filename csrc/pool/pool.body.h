@@ -1,7 +1,8 @@
-/* Pooling for one dtype; included by pool.kernel.c once per dtype. The contract is in pool.h, the plan in README.md.
+/* Pooling for one dtype; included by pool.kernel.c once per dtype. The contract is in pool.h, the plan in
+ * README.md.
  *
- * Forward without indices: the rows of a window are reduced into one row of scratch memory whose margins hold the
- * neutral element (`vertical`), that row by its column taps into the output (`horizontal`). */
+ * Forward without indices: the rows of a window are reduced into one row of scratch memory whose margins hold
+ * the neutral element (`vertical`), that row by its column taps into the output (`horizontal`). */
 #ifndef T
 #error "include base/float32.h or base/float64.h first"
 #endif
@@ -38,7 +39,7 @@ CK_INLINE void CK_TYPED(fetch)(const T *p, ptrdiff_t n)
 /* ---- rows of a window -> one row */
 
 typedef struct {
-    const T *x; /* the first element that counts */
+    const T *x;                          /* the first element that counts */
     ptrdiff_t nd, nh, step_d, step_h, n; /* taps along d and h, and columns */
 } CK_TYPED(rows_t);
 
@@ -104,8 +105,8 @@ CK_INLINE void CK_TYPED(deliver)(T *y, V v, ptrdiff_t left)
         vstore_part(y, v, left);
 }
 
-CK_INLINE void CK_TYPED(taps_step1)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, const MEAN *mean, T *y,
-                                    ptrdiff_t n)
+CK_INLINE void CK_TYPED(taps_step1)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation,
+                                    const MEAN *mean, T *y, ptrdiff_t n)
 {
     for (ptrdiff_t o = 0; o < n; o += L) {
         V acc = vload(v + o);
@@ -115,8 +116,8 @@ CK_INLINE void CK_TYPED(taps_step1)(int op, const T *v, ptrdiff_t kernel, ptrdif
 }
 
 /* Stride 2: even lanes of two loads are one tap, odd lanes the next one. */
-CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, const MEAN *mean, T *y,
-                                    ptrdiff_t n)
+CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation,
+                                    const MEAN *mean, T *y, ptrdiff_t n)
 {
     for (ptrdiff_t o = 0; o < n; o += L) {
         const T *at = v + 2 * o;
@@ -133,16 +134,18 @@ CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdif
 }
 
 /* Any stride: reduce at every column, as for stride 1, then pick. */
-CK_INLINE void CK_TYPED(taps_any)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t stride, T *all,
-                                  const MEAN *mean, T *y, ptrdiff_t n)
+CK_INLINE void CK_TYPED(taps_any)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t stride,
+                                  T *all, const MEAN *mean, T *y, ptrdiff_t n)
 {
     MEAN none = {1, 1, mean->cols};
     CK_TYPED(taps_step1)(op, v, kernel, dilation, &none, all, (n - 1) * stride + 1);
     for (ptrdiff_t o = 0; o < n; o++) all[o] = all[o * stride];
-    for (ptrdiff_t o = 0; o < n; o += L) CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, vload(all + o), o), n - o);
+    for (ptrdiff_t o = 0; o < n; o += L)
+        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, vload(all + o), o), n - o);
 }
 
-CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all, const MEAN *mean, T *y, ptrdiff_t n)
+CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all, const MEAN *mean, T *y,
+                                    ptrdiff_t n)
 {
     ptrdiff_t kernel = p->kernel[2], dilation = p->dilation[2], stride = p->stride[2];
     if (stride == 2 && dilation == 1 && kernel == 2)
@@ -175,7 +178,8 @@ CK_INLINE T CK_TYPED(run)(int op, const T *x, ptrdiff_t n)
     }
     for (; i + L <= n; i += L) acc[0] = CK_TYPED(join)(op, vload(x + i), acc[0]);
     for (; i < n; i++) rest = CK_TYPED(join1)(op, x[i], rest);
-    CK_UNROLL for (int half = WAYS / 2; half > 0; half /= 2) {
+    CK_UNROLL for (int half = WAYS / 2; half > 0; half /= 2)
+    {
         CK_UNROLL for (int w = 0; w < half; w++) acc[w] = CK_TYPED(join)(op, acc[w + half], acc[w]);
     }
     vstore(lane, acc[0]);
@@ -210,7 +214,8 @@ CK_INLINE ptrdiff_t CK_TYPED(column_counts)(const ck_pool *p, const ck_pool_bloc
     return same;
 }
 
-CK_INLINE MEAN CK_TYPED(mean_of_row)(int op, const ck_pool *p, const ptrdiff_t at[2], const T *counts, ptrdiff_t same)
+CK_INLINE MEAN CK_TYPED(mean_of_row)(int op, const ck_pool *p, const ptrdiff_t at[2], const T *counts,
+                                     ptrdiff_t same)
 {
     if (op != POOL_SUM) return (MEAN){1, 1, counts};
     ptrdiff_t row = p->divisor ? p->divisor : pool_count(p, 0, at[0]) * pool_count(p, 1, at[1]);
@@ -220,21 +225,28 @@ CK_INLINE MEAN CK_TYPED(mean_of_row)(int op, const ck_pool *p, const ptrdiff_t a
     return mean;
 }
 
-CK_INLINE ROWS CK_TYPED(rows_of)(const ck_pool *p, const T *x, const pool_cursor *c, ptrdiff_t lo, ptrdiff_t hi)
+CK_INLINE ROWS CK_TYPED(rows_of)(const ck_pool *p, const T *x, const pool_cursor *c, ptrdiff_t lo,
+                                 ptrdiff_t hi)
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
     ptrdiff_t W = p->size[2];
-    return (ROWS){x + ((c->plane * p->size[0] + d.first) * p->size[1] + h.first) * W + lo, d.n, h.n,
-                  p->dilation[0] * p->size[1] * W, p->dilation[1] * W, hi - lo};
+    return (ROWS){x + ((c->plane * p->size[0] + d.first) * p->size[1] + h.first) * W + lo,
+                  d.n,
+                  h.n,
+                  p->dilation[0] * p->size[1] * W,
+                  p->dilation[1] * W,
+                  hi - lo};
 }
 
-CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, char *scratch)
+CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
+                                 char *scratch)
 {
     const ptrdiff_t n = b->col1 - b->col0, width = ck_pool_row_width(p, n), W = p->size[2];
-    const ptrdiff_t start = b->col0 * p->stride[2] - p->pad[2]; /* column of x where the first window begins */
+    const ptrdiff_t start = b->col0 * p->stride[2] - p->pad[2]; /* where in x the first window begins */
     const ptrdiff_t reach = start + (n - 1) * p->stride[2] + ck_pool_span(p, 2);
     const ptrdiff_t lo = start < 0 ? 0 : start, hi = reach < W ? reach : W;
-    T *all = ck_pool_take(&scratch, width, sizeof(T)), *counts = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof(T));
+    T *all = ck_pool_take(&scratch, width, sizeof(T));
+    T *counts = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof(T));
     T *row[CK_POOL_ROWS];
     const T *x = a->in;
     T *y = (T *)a->out + b->col0;
@@ -253,7 +265,7 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
         CK_TYPED(fill)(row[i], lo - start, CK_TYPED(neutral)(op));
         CK_TYPED(fill)(row[i] + hi - start, width - (hi - start) - L, CK_TYPED(neutral)(op));
     }
-    /* Some rows at a time: a load of what has just been stored, but not by one store, would have to wait for it. */
+    /* Some rows at a time: a load of what several stores have just written would have to wait for them. */
     for (ptrdiff_t r = b->row0; r < b->row1; r += CK_POOL_ROWS) {
         ptrdiff_t rows = b->row1 - r < CK_POOL_ROWS ? b->row1 - r : CK_POOL_ROWS;
         MEAN mean[CK_POOL_ROWS];
@@ -269,10 +281,10 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
 }
 
 #define FORWARD(name, op)                                                                                    \
-    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s) \
+    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)   \
     {                                                                                                        \
         CK_TYPED(forward)(op, p, a, b, s);                                                                   \
-        return 1;                                                                                           \
+        return 1;                                                                                            \
     }
 FORWARD(ck_pool_max, POOL_MAX)
 FORWARD(ck_pool_min, POOL_MIN)
@@ -281,9 +293,11 @@ FORWARD(ck_pool_avg, POOL_SUM)
 
 /* ---- forward with indices */
 
-/* Copy n elements to position `left` of a row that is kept by phases (element i of phase q is column i * stride + q),
- * so that every tap of every stride reads neighbours. Returns `odd` plus 0 * x: zeros, unless an x was NaN or infinite. */
-CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdiff_t stride, T *row, ptrdiff_t pitch, V odd)
+/* Copy n elements to position `left` of a row that is kept by phases (element i of phase q is column
+ * i * stride + q), so that every tap of every stride reads neighbours. Returns `odd` plus 0 * x: zeros,
+ * unless an x was NaN or infinite. */
+CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdiff_t stride, T *row,
+                                  ptrdiff_t pitch, V odd)
 {
     V zero = vset1(0);
     if (stride == 1) {
@@ -322,8 +336,8 @@ CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdi
     return odd;
 }
 
-/* What the windows of one output row look at: tap t of window o is taps[t][o], and lies flat[t] behind the window's
- * start in the plane; its first tap inside the plane, skip[o] further than flat[0]. */
+/* What the windows of one output row look at: tap t of window o is taps[t][o], and lies flat[t] behind the
+ * window's start in the plane; its first tap inside the plane, skip[o] further than flat[0]. */
 typedef struct {
     const T **taps;
     TI *flat, *skip;
@@ -331,14 +345,14 @@ typedef struct {
     TI start, stride; /* flat position of window 0, and the step to the next */
 } CK_TYPED(windows_t);
 
-CK_INLINE void CK_TYPED(search_some)(int op, int nans, int ways, const CK_TYPED(windows_t) *w, ptrdiff_t o, T *y,
-                                     int64_t *indices, ptrdiff_t n)
+CK_INLINE void CK_TYPED(search_some)(int op, int nans, int ways, const CK_TYPED(windows_t) *w, ptrdiff_t o,
+                                     T *y, int64_t *indices, ptrdiff_t n)
 {
     V best[2];
     VI at[2], ramp;
     for (int i = 0; i < L; i++) ramp[i] = i;
     for (int v = 0; v < ways; v++) {
-        /* As if the first tap inside had been seen already: a window of nothing but -inf points into the plane. */
+        /* As if the first tap inside had been seen already: a window of only -inf points into the plane. */
         best[v] = vset1(CK_TYPED(neutral)(op));
         at[v] = (VI)vload((const T *)(const void *)(w->skip + o + v * L)) + w->flat[0];
     }
@@ -353,14 +367,15 @@ CK_INLINE void CK_TYPED(search_some)(int op, int nans, int ways, const CK_TYPED(
     }
 }
 
-CK_INLINE void CK_TYPED(search)(int op, int nans, const CK_TYPED(windows_t) *w, T *y, int64_t *indices, ptrdiff_t n)
+CK_INLINE void CK_TYPED(search)(int op, int nans, const CK_TYPED(windows_t) *w, T *y, int64_t *indices,
+                                ptrdiff_t n)
 {
     ptrdiff_t o = 0;
     for (; o + L < n; o += 2 * L) CK_TYPED(search_some)(op, nans, 2, w, o, y, indices, n);
     if (o < n) CK_TYPED(search_some)(op, nans, 1, w, o, y, indices, n);
 }
 
-/* Rows of x that are held by phases. Tap i along d and row h of the plane are in slot i * slots_h + h % slots_h. */
+/* Rows of x held by phases. Tap i along d and row h of the plane are in slot i * slots_h + h % slots_h. */
 typedef struct {
     T *rows;
     ptrdiff_t *held; /* which row of x, counted over all planes, or -1 */
@@ -373,14 +388,17 @@ CK_INLINE void CK_TYPED(hold)(const ck_pool *p, const T *x, const pool_cursor *c
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
     ptrdiff_t step = p->dilation[1], first = h.first % ring->slots_h; /* step < slots_h wherever h.n > 1 */
     for (ptrdiff_t i = 0; i < d.n; i++) {
-        ptrdiff_t id = (c->plane * p->size[0] + d.first + i * p->dilation[0]) * p->size[1] + h.first, at = first;
-        for (ptrdiff_t j = 0; j < h.n; j++, id += step, at += at + step < ring->slots_h ? step : step - ring->slots_h) {
+        ptrdiff_t id = (c->plane * p->size[0] + d.first + i * p->dilation[0]) * p->size[1] + h.first;
+        ptrdiff_t at = first;
+        for (ptrdiff_t j = 0; j < h.n;
+             j++, id += step, at += at + step < ring->slots_h ? step : step - ring->slots_h) {
             ptrdiff_t slot = (d.skip + i) * ring->slots_h + at;
             if (ring->held[slot] == id) continue;
             const T *from = x + id * p->size[2] + ring->lo;
             CK_TYPED(fetch)(from, ring->hi - ring->lo);
-            ring->odd = CK_TYPED(copy_phases)(from, ring->hi - ring->lo, ring->lo - ring->start, p->stride[2],
-                                              ring->rows + slot * p->stride[2] * ring->pitch, ring->pitch, ring->odd);
+            ring->odd =
+                CK_TYPED(copy_phases)(from, ring->hi - ring->lo, ring->lo - ring->start, p->stride[2],
+                                      ring->rows + slot * p->stride[2] * ring->pitch, ring->pitch, ring->odd);
             ring->held[slot] = id;
         }
     }
@@ -391,7 +409,8 @@ CK_INLINE void CK_TYPED(list_taps)(const ck_pool *p, const pool_cursor *c, const
                                    const ptrdiff_t *columns, CK_TYPED(windows_t) *w)
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
-    ptrdiff_t H = p->size[1], W = p->size[2], count = 0, step = p->dilation[1], first = h.first % ring->slots_h;
+    ptrdiff_t H = p->size[1], W = p->size[2], count = 0;
+    ptrdiff_t step = p->dilation[1], first = h.first % ring->slots_h;
     for (ptrdiff_t i = d.skip; i < d.skip + d.n; i++) {
         ptrdiff_t flat = (i * p->dilation[0] * H + h.skip * step) * W, at = first;
         for (ptrdiff_t j = 0; j < h.n; j++, flat += step * W) {
@@ -404,22 +423,30 @@ CK_INLINE void CK_TYPED(list_taps)(const ck_pool *p, const pool_cursor *c, const
         }
     }
     w->count = count;
-    w->start = (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * p->dilation[1]) * W + ring->start);
+    w->start =
+        (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * p->dilation[1]) * W + ring->start);
 }
 
-CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, char *scratch)
+CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
+                                 char *scratch)
 {
     const ptrdiff_t n = b->col1 - b->col0, stride = p->stride[2], pitch = ck_pool_phase_width(p, n);
     const ptrdiff_t slots_h = ck_pool_slots(p), slots = p->kernel[0] * slots_h;
     const ptrdiff_t taps = p->kernel[0] * p->kernel[1] * p->kernel[2];
-    const ptrdiff_t start = b->col0 * stride - p->pad[2], reach = start + (n - 1) * stride + ck_pool_span(p, 2);
+    const ptrdiff_t start = b->col0 * stride - p->pad[2];
+    const ptrdiff_t reach = start + (n - 1) * stride + ck_pool_span(p, 2);
     CK_TYPED(ring_t) ring = {.rows = ck_pool_take(&scratch, slots * stride * pitch, sizeof(T)),
                              .held = ck_pool_take(&scratch, slots, sizeof *ring.held),
-                             .slots_h = slots_h, .pitch = pitch, .lo = start < 0 ? 0 : start,
-                             .hi = reach < p->size[2] ? reach : p->size[2], .start = start, .odd = vset1(0)};
+                             .slots_h = slots_h,
+                             .pitch = pitch,
+                             .lo = start < 0 ? 0 : start,
+                             .hi = reach < p->size[2] ? reach : p->size[2],
+                             .start = start,
+                             .odd = vset1(0)};
     CK_TYPED(windows_t) w = {.taps = ck_pool_take(&scratch, taps, sizeof *w.taps),
                              .flat = ck_pool_take(&scratch, taps, sizeof *w.flat),
-                             .skip = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof *w.skip), .stride = (TI)stride};
+                             .skip = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof *w.skip),
+                             .stride = (TI)stride};
     ptrdiff_t *columns = ck_pool_take(&scratch, p->kernel[2], sizeof *columns);
     CK_TYPED(fill)(ring.rows, slots * stride * pitch, CK_TYPED(neutral)(op));
     for (ptrdiff_t i = 0; i < slots; i++) ring.held[i] = -1;
@@ -450,10 +477,10 @@ CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays 
 }
 
 #define INDEXED(name, op)                                                                                    \
-    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s) \
+    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)   \
     {                                                                                                        \
         CK_TYPED(indexed)(op, p, a, b, s);                                                                   \
-        return 1;                                                                                           \
+        return 1;                                                                                            \
     }
 INDEXED(ck_pool_max_indices, POOL_MAX)
 INDEXED(ck_pool_min_indices, POOL_MIN)
@@ -461,7 +488,8 @@ INDEXED(ck_pool_min_indices, POOL_MIN)
 
 /* ---- backward */
 
-static int CK_KERNEL(ck_pool_scatter)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)
+static int CK_KERNEL(ck_pool_scatter)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
+                                      void *s)
 {
     const ptrdiff_t n = p->out[0] * p->out[1] * p->out[2];
     const uint64_t size = (uint64_t)(p->size[0] * p->size[1] * p->size[2]);
@@ -480,9 +508,9 @@ static int CK_KERNEL(ck_pool_scatter)(const ck_pool *p, const ck_pool_arrays *a,
     return 1;
 }
 
-/* One row of dy-sums -> one row of dx: dx[P] = sum of g[o] over the windows o that cover padded column P, that is
- * P = o * stride + tap. Columns of one phase (P % stride) take neighbours of g; `g` is the place of o = 0, with zeros
- * where there are no windows. P0 is the padded column of dx[0]. */
+/* One row of dy-sums -> one row of dx: dx[P] = sum of g[o] over the windows o that cover padded column P,
+ * where P = o * stride + tap. Columns of one phase (P % stride) take neighbours of g; `g` points at window 0, with
+ * zeros where there are no windows. P0 is the padded column of dx[0]. */
 CK_INLINE V CK_TYPED(spread)(const T *g, ptrdiff_t taps)
 {
     V acc = vset1(0);
@@ -492,7 +520,8 @@ CK_INLINE V CK_TYPED(spread)(const T *g, ptrdiff_t taps)
 
 CK_INLINE void CK_TYPED(spread_step1)(const T *g, ptrdiff_t kernel, ptrdiff_t P0, T *dx, ptrdiff_t n)
 {
-    for (ptrdiff_t i = 0; i < n; i += L) CK_TYPED(deliver)(dx + i, CK_TYPED(spread)(g + P0 + i, kernel), n - i);
+    for (ptrdiff_t i = 0; i < n; i += L)
+        CK_TYPED(deliver)(dx + i, CK_TYPED(spread)(g + P0 + i, kernel), n - i);
 }
 
 CK_INLINE void CK_TYPED(spread_step2)(const T *g, ptrdiff_t kernel, ptrdiff_t P0, T *dx, ptrdiff_t n)
@@ -510,10 +539,12 @@ CK_INLINE void CK_TYPED(spread_step2)(const T *g, ptrdiff_t kernel, ptrdiff_t P0
     }
 }
 
-CK_INLINE void CK_TYPED(spread_any)(const T *g, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t P0, T *dx, ptrdiff_t n)
+CK_INLINE void CK_TYPED(spread_any)(const T *g, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t P0, T *dx,
+                                    ptrdiff_t n)
 {
     for (ptrdiff_t first = 0; first < stride && first < n; first++) {
-        ptrdiff_t phase = (P0 + first) % stride, taps = phase < kernel ? (kernel - 1 - phase) / stride + 1 : 0;
+        ptrdiff_t phase = (P0 + first) % stride,
+                  taps = phase < kernel ? (kernel - 1 - phase) / stride + 1 : 0;
         const T *at = g + (P0 + first) / stride;
         for (ptrdiff_t i = first; i < n; at += L) {
             T lane[L];
@@ -535,9 +566,11 @@ CK_INLINE void CK_TYPED(add_row)(T *g, const T *dy, T share, const T *shares, pt
     }
 }
 
-static int CK_KERNEL(ck_pool_avg_backward)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)
+static int CK_KERNEL(ck_pool_avg_backward)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
+                                           void *s)
 {
-    const ptrdiff_t n = b->col1 - b->col0, kernel = p->kernel[2], stride = p->stride[2], P0 = b->col0 + p->pad[2];
+    const ptrdiff_t n = b->col1 - b->col0, kernel = p->kernel[2], stride = p->stride[2],
+                    P0 = b->col0 + p->pad[2];
     const pool_cover w = {pool_covering(p, 2, b->col0).first, pool_covering(p, 2, b->col1 - 1).last};
     const ptrdiff_t windows = w.last - w.first + 1, zeros = (kernel - 1) / stride;
     const ptrdiff_t width = n + kernel + 3 * CK_POOL_LINE;
@@ -561,8 +594,8 @@ static int CK_KERNEL(ck_pool_avg_backward)(const ck_pool *p, const ck_pool_array
     for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->size, &c)) {
         T *out = (T *)a->out + r * p->size[2] + b->col0;
         pool_cover d = pool_covering(p, 0, c.at[0]), h = pool_covering(p, 1, c.at[1]);
-        if (c.plane == old_plane && d.first == old_d.first && d.last == old_d.last && h.first == old_h.first &&
-            h.last == old_h.last) { /* under the same windows as the row before */
+        if (c.plane == old_plane && d.first == old_d.first && d.last == old_d.last &&
+            h.first == old_h.first && h.last == old_h.last) { /* under the same windows as the row before */
             memcpy(out, dx, (size_t)n * sizeof(T));
             continue;
         }
@@ -572,8 +605,9 @@ static int CK_KERNEL(ck_pool_avg_backward)(const ck_pool *p, const ck_pool_array
             for (ptrdiff_t j = h.first; j <= h.last; j++) {
                 ptrdiff_t row = (c.plane * p->out[0] + i) * p->out[1] + j;
                 ptrdiff_t count = p->divisor ? p->divisor : pool_count(p, 0, i) * pool_count(p, 1, j);
-                CK_TYPED(add_row)(g0 + w.first, (const T *)a->in + row * p->out[2] + w.first,
-                                  1 / (T)(same ? count * same : count), shares, windows);
+                CK_TYPED(add_row)
+                (g0 + w.first, (const T *)a->in + row * p->out[2] + w.first,
+                 1 / (T)(same ? count * same : count), shares, windows);
             }
         if (stride == 1)
             CK_TYPED(spread_step1)(g0, kernel, P0, out, n);

@@ -2,16 +2,15 @@
  *
  * y[p, o] = reduce over taps k of x[p, o * stride - pad + k * dilation], taps outside the plane left out.
  *
- * A plane is one (image, channel) of three axes (D, H, W), C-contiguous, the next plane right behind it; one- and
- * two-dimensional poolings put ones in front. All sizes are in elements. x and y may not overlap; neither is read
- * or written outside. Kernels allocate nothing, start no threads and keep no state; what one task writes does not
- * depend on how the work was cut into tasks.
+ * A plane is one (image, channel) of three axes (D, H, W), C-contiguous, the next plane right behind it; one-
+ * and two-dimensional poolings put ones in front. All sizes are in elements. x and y may not overlap; neither
+ * is read or written outside. Kernels allocate nothing, start no threads and keep no state; what one task
+ * writes does not depend on how the work was cut into tasks.
  *
  *   max, min   NaN in a window gives NaN; a window of equal values gives the first. Exact.
- *   avg        sum in the order rows, then columns (whole-row windows: a fixed tree), then one division (an exact
- *              multiplication if the divisor is a power of two). Accumulates in the dtype.
- *   indices    int64, flat within the plane: the first of equal values, the last NaN. Planes of up to
- *              CK_POOL_MAX_INDEXED elements.
+ *   avg        sum in the order rows, then columns (whole-row windows: a fixed tree), then one division (an
+ * exact multiplication if the divisor is a power of two). Accumulates in the dtype. indices    int64, flat
+ * within the plane: the first of equal values, the last NaN. Planes of up to CK_POOL_MAX_INDEXED elements.
  */
 #ifndef CK_POOL_H
 #define CK_POOL_H
@@ -21,27 +20,29 @@
 #define CK_POOL_MAX_INDEXED ((ptrdiff_t)1 << 29)
 
 typedef struct {
-    ptrdiff_t size[3], out[3];         /* of a plane of x, of a plane of y */
+    ptrdiff_t size[3], out[3]; /* of a plane of x, of a plane of y */
     ptrdiff_t kernel[3], stride[3], dilation[3];
     ptrdiff_t pad[3], pad_end[3];
-    ptrdiff_t divisor;                 /* of an average; 0: the number of elements in the window */
-    int include_pad;                   /* whether padding counts as elements */
+    ptrdiff_t divisor; /* of an average; 0: the number of elements in the window */
+    int include_pad;   /* whether padding counts as elements */
 } ck_pool;
 
 typedef struct {
     const void *in;
     void *out;
-    int64_t *indices;                  /* written by *_indices, read by scatter, else unused */
+    int64_t *indices; /* written by *_indices, read by scatter, else unused */
 } ck_pool_arrays;
 
-/* What one call computes: rows [row0, row1) of `out`, counted over all planes, and of each its columns [col0, col1).
- * For scatter a row is a whole plane and the columns are not looked at. */
+/* What one call computes: rows [row0, row1) of `out`, counted over all planes, and of each its columns [col0,
+ * col1). For scatter a row is a whole plane and the columns are not looked at. */
 typedef struct {
     ptrdiff_t row0, row1, col0, col1;
 } ck_pool_block;
 
-/* Returns 1, or 0 from scatter when an index lies outside its plane; it stops there, having touched nothing outside. */
-typedef int (*ck_pool_kernel)(const ck_pool *p, const ck_pool_arrays *arrays, const ck_pool_block *block, void *scratch);
+/* Returns 1, or 0 from scatter when an index lies outside its plane; it stops there, having touched nothing
+ * outside. */
+typedef int (*ck_pool_kernel)(const ck_pool *p, const ck_pool_arrays *arrays, const ck_pool_block *block,
+                              void *scratch);
 
 enum {
 #define CK_POOL_KERNEL(name) CK_POOL_##name,
@@ -50,7 +51,8 @@ enum {
     CK_POOL_KERNELS
 };
 
-/* The name of a kernel, and its code for a level (CK_LEVEL_*) and an itemsize (4 or 8); NULL when not compiled. */
+/* The name of a kernel, and its code for a level (CK_LEVEL_*) and an itemsize (4 or 8); NULL when not
+ * compiled. */
 const char *ck_pool_name(int kernel);
 ck_pool_kernel ck_pool_for(int kernel, int level, int itemsize);
 
@@ -59,10 +61,13 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
 
 /* ---- shared by the kernels and the sizing above */
 
-enum { CK_POOL_ROWS = 8 };               /* rows that a kernel has in scratch memory at a time */
-#define CK_POOL_LINE ((ptrdiff_t)64)   /* elements: more than any vector, what a row may be over-read by */
+enum { CK_POOL_ROWS = 8 };           /* rows that a kernel has in scratch memory at a time */
+#define CK_POOL_LINE ((ptrdiff_t)64) /* elements: more than any vector, what a row may be over-read by */
 
-CK_INLINE ptrdiff_t ck_pool_span(const ck_pool *p, int axis) { return (p->kernel[axis] - 1) * p->dilation[axis] + 1; }
+CK_INLINE ptrdiff_t ck_pool_span(const ck_pool *p, int axis)
+{
+    return (p->kernel[axis] - 1) * p->dilation[axis] + 1;
+}
 
 /* Elements from the first tap of the first of `cols` windows to the last tap of the last, and slack. */
 CK_INLINE ptrdiff_t ck_pool_row_width(const ck_pool *p, ptrdiff_t cols)

@@ -5,7 +5,9 @@
 #include "base/simd.h"
 
 enum { POOL_MAX, POOL_MIN, POOL_SUM };
-enum { CK_POOL_AHEAD = 2048 }; /* bytes; 4 KB does about the same, nothing at all costs 5 % of data beyond L2 */
+enum {
+    CK_POOL_AHEAD = 2048
+}; /* bytes; 4 KB does about the same, nothing at all costs 5 % of data beyond L2 */
 
 /* Where an output row is: its plane, and its place along the first two axes. */
 typedef struct {
@@ -69,9 +71,10 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
     return c;
 }
 
-/* The step of a search, and the way out of its lane numbers (pool_keep, pool_widen): where `next` is better than `best`
- * (or NaN), keep it and the number `tap` in `at`; store the numbers of the first `left` lanes as int64. Written per
- * level: from a mask that is a vector, compilers make two dependent operations where AVX-512 has one. */
+/* The step of a search, and the way out of its lane numbers (pool_keep, pool_widen): where `next` is better
+ * than `best` (or NaN), keep it and the number `tap` in `at`; store the numbers of the first `left` lanes as
+ * int64. Written per level: from a mask that is a vector, compilers make two dependent operations where
+ * AVX-512 has one. */
 #if defined(CK_AVX512)
 
 #define KEEP(t, T, TI, VI, s, i, M, MASK)                                                                    \
@@ -81,7 +84,7 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
                            : _mm512_cmp_##s##_mask((M)next, (M)*best, _CMP_LT_OQ);                           \
         if (nans) wins |= _mm512_cmp_##s##_mask((M)next, (M)next, _CMP_UNORD_Q);                             \
         *best = (ck_##t##v)_mm512_mask_mov_##s((M)*best, wins, (M)next);                                     \
-        *at = (VI)_mm512_mask_mov_##i((__m512i)*at, wins, (__m512i)tap);                                             \
+        *at = (VI)_mm512_mask_mov_##i((__m512i)*at, wins, (__m512i)tap);                                     \
     }
 KEEP(f32, float, int32_t, ck_i32v, ps, epi32, __m512, __mmask16)
 KEEP(f64, double, int64_t, ck_i64v, pd, epi64, __m512d, __mmask8)

@@ -1,0 +1,302 @@
+"""The pooling kernels: every row of the registry, at every level, against plain loops."""
+
+import guards
+import numpy as np
+import oracle
+import pytest
+
+import convkit as ck
+import convkit.functional as F
+from convkit.kernels import native
+from convkit.plan import pool as plans
+from convkit.spec.pool import ScatterSpec, check_indices, pool_spec
+
+pytestmark = pytest.mark.skipif(not native.available, reason=native.reason or "")
+
+DTYPES = (np.float32, np.float64)
+WIDTHS = tuple(range(1, 2 * 16 + 4))  # the widest vector holds 16
+
+
+@pytest.fixture(autouse=True)
+def poisoned_scratch():
+    from convkit.kernels import runtime
+
+    runtime.poison_scratch(True)
+    yield
+    runtime.poison_scratch(False)
+
+
+def rng_for(*key):
+    return np.random.default_rng(np.ravel(key).tolist())
+
+
+def levels_and_dtypes():
+    for isa in native.ISA_LEVELS:
+        for dtype in DTYPES:
+            yield isa, dtype
+
+
+def spec_of(x, kernel, stride, padding=0, dilation=1, kind="max", **options):
+    shape, rank = (1, *x.shape), x.ndim - 1
+    return pool_spec(shape, x.dtype, kernel, stride, padding, dilation, kind=kind, rank=rank, **options)[0]
+
+
+def outputs(spec, planes):
+    y = np.full((planes, *spec.out_size), np.nan, spec.dtype)
+    return y, np.full(y.shape, -1, np.int64)
+
+
+def check_extreme(x, kernel, stride, padding, dilation, ceil_mode=False):
+    """Values and indices of max and min of ``x (planes, *size)`` at every level and dtype; exact."""
+    for kind in ("max", "min"):
+        try:
+            spec = spec_of(x, kernel, stride, padding, dilation, kind, ceil_mode=ceil_mode)
+        except ck.ShapeError:
+            return
+        want, where = oracle.extreme_pool(x, kind == "max", spec.kernel, spec.stride, spec.padding,
+                                          spec.dilation, ceil_mode)
+        for isa, dtype in levels_and_dtypes():
+            x_t = x.astype(dtype)
+            spec = spec_of(x_t, kernel, stride, padding, dilation, kind, ceil_mode=ceil_mode)
+            with ck.use(isa=isa, algorithm="direct"):
+                y, index = outputs(spec, len(x))
+                plans.plan(spec).run(x_t, y, index)
+                plain, _ = outputs(spec, len(x))
+                plans.plan(spec).run(x_t, plain, None)
+            message = f"{kind} {isa} {spec}"
+            np.testing.assert_array_equal(y, want, message)
+            np.testing.assert_array_equal(plain, want, message)
+            np.testing.assert_array_equal(index, where, message)
+
+
+def check_average(x, kernel, stride, padding, ceil_mode=False, include_pad=True, divisor=None):
+    """Averages of small integers are exact, gradients nearly; at every level and dtype."""
+    options = {"kind": "avg", "ceil_mode": ceil_mode, "count_include_pad": include_pad,
+               "divisor_override": divisor}
+    try:
+        spec = spec_of(x, kernel, stride, padding, 1, **options)
+    except ck.ShapeError:
+        return
+    want = oracle.avg_pool(x, spec.kernel, spec.stride, spec.padding, ceil_mode, include_pad, divisor)
+    dy = rng_for(*x.shape).integers(-9, 10, want.shape).astype(np.float64)
+    args = spec.size, spec.kernel, spec.stride, spec.padding, include_pad, divisor
+    dx_want, dx_scale = oracle.avg_pool_backward(dy, *args), oracle.avg_pool_backward(abs(dy), *args)
+    for isa, dtype in levels_and_dtypes():
+        spec = spec_of(x.astype(dtype), kernel, stride, padding, 1, **options)
+        with ck.use(isa=isa, algorithm="direct"):
+            y, _ = outputs(spec, len(x))
+            plans.plan(spec).run(x.astype(dtype), y)
+            dx = np.full(x.shape, np.nan, dtype)
+            plans.average_gradient_plan(spec).run(dy.astype(dtype), dx)
+        np.testing.assert_array_equal(y, want.astype(dtype), f"{isa} {spec}")
+        taps = np.prod([-(-k // s) for k, s in zip(spec.kernel, spec.stride, strict=True)])
+        bound = (taps + 4) * np.finfo(dtype).eps * dx_scale
+        assert (abs(dx - dx_want) <= bound).all(), f"{isa} {spec}"
+
+
+def integers(rng, shape):
+    return rng.integers(-4, 5, shape).astype(np.float64)  # many ties
+
+
+def test_the_registry_has_no_other_rows():
+    from convkit.kernels import pool
+
+    assert pool.KERNELS == ("max", "min", "avg", "max_indices", "min_indices", "scatter", "avg_backward")
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize(("kernel", "padding"), [(1, 0), (2, 0), (3, 1), (5, 2)])
+def test_every_width_around_the_vector(kernel, padding, stride):
+    rng = rng_for(kernel, stride)
+    for width in WIDTHS if kernel in (2, 3) else WIDTHS[::5]:
+        x = integers(rng, (1, 5, width))
+        check_extreme(x, (min(kernel, 3), kernel), (2, stride), padding if kernel == 3 else (0, padding), 1)
+        check_average(x, (min(kernel, 3), kernel), (2, stride), padding if kernel == 3 else (0, padding))
+
+
+def random_call(rng, rank):
+    kernel = tuple(int(k) for k in rng.integers(1, 6, rank))
+    dilation = tuple(int(d) for d in rng.integers(1, 4, rank))
+    size = (*rng.integers(1, 7, rank - 1), rng.integers(1, 40))
+    pads = tuple(tuple(int(rng.integers(0, ((k - 1) * d + 1) // 2 + 1)) for _ in "ab")
+                 for k, d in zip(kernel, dilation, strict=True))
+    flat = tuple(tuple(min(p, k // 2) for p in pair) for pair, k in zip(pads, kernel, strict=True))
+    stride = tuple(int(s) for s in rng.integers(1, 6, rank))
+    return integers(rng, (2, *size)), kernel, stride, pads, dilation, flat
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_any_geometry(rank):
+    rng = np.random.default_rng(rank)
+    for _ in range(40):
+        x, kernel, stride, pads, dilation, flat = random_call(rng, rank)
+        ceil_mode, include_pad = (bool(b) for b in rng.integers(0, 2, 2))
+        check_extreme(x, kernel, stride, pads, dilation, ceil_mode)
+        check_average(x, kernel, stride, flat, ceil_mode, include_pad, rng.choice([None, None, 4, 7]))
+
+
+def test_nan_infinities_and_ties():
+    rng = np.random.default_rng(7)
+    for stride in (1, 2, 3):
+        for special in ([np.nan], [-np.inf], [np.inf], [np.nan, np.inf, -np.inf]):
+            x = integers(rng, (2, 7, 37))
+            x[rng.random(x.shape) < 0.3] = rng.choice(special)
+            x[0, 2:6] = special[0]  # windows of nothing else
+            check_extreme(x, (3, 3), (2, stride), 1, 1)
+            check_extreme(x, (2, 4), (1, stride), (1, 2), (2, 1), True)
+
+
+def test_an_average_leaves_the_infinite_behind():
+    x = np.array([[[np.inf, 1, 1, 1, np.nan, 2, 2, 2]]], np.float32)
+    for isa in native.ISA_LEVELS:
+        with ck.use(isa=isa, algorithm="direct"):
+            y = F.avg_pool2d(x, (1, 2), 1)
+        np.testing.assert_array_equal(y[0, 0], [np.inf, 1, 1, np.nan, np.nan, 2, 2])
+
+
+def test_windows_of_whole_rows():
+    rng = np.random.default_rng(3)
+    for size in ((1, 1), (3, 5), (7, 7), (9, 16), (8, 33), (24, 23)):
+        x = integers(rng, (3, *size))
+        check_extreme(x, size, 1, 0, 1)
+        check_average(x, size, 1, 0)
+        check_extreme(x, (1, size[1]), 1, 0, 1)
+        check_average(x, (min(2, size[0]), size[1]), 1, 0)
+        padding = ((size[0], 0), (size[1] // 2, size[1]))
+        check_average(x, (2 * size[0], 2 * size[1]), 1, padding, include_pad=False)
+    x = integers(rng, (2, 3, 4, 11))
+    check_extreme(x, (3, 4, 11), 1, 0, 1)
+    check_average(x, (2, 4, 11), 1, 0)
+    x[1, 1, 2, 5] = np.nan
+    check_extreme(x, (3, 4, 11), 1, 0, 1)
+
+
+def test_rows_of_several_blocks():
+    """Rows so long that their columns are cut into blocks, at every stride that has code of its own."""
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((2, 3, 5003)).astype(np.float32)
+    for stride in (1, 2, 3):
+        for kind in ("max", "avg"):
+            spec = spec_of(x, (2, 7), (1, stride), (0, 3), 1, kind)
+            for isa in native.ISA_LEVELS:
+                results = []
+                for algorithm in ("direct", "reference"):
+                    y, index = outputs(spec, len(x))
+                    dx = np.full(x.shape, np.nan, x.dtype)
+                    with ck.use(isa=isa, algorithm=algorithm):
+                        if kind == "max":
+                            plans.plan(spec).run(x, y, index)
+                            plain = y.copy()
+                            plans.plan(spec).run(x, plain, None)
+                            np.testing.assert_array_equal(plain, y)
+                        else:
+                            plans.plan(spec).run(x, y)
+                            plans.average_gradient_plan(spec).run(y, dx)
+                    results.append((y, index, dx))
+                for got, want in zip(*results, strict=True):
+                    np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)
+
+
+def bits(isa, threads, x, call):
+    with ck.use(isa=isa, algorithm="direct"), ck.threads(threads):
+        y = call(x)
+    return [a.tobytes() for a in (y if isinstance(y, tuple) else (y,))]
+
+
+def doubled(shape):
+    return (*shape[:2], *(2 * n + 1 for n in shape[2:]))
+
+
+CALLS = {
+    "max": lambda x: F.max_pool2d(x, 3, 2, 1, return_indices=True),
+    "min": lambda x: F.min_pool2d(x, 3, 1, 1),
+    "avg": lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+    "global": lambda x: F.avg_pool2d(x, x.shape[2:]),
+    "scatter": lambda x: F.max_pool2d_backward(x, (np.abs(x) * 1e4).astype(np.int64) % x[0, 0].size, x.shape),
+    "avg_backward": lambda x: F.avg_pool2d_backward(x, doubled(x.shape), 3, 2),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_same_bits_at_any_thread_count_and_batch(name):
+    rng = np.random.default_rng(5)
+    for shape in ((4, 9, 97, 101), (1, 1, 700, 900)):
+        x = rng.standard_normal(shape).astype(np.float32)
+        for isa in native.ISA_LEVELS:
+            one = bits(isa, 1, x, CALLS[name])
+            for threads in (2, 3):
+                assert bits(isa, threads, x, CALLS[name]) == one, (isa, threads)
+            items = [bits(isa, 1, x[i:i + 1], CALLS[name]) for i in range(len(x))]
+            assert [b"".join(parts) for parts in zip(*items, strict=True)] == one, isa
+
+
+def test_scatter_adds_in_order_and_refuses_what_lies_outside():
+    rng = np.random.default_rng(6)
+    for isa, dtype in levels_and_dtypes():
+        spec = ScatterSpec((5, 7), (4, 6), np.dtype(dtype))
+        dy = rng.standard_normal((3, 4, 6)).astype(dtype)
+        index = rng.integers(0, 35, dy.shape)
+        want = np.zeros((3, 35), dtype)
+        for plane in range(3):
+            np.add.at(want[plane], index[plane].ravel(), dy[plane].ravel())
+        with ck.use(isa=isa, algorithm="direct"):
+            dx = np.full((3, 5, 7), np.nan, dtype)
+            plans.scatter_plan(spec).run(dy, index, dx)
+            np.testing.assert_array_equal(dx.reshape(3, 35), want)
+            for bad in (-1, 35, 2**31, 2**32 + 1, -2**63, 2**63 - 1):
+                wrong = index.copy()
+                wrong[2, 3, 5] = bad
+                with pytest.raises(ck.ShapeError, match="^indices must be at least 0 and less than the 35 "):
+                    plans.scatter_plan(spec).run(dy, wrong, dx)
+                with pytest.raises(ck.ShapeError):
+                    check_indices(spec, wrong)
+
+
+def test_scatter_refuses_an_index_met_by_any_thread():
+    dy, index = np.ones((64, 1, 64, 64), np.float32), np.zeros((64, 1, 64, 64), np.int64)
+    for image in (0, 31, 63):
+        wrong = index.copy()
+        wrong[image, 0, 5, 5] = 64 * 64
+        for threads in (1, 2, 3):
+            with ck.threads(threads), pytest.raises(ck.ShapeError, match="got values from 0 to 4096$"):
+                F.max_pool2d_backward(dy, wrong, dy.shape)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+def test_nothing_outside_the_operands_is_touched(at_end):
+    rng = np.random.default_rng(8)
+    for isa, dtype in levels_and_dtypes():
+        for width in (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 50):
+            x = guards.guarded(rng.standard_normal((2, 5, width)).astype(dtype), at_end=at_end)
+            for kernel, stride, padding in ((2, 2, 0), (3, 1, 1), (3, 2, 1), (4, 3, 2), (5, width, 2)):
+                if width + 2 * padding < kernel:
+                    continue
+                with ck.use(isa=isa, algorithm="direct"):
+                    guarded_calls(x, kernel, stride, padding, at_end)
+
+
+def guarded_calls(x, kernel, stride, padding, at_end):
+    """Every kernel once, each operand against a forbidden page."""
+    spec = spec_of(x, kernel, stride, padding)
+    y, dx = (guards.guarded_empty(s, spec.dtype, at_end=at_end) for s in ((2, *spec.out_size), x.shape))
+    index = guards.guarded_empty(y.shape, np.int64, at_end=at_end)
+    for kind in ("max", "min"):
+        run = plans.plan(spec_of(x, kernel, stride, padding, kind=kind)).run
+        run(x, y, None)
+        run(x, y, index)
+        plans.scatter_plan(ScatterSpec(spec.size, spec.out_size, spec.dtype)).run(y, index, dx)
+        assert not np.isnan(y).any() and not np.isnan(dx).any() and index.min() >= 0
+    spec = spec_of(x, kernel, stride, padding, kind="avg")
+    plans.plan(spec).run(x, y)
+    plans.average_gradient_plan(spec).run(y, dx)
+    assert not np.isnan(y).any() and not np.isnan(dx).any()
+
+
+def test_the_plan_names_its_choice():
+    spec = pool_spec((1, 1, 2**15, 2**15), np.dtype(np.float32), 2, kind="max", rank=2)[0]
+    assert plans.plan(spec).considered[0] == (
+        "direct", f"planes of {2**30} elements are above the {2**29} that 32-bit lanes number")
+    spec = pool_spec((1, 1, 8, 8), np.dtype(np.float32), 2, kind="max", rank=2)[0]
+    assert plans.plan(spec).algorithm == "direct"
+    with ck.use(algorithm="reference"):
+        assert plans.plan(spec).algorithm == "reference"
