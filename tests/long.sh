@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# What takes too long for .ci/run: `tests/long.sh [sanitize|threads|fuzz|arm64]...` (all of them by default), in an
+# environment that has convkit's [dev] extra. SECONDS_OF_FUZZ sets the length of the fuzzing (default 3600).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+copy() { # a copy of the sources, so that a sanitizer's build does not replace the developer's
+    mkdir "$work/$1"
+    tar --exclude=./.git --exclude=./build --exclude=./.venv --exclude='*.so' -cf - . | tar -C "$work/$1" -xf -
+    cd "$work/$1"
+    export PYTHONPATH=$PWD
+}
+
+build() { CONVKIT_REQUIRE_NATIVE=1 CONVKIT_SANITIZE=$1 python setup.py -q build_ext --inplace; }
+
+# Addresses and undefined behaviour, over the kernel tests and a short fuzz. Python itself leaks at exit by design.
+sanitize() {
+    copy address
+    build address,undefined
+    export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+    export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
+    python -m pytest -q -p no:cacheprovider tests -k "kernels or fuzz or arrays or bits"
+    python tests/fuzz.py --seconds 300
+}
+
+# Data races, in the pool: many calls from several Python threads at once.
+threads() {
+    copy thread
+    build thread
+    export TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1 LD_PRELOAD="$(gcc -print-file-name=libtsan.so)"
+    python - <<'PY'
+import threading
+
+import numpy as np
+
+import convkit
+import convkit.functional as F
+
+x, w = np.ones((4, 32, 40, 40), np.float32), np.ones((32, 32, 3, 3), np.float32)
+want = F.conv2d(x, w, padding=1)
+
+def work(n):
+    with convkit.threads(n):
+        for _ in range(200):
+            assert np.array_equal(F.conv2d(x, w, padding=1), want)
+            F.max_pool2d(x, 2)
+
+callers = [threading.Thread(target=work, args=(n,)) for n in (1, 2, 3, 4)]
+for caller in callers:
+    caller.start()
+for caller in callers:
+    caller.join()
+print("no data race")
+PY
+}
+
+fuzz() { python tests/fuzz.py --seconds "${SECONDS_OF_FUZZ:-3600}" --seed "$RANDOM" --keep-going; }
+
+# The same C for arm64, portable and NEON, under an emulator.
+arm64() {
+    local cc="aarch64-linux-gnu-gcc -std=gnu11 -O2 -ffp-contract=off -fno-math-errno -Wall -Wextra -Werror -Icsrc
+              -DCK_HAVE_PORTABLE=1 -DCK_HAVE_NEON=1" objects=()
+    for file in csrc/*/*.kernel.c; do
+        for level in portable neon; do
+            objects+=("$work/$(basename "$file" .c).$level.o")
+            $cc -DCK_ISA=$level -DCK_"${level^^}"=1 -c "$file" -o "${objects[-1]}"
+        done
+    done
+    $cc -static -o "$work/selfcheck" tests/selfcheck.c $(ls csrc/*/*.c | grep -v kernel.c) "${objects[@]}" -lm -pthread
+    qemu-aarch64 "$work/selfcheck"
+}
+
+for check in "${@:-sanitize threads fuzz arm64}"; do
+    for one in $check; do
+        echo "=== $one"
+        (trap - EXIT; "$one")
+    done
+done
