@@ -1,11 +1,11 @@
 /* vexp and vlog, for the dtype of the base/float*.h included before; no include guard, like those.
  *
  * vexp: x = n ln 2 + r with |r| <= ln(2) / 2 and ln 2 split in two so that n times its first part is exact;
- *       exp(r) = 1 + r + r^2 q(r); the power of two is applied in two factors where no instruction does it, so
- *       that denormal results are rounded once. Exact limits: exp(-inf) = 0, exp(0) = 1, exp(inf) = inf, NaN stays NaN.
- * vlog: x = 2^k m with m in [sqrt(1/2), sqrt(2)), f = m - 1, s = f / (2 + f), z = s^2, from
- *       log(1 + f) = 2 s + s z p(z) = f - (f^2 / 2 - s (f^2 / 2 + z p(z))), which loses no digit for small f.
- *       log(0) = -inf, log(x < 0) = NaN, denormals are scaled up first.
+ *       exp(r) = 1 + r + r^2 q(r); the power of two is applied in two factors where no instruction does it,
+ * so that denormal results are rounded once. Exact limits: exp(-inf) = 0, exp(0) = 1, exp(inf) = inf, NaN
+ * stays NaN. vlog: x = 2^k m with m in [sqrt(1/2), sqrt(2)), f = m - 1, s = f / (2 + f), z = s^2, from log(1
+ * + f) = 2 s + s z p(z) = f - (f^2 / 2 - s (f^2 / 2 + z p(z))), which loses no digit for small f. log(0) =
+ * -inf, log(x < 0) = NaN, denormals are scaled up first.
  *
  * q and p are Chebyshev fits made for these intervals; they err by less than 0.15 of half an ulp. The error
  * of the whole is at most 1.1 ulp for both functions, both dtypes and all levels
@@ -54,14 +54,32 @@ static const double ck_log_p_f64[] = {0x1.5555555555558p-1, 0x1.9999999995273p-2
  * in b is kept, one in a may be dropped); p 2^n, rounded once however small the result. */
 #if defined(CK_AVX512)
 CK_INLINE ck_f32v ck_larger_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm512_max_ps((__m512)a, (__m512)b); }
-CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm512_max_pd((__m512d)a, (__m512d)b); }
-CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm512_min_ps((__m512)a, (__m512)b); }
-CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm512_min_pd((__m512d)a, (__m512d)b); }
+CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b)
+{
+    return (ck_f64v)_mm512_max_pd((__m512d)a, (__m512d)b);
+}
+CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b)
+{
+    return (ck_f32v)_mm512_min_ps((__m512)a, (__m512)b);
+}
+CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b)
+{
+    return (ck_f64v)_mm512_min_pd((__m512d)a, (__m512d)b);
+}
 #elif defined(CK_AVX2)
 CK_INLINE ck_f32v ck_larger_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm256_max_ps((__m256)a, (__m256)b); }
-CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm256_max_pd((__m256d)a, (__m256d)b); }
-CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm256_min_ps((__m256)a, (__m256)b); }
-CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm256_min_pd((__m256d)a, (__m256d)b); }
+CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b)
+{
+    return (ck_f64v)_mm256_max_pd((__m256d)a, (__m256d)b);
+}
+CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b)
+{
+    return (ck_f32v)_mm256_min_ps((__m256)a, (__m256)b);
+}
+CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b)
+{
+    return (ck_f64v)_mm256_min_pd((__m256d)a, (__m256d)b);
+}
 #else
 CK_INLINE ck_f32v ck_larger_f32(ck_f32v a, ck_f32v b) { return ck_select_f32(a > b, a, b); }
 CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b) { return ck_select_f64(a > b, a, b); }
@@ -69,8 +87,14 @@ CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b) { return ck_select_f32(a 
 CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b) { return ck_select_f64(a < b, a, b); }
 #endif
 #if defined(CK_AVX512)
-CK_INLINE ck_f32v ck_scale_f32(ck_f32v p, ck_f32v n) { return (ck_f32v)_mm512_scalef_ps((__m512)p, (__m512)n); }
-CK_INLINE ck_f64v ck_scale_f64(ck_f64v p, ck_f64v n) { return (ck_f64v)_mm512_scalef_pd((__m512d)p, (__m512d)n); }
+CK_INLINE ck_f32v ck_scale_f32(ck_f32v p, ck_f32v n)
+{
+    return (ck_f32v)_mm512_scalef_ps((__m512)p, (__m512)n);
+}
+CK_INLINE ck_f64v ck_scale_f64(ck_f64v p, ck_f64v n)
+{
+    return (ck_f64v)_mm512_scalef_pd((__m512d)p, (__m512d)n);
+}
 #endif
 #endif
 

@@ -34,7 +34,7 @@ typedef struct {
  * and one call takes at most so many. */
 typedef void (*ck_norm_kernel)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels);
 
-enum { CK_NORM_GROUP = 256, CK_NORM_FEW = 32 };
+enum { CK_NORM_GROUP = 256, CK_NORM_FEW = 64 };
 
 /* Channels of a group: one, or as many as fill CK_NORM_GROUP columns where inner is below CK_NORM_FEW. */
 CK_INLINE ptrdiff_t ck_norm_group(ptrdiff_t inner) { return inner < CK_NORM_FEW ? CK_NORM_GROUP / inner : 1; }

@@ -41,7 +41,8 @@ CK_INLINE T CK_TYPED(row_max)(const T *x, ptrdiff_t length)
         m[0] = CK_TYPED(ck_larger)(m[0], vload(x + i));
         m[1] = CK_TYPED(ck_larger)(m[1], vload(x + i + L));
     }
-    for (; i < length; i += L) m[0] = CK_TYPED(ck_larger)(m[0], CK_TYPED(load_or)(x + i, length - i, (T)-INFINITY));
+    for (; i < length; i += L)
+        m[0] = CK_TYPED(ck_larger)(m[0], CK_TYPED(load_or)(x + i, length - i, (T)-INFINITY));
     m[0] = CK_TYPED(ck_larger)(m[0], m[1]);
     T best = m[0][0];
     for (int l = 1; l < L; l++) best = m[0][l] > best ? m[0][l] : best;
