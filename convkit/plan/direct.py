@@ -75,7 +75,7 @@ def _sums(spec, isa):
 
     block = geometry.blocks(three, channels, itemsize)
     box = [a.extent(b) for a, b in zip(three, block, strict=True)]
-    in_place = geometry.in_place(three, itemsize)
+    in_place = geometry.in_place(three, channels, itemsize)
     channel_pitch = three[2].source if in_place else geometry.pitch(prod(box), itemsize)
     images = max(1, geometry.SOURCE_BYTES // (channel_pitch * channels * itemsize))
 

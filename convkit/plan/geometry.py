@@ -16,6 +16,10 @@ from math import prod
 
 # Bytes of padded source that one round of tasks shares: about half of a small L2, so that the weights fit beside.
 SOURCE_BYTES = 512 * 1024
+# A source that the tiles read in place comes into L2 by their own prefetches; a larger one is copied, as a stream.
+IN_PLACE_BYTES = 1024 * 1024
+# What beginning a row of a copy costs, in elements.
+ROW = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +103,36 @@ def pitch(elements, itemsize):
     return elements + per_line if aliases(elements, itemsize) else elements
 
 
-def in_place(three, itemsize):
-    """Whether the tiles can read the source itself: one row per channel that needs no padding (1x1 and the like)."""
+def in_place(three, channels, itemsize):
+    """Whether the tiles can read the source itself: one row per channel, no padding, and small enough."""
     return (all(a.lo == 0 and a.extent(a.count) <= a.source for a in three) and three[0].source == three[1].source == 1
-            and not aliases(three[2].source, itemsize))
+            and not aliases(three[2].source, itemsize) and channels * three[2].source * itemsize <= IN_PLACE_BYTES)
 
 
 def blocks(three, channels, itemsize):
     """Targets per axis that one padded box serves, so that the box stays near ``SOURCE_BYTES``.
 
-    Space is split from the outermost axis in; a box keeps the innermost axis whole while it can, because every
-    split reads the kernel's overhang twice.
+    Each step splits the axis that leaves the least padded source to copy per target: every split reads the
+    kernel's overhang twice, and a short row costs about ``ROW`` elements more than its length.
     """
-    parts = [1, 1, 1]
-
-    def block():
+    def block(parts):
         return [-(-a.count // p) for a, p in zip(three, parts, strict=True)]
 
-    for i in range(3):
-        while block()[i] > 1 and channels * itemsize * prod(
-                a.extent(b) for a, b in zip(three, block(), strict=True)) > SOURCE_BYTES:
-            parts[i] += max(1, parts[i] // 4)
-    return block()
+    def box(parts):
+        return [a.extent(b) for a, b in zip(three, block(parts), strict=True)]
+
+    def copied_per_target(parts):
+        z, y, x = box(parts)
+        return z * y * (x + ROW) / prod(block(parts))
+
+    parts = (1, 1, 1)
+    while channels * itemsize * prod(box(parts)) > SOURCE_BYTES:
+        splits = [parts[:i] + (parts[i] + 1 + parts[i] // 4,) + parts[i + 1:]
+                  for i, b in enumerate(block(parts)) if b > 1]
+        if not splits:
+            break
+        parts = min(splits, key=copied_per_target)
+    return block(parts)
 
 
 def phases(three):
