@@ -172,23 +172,26 @@ cdef struct pack_t:
 
 
 cdef void pack_panel(real* _dtype, const pack_t* a, const phase_t* f, const ptrdiff_t* tap, ptrdiff_t positions,
-                     ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
+                     bint in_order, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
     """[filters][taps] of the weight array into [taps][panel lanes], zero past the last filter."""
     cdef const direct_t* p = a.plan
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
     cdef ptrdiff_t lanes = round_up(filters, p.table.lanes)
-    cdef ptrdiff_t lane, c, t
+    cdef ptrdiff_t lane, c, t, columns = positions
     cdef real* out = <real*>a.packed + f.panels + (group * round_up(p.group_filters, p.table.lanes) + filter0) * f.taps
-    cdef const real* w
-    for lane in range(lanes):
-        if lane >= filters:
-            for t in range(f.taps):
-                out[t * lanes + lane] = 0
-            continue
-        for c in range(p.group_channels):
-            w = <const real*>a.w + group * a.w_group + (filter0 + lane) * a.w_filter + c * a.w_channel
-            for t in range(positions):
-                out[(c * positions + t) * lanes + lane] = w[tap[t]]
+    cdef const real* w = <const real*>a.w + group * a.w_group + filter0 * a.w_filter
+    if filters < lanes:
+        memset(out, 0, f.taps * lanes * sizeof(real))
+    if in_order:  # whole kernels: a transposition, and a single one where channels follow each other too
+        if a.w_channel == positions:
+            columns = f.taps
+        for c in range(f.taps // columns):
+            p.table.transpose(w + c * a.w_channel, a.w_filter, out + c * columns * lanes, lanes, filters, columns)
+        return
+    for c in range(p.group_channels):
+        for t in range(positions):
+            for lane in range(filters):
+                out[(c * positions + t) * lanes + lane] = w[lane * a.w_filter + c * a.w_channel + tap[t]]
 
 
 cdef class Direct:
@@ -196,7 +199,8 @@ cdef class Direct:
 
     Built from plain tuples: ``source`` and ``target`` sizes, ``lo``, ``source_step``, ``block`` and ``box`` per axis,
     and per phase ``(start, step, count, kernel positions, offsets)``. ``w_strides`` are the strides of the weight
-    array, in elements, from group to group, filter to filter and channel to channel.
+    array, in elements, from group to group, filter to filter and channel to channel; ``kernel_size`` is the number of
+    positions of the whole kernel.
     """
 
     cdef direct_t plan
@@ -204,6 +208,7 @@ cdef class Direct:
     cdef object _dtype
     cdef object _positions   # kernel positions per phase
     cdef ptrdiff_t w_strides[3]
+    cdef ptrdiff_t kernel_size  # positions of the whole kernel; a phase that has them all has them in order
     cdef bint zero_first
     cdef readonly ptrdiff_t packed_size
     cdef readonly ptrdiff_t vectors, most_pixels, lanes
@@ -211,7 +216,8 @@ cdef class Direct:
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  source_step, block, box, ptrdiff_t channel_pitch, ptrdiff_t images, bint in_place,
-                 ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides, bint zero_first):
+                 ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides, ptrdiff_t kernel_size,
+                 bint zero_first):
         cdef direct_t* p = &self.plan
         cdef ptrdiff_t i, elements = 0
         p.itemsize = dtype.itemsize
@@ -243,6 +249,7 @@ cdef class Direct:
             elements += groups * round_up(p.group_filters, p.table.lanes) * p.phase[i].taps
         self.packed_size = elements
         self.zero_first = zero_first
+        self.kernel_size = kernel_size
         self._dtype = dtype
         self.vectors, self.most_pixels, self.lanes = vectors, p.most_pixels, p.table.lanes
         self.images = images
@@ -281,6 +288,7 @@ cdef class Direct:
         cdef real[::1] out = packed
         cdef pack_t a
         cdef ptrdiff_t i, group, panel, positions
+        cdef bint in_order
         cdef ptrdiff_t[::1] tap
         cdef direct_t* p = &self.plan
         a.plan = p
@@ -291,9 +299,11 @@ cdef class Direct:
             tap = self._positions[i]
             positions = tap.shape[0]
             with nogil:
+                in_order = positions == self.kernel_size
                 for group in range(p.groups):
                     for panel in range(p.group_panels):
-                        pack_panel(<real*>NULL, &a, &p.phase[i], &tap[0], positions, group, panel * p.panel_filters)
+                        pack_panel(<real*>NULL, &a, &p.phase[i], &tap[0], positions, in_order, group,
+                                   panel * p.panel_filters)
         return packed
 
     def run(self, const real[::1] x not None, const real[::1] packed not None, const real[::1] bias,

@@ -68,7 +68,8 @@ def pool_workers():
 def aligned_empty(ptrdiff_t elements, dtype):
     """An uninitialised flat array on a 64-byte boundary: a vector load of it never straddles two cache lines."""
     memory = np.empty(elements * dtype.itemsize + 64, np.uint8)
-    start = -memory.ctypes.data % 64
+    cdef unsigned char[::1] view = memory
+    cdef ptrdiff_t start = (64 - <size_t>&view[0] % 64) % 64
     return memory[start:start + elements * dtype.itemsize].view(dtype)
 
 

@@ -91,7 +91,7 @@ def _sums(spec, isa):
     return conv.Direct(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
         [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, in_place, vectors,
-        spec.macs, tables, w_strides, not all(a.complete for a in three))
+        spec.macs, tables, w_strides, kernel, not all(a.complete for a in three))
 
 
 def _weight_sums(spec, isa):

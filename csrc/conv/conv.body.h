@@ -23,8 +23,8 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, ptrdiff_t first, ptrdif
 }
 
 /* One chunk of taps into the buffer of sums, which it starts or continues. */
-CK_INLINE void CK_TYPED(sum_chunk)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, T *sum, const int M,
-                                   const int N)
+CK_INLINE void CK_TYPED(sum_chunk)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, T *sum, int start,
+                                   const int M, const int N)
 {
     V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
     /* Neighbouring pixels get constant displacements; any other stride walks a pointer. */
@@ -32,18 +32,18 @@ CK_INLINE void CK_TYPED(sum_chunk)(const ck_conv_tile *t, ptrdiff_t first, ptrdi
         CK_TYPED(sum_taps)(t, first, last, 1, M, N, acc);
     else
         CK_TYPED(sum_taps)(t, first, last, t->x_step, M, N, acc);
-    if (first) CK_UNROLL for (int i = 0; i < M * N; i++) acc[i] += vload(sum + i * L);
+    if (!start) CK_UNROLL for (int i = 0; i < M * N; i++) acc[i] += vload(sum + i * L);
     CK_UNROLL for (int i = 0; i < M * N; i++) vstore(sum + i * L, acc[i]);
 }
 
 /* One function per tile shape, out of line: inlined into a loop nest, GCC spills the sums. */
-typedef void (*CK_TYPED(chunk_kernel))(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, T *sum);
+typedef void (*CK_TYPED(chunk_kernel))(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, T *sum, int start);
 #define CK_CONV_FITS(vectors, pixels) ((vectors) * (pixels) + (vectors) < CK_REGISTERS)
 #define CK_CONV_ROW(vectors, pixels)                                                                         \
     CK_NOINLINE void CK_TYPED(sum_##vectors##x##pixels)(const ck_conv_tile *t, ptrdiff_t first,              \
-                                                        ptrdiff_t last, T *sum)                              \
+                                                        ptrdiff_t last, T *sum, int start)                   \
     {                                                                                                        \
-        if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(sum_chunk)(t, first, last, sum, pixels, vectors);        \
+        if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(sum_chunk)(t, first, last, sum, start, pixels, vectors); \
     }
 #include "conv/kernels.def"
 #undef CK_CONV_ROW
@@ -108,18 +108,29 @@ CK_NOINLINE void CK_TYPED(store_scattered)(const ck_conv_tile *t, const T *sum, 
         }
 }
 
+/* to = from, or to += from. */
+CK_NOINLINE void CK_TYPED(add_sums)(T *to, const T *from, ptrdiff_t n, int start)
+{
+    for (ptrdiff_t i = 0; i < n; i += L) vstore(to + i, start ? vload(from + i) : vload(to + i) + vload(from + i));
+}
+
 CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vectors)
 {
     T sum[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(64)));
     const CK_TYPED(chunk_kernel) kernel = CK_TYPED(chunk_kernels)[vectors - 1][pixels - 1];
     const ptrdiff_t chunks = (t->taps + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK;
     CK_ASSERT(kernel && t->taps >= 1 && t->filters >= 1 && t->filters <= vectors * L);
+    T total[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(64)));
     ptrdiff_t first = 0;
-    for (ptrdiff_t left = chunks; left > 0; left--) {
-        const ptrdiff_t last = first + (t->taps - first) / left;
-        kernel(t, first, last, sum);
+    for (ptrdiff_t i = 0; i < chunks; i++) {
+        const ptrdiff_t last = first + (t->taps - first) / (chunks - i);
+        kernel(t, first, last, sum, i % CK_CONV_CHUNKS == 0);
         first = last;
+        /* A reduction of many chunks (a weight gradient over a large batch) closes them in turn. */
+        if (chunks > CK_CONV_CHUNKS && ((i + 1) % CK_CONV_CHUNKS == 0 || i + 1 == chunks))
+            CK_TYPED(add_sums)(total, sum, pixels * vectors * L, i < CK_CONV_CHUNKS);
     }
+    if (chunks > CK_CONV_CHUNKS) CK_TYPED(add_sums)(sum, total, pixels * vectors * L, 1);
     if (t->y_pixel == 1)
         CK_TYPED(store_rows)(t, sum, pixels, vectors);
     else if (t->y_filter == 1)
