@@ -513,8 +513,8 @@ static int CK_KERNEL(ck_pool_scatter)(const ck_pool *p, const ck_pool_arrays *a,
  * zeros where there are no windows. P0 is the padded column of dx[0]. */
 CK_INLINE V CK_TYPED(spread)(const T *g, ptrdiff_t taps)
 {
-    V acc = vset1(0);
-    for (ptrdiff_t m = 0; m < taps; m++) acc += vload(g - m);
+    V acc = taps > 0 ? vload(g) : vset1(0);
+    for (ptrdiff_t m = 1; m < taps; m++) acc += vload(g - m);
     return acc;
 }
 
@@ -554,67 +554,85 @@ CK_INLINE void CK_TYPED(spread_any)(const T *g, ptrdiff_t kernel, ptrdiff_t stri
     }
 }
 
-/* g += dy * share * shares */
-CK_INLINE void CK_TYPED(add_row)(T *g, const T *dy, T share, const T *shares, ptrdiff_t n)
+/* g (+)= dy * share * shares */
+CK_INLINE void CK_TYPED(add_row)(int first, T *g, const T *dy, T share, const T *shares, ptrdiff_t n)
 {
     V s = vset1(share);
     for (ptrdiff_t o = 0; o < n; o += L) {
-        if (n - o >= L)
-            vstore(g + o, vfma(vload(dy + o), s * vload(shares + o), vload(g + o)));
-        else
-            vstore_part(g + o, vfma(vload_part(dy + o, n - o), s * vload(shares + o), vload(g + o)), n - o);
+        V v = n - o >= L ? vload(dy + o) : vload_part(dy + o, n - o), each = s * vload(shares + o);
+        CK_TYPED(deliver)(g + o, first ? v * each : vfma(v, each, vload(g + o)), n - o);
     }
+}
+
+/* Shares of the windows [w.first, w.last] along the columns; returns the count that all share, and leaves ones,
+ * or 0. */
+CK_INLINE ptrdiff_t CK_TYPED(column_shares)(const ck_pool *p, pool_cover w, T *shares)
+{
+    ptrdiff_t n = w.last - w.first + 1, first = n > 0 ? pool_count(p, 2, w.first) : 0, same = first;
+    for (ptrdiff_t o = 0; o < n; o++) {
+        ptrdiff_t count = pool_count(p, 2, w.first + o);
+        shares[o] = 1 / (T)count;
+        if (count != first) same = 0;
+    }
+    if (same) CK_TYPED(fill)(shares, n, 1);
+    CK_TYPED(fill)(shares + (n > 0 ? n : 0), L, 0);
+    return same;
+}
+
+/* Sum the shares of every window row that covers one row of dx. */
+CK_INLINE void CK_TYPED(covering_rows)(const ck_pool *p, const T *dy, const pool_cursor *c, pool_cover d,
+                                       pool_cover h, pool_cover w, const T *shares, ptrdiff_t same, T *g)
+{
+    ptrdiff_t n = w.last - w.first + 1;
+    if (d.first > d.last || h.first > h.last) CK_TYPED(fill)(g, n, 0);
+    for (ptrdiff_t i = d.first; i <= d.last; i++)
+        for (ptrdiff_t j = h.first; j <= h.last; j++) {
+            const T *row = dy + ((c->plane * p->out[0] + i) * p->out[1] + j) * p->out[2] + w.first;
+            ptrdiff_t count = p->divisor ? p->divisor : pool_count(p, 0, i) * pool_count(p, 1, j);
+            T share = 1 / (T)(same ? count * same : count);
+            CK_TYPED(add_row)(i == d.first && j == h.first, g, row, share, shares, n);
+        }
 }
 
 static int CK_KERNEL(ck_pool_avg_backward)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
                                            void *s)
 {
-    const ptrdiff_t n = b->col1 - b->col0, kernel = p->kernel[2], stride = p->stride[2],
-                    P0 = b->col0 + p->pad[2];
+    const ptrdiff_t n = b->col1 - b->col0, kernel = p->kernel[2], stride = p->stride[2];
+    const ptrdiff_t P0 = b->col0 + p->pad[2], zeros = (kernel - 1) / stride, width = ck_pool_shares(p, n);
     const pool_cover w = {pool_covering(p, 2, b->col0).first, pool_covering(p, 2, b->col1 - 1).last};
-    const ptrdiff_t windows = w.last - w.first + 1, zeros = (kernel - 1) / stride;
-    const ptrdiff_t width = n + kernel + 3 * CK_POOL_LINE;
     char *scratch = s;
-    T *g = ck_pool_take(&scratch, width, sizeof(T)), *shares = ck_pool_take(&scratch, width, sizeof(T));
-    T *g0 = g - (P0 / stride - zeros), *dx = NULL; /* the place of window 0 */
-    ptrdiff_t same = 0;
-    for (ptrdiff_t o = 0; o < windows; o++) {
-        ptrdiff_t count = pool_count(p, 2, w.first + o);
-        if (o == 0) same = count;
-        if (count != same) same = 0;
-        shares[o] = 1 / (T)count;
+    T *shares = ck_pool_take(&scratch, width, sizeof(T)), *g[CK_POOL_ROWS];
+    const ptrdiff_t same = CK_TYPED(column_shares)(p, w, shares);
+    for (int i = 0; i < CK_POOL_ROWS; i++) {
+        T *row = ck_pool_take(&scratch, width, sizeof(T));
+        CK_TYPED(fill)(row, width, 0);
+        g[i] = row - (P0 / stride - zeros); /* the place of window 0 */
     }
-    if (same) CK_TYPED(fill)(shares, windows, 1);
-    CK_TYPED(fill)(shares + (windows > 0 ? windows : 0), L, 0);
-    CK_TYPED(fill)(g, width, 0);
 
     pool_cursor c = pool_seek(p->size, b->row0);
     pool_cover old_d = {0, 0}, old_h = {0, 0};
     ptrdiff_t old_plane = -1;
-    for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->size, &c)) {
-        T *out = (T *)a->out + r * p->size[2] + b->col0;
-        pool_cover d = pool_covering(p, 0, c.at[0]), h = pool_covering(p, 1, c.at[1]);
-        if (c.plane == old_plane && d.first == old_d.first && d.last == old_d.last &&
-            h.first == old_h.first && h.last == old_h.last) { /* under the same windows as the row before */
-            memcpy(out, dx, (size_t)n * sizeof(T));
-            continue;
+    for (ptrdiff_t r = b->row0; r < b->row1; r += CK_POOL_ROWS) { /* some rows at a time, as in `forward` */
+        ptrdiff_t rows = b->row1 - r < CK_POOL_ROWS ? b->row1 - r : CK_POOL_ROWS;
+        int repeats[CK_POOL_ROWS]; /* lies under the same windows as the row before */
+        for (ptrdiff_t i = 0; i < rows; i++, pool_next(p->size, &c)) {
+            pool_cover d = pool_covering(p, 0, c.at[0]), h = pool_covering(p, 1, c.at[1]);
+            repeats[i] = c.plane == old_plane && d.first == old_d.first && d.last == old_d.last &&
+                         h.first == old_h.first && h.last == old_h.last;
+            old_plane = c.plane, old_d = d, old_h = h;
+            if (!repeats[i]) CK_TYPED(covering_rows)(p, a->in, &c, d, h, w, shares, same, g[i] + w.first);
         }
-        old_plane = c.plane, old_d = d, old_h = h, dx = out;
-        if (windows > 0) CK_TYPED(fill)(g0 + w.first, windows, 0);
-        for (ptrdiff_t i = d.first; i <= d.last; i++)
-            for (ptrdiff_t j = h.first; j <= h.last; j++) {
-                ptrdiff_t row = (c.plane * p->out[0] + i) * p->out[1] + j;
-                ptrdiff_t count = p->divisor ? p->divisor : pool_count(p, 0, i) * pool_count(p, 1, j);
-                CK_TYPED(add_row)
-                (g0 + w.first, (const T *)a->in + row * p->out[2] + w.first,
-                 1 / (T)(same ? count * same : count), shares, windows);
-            }
-        if (stride == 1)
-            CK_TYPED(spread_step1)(g0, kernel, P0, out, n);
-        else if (stride == 2)
-            CK_TYPED(spread_step2)(g0, kernel, P0, out, n);
-        else
-            CK_TYPED(spread_any)(g0, kernel, stride, P0, out, n);
+        for (ptrdiff_t i = 0; i < rows; i++) {
+            T *dx = (T *)a->out + (r + i) * p->size[2] + b->col0;
+            if (repeats[i])
+                memcpy(dx, dx - p->size[2], (size_t)n * sizeof(T));
+            else if (stride == 1)
+                CK_TYPED(spread_step1)(g[i], kernel, P0, dx, n);
+            else if (stride == 2)
+                CK_TYPED(spread_step2)(g[i], kernel, P0, dx, n);
+            else
+                CK_TYPED(spread_any)(g[i], kernel, stride, P0, dx, n);
+        }
     }
     return 1;
 }

@@ -44,8 +44,8 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
         break;
     case CK_POOL_scatter: break;
     case CK_POOL_avg_backward:
-        PIECE(cols + p->kernel[2] + 3 * CK_POOL_LINE, item);
-        PIECE(cols + p->kernel[2] + 3 * CK_POOL_LINE, item);
+        width = ck_pool_shares(p, cols);
+        for (int i = 0; i < 1 + CK_POOL_ROWS; i++) PIECE(width, item);
         break;
     default:
         PIECE(width, item);

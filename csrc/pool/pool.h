@@ -81,6 +81,12 @@ CK_INLINE ptrdiff_t ck_pool_phase_width(const ck_pool *p, ptrdiff_t cols)
     return cols + ck_pool_span(p, 2) / p->stride[2] + 2 * CK_POOL_LINE;
 }
 
+/* One row of shares of dy, with the zeros around it, for `cols` columns of dx. */
+CK_INLINE ptrdiff_t ck_pool_shares(const ck_pool *p, ptrdiff_t cols)
+{
+    return cols + p->kernel[2] + 3 * CK_POOL_LINE;
+}
+
 /* Rows of x along h that the windows of CK_POOL_ROWS output rows see. */
 CK_INLINE ptrdiff_t ck_pool_slots(const ck_pool *p)
 {
