@@ -35,6 +35,16 @@
 #define CK_REGISTERS 16
 #endif
 
+/* Keep a loaded vector in its register: GCC would rather load it again with each multiply-add that uses it, which
+ * costs twice where loads cross cache lines. */
+#if defined(CK_AVX512)
+#define CK_HOLD(v) __asm__("" : "+v"(v))
+#elif defined(CK_AVX2)
+#define CK_HOLD(v) __asm__("" : "+x"(v))
+#else
+#define CK_HOLD(v) ((void)0)
+#endif
+
 #define CK_F32_LANES (CK_VBYTES / 4)
 #define CK_F64_LANES (CK_VBYTES / 8)
 

@@ -378,15 +378,16 @@ static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void
 /* A strip of N vectors of columns is walked from its first row to its last. Every input row is loaded once, straight
  * from the source: lanes outside it are masked off, rows outside it are read from zeros. It feeds the K output rows
  * that see it, whose sums move up one place per row and leave at the top. */
-enum { CK_TYPED(most_kernel) = 7, CK_TYPED(most_vectors) = 2 };
+enum { CK_TYPED(most_kernel) = 7, CK_TYPED(most_vectors) = 4 };
 
 typedef struct {
     const T *x; /* row 0 at the first column that tap 0 of the strip sees, inside the row or not */
     ptrdiff_t x_row, height, lo; /* rows of x, and zero rows above them */
     const T *zeros;              /* what those hold */
     T *nowhere;                  /* where the sums go that belong to no output row */
-    /* lanes of the load at column offset s (stride 1), or at 2j and 2j + L (stride 2), per vector */
-    VL lanes[CK_TYPED(most_vectors) * (CK_TYPED(most_kernel) + 1)];
+    /* lanes of the load at column offset s (stride 1), or at 2j and 2j + L (stride 2), of the first and last vector;
+     * the others lie inside the row */
+    VL lanes[2][CK_TYPED(most_kernel) + 1];
     T *y;
     ptrdiff_t y_row, rows, n; /* rows of y, and how many elements the strip's last vector has */
     const T *w;
@@ -398,6 +399,7 @@ CK_INLINE void CK_TYPED(load_taps)(const T *x, const VL *lanes, const int S, con
 {
     V lo = masked ? vload_lanes(x, lanes[0]) : vload(x);
     pixels[0] = lo;
+    if (S == 1) CK_HOLD(pixels[0]);
     if (S == 2) {
         V hi = masked ? vload_lanes(x + L, lanes[1]) : vload(x + L);
         pixels[0] = veven(lo, hi);
@@ -417,8 +419,9 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) *t, const int K, const int S
     T *y = t->y, *nowhere = t->nowhere;
     V acc[MOST * VECTORS], held[MOST * MOST];
     CK_UNROLL for (int i = 0; i < A * N; i++) acc[i] = (V){0};
-    VL lanes[VECTORS * COLUMNS];
-    if (masked) CK_UNROLL for (int i = 0; i < N * COLUMNS; i++) lanes[i] = t->lanes[i];
+    VL head[COLUMNS], tail[COLUMNS];
+    if (masked)
+        CK_UNROLL for (int s = 0; s < (K + S - 1) / S * S; s++) head[s] = t->lanes[0][s], tail[s] = t->lanes[1][s];
     if (hoisted) CK_UNROLL for (int i = 0; i < K * K; i++) held[i] = vset1(w[i]);
     for (ptrdiff_t i = 0; i < steps; i++) {
         CK_UNROLL for (int r = 0; r < S; r++)
@@ -428,8 +431,9 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) *t, const int K, const int S
             CK_UNROLL for (int s = 0; s < K; s += S)
             {
                 V pixels[VECTORS * 2];
-                CK_UNROLL for (int v = 0; v < N; v++) 
-                    CK_TYPED(load_taps)(x + v * S * L + s, lanes + v * COLUMNS + s, S, masked, pixels + 2 * v);
+                CK_UNROLL for (int v = 0; v < N; v++)
+                    CK_TYPED(load_taps)(x + v * S * L + s, v == 0 ? head + s : tail + s, S,
+                                        masked && (v == 0 || v == N - 1), pixels + 2 * v);
                 CK_UNROLL for (int k = r; k < K; k += S)
                     CK_UNROLL for (int j = s; j < (s + S < K ? s + S : K); j++)
                     {
@@ -455,26 +459,36 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) *t, const int K, const int S
 
 CK_INLINE ptrdiff_t CK_TYPED(lane)(ptrdiff_t i) { return i < 0 ? 0 : i > L ? L : i; }
 
-/* Lanes inside a row of `width`, for each load of vector v of a strip whose tap 0 sees column `first`; lanes past
- * the n-th output are left out too. */
-CK_INLINE void CK_TYPED(set_lanes)(CK_TYPED(strip) *t, int v, ptrdiff_t first, ptrdiff_t width, const int K, const int S)
+/* Lanes inside a row of `width`, for each load of a vector whose tap 0 sees column `first`. */
+CK_INLINE void CK_TYPED(set_lanes)(VL *lanes, ptrdiff_t first, ptrdiff_t width, const int K, const int S)
 {
     for (int s = 0; s < (K + S - 1) / S * S; s++) {
-        ptrdiff_t column = first + v * S * L + (S == 1 ? s : s / 2 * 2 + s % 2 * L);
-        t->lanes[v * (CK_TYPED(most_kernel) + 1) + s] = vlanes(CK_TYPED(lane)(-column), CK_TYPED(lane)(width - column));
+        ptrdiff_t column = first + (S == 1 ? s : s / 2 * 2 + s % 2 * L);
+        lanes[s] = vlanes(CK_TYPED(lane)(-column), CK_TYPED(lane)(width - column));
     }
+}
+
+/* Sums, pixels and a weight fit the registers. */
+#define CK_STRIP_FITS(K, S, N) (((K) + (S)-1) / (S) * (N) + (S) * (N) + 1 <= CK_REGISTERS)
+
+/* How many vectors of columns the next strip takes: wide ones load each weight less often. */
+CK_INLINE int CK_TYPED(vectors_of)(ptrdiff_t left, ptrdiff_t column, ptrdiff_t width, const int K, const int S)
+{
+    const int inside = column + S * L >= 0 && column + 3 * S * L + K + S - 2 <= width; /* vectors 1 and 2 of 4 */
+    if (CK_STRIP_FITS(K, S, 4) && left > 3 * L && inside) return 4;
+    return CK_STRIP_FITS(K, S, 2) && left > L ? 2 : 1;
 }
 
 #define CK_WALK(K, S, N, masked)                                                                             \
     CK_NOINLINE void CK_TYPED(walk_##K##_##S##_##N##_##masked)(const CK_TYPED(strip) *t)                     \
     {                                                                                                        \
-        CK_TYPED(walk)(t, K, S, N, masked);                                                                  \
+        if (CK_STRIP_FITS(K, S, N)) CK_TYPED(walk)(t, K, S, N, masked);                                      \
     }
 
 /* All planes of units [first, last); a unit is a block of rows. */
 CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
                                   ptrdiff_t first, ptrdiff_t last, T *scratch, const int K, const int S,
-                                  void (*const walks[4])(const CK_TYPED(strip) *))
+                                  void (*const walks[5])(const CK_TYPED(strip) *))
 {
     const ptrdiff_t width = g->source[2], across = g->target[2];
     T rotated[CK_TYPED(most_kernel) * CK_TYPED(most_kernel)];
@@ -495,31 +509,35 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
         t.rows = CK_TYPED(least)(g->block[1], g->target[1] - u.origin[1]);
         for (ptrdiff_t q = 0; q < across;) {
             const ptrdiff_t left = across - q, column = q * S - g->lo[2];
-            const int N = left > L && 2 * ((K + S - 1) / S) + 3 <= CK_REGISTERS ? 2 : 1;
-            const int masked = column < 0 || left < N * L || column + N * S * L + K + S - 2 > width;
-            if (masked)
-                for (int v = 0; v < N; v++) CK_TYPED(set_lanes)(&t, v, column, width, K, S);
+            const int N = CK_TYPED(vectors_of)(left, column, width, K, S);
+            const ptrdiff_t last = column + (N - 1) * S * L;
+            const int masked = N == 1 || column < 0 || left < N * L || last + S * L + K + S - 2 > width;
+            if (masked) {
+                CK_TYPED(set_lanes)(t.lanes[0], column, width, K, S);
+                CK_TYPED(set_lanes)(t.lanes[1], last, width, K, S);
+            }
             t.x = source + channel * g->source[1] * width + column;
             t.y = target + (channel * g->target[1] + u.origin[1]) * across + q;
             t.n = CK_TYPED(least)(left - (N - 1) * L, L);
-            walks[2 * (N - 1) + masked](&t);
+            walks[N - 1 + (N > 1 && masked)](&t);
             q += N * L;
         }
     }
 }
 
 #define CK_SUM_ROWS(K, S)                                                                                    \
-    CK_WALK(K, S, 1, 0)                                                                                      \
     CK_WALK(K, S, 1, 1)                                                                                      \
     CK_WALK(K, S, 2, 0)                                                                                      \
     CK_WALK(K, S, 2, 1)                                                                                      \
+    CK_WALK(K, S, 4, 0)                                                                                      \
+    CK_WALK(K, S, 4, 1)                                                                                      \
     static void CK_TYPED(sum_rows_##K##_##S)(const ck_depthwise *g, const void *source, const void *w,       \
                                              const void *bias, void *target, ptrdiff_t first,                \
                                              ptrdiff_t last, void *scratch)                                  \
     {                                                                                                        \
         static void (*const walks[])(const CK_TYPED(strip) *) = {                                            \
-            CK_TYPED(walk_##K##_##S##_1_0), CK_TYPED(walk_##K##_##S##_1_1),                                  \
-            CK_TYPED(walk_##K##_##S##_2_0), CK_TYPED(walk_##K##_##S##_2_1)};                                 \
+            CK_TYPED(walk_##K##_##S##_1_1), CK_TYPED(walk_##K##_##S##_2_0), CK_TYPED(walk_##K##_##S##_2_1),  \
+            CK_TYPED(walk_##K##_##S##_4_0), CK_TYPED(walk_##K##_##S##_4_1)};                                 \
         CK_TYPED(sum_rows)(g, source, w, bias, target, first, last, scratch, K, S, walks);                   \
     }
 CK_SUM_ROWS(3, 1)

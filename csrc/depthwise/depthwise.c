@@ -17,7 +17,7 @@ const ck_depthwise_row *ck_depthwise_rows_for(int level, int itemsize)
  * wait to be interleaved; or the sums of a weight gradient; or the few vectors of the row kernels. LANES is the longest vector of any level. */
 size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
 {
-    enum { LANES = 16, ROWS = 8 * LANES };
+    enum { LANES = 16, ROWS = 16 * LANES };
     ptrdiff_t taps = 0, step = 1, width = (g->block[2] + LANES - 1) / LANES * LANES;
     for (ptrdiff_t i = 0; i < g->phases; i++) {
         if (g->phase[i].taps > taps) taps = g->phase[i].taps;
