@@ -200,6 +200,17 @@ def test_a_nan_or_infinity_stays_in_its_windows(stride):
                 np.testing.assert_array_equal(got, want[direction].astype(np.float32))
 
 
+def test_an_infinite_weight_meets_the_padding():
+    spec = spec_of((9, 9), (5, 5), 1, 2, groups=1)
+    x, w, bias, dy = operands(spec, 1)
+    w[0, 0, 1, 2] = np.inf
+    want = expected(spec, x, w, bias, dy)
+    for isa in levels():
+        for name in rows(spec, "forward", isa):
+            got = compute(spec, "forward", isa, name, x, w, bias, dy)
+            np.testing.assert_array_equal(got, want["forward"].astype(np.float32))
+
+
 def test_a_wrong_operand_is_refused():
     spec = spec_of((8, 8), (3, 3))
     x, w, bias, dy = operands(spec, 1)

@@ -18,7 +18,7 @@ class Depthwise:
         target: Sequence[int],
         lo: Sequence[int],
         source_step: Sequence[int],
-        kernel: Sequence[int],
+        dilation: Sequence[int],
         block: Sequence[int],
         blocks: Sequence[int],
         box: Sequence[int],

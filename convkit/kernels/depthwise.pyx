@@ -25,7 +25,7 @@ cdef extern from "depthwise/depthwise.h" nogil:
         ptrdiff_t target[3]
         ptrdiff_t lo[3]
         ptrdiff_t source_step[3]
-        ptrdiff_t kernel[3]
+        ptrdiff_t dilation[3]
         ptrdiff_t block[3]
         ptrdiff_t blocks[3]
         ptrdiff_t box[3]
@@ -111,7 +111,7 @@ cdef class Depthwise:
     cdef readonly str variant
 
     def __init__(self, dtype, isa, str variant, ptrdiff_t groups, ptrdiff_t planes, ptrdiff_t filters, source, target,
-                 lo, source_step, kernel, block, blocks, box, ptrdiff_t plane_pitch, w_steps, bint reversed, phases,
+                 lo, source_step, dilation, block, blocks, box, ptrdiff_t plane_pitch, w_steps, bint reversed, phases,
                  bint zero_first, double work):
         cdef ck_depthwise* p = &self.plan
         cdef ptrdiff_t i
@@ -125,7 +125,7 @@ cdef class Depthwise:
         p.groups, p.planes, p.filters = groups, planes, filters
         for i in range(3):
             p.source[i], p.target[i], p.lo[i], p.source_step[i] = source[i], target[i], lo[i], source_step[i]
-            p.kernel[i], p.block[i], p.blocks[i], p.box[i] = kernel[i], block[i], blocks[i], box[i]
+            p.dilation[i], p.block[i], p.blocks[i], p.box[i] = dilation[i], block[i], blocks[i], box[i]
         p.plane_pitch = plane_pitch
         p.w_group, p.w_filter, p.w_plane = w_steps
         p.reversed = reversed

@@ -84,8 +84,8 @@ def variant(spec, isa):
 
 def _fits(spec, kernel, stride):
     return (spec.rank == 2 and spec.c_in_per_group == spec.c_out_per_group == 1 and spec.kernel == (kernel, kernel)
-            and spec.stride == (stride, stride) and spec.dilation == (1, 1)
-            and not (stride > 1 and spec.direction == "input_gradient"))
+            and spec.stride == (stride, stride)
+            and (stride == 1 or spec.dilation == (1, 1) and spec.direction != "input_gradient"))
 
 
 def make(spec, isa, name=None):
@@ -105,17 +105,23 @@ def make(spec, isa, name=None):
     box[2] = -(-box[2] // step)  # of one residue
     plane_pitch = geometry.pitch(box[0] * box[1] * box[2] * step, itemsize)
 
-    kernel = [k for _, _, k, *_ in geometry.canonical(spec)]
-    taps = prod(kernel)
+    taps = prod(spec.kernel)
+    dilation = [d for *_, d in geometry.canonical(spec)]
     by_out, by_in = spec.c_in_per_group * taps, taps
     w_filter, w_plane = (by_in, by_out) if gradient else (by_out, by_in)
     phases = [_phase(parts, positions, planes, box, step, plane_pitch, w_plane)
               for parts, positions in geometry.phases(three)]
     return depthwise.Depthwise(
-        spec.dtype, isa, name, spec.groups, planes, filters, [a.source for a in three], [a.target for a in three],
-        [a.lo for a in three], [a.source_step for a in three], kernel, block, blocks, box, plane_pitch,
+        spec.dtype, _level(spec, isa), name, spec.groups, planes, filters, [a.source for a in three], [a.target for a in three],
+        [a.lo for a in three], [a.source_step for a in three], dilation, block, blocks, box, plane_pitch,
         (by_out * spec.c_out_per_group, w_filter, w_plane), gradient, phases,
         not all(a.complete for a in three), _work(spec))
+
+
+def _level(spec, isa):
+    """AVX2 for rows that half a vector holds: the same bits, fewer loads across cache lines, more steps per cycle."""
+    width = spec.size[-1] if spec.direction == "input_gradient" else spec.out_size[-1]
+    return "avx2" if isa == "avx512" and width * spec.dtype.itemsize <= 32 else isa
 
 
 def _work(spec):

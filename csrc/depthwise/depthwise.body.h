@@ -344,6 +344,22 @@ CK_INLINE void CK_TYPED(dot_block)(const ck_depthwise *g, const T *box, const T 
             }
 }
 
+/* out[k] = sum of the lanes of vector k, L of them at a time: after a transpose lane k of the sum of all is k's. */
+CK_INLINE void CK_TYPED(sum_lanes)(T *out, const T *sum, ptrdiff_t n)
+{
+    for (ptrdiff_t k = 0; k < n; k += L) {
+        V r[L];
+        CK_UNROLL for (int i = 0; i < L; i++) r[i] = vload(sum + CK_TYPED(least)(k + i, n - 1) * L);
+        vtranspose(r);
+        CK_UNROLL for (int half = L / 2; half > 0; half /= 2)
+            CK_UNROLL for (int i = 0; i < half; i++) r[i] += r[i + half];
+        if (n - k < L)
+            vstore_part(out + k, r[0], n - k);
+        else
+            vstore(out + k, r[0]);
+    }
+}
+
 static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void *x, void *dw, ptrdiff_t images,
                                ptrdiff_t first, ptrdiff_t last, void *scratch)
 {
@@ -369,7 +385,7 @@ static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void
                                         + u.origin[0] * area + u.origin[1] * g->target[2] + u.origin[2],
                                 count, &s, sum);
         }
-        for (ptrdiff_t k = 0; k < s.taps; k++) ((T *)dw)[i * s.taps + k] = vsum(vload(sum + k * L));
+        CK_TYPED(sum_lanes)((T *)dw + i * s.taps, sum, s.taps);
     }
 }
 
@@ -382,11 +398,14 @@ enum { CK_TYPED(most_kernel) = 7, CK_TYPED(most_vectors) = 4 };
 
 typedef struct {
     const T *x; /* row 0 at the first column that tap 0 of the strip sees, inside the row or not */
-    ptrdiff_t x_row, height, lo; /* rows of x, and zero rows above them */
-    const T *zeros;              /* what those hold */
+    ptrdiff_t x_row, height;     /* rows of x */
+    ptrdiff_t first, step;       /* row that tap 0 of the first output row sees, and rows from tap to tap */
+    ptrdiff_t dilation;          /* columns from tap to tap, if the stride is 1 */
+    const T *zeros;              /* what rows outside x hold */
+    int skip;                    /* such rows need not be added: no weight would make a NaN of a zero */
     T *nowhere;                  /* where the sums go that belong to no output row */
-    /* lanes of the load at column offset s (stride 1), or at 2j and 2j + L (stride 2), of the first and last vector;
-     * the others lie inside the row */
+    /* lanes of the load of tap s (stride 1), or 2j and 2j + L (stride 2), of the first and the
+     * last vector; the others lie inside the row */
     VL lanes[2][CK_TYPED(most_kernel) + 1];
     T *y;
     ptrdiff_t y_row, rows, n; /* rows of y, and how many elements the strip's last vector has */
@@ -413,6 +432,8 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) *t, const int K, const int S
     const int A = (K + S - 1) / S; /* output rows that one input row feeds */
     const int hoisted = K * K + A * N + N * S < CK_REGISTERS;
     const ptrdiff_t steps = t->rows + A - 1, x_row = t->x_row, height = t->height, y_row = t->y_row, n = t->n;
+    const ptrdiff_t dilation = S == 1 ? t->dilation : 1, step = t->step;
+    const int skip = t->skip;
     const V bias = vset1(t->bias ? *t->bias : 0);
     const T *w = t->w, *top = t->x;
     const T *zeros = t->zeros;
@@ -426,13 +447,15 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) *t, const int K, const int S
     for (ptrdiff_t i = 0; i < steps; i++) {
         CK_UNROLL for (int r = 0; r < S; r++)
         {
-            const ptrdiff_t row = i * S + r - t->lo;
-            const T *x = (size_t)row < (size_t)height ? top + row * x_row : zeros;
+            const ptrdiff_t row = t->first + (i * S + r) * step;
+            const int inside = (size_t)row < (size_t)height;
+            const T *x = inside ? top + row * x_row : zeros;
+            if (!inside && skip) continue;
             CK_UNROLL for (int s = 0; s < K; s += S)
             {
                 V pixels[VECTORS * 2];
                 CK_UNROLL for (int v = 0; v < N; v++)
-                    CK_TYPED(load_taps)(x + v * S * L + s, v == 0 ? head + s : tail + s, S,
+                    CK_TYPED(load_taps)(x + v * S * L + s * dilation, v == 0 ? head + s : tail + s, S,
                                         masked && (v == 0 || v == N - 1), pixels + 2 * v);
                 CK_UNROLL for (int k = r; k < K; k += S)
                     CK_UNROLL for (int j = s; j < (s + S < K ? s + S : K); j++)
@@ -460,10 +483,11 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) *t, const int K, const int S
 CK_INLINE ptrdiff_t CK_TYPED(lane)(ptrdiff_t i) { return i < 0 ? 0 : i > L ? L : i; }
 
 /* Lanes inside a row of `width`, for each load of a vector whose tap 0 sees column `first`. */
-CK_INLINE void CK_TYPED(set_lanes)(VL *lanes, ptrdiff_t first, ptrdiff_t width, const int K, const int S)
+CK_INLINE void CK_TYPED(set_lanes)(VL *lanes, ptrdiff_t first, ptrdiff_t width, ptrdiff_t dilation, const int K,
+                                   const int S)
 {
     for (int s = 0; s < (K + S - 1) / S * S; s++) {
-        ptrdiff_t column = first + (S == 1 ? s : s / 2 * 2 + s % 2 * L);
+        ptrdiff_t column = first + (S == 1 ? s * dilation : s / 2 * 2 + s % 2 * L);
         lanes[s] = vlanes(CK_TYPED(lane)(-column), CK_TYPED(lane)(width - column));
     }
 }
@@ -471,12 +495,44 @@ CK_INLINE void CK_TYPED(set_lanes)(VL *lanes, ptrdiff_t first, ptrdiff_t width, 
 /* Sums, pixels and a weight fit the registers. */
 #define CK_STRIP_FITS(K, S, N) (((K) + (S)-1) / (S) * (N) + (S) * (N) + 1 <= CK_REGISTERS)
 
-/* How many vectors of columns the next strip takes: wide ones load each weight less often. */
-CK_INLINE int CK_TYPED(vectors_of)(ptrdiff_t left, ptrdiff_t column, ptrdiff_t width, const int K, const int S)
+/* How many vectors of columns the next strip takes: wide ones load each weight less often. `reach` is what the last
+ * load of a strip takes beyond its own columns. */
+CK_INLINE int CK_TYPED(vectors_of)(ptrdiff_t left, ptrdiff_t column, ptrdiff_t width, ptrdiff_t reach, const int K,
+                                   const int S)
 {
-    const int inside = column + S * L >= 0 && column + 3 * S * L + K + S - 2 <= width; /* vectors 1 and 2 of 4 */
+    const int inside = column + S * L >= 0 && column + 3 * S * L + reach <= width; /* vectors 1 and 2 of 4 */
     if (CK_STRIP_FITS(K, S, 4) && left > 3 * L && inside) return 4;
     return CK_STRIP_FITS(K, S, 2) && left > L ? 2 : 1;
+}
+
+/* All columns of the output rows that t holds, `y` and `x` being column 0 of their first row. */
+CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) *t, const T *x, T *y, ptrdiff_t *prepared,
+                                     const int K, const int S, void (*const walks[5])(const CK_TYPED(strip) *))
+{
+    const ptrdiff_t width = g->source[2], across = g->target[2], reach = (K - 1) * t->dilation + S - 1;
+    for (ptrdiff_t q = 0; q < across;) {
+        const ptrdiff_t left = across - q, column = q * S - g->lo[2];
+        const int N = CK_TYPED(vectors_of)(left, column, width, reach, K, S);
+        const ptrdiff_t last = column + (N - 1) * S * L;
+        const int masked = N == 1 || column < 0 || left < N * L || last + S * L + reach > width;
+        if (masked && *prepared != q) { /* often the same strip of the plane before */
+            CK_TYPED(set_lanes)(t->lanes[0], column, width, t->dilation, K, S);
+            CK_TYPED(set_lanes)(t->lanes[1], last, width, t->dilation, K, S);
+            *prepared = q;
+        }
+        t->x = x + column;
+        t->y = y + q;
+        t->n = CK_TYPED(least)(left - (N - 1) * L, L);
+        walks[N - 1 + (N > 1 && masked)](t);
+        q += N * L;
+    }
+}
+
+CK_INLINE int CK_TYPED(all_finite)(const T *w, ptrdiff_t n)
+{
+    V z = {0};
+    for (ptrdiff_t i = 0; i < n; i += L) z = vfma(vload_part(w + i, CK_TYPED(least)(n - i, L)), (V){0}, z);
+    return vsum(z) == 0;
 }
 
 #define CK_WALK(K, S, N, masked)                                                                             \
@@ -490,37 +546,30 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
                                   ptrdiff_t first, ptrdiff_t last, T *scratch, const int K, const int S,
                                   void (*const walks[5])(const CK_TYPED(strip) *))
 {
-    const ptrdiff_t width = g->source[2], across = g->target[2];
+    const ptrdiff_t width = g->source[2], across = g->target[2], step = g->dilation[1];
     T rotated[CK_TYPED(most_kernel) * CK_TYPED(most_kernel)];
     enum { ZEROS = 2 * CK_TYPED(most_vectors) * L + CK_TYPED(most_kernel) };
-    CK_TYPED(strip) t = {.x_row = width, .y_row = across, .zeros = scratch, .nowhere = scratch + ZEROS};
+    CK_TYPED(strip) t = {.x_row = width, .height = g->source[1], .step = step, .dilation = g->dilation[2],
+                         .zeros = scratch, .nowhere = scratch + ZEROS, .y_row = step * across};
+    ptrdiff_t prepared = -1;
     memset(scratch, 0, ZEROS * sizeof(T));
     for (ptrdiff_t i = first; i < last; i++) {
         const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, i);
-        const ptrdiff_t channel = u.image * g->groups + u.group, top = u.origin[1] * S;
+        const ptrdiff_t channel = u.image * g->groups + u.group, top = u.origin[1];
+        const ptrdiff_t rows = CK_TYPED(least)(g->block[1], g->target[1] - top);
         t.w = w + u.group * K * K;
         if (g->reversed) {
             for (int k = 0; k < K * K; k++) rotated[k] = t.w[K * K - 1 - k];
             t.w = rotated;
         }
+        t.skip = K > 3 && CK_TYPED(all_finite)(t.w, K * K); /* finding out pays where it saves more than a few taps */
         t.bias = bias ? bias + u.group : NULL;
-        t.height = g->source[1];
-        t.lo = g->lo[1] - top;
-        t.rows = CK_TYPED(least)(g->block[1], g->target[1] - u.origin[1]);
-        for (ptrdiff_t q = 0; q < across;) {
-            const ptrdiff_t left = across - q, column = q * S - g->lo[2];
-            const int N = CK_TYPED(vectors_of)(left, column, width, K, S);
-            const ptrdiff_t last = column + (N - 1) * S * L;
-            const int masked = N == 1 || column < 0 || left < N * L || last + S * L + K + S - 2 > width;
-            if (masked) {
-                CK_TYPED(set_lanes)(t.lanes[0], column, width, K, S);
-                CK_TYPED(set_lanes)(t.lanes[1], last, width, K, S);
-            }
-            t.x = source + channel * g->source[1] * width + column;
-            t.y = target + (channel * g->target[1] + u.origin[1]) * across + q;
-            t.n = CK_TYPED(least)(left - (N - 1) * L, L);
-            walks[N - 1 + (N > 1 && masked)](&t);
-            q += N * L;
+        /* with dilation, every step-th output row sees its own rows only: as many separate convolutions */
+        for (ptrdiff_t r = 0; r < CK_TYPED(least)(step, rows); r++) {
+            t.first = top * S + r - g->lo[1];
+            t.rows = (rows - r + step - 1) / step;
+            CK_TYPED(sum_columns)(g, &t, source + channel * g->source[1] * width,
+                                  target + (channel * g->target[1] + top + r) * across, &prepared, K, S, walks);
         }
     }
 }

@@ -30,7 +30,7 @@ typedef struct {
 typedef struct {
     ptrdiff_t groups, planes, filters; /* source and target planes of one group */
     ptrdiff_t source[3], target[3], lo[3], source_step[3];
-    ptrdiff_t kernel[3];
+    ptrdiff_t dilation[3]; /* source elements between neighbouring taps, of a geometry without phases */
     ptrdiff_t block[3], blocks[3]; /* j of one unit of work, and how many units cover all j */
     /* The padded copy of what one unit reads: slabs, rows, and elements of one residue of a row (the elements of a
      * row whose index has the same remainder modulo source_step[2] are neighbours, so that every tap is a run). */
@@ -41,7 +41,7 @@ typedef struct {
     const ck_depthwise_phase *phase;
 } ck_depthwise;
 
-/* Units [first, last) of groups * images * blocks, a unit being one block of one group of one image (blocks fastest,
+/* Units [first, last) of images * groups * blocks, a unit being one block of one group of one image (blocks fastest,
  * then groups). `scratch` holds ck_depthwise_scratch(g, ...) bytes. */
 typedef void (*ck_depthwise_sum)(const ck_depthwise *g, const void *source, const void *w, const void *bias,
                                  void *target, ptrdiff_t first, ptrdiff_t last, void *scratch);
@@ -57,7 +57,7 @@ typedef void (*ck_depthwise_dot)(const ck_depthwise *g, const void *dy, const vo
 /* One variant: what it takes (0 is anything) and its two kernels, NULL where it has none. */
 typedef struct {
     const char *name;
-    int kernel, stride; /* square kernel size and stride of a rank 1 or 2 convolution, one plane per group, dilation 1 */
+    int kernel, stride; /* of a 2-d depthwise convolution: square kernel size, stride; dilation only at stride 1 */
     ck_depthwise_sum sum;
     ck_depthwise_dot dot;
 } ck_depthwise_row;
