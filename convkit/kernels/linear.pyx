@@ -12,8 +12,6 @@ from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done
 from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, real, round_up
 
-import numpy as np
-
 from convkit.kernels.runtime import aligned_empty
 
 cdef ptrdiff_t MIN_MACS = 1_000_000

@@ -146,12 +146,12 @@ def copy_bandwidth(ptrdiff_t nbytes, seconds=0.2):
     target = bytearray(nbytes)
     cdef char* src = source
     cdef char* dst = target
-    cdef ptrdiff_t i, repeats = max(1, 4_000_000 // nbytes)
+    cdef ptrdiff_t _i, repeats = max(1, 4_000_000 // nbytes)
     best, end = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
         with nogil:
-            for i in range(repeats):
+            for _i in range(repeats):
                 memcpy(dst, src, <size_t>nbytes)
         best = max(best, 2.0 * nbytes * repeats / (time.perf_counter() - start) / 1e9)
     return best
