@@ -509,8 +509,8 @@ static int CK_KERNEL(ck_pool_scatter)(const ck_pool *p, const ck_pool_arrays *a,
 }
 
 /* One row of dy-sums -> one row of dx: dx[P] = sum of g[o] over the windows o that cover padded column P,
- * where P = o * stride + tap. Columns of one phase (P % stride) take neighbours of g; `g` points at window 0, with
- * zeros where there are no windows. P0 is the padded column of dx[0]. */
+ * where P = o * stride + tap. Columns of one phase (P % stride) take neighbours of g; `g` points at window 0,
+ * with zeros where there are no windows. P0 is the padded column of dx[0]. */
 CK_INLINE V CK_TYPED(spread)(const T *g, ptrdiff_t taps)
 {
     V acc = taps > 0 ? vload(g) : vset1(0);
@@ -564,8 +564,8 @@ CK_INLINE void CK_TYPED(add_row)(int first, T *g, const T *dy, T share, const T 
     }
 }
 
-/* Shares of the windows [w.first, w.last] along the columns; returns the count that all share, and leaves ones,
- * or 0. */
+/* Shares of the windows [w.first, w.last] along the columns; returns 0, or the count that all have and leaves
+ * ones. */
 CK_INLINE ptrdiff_t CK_TYPED(column_shares)(const ck_pool *p, pool_cover w, T *shares)
 {
     ptrdiff_t n = w.last - w.first + 1, first = n > 0 ? pool_count(p, 2, w.first) : 0, same = first;
