@@ -2,8 +2,8 @@
 
     c[i][j] = bias[j] + sum over k of a[i][k] * b[k][j]
 
-``b`` comes as panels ``[panel][k][panel lanes]`` from ``pack_rows`` or ``pack_columns``, ``a`` with k outermost, because
-the tile reads neighbouring rows of one k. A task is one block of rows by one panel.
+``b`` comes as panels ``[panel][k][panel lanes]`` from ``pack_rows`` or ``pack_columns``, ``a`` with k outermost,
+because the tile reads neighbouring rows of one k. A task is one block of rows by one panel.
 """
 
 from libc.string cimport memcpy, memset
