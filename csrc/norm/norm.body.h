@@ -134,10 +134,10 @@ CK_INLINE void CK_TYPED(sum_columns)(const ck_norm *job, ptrdiff_t channel, ptrd
         for (ptrdiff_t i = c * inner; i < (c + 1) * inner; i++) ((double *)center)[i] = own[c].center;
     for (ptrdiff_t i = columns; i < CK_NORM_GROUP; i++) ((double *)center)[i] = 0.0;
     for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride)
-        for (ptrdiff_t i = 0, v = 0; i < columns; i += L, v += WIDE)
-            CK_TYPED(add)
-            (x + i, dy + i, columns - i, center + v, 1, NULL, what, sum[0] + v,
-             WIDE == 1 ? lost[0] + v : NULL, LANES);
+        for (ptrdiff_t i = 0, v = 0; i < columns; i += L, v += WIDE) {
+            ck_f64v *kept = WIDE == 1 ? lost[0] + v : NULL;
+            CK_TYPED(add)(x + i, dy + i, columns - i, center + v, 1, NULL, what, sum[0] + v, kept, LANES);
+        }
     for (ptrdiff_t c = 0; c < channels; c++)
         for (int s = 0; s < 4; s++) {
             own[c].sum[s] = (ck_total){0, 0};
@@ -283,10 +283,10 @@ CK_INLINE void CK_TYPED(set_line)(ck_channel *own, double a, double b, double c)
 
 CK_INLINE void CK_TYPED(normalise)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own)
 {
-    for (ptrdiff_t c = 0; c < channels; c++)
-        CK_TYPED(set_line)
-        (own + c, 0.0, CK_TYPED(value_or)(job->weight, channel + c, 1.0) / sqrt(own[c].var + job->eps),
-         CK_TYPED(value_or)(job->bias, channel + c, 0.0));
+    for (ptrdiff_t c = 0; c < channels; c++) {
+        double scale = CK_TYPED(value_or)(job->weight, channel + c, 1.0) / sqrt(own[c].var + job->eps);
+        CK_TYPED(set_line)(own + c, 0.0, scale, CK_TYPED(value_or)(job->bias, channel + c, 0.0));
+    }
     CK_TYPED(transform)(job, channel, channels, own, CK_WITH_X);
 }
 

@@ -1,10 +1,10 @@
 /* Compiled once per dtype by softmax.kernel.c. Each operation stands twice: row_* for inner == 1, where a
  * position is contiguous and reduced across the lanes, and block_* for inner > 1, where neighbouring
- * positions fill the lanes and a block of 1 KiB of them goes through `length` rows, three times, out of the
- * first-level cache. */
+ * positions fill the lanes and a block of 4 KiB of them goes through `length` rows, three times: long enough
+ * for the prefetchers, short enough to stay in the second-level cache. */
 #ifndef CK_SOFTMAX_BLOCK
 #define CK_SOFTMAX_BLOCK
-enum { CK_BLOCK_VECTORS = 1024 / CK_VBYTES };
+enum { CK_BLOCK_VECTORS = 4096 / CK_VBYTES };
 
 /* Logarithms of sums are taken in float64 for both dtypes. */
 CK_INLINE double ck_log(double x)
@@ -44,9 +44,11 @@ CK_INLINE T CK_TYPED(row_max)(const T *x, ptrdiff_t length)
     for (; i < length; i += L)
         m[0] = CK_TYPED(ck_larger)(m[0], CK_TYPED(load_or)(x + i, length - i, (T)-INFINITY));
     m[0] = CK_TYPED(ck_larger)(m[0], m[1]);
-    T best = m[0][0];
-    for (int l = 1; l < L; l++) best = m[0][l] > best ? m[0][l] : best;
-    return best;
+    T lane[L];
+    vstore(lane, m[0]);
+    for (int half = L / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) lane[l] = lane[l] > lane[l + half] ? lane[l] : lane[l + half];
+    return lane[0];
 }
 
 /* sum of exp(x - m); the exponentials go to e where that is not NULL. */
@@ -166,7 +168,7 @@ CK_INLINE void CK_TYPED(row_cross_entropy_backward)(const ck_softmax *job, ptrdi
 typedef struct {
     ptrdiff_t count, length, inner, offset; /* positions; offset: first element of the block in the arrays */
     V max[CK_BLOCK_VECTORS];
-    ck_f64v sum[CK_BLOCK_VECTORS * WIDE], lost[CK_BLOCK_VECTORS * WIDE];
+    ck_f64v sum[CK_BLOCK_VECTORS * WIDE], lost[CK_BLOCK_VECTORS]; /* lost: float64 only */
     V factor[CK_BLOCK_VECTORS];
 } CK_TYPED(block);
 
@@ -177,8 +179,11 @@ typedef struct {
 
 CK_INLINE void CK_TYPED(block_clear)(CK_TYPED(block) *b)
 {
-    memset(b->sum, 0, sizeof b->sum);
-    memset(b->lost, 0, sizeof b->lost);
+    for (ptrdiff_t v = 0; v * L < b->count; v++) {
+        CK_UNROLL
+        for (int w = 0; w < WIDE; w++) b->sum[v * WIDE + w] = (ck_f64v){0};
+        if (WIDE == 1) b->lost[v] = (ck_f64v){0};
+    }
 }
 
 /* Add one vector of terms. In float64 the sum is compensated (two-sum), since a long one would lose digits.
@@ -211,7 +216,7 @@ CK_INLINE V CK_TYPED(narrow)(const ck_f64v wide[WIDE])
 
 CK_INLINE void CK_TYPED(block_max)(CK_TYPED(block) *b, const T *x)
 {
-    for (int v = 0; v < CK_BLOCK_VECTORS; v++) b->max[v] = vset1((T)-INFINITY);
+    for (ptrdiff_t v = 0; v * L < b->count; v++) b->max[v] = vset1((T)-INFINITY);
     CK_EACH_OF_BLOCK(b) b->max[v] = CK_TYPED(ck_larger)(b->max[v], CK_TYPED(load_or)(x + at + v * L, n, 0));
 }
 
