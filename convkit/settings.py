@@ -17,7 +17,7 @@ THREADS_ENV = "CONVKIT_NUM_THREADS"
 
 # Names that a plan can be told to take. An operation that offers no candidate of the forced name keeps its
 # own order; one that offers it but cannot use it raises, so that a forced run never measures something else.
-ALGORITHMS = ("direct", "depthwise", "native", "reference")
+ALGORITHMS = ("direct", "depthwise", "reference")
 
 
 def _checked_algorithm(name, where):
@@ -93,7 +93,7 @@ def use(isa: str | None = None, algorithm: str | None = None) -> Iterator[None]:
     ----------
     isa : {"portable", "avx2", "avx512", "neon"}, optional
         Level to run at; must be one that this build and CPU have.
-    algorithm : {"direct", "depthwise", "native", "reference"}, optional
+    algorithm : {"direct", "depthwise", "reference"}, optional
         Candidate to take in every operation that has one of that name.
 
     Raises
