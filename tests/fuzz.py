@@ -103,7 +103,7 @@ OPERATIONS = {op.name: op for op in verification.OPERATIONS}
 
 def ways(rng, count):
     """Some of the (isa, algorithm, threads) to compute a call in; the first is what a user gets."""
-    every = [(isa, algorithm) for isa in native.ISA_LEVELS for algorithm in (None, "direct", "depthwise", "native")]
+    every = [(isa, algorithm) for isa in native.ISA_LEVELS for algorithm in (None, "direct", "depthwise")]
     every += [(None, "reference")]
     picked = [every[i] for i in rng.permutation(len(every))[:count]]
     return [(None, None), *picked]

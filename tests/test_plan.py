@@ -53,7 +53,7 @@ def test_a_forced_candidate_is_taken_or_the_call_fails_with_its_reason():
         assert choose(2, ODD_REFUSED).algorithm == "direct"
         with pytest.raises(AlgorithmRefused, match="algorithm='direct' was forced but cannot compute .*: 3 is odd"):
             choose(3, ODD_REFUSED)
-    with convkit.use(algorithm="native"):  # no candidate of that name here: the order of preference stays
+    with convkit.use(algorithm="depthwise"):  # no candidate of that name here: the order of preference stays
         assert choose(2, ODD_REFUSED).algorithm == "direct"
     assert issubclass(AlgorithmRefused, ValueError)
 
