@@ -137,8 +137,27 @@ def extensions(libs):
     return modules
 
 
+def without_kernels(command, why):
+    """Go on without kernels after ``why``, unless they were asked for.
+
+    All kernels or none: a package with half of them would be a third kind to test.
+    """
+    if REQUIRE_NATIVE or "build_ext" in sys.argv:
+        raise why
+    command.warn(f"the C kernels were not built, convkit will run on its NumPy twins: {why}")
+    command.distribution.ext_modules = []
+    for module in Path(command.get_finalized_command("build").build_lib).glob("convkit/kernels/*.so"):
+        module.unlink()
+
+
 class BuildLibraries(build_clib):
     """The kernel libraries, on every CPU; objects are named by source path, so each library has its own folder."""
+
+    def run(self):
+        try:
+            super().run()
+        except Exception as exc:  # noqa: BLE001 - distutils raises many types for "no compiler"
+            without_kernels(self, exc)
 
     def build_libraries(self, libraries):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -151,10 +170,7 @@ class BuildLibraries(build_clib):
 
 
 class BuildExtensions(build_ext):
-    """Translate with Cython when a build starts, and compile the kernel libraries first, whoever asked.
-
-    A machine whose compiler fails gets all kernels or none: a package with half of them would be a third kind to test.
-    """
+    """Translate with Cython when a build starts, and compile the kernel libraries first, whoever asked."""
 
     def finalize_options(self):
         from Cython.Build import cythonize
@@ -168,16 +184,13 @@ class BuildExtensions(build_ext):
         self.parallel = self.parallel or os.cpu_count()
 
     def run(self):
+        self.run_command("build_clib")
         try:
-            self.run_command("build_clib")
-            super().run()
-        except Exception as exc:
-            if REQUIRE_NATIVE or "build_ext" in sys.argv:
-                raise
-            self.warn(f"the C kernels were not built, convkit will run on its NumPy twins: {exc}")
-            for module in self.distribution.ext_modules:
-                Path(self.get_ext_fullpath(module.name)).unlink(missing_ok=True)
-            self.distribution.ext_modules = self.extensions = []
+            if self.distribution.ext_modules:
+                super().run()
+        except Exception as exc:  # noqa: BLE001 - likewise
+            without_kernels(self, exc)
+        self.extensions = self.distribution.ext_modules
 
 
 LIBRARIES = libraries()
