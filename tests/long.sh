@@ -25,35 +25,11 @@ sanitize() {
     python tests/fuzz.py --seconds 300
 }
 
-# Data races, in the pool: many calls from several Python threads at once.
+# Data races in the pool.
 threads() {
-    copy thread
-    build thread
-    export TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1 LD_PRELOAD="$(gcc -print-file-name=libtsan.so)"
-    python - <<'PY'
-import threading
-
-import numpy as np
-
-import convkit
-import convkit.functional as F
-
-x, w = np.ones((4, 32, 40, 40), np.float32), np.ones((32, 32, 3, 3), np.float32)
-want = F.conv2d(x, w, padding=1)
-
-def work(n):
-    with convkit.threads(n):
-        for _ in range(200):
-            assert np.array_equal(F.conv2d(x, w, padding=1), want)
-            F.max_pool2d(x, 2)
-
-callers = [threading.Thread(target=work, args=(n,)) for n in (1, 2, 3, 4)]
-for caller in callers:
-    caller.start()
-for caller in callers:
-    caller.join()
-print("no data race")
-PY
+    gcc -std=gnu11 -O1 -g -fsanitize=thread -Wall -Wextra -Werror -Icsrc -o "$work/race" tests/pool_race.c \
+        csrc/base/threads.c -pthread
+    TSAN_OPTIONS=halt_on_error=1 "$work/race"
 }
 
 fuzz() { python tests/fuzz.py --seconds "${SECONDS_OF_FUZZ:-3600}" --seed "$RANDOM" --keep-going; }
