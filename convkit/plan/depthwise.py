@@ -113,7 +113,8 @@ def make(spec, isa, name=None):
               for parts, positions in geometry.phases(three)]
     return depthwise.Depthwise(
         spec.dtype, _level(spec, isa), name, spec.groups, planes, filters, [a.source for a in three],
-        [a.target for a in three], [a.lo for a in three], [a.source_step for a in three], dilation, block, blocks, box, plane_pitch,
+        [a.target for a in three], [a.lo for a in three], [a.source_step for a in three], dilation, block, blocks, box,
+        plane_pitch,
         (by_out * spec.c_out_per_group, w_filter, w_plane), gradient, phases,
         not all(a.complete for a in three), _work(spec))
 

@@ -22,7 +22,6 @@
 #define CK_LEVEL_ROW_AVX512(X)
 #endif
 
-#define CK_EACH_LEVEL(X)                                                                                     \
-    CK_LEVEL_ROW_PORTABLE(X) CK_LEVEL_ROW_NEON(X) CK_LEVEL_ROW_AVX2(X) CK_LEVEL_ROW_AVX512(X)
+#define CK_EACH_LEVEL(X) CK_LEVEL_ROW_PORTABLE(X) CK_LEVEL_ROW_NEON(X) CK_LEVEL_ROW_AVX2(X) CK_LEVEL_ROW_AVX512(X)
 
 #endif

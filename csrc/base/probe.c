@@ -2,14 +2,14 @@
 
 #include "base/levels.h"
 
-#define DECLARE(level, name)                                                                                 \
-    double ck_probe_fma_f32__##name(ptrdiff_t, double *);                                                    \
+#define DECLARE(level, name)                                                                                           \
+    double ck_probe_fma_f32__##name(ptrdiff_t, double *);                                                              \
     double ck_probe_fma_f64__##name(ptrdiff_t, double *);
 CK_EACH_LEVEL(DECLARE)
 
 ck_probe_fma ck_probe_for(int level, int itemsize)
 {
-#define PICK(l, name)                                                                                        \
+#define PICK(l, name)                                                                                                  \
     if (level == l) return itemsize == 4 ? ck_probe_fma_f32__##name : ck_probe_fma_f64__##name;
     CK_EACH_LEVEL(PICK)
     return NULL;

@@ -91,53 +91,41 @@ typedef int64_t ck_i64v __attribute__((vector_size(CK_VBYTES)));
 #endif
 
 /* Everything that is the same text for both dtypes. N is the number of lanes. */
-#define CK_DEFINE_VECTOR(t, T, IV, N)                                                                        \
-    typedef T ck_##t##v_unaligned __attribute__((vector_size(CK_VBYTES), aligned(sizeof(T)), may_alias));    \
-    CK_INLINE ck_##t##v ck_load_##t(const T *p) { return *(const ck_##t##v_unaligned *)p; }                  \
-    CK_INLINE void ck_store_##t(T *p, ck_##t##v v) { *(ck_##t##v_unaligned *)p = v; }                        \
-    CK_INLINE ck_##t##v ck_set1_##t(T s) { return s - (ck_##t##v){0}; }                                      \
-    CK_INLINE ck_##t##v ck_select_##t(IV mask, ck_##t##v a, ck_##t##v b)                                     \
-    {                                                                                                        \
-        return (ck_##t##v)(((IV)a & mask) | ((IV)b & ~mask));                                                \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_ziplo_##t(ck_##t##v a, ck_##t##v b)                                               \
-    {                                                                                                        \
-        return CK_SHUFFLE(a, b, IV, CK_PATTERN(LO, N));                                                      \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_ziphi_##t(ck_##t##v a, ck_##t##v b)                                               \
-    {                                                                                                        \
-        return CK_SHUFFLE(a, b, IV, CK_PATTERN(HI, N));                                                      \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_even_##t(ck_##t##v a, ck_##t##v b)                                                \
-    {                                                                                                        \
-        return CK_SHUFFLE(a, b, IV, CK_PATTERN(EVEN, N));                                                    \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_odd_##t(ck_##t##v a, ck_##t##v b)                                                 \
-    {                                                                                                        \
-        return CK_SHUFFLE(a, b, IV, CK_PATTERN(ODD, N));                                                     \
-    }                                                                                                        \
-    /* Sum of the lanes in a fixed tree: halves are added until one lane is left. */                         \
-    CK_INLINE T ck_sum_##t(ck_##t##v v)                                                                      \
-    {                                                                                                        \
-        T lane[N];                                                                                           \
-        memcpy(lane, &v, sizeof lane);                                                                       \
-        for (int half = N / 2; half > 0; half /= 2)                                                          \
-            for (int i = 0; i < half; i++) lane[i] += lane[i + half];                                        \
-        return lane[0];                                                                                      \
-    }                                                                                                        \
-    /* Transpose N rows of N in registers: log2(N) rounds of interleaving rows half apart. */                \
-    CK_INLINE void ck_transpose_##t(ck_##t##v r[N])                                                          \
-    {                                                                                                        \
-        ck_##t##v s[N];                                                                                      \
-        CK_UNROLL for (int round = 1; round < N; round *= 2)                                                 \
-        {                                                                                                    \
-            CK_UNROLL for (int i = 0; i < N / 2; i++)                                                        \
-            {                                                                                                \
-                s[2 * i] = ck_ziplo_##t(r[i], r[i + N / 2]);                                                 \
-                s[2 * i + 1] = ck_ziphi_##t(r[i], r[i + N / 2]);                                             \
-            }                                                                                                \
-            CK_UNROLL for (int i = 0; i < N; i++) r[i] = s[i];                                               \
-        }                                                                                                    \
+#define CK_DEFINE_VECTOR(t, T, IV, N)                                                                                  \
+    typedef T ck_##t##v_unaligned __attribute__((vector_size(CK_VBYTES), aligned(sizeof(T)), may_alias));              \
+    CK_INLINE ck_##t##v ck_load_##t(const T *p) { return *(const ck_##t##v_unaligned *)p; }                            \
+    CK_INLINE void ck_store_##t(T *p, ck_##t##v v) { *(ck_##t##v_unaligned *)p = v; }                                  \
+    CK_INLINE ck_##t##v ck_set1_##t(T s) { return s - (ck_##t##v){0}; }                                                \
+    CK_INLINE ck_##t##v ck_select_##t(IV mask, ck_##t##v a, ck_##t##v b)                                               \
+    {                                                                                                                  \
+        return (ck_##t##v)(((IV)a & mask) | ((IV)b & ~mask));                                                          \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_ziplo_##t(ck_##t##v a, ck_##t##v b) { return CK_SHUFFLE(a, b, IV, CK_PATTERN(LO, N)); }     \
+    CK_INLINE ck_##t##v ck_ziphi_##t(ck_##t##v a, ck_##t##v b) { return CK_SHUFFLE(a, b, IV, CK_PATTERN(HI, N)); }     \
+    CK_INLINE ck_##t##v ck_even_##t(ck_##t##v a, ck_##t##v b) { return CK_SHUFFLE(a, b, IV, CK_PATTERN(EVEN, N)); }    \
+    CK_INLINE ck_##t##v ck_odd_##t(ck_##t##v a, ck_##t##v b) { return CK_SHUFFLE(a, b, IV, CK_PATTERN(ODD, N)); }      \
+    /* Sum of the lanes in a fixed tree: halves are added until one lane is left. */                                   \
+    CK_INLINE T ck_sum_##t(ck_##t##v v)                                                                                \
+    {                                                                                                                  \
+        T lane[N];                                                                                                     \
+        memcpy(lane, &v, sizeof lane);                                                                                 \
+        for (int half = N / 2; half > 0; half /= 2)                                                                    \
+            for (int i = 0; i < half; i++) lane[i] += lane[i + half];                                                  \
+        return lane[0];                                                                                                \
+    }                                                                                                                  \
+    /* Transpose N rows of N in registers: log2(N) rounds of interleaving rows half apart. */                          \
+    CK_INLINE void ck_transpose_##t(ck_##t##v r[N])                                                                    \
+    {                                                                                                                  \
+        ck_##t##v s[N];                                                                                                \
+        CK_UNROLL for (int round = 1; round < N; round *= 2)                                                           \
+        {                                                                                                              \
+            CK_UNROLL for (int i = 0; i < N / 2; i++)                                                                  \
+            {                                                                                                          \
+                s[2 * i] = ck_ziplo_##t(r[i], r[i + N / 2]);                                                           \
+                s[2 * i + 1] = ck_ziphi_##t(r[i], r[i + N / 2]);                                                       \
+            }                                                                                                          \
+            CK_UNROLL for (int i = 0; i < N; i++) r[i] = s[i];                                                         \
+        }                                                                                                              \
     }
 
 CK_DEFINE_VECTOR(f32, float, ck_i32v, CK_N32)
@@ -148,37 +136,37 @@ CK_DEFINE_VECTOR(f64, double, ck_i64v, CK_N64)
  * n load as zero and are not stored); lanes(lo, hi) is a set of lanes for loads that give zero in all others. */
 #if defined(CK_AVX512)
 
-#define CK_DEFINE_LEVEL(t, T, s, M, MASK)                                                                    \
-    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c)                                    \
-    {                                                                                                        \
-        return (ck_##t##v)_mm512_fmadd_##s((M)a, (M)b, (M)c);                                                \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b)                                                 \
-    {                                                                                                        \
-        MASK nan = _mm512_cmp_##s##_mask((M)a, (M)a, _CMP_UNORD_Q);                                          \
-        return (ck_##t##v)_mm512_mask_mov_##s(_mm512_max_##s((M)a, (M)b), nan, (M)a);                        \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_min_##t(ck_##t##v a, ck_##t##v b)                                                 \
-    {                                                                                                        \
-        MASK nan = _mm512_cmp_##s##_mask((M)a, (M)a, _CMP_UNORD_Q);                                          \
-        return (ck_##t##v)_mm512_mask_mov_##s(_mm512_min_##s((M)a, (M)b), nan, (M)a);                        \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_load_part_##t(const T *p, ptrdiff_t n)                                            \
-    {                                                                                                        \
-        return (ck_##t##v)_mm512_maskz_loadu_##s((MASK)((1u << n) - 1), p);                                  \
-    }                                                                                                        \
-    CK_INLINE void ck_store_part_##t(T *p, ck_##t##v v, ptrdiff_t n)                                         \
-    {                                                                                                        \
-        _mm512_mask_storeu_##s(p, (MASK)((1u << n) - 1), (M)v);                                              \
-    }                                                                                                        \
-    typedef MASK ck_##t##lanes;                                                                              \
-    CK_INLINE ck_##t##lanes ck_lanes_##t(ptrdiff_t lo, ptrdiff_t hi)                                         \
-    {                                                                                                        \
-        return (MASK)(((1u << hi) - 1) & ~((1u << lo) - 1));                                                 \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_load_lanes_##t(const T *p, ck_##t##lanes m)                                       \
-    {                                                                                                        \
-        return (ck_##t##v)_mm512_maskz_loadu_##s(m, p);                                                      \
+#define CK_DEFINE_LEVEL(t, T, s, M, MASK)                                                                              \
+    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c)                                              \
+    {                                                                                                                  \
+        return (ck_##t##v)_mm512_fmadd_##s((M)a, (M)b, (M)c);                                                          \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b)                                                           \
+    {                                                                                                                  \
+        MASK nan = _mm512_cmp_##s##_mask((M)a, (M)a, _CMP_UNORD_Q);                                                    \
+        return (ck_##t##v)_mm512_mask_mov_##s(_mm512_max_##s((M)a, (M)b), nan, (M)a);                                  \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_min_##t(ck_##t##v a, ck_##t##v b)                                                           \
+    {                                                                                                                  \
+        MASK nan = _mm512_cmp_##s##_mask((M)a, (M)a, _CMP_UNORD_Q);                                                    \
+        return (ck_##t##v)_mm512_mask_mov_##s(_mm512_min_##s((M)a, (M)b), nan, (M)a);                                  \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_load_part_##t(const T *p, ptrdiff_t n)                                                      \
+    {                                                                                                                  \
+        return (ck_##t##v)_mm512_maskz_loadu_##s((MASK)((1u << n) - 1), p);                                            \
+    }                                                                                                                  \
+    CK_INLINE void ck_store_part_##t(T *p, ck_##t##v v, ptrdiff_t n)                                                   \
+    {                                                                                                                  \
+        _mm512_mask_storeu_##s(p, (MASK)((1u << n) - 1), (M)v);                                                        \
+    }                                                                                                                  \
+    typedef MASK ck_##t##lanes;                                                                                        \
+    CK_INLINE ck_##t##lanes ck_lanes_##t(ptrdiff_t lo, ptrdiff_t hi)                                                   \
+    {                                                                                                                  \
+        return (MASK)(((1u << hi) - 1) & ~((1u << lo) - 1));                                                           \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_load_lanes_##t(const T *p, ck_##t##lanes m)                                                 \
+    {                                                                                                                  \
+        return (ck_##t##v)_mm512_maskz_loadu_##s(m, p);                                                                \
     }
 CK_DEFINE_LEVEL(f32, float, ps, __m512, __mmask16)
 CK_DEFINE_LEVEL(f64, double, pd, __m512d, __mmask8)
@@ -193,88 +181,82 @@ CK_INLINE __m256i ck_first_f64(ptrdiff_t n)
 {
     return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
 }
-#define CK_DEFINE_LEVEL(t, T, s, M)                                                                          \
-    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c)                                    \
-    {                                                                                                        \
-        return (ck_##t##v)_mm256_fmadd_##s((M)a, (M)b, (M)c);                                                \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b)                                                 \
-    {                                                                                                        \
-        M nan = _mm256_cmp_##s((M)a, (M)a, _CMP_UNORD_Q);                                                    \
-        return (ck_##t##v)_mm256_blendv_##s(_mm256_max_##s((M)a, (M)b), (M)a, nan);                          \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_min_##t(ck_##t##v a, ck_##t##v b)                                                 \
-    {                                                                                                        \
-        M nan = _mm256_cmp_##s((M)a, (M)a, _CMP_UNORD_Q);                                                    \
-        return (ck_##t##v)_mm256_blendv_##s(_mm256_min_##s((M)a, (M)b), (M)a, nan);                          \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_load_part_##t(const T *p, ptrdiff_t n)                                            \
-    {                                                                                                        \
-        return (ck_##t##v)_mm256_maskload_##s(p, ck_first_##t(n));                                           \
-    }                                                                                                        \
-    CK_INLINE void ck_store_part_##t(T *p, ck_##t##v v, ptrdiff_t n)                                         \
-    {                                                                                                        \
-        _mm256_maskstore_##s(p, ck_first_##t(n), (M)v);                                                      \
-    }                                                                                                        \
-    typedef __m256i ck_##t##lanes;                                                                           \
-    CK_INLINE ck_##t##lanes ck_lanes_##t(ptrdiff_t lo, ptrdiff_t hi)                                         \
-    {                                                                                                        \
-        return _mm256_andnot_si256(ck_first_##t(lo), ck_first_##t(hi));                                      \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_load_lanes_##t(const T *p, ck_##t##lanes m)                                       \
-    {                                                                                                        \
-        return (ck_##t##v)_mm256_maskload_##s(p, m);                                                         \
-    }
+#define CK_DEFINE_LEVEL(t, T, s, M)                                                                                    \
+    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c)                                              \
+    {                                                                                                                  \
+        return (ck_##t##v)_mm256_fmadd_##s((M)a, (M)b, (M)c);                                                          \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b)                                                           \
+    {                                                                                                                  \
+        M nan = _mm256_cmp_##s((M)a, (M)a, _CMP_UNORD_Q);                                                              \
+        return (ck_##t##v)_mm256_blendv_##s(_mm256_max_##s((M)a, (M)b), (M)a, nan);                                    \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_min_##t(ck_##t##v a, ck_##t##v b)                                                           \
+    {                                                                                                                  \
+        M nan = _mm256_cmp_##s((M)a, (M)a, _CMP_UNORD_Q);                                                              \
+        return (ck_##t##v)_mm256_blendv_##s(_mm256_min_##s((M)a, (M)b), (M)a, nan);                                    \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_load_part_##t(const T *p, ptrdiff_t n)                                                      \
+    {                                                                                                                  \
+        return (ck_##t##v)_mm256_maskload_##s(p, ck_first_##t(n));                                                     \
+    }                                                                                                                  \
+    CK_INLINE void ck_store_part_##t(T *p, ck_##t##v v, ptrdiff_t n)                                                   \
+    {                                                                                                                  \
+        _mm256_maskstore_##s(p, ck_first_##t(n), (M)v);                                                                \
+    }                                                                                                                  \
+    typedef __m256i ck_##t##lanes;                                                                                     \
+    CK_INLINE ck_##t##lanes ck_lanes_##t(ptrdiff_t lo, ptrdiff_t hi)                                                   \
+    {                                                                                                                  \
+        return _mm256_andnot_si256(ck_first_##t(lo), ck_first_##t(hi));                                                \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_load_lanes_##t(const T *p, ck_##t##lanes m) { return (ck_##t##v)_mm256_maskload_##s(p, m); }
 CK_DEFINE_LEVEL(f32, float, ps, __m256)
 CK_DEFINE_LEVEL(f64, double, pd, __m256d)
 
 #else
 
 #if defined(CK_NEON)
-#define CK_DEFINE_ARITHMETIC(t, IV, s, M)                                                                    \
-    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c)                                    \
-    {                                                                                                        \
-        return (ck_##t##v)vfmaq_##s((M)c, (M)a, (M)b);                                                       \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b) { return (ck_##t##v)vmaxq_##s((M)a, (M)b); }    \
+#define CK_DEFINE_ARITHMETIC(t, IV, s, M)                                                                              \
+    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c)                                              \
+    {                                                                                                                  \
+        return (ck_##t##v)vfmaq_##s((M)c, (M)a, (M)b);                                                                 \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b) { return (ck_##t##v)vmaxq_##s((M)a, (M)b); }              \
     CK_INLINE ck_##t##v ck_min_##t(ck_##t##v a, ck_##t##v b) { return (ck_##t##v)vminq_##s((M)a, (M)b); }
 #else
-#define CK_DEFINE_ARITHMETIC(t, IV, s, M)                                                                    \
-    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c) { return a * b + c; }              \
-    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b)                                                 \
-    {                                                                                                        \
-        return ck_select_##t((IV)(a > b) | (IV)(a != a), a, b);                                              \
-    }                                                                                                        \
-    CK_INLINE ck_##t##v ck_min_##t(ck_##t##v a, ck_##t##v b)                                                 \
-    {                                                                                                        \
-        return ck_select_##t((IV)(a < b) | (IV)(a != a), a, b);                                              \
-    }
+#define CK_DEFINE_ARITHMETIC(t, IV, s, M)                                                                              \
+    CK_INLINE ck_##t##v ck_fma_##t(ck_##t##v a, ck_##t##v b, ck_##t##v c) { return a * b + c; }                        \
+    CK_INLINE ck_##t##v ck_max_##t(ck_##t##v a, ck_##t##v b)                                                           \
+    {                                                                                                                  \
+        return ck_select_##t((IV)(a > b) | (IV)(a != a), a, b);                                                        \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_min_##t(ck_##t##v a, ck_##t##v b) { return ck_select_##t((IV)(a < b) | (IV)(a != a), a, b); }
 #endif
 CK_DEFINE_ARITHMETIC(f32, ck_i32v, f32, float32x4_t)
 CK_DEFINE_ARITHMETIC(f64, ck_i64v, f64, float64x2_t)
 
-#define CK_DEFINE_PART(t, T, N)                                                                              \
-    CK_INLINE ck_##t##v ck_load_part_##t(const T *p, ptrdiff_t n)                                            \
-    {                                                                                                        \
-        T lane[N] = {0};                                                                                     \
-        for (ptrdiff_t i = 0; i < n; i++) lane[i] = p[i];                                                    \
-        return ck_load_##t(lane);                                                                            \
-    }                                                                                                        \
-    CK_INLINE void ck_store_part_##t(T *p, ck_##t##v v, ptrdiff_t n)                                         \
-    {                                                                                                        \
-        T lane[N];                                                                                           \
-        ck_store_##t(lane, v);                                                                               \
-        for (ptrdiff_t i = 0; i < n; i++) p[i] = lane[i];                                                    \
-    }                                                                                                        \
-    typedef struct {                                                                                         \
-        ptrdiff_t lo, hi;                                                                                    \
-    } ck_##t##lanes;                                                                                         \
-    CK_INLINE ck_##t##lanes ck_lanes_##t(ptrdiff_t lo, ptrdiff_t hi) { return (ck_##t##lanes){lo, hi}; }     \
-    CK_INLINE ck_##t##v ck_load_lanes_##t(const T *p, ck_##t##lanes m)                                       \
-    {                                                                                                        \
-        T lane[N] = {0};                                                                                     \
-        for (ptrdiff_t i = m.lo; i < m.hi; i++) lane[i] = p[i];                                              \
-        return ck_load_##t(lane);                                                                            \
+#define CK_DEFINE_PART(t, T, N)                                                                                        \
+    CK_INLINE ck_##t##v ck_load_part_##t(const T *p, ptrdiff_t n)                                                      \
+    {                                                                                                                  \
+        T lane[N] = {0};                                                                                               \
+        for (ptrdiff_t i = 0; i < n; i++) lane[i] = p[i];                                                              \
+        return ck_load_##t(lane);                                                                                      \
+    }                                                                                                                  \
+    CK_INLINE void ck_store_part_##t(T *p, ck_##t##v v, ptrdiff_t n)                                                   \
+    {                                                                                                                  \
+        T lane[N];                                                                                                     \
+        ck_store_##t(lane, v);                                                                                         \
+        for (ptrdiff_t i = 0; i < n; i++) p[i] = lane[i];                                                              \
+    }                                                                                                                  \
+    typedef struct {                                                                                                   \
+        ptrdiff_t lo, hi;                                                                                              \
+    } ck_##t##lanes;                                                                                                   \
+    CK_INLINE ck_##t##lanes ck_lanes_##t(ptrdiff_t lo, ptrdiff_t hi) { return (ck_##t##lanes){lo, hi}; }               \
+    CK_INLINE ck_##t##v ck_load_lanes_##t(const T *p, ck_##t##lanes m)                                                 \
+    {                                                                                                                  \
+        T lane[N] = {0};                                                                                               \
+        for (ptrdiff_t i = m.lo; i < m.hi; i++) lane[i] = p[i];                                                        \
+        return ck_load_##t(lane);                                                                                      \
     }
 CK_DEFINE_PART(f32, float, CK_N32)
 CK_DEFINE_PART(f64, double, CK_N64)

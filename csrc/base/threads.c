@@ -23,7 +23,7 @@ typedef struct {
 
 /* A ticket announces a job: its number, and in the low byte how many helpers take part. A worker decides from
  * the ticket alone whether the job is its own; the job itself is only read by those for whom the caller waits. */
-#define TICKET_HELPERS(ticket) ((int)((ticket)&0xff))
+#define TICKET_HELPERS(ticket) ((int)((ticket) & 0xff))
 
 typedef struct {
     pid_t pid; /* a child of fork finds another pid here and forgets the pool: its threads did not come along */
@@ -41,7 +41,8 @@ typedef struct {
 } worker_t;
 
 static pool_t *pool; /* leaked on purpose after a fork: the child cannot join threads that it does not have */
-static atomic_int pool_user; /* pid of the process whose caller has the pool, or 0: after a fork it may be the parent's */
+static atomic_int
+    pool_user; /* pid of the process whose caller has the pool, or 0: after a fork it may be the parent's */
 /* When this thread last polled: across jobs, so that a call made of many short ones polls too. */
 static __thread int64_t polled_ns;
 
@@ -179,8 +180,8 @@ static int run_alone(ck_task task, void *job, ptrdiff_t tasks, ck_poll poll)
 static int take_pool(void)
 {
     int me = (int)getpid(), user = 0;
-    if (!atomic_compare_exchange_strong(&pool_user, &user, me)
-        && (user == me || !atomic_compare_exchange_strong(&pool_user, &user, me)))
+    if (!atomic_compare_exchange_strong(&pool_user, &user, me) &&
+        (user == me || !atomic_compare_exchange_strong(&pool_user, &user, me)))
         return 0;
     if (!pool || pool->pid != me) pool = make_pool();
     if (pool) return 1;

@@ -1,8 +1,8 @@
 /* Compiled once per dtype by conv.kernel.c. */
 
 /* acc[m][v] += x[off[k] + m * x_step] * w[k][v] over one chunk of taps, starting from zero. */
-CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, ptrdiff_t x_step,
-                                  const int M, const int N, V *acc)
+CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, ptrdiff_t x_step, const int M,
+                                  const int N, V *acc)
 {
     const T *x = t->x, *w = (const T *)t->w + first * N * L;
     const ptrdiff_t *off = t->off;
@@ -39,17 +39,17 @@ CK_INLINE void CK_TYPED(sum_chunk)(const ck_conv_tile *t, ptrdiff_t first, ptrdi
 /* One function per tile shape, out of line: inlined into a loop nest, GCC spills the sums. */
 typedef void (*CK_TYPED(chunk_kernel))(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, T *sum, int start);
 #define CK_CONV_FITS(vectors, pixels) ((vectors) * (pixels) + (vectors) < CK_REGISTERS)
-#define CK_CONV_ROW(vectors, pixels)                                                                         \
-    CK_NOINLINE void CK_TYPED(sum_##vectors##x##pixels)(const ck_conv_tile *t, ptrdiff_t first,              \
-                                                        ptrdiff_t last, T *sum, int start)                   \
-    {                                                                                                        \
-        if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(sum_chunk)(t, first, last, sum, start, pixels, vectors); \
+#define CK_CONV_ROW(vectors, pixels)                                                                                   \
+    CK_NOINLINE void CK_TYPED(sum_##vectors##x##pixels)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last,        \
+                                                        T *sum, int start)                                             \
+    {                                                                                                                  \
+        if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(sum_chunk)(t, first, last, sum, start, pixels, vectors);           \
     }
 #include "conv/kernels.def"
 #undef CK_CONV_ROW
 
-#define CK_CONV_ROW(vectors, pixels)                                                                         \
-    [(vectors)-1][(pixels)-1] = CK_CONV_FITS(vectors, pixels) ? CK_TYPED(sum_##vectors##x##pixels) : NULL,
+#define CK_CONV_ROW(vectors, pixels)                                                                                   \
+    [(vectors) - 1][(pixels) - 1] = CK_CONV_FITS(vectors, pixels) ? CK_TYPED(sum_##vectors##x##pixels) : NULL,
 static const CK_TYPED(chunk_kernel) CK_TYPED(chunk_kernels)[CK_CONV_VECTORS][CK_CONV_PIXELS] = {
 #include "conv/kernels.def"
 };
@@ -154,11 +154,9 @@ CK_NOINLINE void CK_TYPED(conv_transpose)(const void *src, ptrdiff_t src_row, vo
                 vtranspose(r);
                 CK_UNROLL for (int b = 0; b < L; b++) vstore(to + b * dst_row, r[b]);
             } else {
-                CK_UNROLL for (int a = 0; a < L; a++)
-                    r[a] = a < ni ? vload_part(from + a * src_row, nj) : (V){0};
+                CK_UNROLL for (int a = 0; a < L; a++) r[a] = a < ni ? vload_part(from + a * src_row, nj) : (V){0};
                 vtranspose(r);
-                CK_UNROLL for (int b = 0; b < L; b++)
-                    if (b < nj) vstore_part(to + b * dst_row, r[b], ni);
+                CK_UNROLL for (int b = 0; b < L; b++) if (b < nj) vstore_part(to + b * dst_row, r[b], ni);
             }
         }
     }

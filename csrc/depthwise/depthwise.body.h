@@ -93,7 +93,7 @@ typedef struct {
     ptrdiff_t y_filter;
 } CK_TYPED(tile);
 
-CK_INLINE void CK_TYPED(run_tile)(const CK_TYPED(tile) *t, const int F, const int P)
+CK_INLINE void CK_TYPED(run_tile)(const CK_TYPED(tile) * t, const int F, const int P)
 {
     T sum[4 * CK_TYPED(slots) * L];
     V acc[4 * CK_TYPED(slots)];
@@ -137,9 +137,9 @@ enum {
     CK_TYPED(slots2) = CK_REGISTERS == 32 ? 8 : 4,
     CK_TYPED(slots4) = CK_REGISTERS == 32 ? 6 : 3,
 };
-CK_NOINLINE void CK_TYPED(tile1)(const CK_TYPED(tile) *t) { CK_TYPED(run_tile)(t, 1, CK_TYPED(slots1)); }
-CK_NOINLINE void CK_TYPED(tile2)(const CK_TYPED(tile) *t) { CK_TYPED(run_tile)(t, 2, CK_TYPED(slots2)); }
-CK_NOINLINE void CK_TYPED(tile4)(const CK_TYPED(tile) *t) { CK_TYPED(run_tile)(t, 4, CK_TYPED(slots4)); }
+CK_NOINLINE void CK_TYPED(tile1)(const CK_TYPED(tile) * t) { CK_TYPED(run_tile)(t, 1, CK_TYPED(slots1)); }
+CK_NOINLINE void CK_TYPED(tile2)(const CK_TYPED(tile) * t) { CK_TYPED(run_tile)(t, 2, CK_TYPED(slots2)); }
+CK_NOINLINE void CK_TYPED(tile4)(const CK_TYPED(tile) * t) { CK_TYPED(run_tile)(t, 4, CK_TYPED(slots4)); }
 
 /* Where the results of one phase go: row (z, y) starts at y + z * z_step + y * y_step, F filters y_filter apart. */
 typedef struct {
@@ -148,7 +148,7 @@ typedef struct {
 } CK_TYPED(sink);
 
 /* All pixels of count[0] x count[1] rows of count[2], for the F filters that t holds. */
-CK_INLINE void CK_TYPED(sweep)(const ck_depthwise *g, CK_TYPED(tile) *t, const T *box, CK_TYPED(sink) to,
+CK_INLINE void CK_TYPED(sweep)(const ck_depthwise *g, CK_TYPED(tile) * t, const T *box, CK_TYPED(sink) to,
                                const ptrdiff_t count[3], void (*run)(const CK_TYPED(tile) *), const int P)
 {
     const ptrdiff_t row = g->source_step[2] * g->box[2];
@@ -208,8 +208,8 @@ CK_INLINE ptrdiff_t CK_TYPED(least)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a
 
 /* Phases of one (depth, height) residue whose targets are `step` apart along a row: computed side by side, filter by
  * filter, then interleaved into the rows. Residues that no tap reaches are zero. */
-CK_INLINE void CK_TYPED(sum_strided)(const ck_depthwise *g, const ck_depthwise_phase *s, ptrdiff_t phases,
-                                     const T *box, const T *w, const T *bias, CK_TYPED(sink) to, ptrdiff_t column,
+CK_INLINE void CK_TYPED(sum_strided)(const ck_depthwise *g, const ck_depthwise_phase *s, ptrdiff_t phases, const T *box,
+                                     const T *w, const T *bias, CK_TYPED(sink) to, ptrdiff_t column,
                                      const ptrdiff_t count[3], T *packed, T *rows)
 {
     const ptrdiff_t step = s->step[2], pitch = (count[2] + L - 1) / L * L;
@@ -226,13 +226,13 @@ CK_INLINE void CK_TYPED(sum_strided)(const ck_depthwise *g, const ck_depthwise_p
         }
         for (ptrdiff_t z = 0; z < count[0]; z++)
             for (ptrdiff_t y = 0; y < count[1]; y++)
-                CK_TYPED(merge_row)(to.y + z * to.z_step + y * to.y_step, n,
-                                    rows + (z * count[1] + y) * step * pitch, pitch, step);
+                CK_TYPED(merge_row)(to.y + z * to.z_step + y * to.y_step, n, rows + (z * count[1] + y) * step * pitch,
+                                    pitch, step);
     }
 }
 
-static void CK_TYPED(sum_taps)(const ck_depthwise *g, const void *source, const void *w, const void *bias,
-                               void *target, ptrdiff_t first, ptrdiff_t last, void *scratch)
+static void CK_TYPED(sum_taps)(const ck_depthwise *g, const void *source, const void *w, const void *bias, void *target,
+                               ptrdiff_t first, ptrdiff_t last, void *scratch)
 {
     const ptrdiff_t plane = g->source[0] * g->source[1] * g->source[2];
     const ptrdiff_t area = g->target[1] * g->target[2], volume = g->target[0] * area;
@@ -246,13 +246,15 @@ static void CK_TYPED(sum_taps)(const ck_depthwise *g, const void *source, const 
         ptrdiff_t corner[3];
         for (int a = 0; a < 3; a++) corner[a] = u.origin[a] * g->source_step[a] - g->lo[a];
         for (ptrdiff_t c = 0; c < g->planes; c++)
-            CK_TYPED(fill_plane)(g, box + c * g->plane_pitch, (const T *)source + (channel * g->planes + c) * plane, corner);
+            CK_TYPED(fill_plane)(g, box + c * g->plane_pitch, (const T *)source + (channel * g->planes + c) * plane,
+                                 corner);
         const T *weights = (const T *)w + u.group * g->w_group;
         const T *b = bias ? (const T *)bias + u.group * g->filters : NULL;
         for (ptrdiff_t j = 0, run; j < g->phases; j += run) {
             const ck_depthwise_phase *s = g->phase + j;
             /* the phases that differ along a row only */
-            for (run = 1; j + run < g->phases && s[run].start[0] == s->start[0] && s[run].start[1] == s->start[1];) run++;
+            for (run = 1; j + run < g->phases && s[run].start[0] == s->start[0] && s[run].start[1] == s->start[1];)
+                run++;
             ptrdiff_t count[3], at[3];
             for (int a = 0; a < 3; a++) {
                 count[a] = CK_TYPED(least)(g->block[a], s->count[a] - u.origin[a]);
@@ -263,8 +265,9 @@ static void CK_TYPED(sum_taps)(const ck_depthwise *g, const void *source, const 
                 if (longest > count[2]) count[2] = longest;
             }
             if (count[0] <= 0 || count[1] <= 0 || count[2] <= 0) continue;
-            const CK_TYPED(sink) to = {(T *)target + channel * g->filters * volume + at[0] * area + at[1] * g->target[2] + at[2],
-                                       s->step[0] * area, s->step[1] * g->target[2], volume};
+            const CK_TYPED(sink)
+                to = {(T *)target + channel * g->filters * volume + at[0] * area + at[1] * g->target[2] + at[2],
+                      s->step[0] * area, s->step[1] * g->target[2], volume};
             if (s->step[2] == 1)
                 CK_TYPED(sum_phase)(g, s, box, weights, b, to, count, packed);
             else
@@ -284,7 +287,7 @@ typedef struct {
     T *sum; /* [taps][L], added to */
 } CK_TYPED(dots);
 
-CK_INLINE void CK_TYPED(run_dots)(const CK_TYPED(dots) *t, const int K)
+CK_INLINE void CK_TYPED(run_dots)(const CK_TYPED(dots) * t, const int K)
 {
     V acc[CK_TYPED(most_taps)];
     ptrdiff_t offset[CK_TYPED(most_taps)];
@@ -298,20 +301,27 @@ CK_INLINE void CK_TYPED(run_dots)(const CK_TYPED(dots) *t, const int K)
         }
         if (i < t->n) { /* what lies past the row may be infinite: it must not meet a zero */
             V d = vload_part(dy + i, t->n - i);
-            CK_UNROLL for (int k = 0; k < K; k++)
-                acc[k] = vfma(d, vload_part(x + i + offset[k], t->n - i), acc[k]);
+            CK_UNROLL for (int k = 0; k < K; k++) acc[k] = vfma(d, vload_part(x + i + offset[k], t->n - i), acc[k]);
         }
     }
     CK_UNROLL for (int k = 0; k < K; k++) vstore(t->sum + k * L, vload(t->sum + k * L) + acc[k]);
 }
 
-#define CK_DOTS(K)                                                                                           \
-    CK_NOINLINE void CK_TYPED(dots##K)(const CK_TYPED(dots) *t) { CK_TYPED(run_dots)(t, K); }
-CK_DOTS(1) CK_DOTS(2) CK_DOTS(3) CK_DOTS(4) CK_DOTS(5) CK_DOTS(6) CK_DOTS(7) CK_DOTS(8) CK_DOTS(9)
+#define CK_DOTS(K)                                                                                                     \
+    CK_NOINLINE void CK_TYPED(dots##K)(const CK_TYPED(dots) * t) { CK_TYPED(run_dots)(t, K); }
+CK_DOTS(1)
+CK_DOTS(2) CK_DOTS(3) CK_DOTS(4) CK_DOTS(5) CK_DOTS(6) CK_DOTS(7) CK_DOTS(8) CK_DOTS(9)
 #undef CK_DOTS
-static void (*const CK_TYPED(dots_of)[])(const CK_TYPED(dots) *) = {
-    NULL,           CK_TYPED(dots1), CK_TYPED(dots2), CK_TYPED(dots3), CK_TYPED(dots4),
-    CK_TYPED(dots5), CK_TYPED(dots6), CK_TYPED(dots7), CK_TYPED(dots8), CK_TYPED(dots9)};
+    static void (*const CK_TYPED(dots_of)[])(const CK_TYPED(dots) *) = {NULL,
+                                                                        CK_TYPED(dots1),
+                                                                        CK_TYPED(dots2),
+                                                                        CK_TYPED(dots3),
+                                                                        CK_TYPED(dots4),
+                                                                        CK_TYPED(dots5),
+                                                                        CK_TYPED(dots6),
+                                                                        CK_TYPED(dots7),
+                                                                        CK_TYPED(dots8),
+                                                                        CK_TYPED(dots9)};
 
 /* Add one run of at most CK_DEPTHWISE_RUN vectors to the sums of all taps. */
 CK_INLINE void CK_TYPED(dot_run)(CK_TYPED(dots) t, const ptrdiff_t *offset, ptrdiff_t taps)
@@ -351,8 +361,8 @@ CK_INLINE void CK_TYPED(sum_lanes)(T *out, const T *sum, ptrdiff_t n)
         V r[L];
         CK_UNROLL for (int i = 0; i < L; i++) r[i] = vload(sum + CK_TYPED(least)(k + i, n - 1) * L);
         vtranspose(r);
-        CK_UNROLL for (int half = L / 2; half > 0; half /= 2)
-            CK_UNROLL for (int i = 0; i < half; i++) r[i] += r[i + half];
+        CK_UNROLL for (int half = L / 2; half > 0; half /= 2) CK_UNROLL for (int i = 0; i < half; i++) r[i] +=
+            r[i + half];
         if (n - k < L)
             vstore_part(out + k, r[0], n - k);
         else
@@ -381,8 +391,9 @@ static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void
                 count[a] = CK_TYPED(least)(g->block[a], s.count[a] - u.origin[a]);
             }
             CK_TYPED(fill_plane)(g, box, (const T *)x + (image * g->groups * g->planes + c) * plane, corner);
-            CK_TYPED(dot_block)(g, box, (const T *)dy + (image * g->groups * g->filters + filter) * volume
-                                        + u.origin[0] * area + u.origin[1] * g->target[2] + u.origin[2],
+            CK_TYPED(dot_block)(g, box,
+                                (const T *)dy + (image * g->groups * g->filters + filter) * volume +
+                                    u.origin[0] * area + u.origin[1] * g->target[2] + u.origin[2],
                                 count, &s, sum);
         }
         CK_TYPED(sum_lanes)((T *)dw + i * s.taps, sum, s.taps);
@@ -426,7 +437,7 @@ CK_INLINE void CK_TYPED(load_taps)(const T *x, const VL *lanes, const int S, con
     }
 }
 
-CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) *t, const int K, const int S, const int N, const int masked)
+CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int S, const int N, const int masked)
 {
     enum { MOST = CK_TYPED(most_kernel), VECTORS = CK_TYPED(most_vectors), COLUMNS = MOST + 1 };
     const int A = (K + S - 1) / S; /* output rows that one input row feeds */
@@ -457,13 +468,12 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) *t, const int K, const int S
                 CK_UNROLL for (int v = 0; v < N; v++)
                     CK_TYPED(load_taps)(x + v * S * L + s * dilation, v == 0 ? head + s : tail + s, S,
                                         masked && (v == 0 || v == N - 1), pixels + 2 * v);
-                CK_UNROLL for (int k = r; k < K; k += S)
-                    CK_UNROLL for (int j = s; j < (s + S < K ? s + S : K); j++)
-                    {
-                        V weight = hoisted ? held[k * K + j] : vset1(w[k * K + j]);
-                        CK_UNROLL for (int v = 0; v < N; v++)
-                            acc[k / S * N + v] = vfma(weight, pixels[2 * v + j - s], acc[k / S * N + v]);
-                    }
+                CK_UNROLL for (int k = r; k < K; k += S) CK_UNROLL for (int j = s; j < (s + S < K ? s + S : K); j++)
+                {
+                    V weight = hoisted ? held[k * K + j] : vset1(w[k * K + j]);
+                    CK_UNROLL for (int v = 0; v < N; v++) acc[k / S * N + v] =
+                        vfma(weight, pixels[2 * v + j - s], acc[k / S * N + v]);
+                }
             }
         }
         T *out = i < A - 1 ? nowhere : y + (i - A + 1) * y_row;
@@ -493,7 +503,7 @@ CK_INLINE void CK_TYPED(set_lanes)(VL *lanes, ptrdiff_t first, ptrdiff_t width, 
 }
 
 /* Sums, pixels and a weight fit the registers. */
-#define CK_STRIP_FITS(K, S, N) (((K) + (S)-1) / (S) * (N) + (S) * (N) + 1 <= CK_REGISTERS)
+#define CK_STRIP_FITS(K, S, N) (((K) + (S) - 1) / (S) * (N) + (S) * (N) + 1 <= CK_REGISTERS)
 
 /* How many vectors of columns the next strip takes: wide ones load each weight less often. `reach` is what the last
  * load of a strip takes beyond its own columns. */
@@ -506,7 +516,7 @@ CK_INLINE int CK_TYPED(vectors_of)(ptrdiff_t left, ptrdiff_t column, ptrdiff_t w
 }
 
 /* All columns of the output rows that t holds, `y` and `x` being column 0 of their first row. */
-CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) *t, const T *x, T *y, ptrdiff_t *prepared,
+CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) * t, const T *x, T *y, ptrdiff_t *prepared,
                                      const int K, const int S, void (*const walks[5])(const CK_TYPED(strip) *))
 {
     const ptrdiff_t width = g->source[2], across = g->target[2], reach = (K - 1) * t->dilation + S - 1;
@@ -535,10 +545,10 @@ CK_INLINE int CK_TYPED(all_finite)(const T *w, ptrdiff_t n)
     return vsum(z) == 0;
 }
 
-#define CK_WALK(K, S, N, masked)                                                                             \
-    CK_NOINLINE void CK_TYPED(walk_##K##_##S##_##N##_##masked)(const CK_TYPED(strip) *t)                     \
-    {                                                                                                        \
-        if (CK_STRIP_FITS(K, S, N)) CK_TYPED(walk)(t, K, S, N, masked);                                      \
+#define CK_WALK(K, S, N, masked)                                                                                       \
+    CK_NOINLINE void CK_TYPED(walk_##K##_##S##_##N##_##masked)(const CK_TYPED(strip) * t)                              \
+    {                                                                                                                  \
+        if (CK_STRIP_FITS(K, S, N)) CK_TYPED(walk)(t, K, S, N, masked);                                                \
     }
 
 /* All planes of units [first, last); a unit is a block of rows. */
@@ -549,8 +559,14 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
     const ptrdiff_t width = g->source[2], across = g->target[2], step = g->dilation[1];
     T rotated[CK_TYPED(most_kernel) * CK_TYPED(most_kernel)];
     enum { ZEROS = 2 * CK_TYPED(most_vectors) * L + CK_TYPED(most_kernel) };
-    CK_TYPED(strip) t = {.x_row = width, .height = g->source[1], .step = step, .dilation = g->dilation[2],
-                         .zeros = scratch, .nowhere = scratch + ZEROS, .y_row = step * across};
+    CK_TYPED(strip)
+    t = {.x_row = width,
+         .height = g->source[1],
+         .step = step,
+         .dilation = g->dilation[2],
+         .zeros = scratch,
+         .nowhere = scratch + ZEROS,
+         .y_row = step * across};
     ptrdiff_t prepared = -1;
     memset(scratch, 0, ZEROS * sizeof(T));
     for (ptrdiff_t i = first; i < last; i++) {
@@ -574,20 +590,20 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
     }
 }
 
-#define CK_SUM_ROWS(K, S)                                                                                    \
-    CK_WALK(K, S, 1, 1)                                                                                      \
-    CK_WALK(K, S, 2, 0)                                                                                      \
-    CK_WALK(K, S, 2, 1)                                                                                      \
-    CK_WALK(K, S, 4, 0)                                                                                      \
-    CK_WALK(K, S, 4, 1)                                                                                      \
-    static void CK_TYPED(sum_rows_##K##_##S)(const ck_depthwise *g, const void *source, const void *w,       \
-                                             const void *bias, void *target, ptrdiff_t first,                \
-                                             ptrdiff_t last, void *scratch)                                  \
-    {                                                                                                        \
-        static void (*const walks[])(const CK_TYPED(strip) *) = {                                            \
-            CK_TYPED(walk_##K##_##S##_1_1), CK_TYPED(walk_##K##_##S##_2_0), CK_TYPED(walk_##K##_##S##_2_1),  \
-            CK_TYPED(walk_##K##_##S##_4_0), CK_TYPED(walk_##K##_##S##_4_1)};                                 \
-        CK_TYPED(sum_rows)(g, source, w, bias, target, first, last, scratch, K, S, walks);                   \
+#define CK_SUM_ROWS(K, S)                                                                                              \
+    CK_WALK(K, S, 1, 1)                                                                                                \
+    CK_WALK(K, S, 2, 0)                                                                                                \
+    CK_WALK(K, S, 2, 1)                                                                                                \
+    CK_WALK(K, S, 4, 0)                                                                                                \
+    CK_WALK(K, S, 4, 1)                                                                                                \
+    static void CK_TYPED(sum_rows_##K##_##S)(const ck_depthwise *g, const void *source, const void *w,                 \
+                                             const void *bias, void *target, ptrdiff_t first, ptrdiff_t last,          \
+                                             void *scratch)                                                            \
+    {                                                                                                                  \
+        static void (*const walks[])(const CK_TYPED(strip) *) = {                                                      \
+            CK_TYPED(walk_##K##_##S##_1_1), CK_TYPED(walk_##K##_##S##_2_0), CK_TYPED(walk_##K##_##S##_2_1),            \
+            CK_TYPED(walk_##K##_##S##_4_0), CK_TYPED(walk_##K##_##S##_4_1)};                                           \
+        CK_TYPED(sum_rows)(g, source, w, bias, target, first, last, scratch, K, S, walks);                             \
     }
 CK_SUM_ROWS(3, 1)
 CK_SUM_ROWS(5, 1)

@@ -39,14 +39,14 @@ CK_INLINE V CK_TYPED(log_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n
     return CK_TYPED(vlog)(CK_TYPED(load)(job->x, i, n));
 }
 
-#define CK_ELEMENTWISE_ROW(name)                                                                             \
-    static void CK_TYPED(name)(const ck_elementwise *job, ptrdiff_t first, ptrdiff_t count)                  \
-    {                                                                                                        \
-        const ck_elementwise own = *job; /* stores through y cannot change a copy: nothing is reloaded */    \
-        T *y = own.y;                                                                                        \
-        ptrdiff_t i = first, end = first + count;                                                            \
-        for (; i + L <= end; i += L) vstore(y + i, CK_TYPED(name##_at)(&own, i, L));                         \
-        if (i < end) vstore_part(y + i, CK_TYPED(name##_at)(&own, i, end - i), end - i);                     \
+#define CK_ELEMENTWISE_ROW(name)                                                                                       \
+    static void CK_TYPED(name)(const ck_elementwise *job, ptrdiff_t first, ptrdiff_t count)                            \
+    {                                                                                                                  \
+        const ck_elementwise own = *job; /* stores through y cannot change a copy: nothing is reloaded */              \
+        T *y = own.y;                                                                                                  \
+        ptrdiff_t i = first, end = first + count;                                                                      \
+        for (; i + L <= end; i += L) vstore(y + i, CK_TYPED(name##_at)(&own, i, L));                                   \
+        if (i < end) vstore_part(y + i, CK_TYPED(name##_at)(&own, i, end - i), end - i);                               \
     }
 #include "elementwise/kernels.def"
 #undef CK_ELEMENTWISE_ROW

@@ -9,7 +9,7 @@ const char *const ck_elementwise_names[] = {
 #include "elementwise/kernels.def"
     NULL};
 
-#define DECLARE(level, name)                                                                                 \
+#define DECLARE(level, name)                                                                                           \
     extern const ck_elementwise_kernel ck_elementwise_f32__##name[], ck_elementwise_f64__##name[];
 CK_EACH_LEVEL(DECLARE)
 
@@ -18,7 +18,7 @@ ck_elementwise_kernel ck_elementwise_for(int level, int itemsize, const char *na
     int row = 0;
     while (ck_elementwise_names[row] && strcmp(ck_elementwise_names[row], name)) row++;
     if (!ck_elementwise_names[row]) return NULL;
-#define PICK(l, isa)                                                                                         \
+#define PICK(l, isa)                                                                                                   \
     if (level == l) return (itemsize == 4 ? ck_elementwise_f32__##isa : ck_elementwise_f64__##isa)[row];
     CK_EACH_LEVEL(PICK)
     return NULL;

@@ -38,12 +38,11 @@
 #define CK_LEAST_NORMAL_f32 0x1p-126f
 #define CK_LEAST_NORMAL_f64 0x1p-1022
 
-static const float ck_exp_q_f32[] = {0x1p-1f, 0x1.5554dcc72f691p-3f, 0x1.55551914b31dcp-5f,
-                                     0x1.120ba1a05966cp-7f, 0x1.6d113c8ed96b6p-10f};
-static const double ck_exp_q_f64[] = {0x1.0000000000001p-1,  0x1.5555555555556p-3,  0x1.5555555553d4fp-5,
-                                      0x1.11111111109adp-7,  0x1.6c16c17893833p-10, 0x1.a01a01a7c8d47p-13,
-                                      0x1.a019b8ef67c6cp-16, 0x1.71de0d9c145d0p-19, 0x1.2891a8c1d838dp-22,
-                                      0x1.af38d53857513p-26};
+static const float ck_exp_q_f32[] = {0x1p-1f, 0x1.5554dcc72f691p-3f, 0x1.55551914b31dcp-5f, 0x1.120ba1a05966cp-7f,
+                                     0x1.6d113c8ed96b6p-10f};
+static const double ck_exp_q_f64[] = {
+    0x1.0000000000001p-1,  0x1.5555555555556p-3,  0x1.5555555553d4fp-5,  0x1.11111111109adp-7,  0x1.6c16c17893833p-10,
+    0x1.a01a01a7c8d47p-13, 0x1.a019b8ef67c6cp-16, 0x1.71de0d9c145d0p-19, 0x1.2891a8c1d838dp-22, 0x1.af38d53857513p-26};
 static const float ck_log_p_f32[] = {0x1.5555554ba8b0ep-1f, 0x1.9999eb9d6ddfep-2f, 0x1.245c273432202p-2f,
                                      0x1.ddd4dad98e4c4p-3f};
 static const double ck_log_p_f64[] = {0x1.5555555555558p-1, 0x1.9999999995273p-2, 0x1.2492492dfd86cp-2,
@@ -54,32 +53,14 @@ static const double ck_log_p_f64[] = {0x1.5555555555558p-1, 0x1.9999999995273p-2
  * in b is kept, one in a may be dropped); p 2^n, rounded once however small the result. */
 #if defined(CK_AVX512)
 CK_INLINE ck_f32v ck_larger_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm512_max_ps((__m512)a, (__m512)b); }
-CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b)
-{
-    return (ck_f64v)_mm512_max_pd((__m512d)a, (__m512d)b);
-}
-CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b)
-{
-    return (ck_f32v)_mm512_min_ps((__m512)a, (__m512)b);
-}
-CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b)
-{
-    return (ck_f64v)_mm512_min_pd((__m512d)a, (__m512d)b);
-}
+CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm512_max_pd((__m512d)a, (__m512d)b); }
+CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm512_min_ps((__m512)a, (__m512)b); }
+CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm512_min_pd((__m512d)a, (__m512d)b); }
 #elif defined(CK_AVX2)
 CK_INLINE ck_f32v ck_larger_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm256_max_ps((__m256)a, (__m256)b); }
-CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b)
-{
-    return (ck_f64v)_mm256_max_pd((__m256d)a, (__m256d)b);
-}
-CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b)
-{
-    return (ck_f32v)_mm256_min_ps((__m256)a, (__m256)b);
-}
-CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b)
-{
-    return (ck_f64v)_mm256_min_pd((__m256d)a, (__m256d)b);
-}
+CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm256_max_pd((__m256d)a, (__m256d)b); }
+CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b) { return (ck_f32v)_mm256_min_ps((__m256)a, (__m256)b); }
+CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b) { return (ck_f64v)_mm256_min_pd((__m256d)a, (__m256d)b); }
 #else
 CK_INLINE ck_f32v ck_larger_f32(ck_f32v a, ck_f32v b) { return ck_select_f32(a > b, a, b); }
 CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b) { return ck_select_f64(a > b, a, b); }
@@ -87,14 +68,8 @@ CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b) { return ck_select_f32(a 
 CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b) { return ck_select_f64(a < b, a, b); }
 #endif
 #if defined(CK_AVX512)
-CK_INLINE ck_f32v ck_scale_f32(ck_f32v p, ck_f32v n)
-{
-    return (ck_f32v)_mm512_scalef_ps((__m512)p, (__m512)n);
-}
-CK_INLINE ck_f64v ck_scale_f64(ck_f64v p, ck_f64v n)
-{
-    return (ck_f64v)_mm512_scalef_pd((__m512d)p, (__m512d)n);
-}
+CK_INLINE ck_f32v ck_scale_f32(ck_f32v p, ck_f32v n) { return (ck_f32v)_mm512_scalef_ps((__m512)p, (__m512)n); }
+CK_INLINE ck_f64v ck_scale_f64(ck_f64v p, ck_f64v n) { return (ck_f64v)_mm512_scalef_pd((__m512d)p, (__m512d)n); }
 #endif
 #endif
 
@@ -113,8 +88,7 @@ CK_INLINE V CK_TYPED(power_of_two)(VI n) { return (V)((n + CK_TYPED(CK_BIAS)) <<
 CK_INLINE V CK_TYPED(vexp)(V x)
 {
     const int terms = sizeof(CK_TYPED(ck_exp_q)) / sizeof(T);
-    const V round = vset1(CK_TYPED(CK_ROUND)), low = vset1(CK_TYPED(CK_EXP_LOW)),
-            high = vset1(CK_TYPED(CK_EXP_HIGH));
+    const V round = vset1(CK_TYPED(CK_ROUND)), low = vset1(CK_TYPED(CK_EXP_LOW)), high = vset1(CK_TYPED(CK_EXP_HIGH));
     x = CK_TYPED(ck_smaller)(high, CK_TYPED(ck_larger)(low, x));
     V shifted = vfma(x, vset1((T)0x1.71547652b82fep+0), round); /* x / ln 2 */
     V n = shifted - round;

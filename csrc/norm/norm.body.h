@@ -50,9 +50,8 @@ CK_INLINE void CK_TYPED(accumulate)(ck_f64v *sum, ck_f64v *lost, ck_f64v a, cons
 
 /* n elements (a full vector, or the last part of one) into the sums, of which one lies `stride` vectors after
  * the other. d is cleared where mask, if there is one, is not set. */
-CK_INLINE void CK_TYPED(add)(const T *x, const T *dy, ptrdiff_t n, const ck_f64v *center,
-                             const int center_step, const ck_i64v *mask, const int what, ck_f64v *sum,
-                             ck_f64v *lost, const int stride)
+CK_INLINE void CK_TYPED(add)(const T *x, const T *dy, ptrdiff_t n, const ck_f64v *center, const int center_step,
+                             const ck_i64v *mask, const int what, ck_f64v *sum, ck_f64v *lost, const int stride)
 {
     ck_f64v wide_x[WIDE], wide_dy[WIDE];
     CK_TYPED(widen_some)(x, n, wide_x);
@@ -62,8 +61,7 @@ CK_INLINE void CK_TYPED(add)(const T *x, const T *dy, ptrdiff_t n, const ck_f64v
         ck_f64v d = what == CK_SUM_X ? wide_x[w] : wide_x[w] - center[w * center_step];
         if (mask) d = (ck_f64v)((ck_i64v)d & mask[w]);
         if (ck_sums_has(what, 0)) CK_TYPED(accumulate)(sum + w, lost ? lost + w : NULL, d, NULL);
-        if (ck_sums_has(what, 1))
-            CK_TYPED(accumulate)(sum + stride + w, lost ? lost + stride + w : NULL, d, &d);
+        if (ck_sums_has(what, 1)) CK_TYPED(accumulate)(sum + stride + w, lost ? lost + stride + w : NULL, d, &d);
         if (ck_sums_has(what, 2)) {
             CK_TYPED(accumulate)(sum + 2 * stride + w, lost ? lost + 2 * stride + w : NULL, wide_dy[w], NULL);
             CK_TYPED(accumulate)(sum + 3 * stride + w, lost ? lost + 3 * stride + w : NULL, wide_dy[w], &d);
@@ -72,8 +70,8 @@ CK_INLINE void CK_TYPED(add)(const T *x, const T *dy, ptrdiff_t n, const ck_f64v
 }
 
 /* One run of elements of one channel. */
-CK_INLINE void CK_TYPED(add_run)(const T *x, const T *dy, ptrdiff_t count, ck_f64v center,
-                                 const ck_i64v *tail, const int what, ck_f64v chain[4][CK_CHAINS])
+CK_INLINE void CK_TYPED(add_run)(const T *x, const T *dy, ptrdiff_t count, ck_f64v center, const ck_i64v *tail,
+                                 const int what, ck_f64v chain[4][CK_CHAINS])
 {
     const int chains = what == CK_SUM_ALL ? 2 : CK_CHAINS; /* eight sums fit sixteen registers */
     const int step = chains / WIDE * L;
@@ -85,8 +83,7 @@ CK_INLINE void CK_TYPED(add_run)(const T *x, const T *dy, ptrdiff_t count, ck_f6
             CK_TYPED(add)(x + at, dy + at, L, &center, 0, NULL, what, chain[0] + c, NULL, CK_CHAINS);
         }
     }
-    for (; i + L <= count; i += L)
-        CK_TYPED(add)(x + i, dy + i, L, &center, 0, NULL, what, chain[0], NULL, CK_CHAINS);
+    for (; i + L <= count; i += L) CK_TYPED(add)(x + i, dy + i, L, &center, 0, NULL, what, chain[0], NULL, CK_CHAINS);
     if (i < count) CK_TYPED(add)(x + i, dy + i, count - i, &center, 0, tail, what, chain[0], NULL, CK_CHAINS);
 }
 
@@ -117,8 +114,8 @@ CK_INLINE void CK_TYPED(sum_pixels)(const ck_norm *job, ptrdiff_t channel, ck_ch
 
 /* The same for a few channels at once, a column of images per lane; then the columns of a channel are added.
  * In float64 the lanes are compensated, since a long sum would lose digits. */
-CK_INLINE void CK_TYPED(sum_columns)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
-                                     ck_channel *own, const int what)
+CK_INLINE void CK_TYPED(sum_columns)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own,
+                                     const int what)
 {
     enum { LANES = CK_NORM_GROUP / CK_F64_LANES };
     const ptrdiff_t inner = job->inner, columns = channels * inner, stride = job->channels * inner;
@@ -153,8 +150,8 @@ CK_INLINE void CK_TYPED(sum_columns)(const ck_norm *job, ptrdiff_t channel, ptrd
         }
 }
 
-CK_INLINE void CK_TYPED(sum_channels)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
-                                      ck_channel *own, const int what)
+CK_INLINE void CK_TYPED(sum_channels)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own,
+                                      const int what)
 {
     if (job->inner < CK_NORM_FEW)
         CK_TYPED(sum_columns)(job, channel, channels, own, what);
@@ -163,8 +160,7 @@ CK_INLINE void CK_TYPED(sum_channels)(const ck_norm *job, ptrdiff_t channel, ptr
 }
 
 /* y = dy a + (x - mean) b + c, in the dtype of the arrays, a term only where it is asked for. */
-CK_INLINE V CK_TYPED(combine)(const T *x, const T *dy, ptrdiff_t count, V mean, V a, V b, V c,
-                              const int terms)
+CK_INLINE V CK_TYPED(combine)(const T *x, const T *dy, ptrdiff_t count, V mean, V a, V b, V c, const int terms)
 {
     if (terms & CK_WITH_X) c = vfma((count >= L ? vload(x) : vload_part(x, count)) - mean, b, c);
     if (terms & CK_WITH_DY) c = vfma(count >= L ? vload(dy) : vload_part(dy, count), a, c);
@@ -179,8 +175,7 @@ CK_INLINE void CK_TYPED(store)(T *y, V v, ptrdiff_t count)
         vstore_part(y, v, count);
 }
 
-CK_INLINE void CK_TYPED(transform_pixels)(const ck_norm *job, ptrdiff_t channel, const ck_channel *by,
-                                          const int terms)
+CK_INLINE void CK_TYPED(transform_pixels)(const ck_norm *job, ptrdiff_t channel, const ck_channel *by, const int terms)
 {
     const ptrdiff_t inner = job->inner, stride = job->channels * inner;
     const V mean = vset1((T)by->mean), a = vset1((T)by->a), b = vset1((T)by->b), c = vset1((T)by->c);
@@ -206,13 +201,12 @@ CK_INLINE void CK_TYPED(transform_columns)(const ck_norm *job, ptrdiff_t channel
     for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride, y += stride)
         for (ptrdiff_t i = 0; i < columns; i += L) CK_TYPED(store)
     (y + i,
-     CK_TYPED(combine)(x + i, dy + i, columns - i, vload(mean + i), vload(a + i), vload(b + i), vload(c + i),
-                       terms),
+     CK_TYPED(combine)(x + i, dy + i, columns - i, vload(mean + i), vload(a + i), vload(b + i), vload(c + i), terms),
      columns - i);
 }
 
-CK_INLINE void CK_TYPED(transform)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
-                                   const ck_channel *by, const int terms)
+CK_INLINE void CK_TYPED(transform)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, const ck_channel *by,
+                                   const int terms)
 {
     if (job->inner < CK_NORM_FEW)
         CK_TYPED(transform_columns)(job, channel, channels, by, terms);
@@ -246,8 +240,8 @@ CK_INLINE int CK_TYPED(settle)(const ck_norm *job, ptrdiff_t channels, ck_channe
 /* The statistics of the batch, and with CK_SUM_ALL the sums of the gradient in the same pass. The first
  * element of a channel is its center; where that lies too far out, a second pass starts from the mean that
  * was found. */
-CK_INLINE void CK_TYPED(find_statistics)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
-                                         ck_channel *own, const int what)
+CK_INLINE void CK_TYPED(find_statistics)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own,
+                                         const int what)
 {
     for (ptrdiff_t c = 0; c < channels; c++) own[c].center = ((const T *)job->x)[(channel + c) * job->inner];
     CK_TYPED(sum_channels)(job, channel, channels, own, what);
@@ -257,8 +251,7 @@ CK_INLINE void CK_TYPED(find_statistics)(const ck_norm *job, ptrdiff_t channel, 
     CK_TYPED(settle)(job, channels, own);
 }
 
-CK_INLINE void CK_TYPED(given_statistics)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
-                                          ck_channel *own)
+CK_INLINE void CK_TYPED(given_statistics)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own)
 {
     for (ptrdiff_t c = 0; c < channels; c++) {
         own[c].center = ((const T *)job->mean)[channel + c];
@@ -316,8 +309,7 @@ static void CK_TYPED(eval)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t chan
     CK_TYPED(normalise)(job, channel, channels, own);
 }
 
-CK_INLINE void CK_TYPED(backward)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
-                                  const int training)
+CK_INLINE void CK_TYPED(backward)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, const int training)
 {
     const double m = (double)job->images * (double)job->inner;
     ck_channel own[CK_NORM_GROUP];

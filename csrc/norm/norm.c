@@ -17,7 +17,7 @@ ck_norm_kernel ck_norm_for(int level, int itemsize, const char *name)
     int row = 0;
     while (ck_norm_names[row] && strcmp(ck_norm_names[row], name)) row++;
     if (!ck_norm_names[row]) return NULL;
-#define PICK(l, isa)                                                                                         \
+#define PICK(l, isa)                                                                                                   \
     if (level == l) return (itemsize == 4 ? ck_norm_f32__##isa : ck_norm_f64__##isa)[row];
     CK_EACH_LEVEL(PICK)
     return NULL;

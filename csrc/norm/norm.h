@@ -23,8 +23,7 @@ typedef struct {
     const void *x, *dy;
     void *y; /* or dx, or the sums of channel_sum */
     const void *weight, *bias;
-    void *mean,
-        *var; /* eval: given; train: running statistics or NULL; backward: given or NULL (found again) */
+    void *mean, *var; /* eval: given; train: running statistics or NULL; backward: given or NULL (found again) */
     void *dweight, *dbias;
     double eps, momentum;
     ptrdiff_t images, channels, inner;

@@ -20,10 +20,7 @@ CK_INLINE void ck_total_add(ck_total *total, double v)
 }
 
 /* An infinite sum has no meaningful remainder: inf - inf made it NaN. */
-CK_INLINE double ck_total_value(ck_total total)
-{
-    return isfinite(total.hi) ? total.hi + total.lo : total.hi;
-}
+CK_INLINE double ck_total_value(ck_total total) { return isfinite(total.hi) ? total.hi + total.lo : total.hi; }
 
 /* CK_F64_LANES elements in float64. Converting from memory takes half the instructions of converting a
  * register. */

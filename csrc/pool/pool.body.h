@@ -19,10 +19,7 @@ CK_INLINE T CK_TYPED(join1)(int op, T next, T acc)
     return (op == POOL_MAX ? next > acc : next < acc) || next != next ? next : acc;
 }
 
-CK_INLINE T CK_TYPED(neutral)(int op)
-{
-    return op == POOL_MAX ? -(T)INFINITY : op == POOL_MIN ? (T)INFINITY : (T)0;
-}
+CK_INLINE T CK_TYPED(neutral)(int op) { return op == POOL_MAX ? -(T)INFINITY : op == POOL_MIN ? (T)INFINITY : (T)0; }
 
 CK_INLINE void CK_TYPED(fill)(T *p, ptrdiff_t n, T value)
 {
@@ -105,8 +102,8 @@ CK_INLINE void CK_TYPED(deliver)(T *y, V v, ptrdiff_t left)
         vstore_part(y, v, left);
 }
 
-CK_INLINE void CK_TYPED(taps_step1)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation,
-                                    const MEAN *mean, T *y, ptrdiff_t n)
+CK_INLINE void CK_TYPED(taps_step1)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, const MEAN *mean, T *y,
+                                    ptrdiff_t n)
 {
     for (ptrdiff_t o = 0; o < n; o += L) {
         V acc = vload(v + o);
@@ -116,8 +113,8 @@ CK_INLINE void CK_TYPED(taps_step1)(int op, const T *v, ptrdiff_t kernel, ptrdif
 }
 
 /* Stride 2: even lanes of two loads are one tap, odd lanes the next one. */
-CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation,
-                                    const MEAN *mean, T *y, ptrdiff_t n)
+CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, const MEAN *mean, T *y,
+                                    ptrdiff_t n)
 {
     for (ptrdiff_t o = 0; o < n; o += L) {
         const T *at = v + 2 * o;
@@ -134,18 +131,16 @@ CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdif
 }
 
 /* Any stride: reduce at every column, as for stride 1, then pick. */
-CK_INLINE void CK_TYPED(taps_any)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t stride,
-                                  T *all, const MEAN *mean, T *y, ptrdiff_t n)
+CK_INLINE void CK_TYPED(taps_any)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t stride, T *all,
+                                  const MEAN *mean, T *y, ptrdiff_t n)
 {
     MEAN none = {1, 1, mean->cols};
     CK_TYPED(taps_step1)(op, v, kernel, dilation, &none, all, (n - 1) * stride + 1);
     for (ptrdiff_t o = 0; o < n; o++) all[o] = all[o * stride];
-    for (ptrdiff_t o = 0; o < n; o += L)
-        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, vload(all + o), o), n - o);
+    for (ptrdiff_t o = 0; o < n; o += L) CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, vload(all + o), o), n - o);
 }
 
-CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all, const MEAN *mean, T *y,
-                                    ptrdiff_t n)
+CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all, const MEAN *mean, T *y, ptrdiff_t n)
 {
     ptrdiff_t kernel = p->kernel[2], dilation = p->dilation[2], stride = p->stride[2];
     if (stride == 2 && dilation == 1 && kernel == 2)
@@ -214,8 +209,7 @@ CK_INLINE ptrdiff_t CK_TYPED(column_counts)(const ck_pool *p, const ck_pool_bloc
     return same;
 }
 
-CK_INLINE MEAN CK_TYPED(mean_of_row)(int op, const ck_pool *p, const ptrdiff_t at[2], const T *counts,
-                                     ptrdiff_t same)
+CK_INLINE MEAN CK_TYPED(mean_of_row)(int op, const ck_pool *p, const ptrdiff_t at[2], const T *counts, ptrdiff_t same)
 {
     if (op != POOL_SUM) return (MEAN){1, 1, counts};
     ptrdiff_t row = p->divisor ? p->divisor : pool_count(p, 0, at[0]) * pool_count(p, 1, at[1]);
@@ -225,8 +219,7 @@ CK_INLINE MEAN CK_TYPED(mean_of_row)(int op, const ck_pool *p, const ptrdiff_t a
     return mean;
 }
 
-CK_INLINE ROWS CK_TYPED(rows_of)(const ck_pool *p, const T *x, const pool_cursor *c, ptrdiff_t lo,
-                                 ptrdiff_t hi)
+CK_INLINE ROWS CK_TYPED(rows_of)(const ck_pool *p, const T *x, const pool_cursor *c, ptrdiff_t lo, ptrdiff_t hi)
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
     ptrdiff_t W = p->size[2];
@@ -280,11 +273,11 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
     }
 }
 
-#define FORWARD(name, op)                                                                                    \
-    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)   \
-    {                                                                                                        \
-        CK_TYPED(forward)(op, p, a, b, s);                                                                   \
-        return 1;                                                                                            \
+#define FORWARD(name, op)                                                                                              \
+    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)             \
+    {                                                                                                                  \
+        CK_TYPED(forward)(op, p, a, b, s);                                                                             \
+        return 1;                                                                                                      \
     }
 FORWARD(ck_pool_max, POOL_MAX)
 FORWARD(ck_pool_min, POOL_MIN)
@@ -296,8 +289,8 @@ FORWARD(ck_pool_avg, POOL_SUM)
 /* Copy n elements to position `left` of a row that is kept by phases (element i of phase q is column
  * i * stride + q), so that every tap of every stride reads neighbours. Returns `odd` plus 0 * x: zeros,
  * unless an x was NaN or infinite. */
-CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdiff_t stride, T *row,
-                                  ptrdiff_t pitch, V odd)
+CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdiff_t stride, T *row, ptrdiff_t pitch,
+                                  V odd)
 {
     V zero = vset1(0);
     if (stride == 1) {
@@ -345,8 +338,8 @@ typedef struct {
     TI start, stride; /* flat position of window 0, and the step to the next */
 } CK_TYPED(windows_t);
 
-CK_INLINE void CK_TYPED(search_some)(int op, int nans, int ways, const CK_TYPED(windows_t) *w, ptrdiff_t o,
-                                     T *y, int64_t *indices, ptrdiff_t n)
+CK_INLINE void CK_TYPED(search_some)(int op, int nans, int ways, const CK_TYPED(windows_t) * w, ptrdiff_t o, T *y,
+                                     int64_t *indices, ptrdiff_t n)
 {
     V best[2];
     VI at[2], ramp;
@@ -367,8 +360,7 @@ CK_INLINE void CK_TYPED(search_some)(int op, int nans, int ways, const CK_TYPED(
     }
 }
 
-CK_INLINE void CK_TYPED(search)(int op, int nans, const CK_TYPED(windows_t) *w, T *y, int64_t *indices,
-                                ptrdiff_t n)
+CK_INLINE void CK_TYPED(search)(int op, int nans, const CK_TYPED(windows_t) * w, T *y, int64_t *indices, ptrdiff_t n)
 {
     ptrdiff_t o = 0;
     for (; o + L < n; o += 2 * L) CK_TYPED(search_some)(op, nans, 2, w, o, y, indices, n);
@@ -383,30 +375,28 @@ typedef struct {
     V odd;
 } CK_TYPED(ring_t);
 
-CK_INLINE void CK_TYPED(hold)(const ck_pool *p, const T *x, const pool_cursor *c, CK_TYPED(ring_t) *ring)
+CK_INLINE void CK_TYPED(hold)(const ck_pool *p, const T *x, const pool_cursor *c, CK_TYPED(ring_t) * ring)
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
     ptrdiff_t step = p->dilation[1], first = h.first % ring->slots_h; /* step < slots_h wherever h.n > 1 */
     for (ptrdiff_t i = 0; i < d.n; i++) {
         ptrdiff_t id = (c->plane * p->size[0] + d.first + i * p->dilation[0]) * p->size[1] + h.first;
         ptrdiff_t at = first;
-        for (ptrdiff_t j = 0; j < h.n;
-             j++, id += step, at += at + step < ring->slots_h ? step : step - ring->slots_h) {
+        for (ptrdiff_t j = 0; j < h.n; j++, id += step, at += at + step < ring->slots_h ? step : step - ring->slots_h) {
             ptrdiff_t slot = (d.skip + i) * ring->slots_h + at;
             if (ring->held[slot] == id) continue;
             const T *from = x + id * p->size[2] + ring->lo;
             CK_TYPED(fetch)(from, ring->hi - ring->lo);
-            ring->odd =
-                CK_TYPED(copy_phases)(from, ring->hi - ring->lo, ring->lo - ring->start, p->stride[2],
-                                      ring->rows + slot * p->stride[2] * ring->pitch, ring->pitch, ring->odd);
+            ring->odd = CK_TYPED(copy_phases)(from, ring->hi - ring->lo, ring->lo - ring->start, p->stride[2],
+                                              ring->rows + slot * p->stride[2] * ring->pitch, ring->pitch, ring->odd);
             ring->held[slot] = id;
         }
     }
 }
 
 /* List the taps of one output row. `columns` is where tap k begins in a held row. */
-CK_INLINE void CK_TYPED(list_taps)(const ck_pool *p, const pool_cursor *c, const CK_TYPED(ring_t) *ring,
-                                   const ptrdiff_t *columns, CK_TYPED(windows_t) *w)
+CK_INLINE void CK_TYPED(list_taps)(const ck_pool *p, const pool_cursor *c, const CK_TYPED(ring_t) * ring,
+                                   const ptrdiff_t *columns, CK_TYPED(windows_t) * w)
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
     ptrdiff_t H = p->size[1], W = p->size[2], count = 0;
@@ -423,8 +413,7 @@ CK_INLINE void CK_TYPED(list_taps)(const ck_pool *p, const pool_cursor *c, const
         }
     }
     w->count = count;
-    w->start =
-        (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * p->dilation[1]) * W + ring->start);
+    w->start = (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * p->dilation[1]) * W + ring->start);
 }
 
 CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
@@ -435,18 +424,20 @@ CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays 
     const ptrdiff_t taps = p->kernel[0] * p->kernel[1] * p->kernel[2];
     const ptrdiff_t start = b->col0 * stride - p->pad[2];
     const ptrdiff_t reach = start + (n - 1) * stride + ck_pool_span(p, 2);
-    CK_TYPED(ring_t) ring = {.rows = ck_pool_take(&scratch, slots * stride * pitch, sizeof(T)),
-                             .held = ck_pool_take(&scratch, slots, sizeof *ring.held),
-                             .slots_h = slots_h,
-                             .pitch = pitch,
-                             .lo = start < 0 ? 0 : start,
-                             .hi = reach < p->size[2] ? reach : p->size[2],
-                             .start = start,
-                             .odd = vset1(0)};
-    CK_TYPED(windows_t) w = {.taps = ck_pool_take(&scratch, taps, sizeof *w.taps),
-                             .flat = ck_pool_take(&scratch, taps, sizeof *w.flat),
-                             .skip = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof *w.skip),
-                             .stride = (TI)stride};
+    CK_TYPED(ring_t)
+    ring = {.rows = ck_pool_take(&scratch, slots * stride * pitch, sizeof(T)),
+            .held = ck_pool_take(&scratch, slots, sizeof *ring.held),
+            .slots_h = slots_h,
+            .pitch = pitch,
+            .lo = start < 0 ? 0 : start,
+            .hi = reach < p->size[2] ? reach : p->size[2],
+            .start = start,
+            .odd = vset1(0)};
+    CK_TYPED(windows_t)
+    w = {.taps = ck_pool_take(&scratch, taps, sizeof *w.taps),
+         .flat = ck_pool_take(&scratch, taps, sizeof *w.flat),
+         .skip = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof *w.skip),
+         .stride = (TI)stride};
     ptrdiff_t *columns = ck_pool_take(&scratch, p->kernel[2], sizeof *columns);
     CK_TYPED(fill)(ring.rows, slots * stride * pitch, CK_TYPED(neutral)(op));
     for (ptrdiff_t i = 0; i < slots; i++) ring.held[i] = -1;
@@ -476,11 +467,11 @@ CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays 
     }
 }
 
-#define INDEXED(name, op)                                                                                    \
-    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)   \
-    {                                                                                                        \
-        CK_TYPED(indexed)(op, p, a, b, s);                                                                   \
-        return 1;                                                                                            \
+#define INDEXED(name, op)                                                                                              \
+    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)             \
+    {                                                                                                                  \
+        CK_TYPED(indexed)(op, p, a, b, s);                                                                             \
+        return 1;                                                                                                      \
     }
 INDEXED(ck_pool_max_indices, POOL_MAX)
 INDEXED(ck_pool_min_indices, POOL_MIN)
@@ -488,8 +479,7 @@ INDEXED(ck_pool_min_indices, POOL_MIN)
 
 /* ---- backward */
 
-static int CK_KERNEL(ck_pool_scatter)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
-                                      void *s)
+static int CK_KERNEL(ck_pool_scatter)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)
 {
     const ptrdiff_t n = p->out[0] * p->out[1] * p->out[2];
     const uint64_t size = (uint64_t)(p->size[0] * p->size[1] * p->size[2]);
@@ -520,8 +510,7 @@ CK_INLINE V CK_TYPED(spread)(const T *g, ptrdiff_t taps)
 
 CK_INLINE void CK_TYPED(spread_step1)(const T *g, ptrdiff_t kernel, ptrdiff_t P0, T *dx, ptrdiff_t n)
 {
-    for (ptrdiff_t i = 0; i < n; i += L)
-        CK_TYPED(deliver)(dx + i, CK_TYPED(spread)(g + P0 + i, kernel), n - i);
+    for (ptrdiff_t i = 0; i < n; i += L) CK_TYPED(deliver)(dx + i, CK_TYPED(spread)(g + P0 + i, kernel), n - i);
 }
 
 CK_INLINE void CK_TYPED(spread_step2)(const T *g, ptrdiff_t kernel, ptrdiff_t P0, T *dx, ptrdiff_t n)
@@ -539,12 +528,10 @@ CK_INLINE void CK_TYPED(spread_step2)(const T *g, ptrdiff_t kernel, ptrdiff_t P0
     }
 }
 
-CK_INLINE void CK_TYPED(spread_any)(const T *g, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t P0, T *dx,
-                                    ptrdiff_t n)
+CK_INLINE void CK_TYPED(spread_any)(const T *g, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t P0, T *dx, ptrdiff_t n)
 {
     for (ptrdiff_t first = 0; first < stride && first < n; first++) {
-        ptrdiff_t phase = (P0 + first) % stride,
-                  taps = phase < kernel ? (kernel - 1 - phase) / stride + 1 : 0;
+        ptrdiff_t phase = (P0 + first) % stride, taps = phase < kernel ? (kernel - 1 - phase) / stride + 1 : 0;
         const T *at = g + (P0 + first) / stride;
         for (ptrdiff_t i = first; i < n; at += L) {
             T lane[L];
@@ -580,8 +567,8 @@ CK_INLINE ptrdiff_t CK_TYPED(column_shares)(const ck_pool *p, pool_cover w, T *s
 }
 
 /* Sum the shares of every window row that covers one row of dx. */
-CK_INLINE void CK_TYPED(covering_rows)(const ck_pool *p, const T *dy, const pool_cursor *c, pool_cover d,
-                                       pool_cover h, pool_cover w, const T *shares, ptrdiff_t same, T *g)
+CK_INLINE void CK_TYPED(covering_rows)(const ck_pool *p, const T *dy, const pool_cursor *c, pool_cover d, pool_cover h,
+                                       pool_cover w, const T *shares, ptrdiff_t same, T *g)
 {
     ptrdiff_t n = w.last - w.first + 1;
     if (d.first > d.last || h.first > h.last) CK_TYPED(fill)(g, n, 0);
@@ -594,8 +581,7 @@ CK_INLINE void CK_TYPED(covering_rows)(const ck_pool *p, const T *dy, const pool
         }
 }
 
-static int CK_KERNEL(ck_pool_avg_backward)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
-                                           void *s)
+static int CK_KERNEL(ck_pool_avg_backward)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)
 {
     const ptrdiff_t n = b->col1 - b->col0, kernel = p->kernel[2], stride = p->stride[2];
     const ptrdiff_t P0 = b->col0 + p->pad[2], zeros = (kernel - 1) / stride, width = ck_pool_shares(p, n);

@@ -11,14 +11,14 @@ static const char *const names[] = {
 const char *ck_pool_name(int kernel) { return names[kernel]; }
 
 /* Every level exports its two tables (pool.kernel.c), in the order of kernels.def. */
-#define DECLARE(level, name)                                                                                 \
-    extern const ck_pool_kernel ck_pool_table_f32__##name[CK_POOL_KERNELS];                                  \
+#define DECLARE(level, name)                                                                                           \
+    extern const ck_pool_kernel ck_pool_table_f32__##name[CK_POOL_KERNELS];                                            \
     extern const ck_pool_kernel ck_pool_table_f64__##name[CK_POOL_KERNELS];
 CK_EACH_LEVEL(DECLARE)
 
 ck_pool_kernel ck_pool_for(int kernel, int level, int itemsize)
 {
-#define PICK(l, name)                                                                                        \
+#define PICK(l, name)                                                                                                  \
     if (level == l) return (itemsize == 4 ? ck_pool_table_f32__##name : ck_pool_table_f64__##name)[kernel];
     CK_EACH_LEVEL(PICK)
     return NULL;

@@ -64,10 +64,7 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
 enum { CK_POOL_ROWS = 8 };           /* rows that a kernel has in scratch memory at a time */
 #define CK_POOL_LINE ((ptrdiff_t)64) /* elements: more than any vector, what a row may be over-read by */
 
-CK_INLINE ptrdiff_t ck_pool_span(const ck_pool *p, int axis)
-{
-    return (p->kernel[axis] - 1) * p->dilation[axis] + 1;
-}
+CK_INLINE ptrdiff_t ck_pool_span(const ck_pool *p, int axis) { return (p->kernel[axis] - 1) * p->dilation[axis] + 1; }
 
 /* Elements from the first tap of the first of `cols` windows to the last tap of the last, and slack. */
 CK_INLINE ptrdiff_t ck_pool_row_width(const ck_pool *p, ptrdiff_t cols)
@@ -82,10 +79,7 @@ CK_INLINE ptrdiff_t ck_pool_phase_width(const ck_pool *p, ptrdiff_t cols)
 }
 
 /* One row of shares of dy, with the zeros around it, for `cols` columns of dx. */
-CK_INLINE ptrdiff_t ck_pool_shares(const ck_pool *p, ptrdiff_t cols)
-{
-    return cols + p->kernel[2] + 3 * CK_POOL_LINE;
-}
+CK_INLINE ptrdiff_t ck_pool_shares(const ck_pool *p, ptrdiff_t cols) { return cols + p->kernel[2] + 3 * CK_POOL_LINE; }
 
 /* Rows of x along h that the windows of CK_POOL_ROWS output rows see. */
 CK_INLINE ptrdiff_t ck_pool_slots(const ck_pool *p)

@@ -5,9 +5,7 @@
 #include "base/simd.h"
 
 enum { POOL_MAX, POOL_MIN, POOL_SUM };
-enum {
-    CK_POOL_AHEAD = 2048
-}; /* bytes; 4 KB does about the same, nothing at all costs 5 % of data beyond L2 */
+enum { CK_POOL_AHEAD = 2048 }; /* bytes; 4 KB does about the same, nothing at all costs 5 % of data beyond L2 */
 
 /* Where an output row is: its plane, and its place along the first two axes. */
 typedef struct {
@@ -77,14 +75,14 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
  * AVX-512 has one. */
 #if defined(CK_AVX512)
 
-#define KEEP(t, T, TI, VI, s, i, M, MASK)                                                                    \
-    CK_INLINE void pool_keep_##t(int larger, int nans, ck_##t##v next, VI tap, ck_##t##v *best, VI *at)      \
-    {                                                                                                        \
-        MASK wins = larger ? _mm512_cmp_##s##_mask((M)next, (M)*best, _CMP_GT_OQ)                            \
-                           : _mm512_cmp_##s##_mask((M)next, (M)*best, _CMP_LT_OQ);                           \
-        if (nans) wins |= _mm512_cmp_##s##_mask((M)next, (M)next, _CMP_UNORD_Q);                             \
-        *best = (ck_##t##v)_mm512_mask_mov_##s((M)*best, wins, (M)next);                                     \
-        *at = (VI)_mm512_mask_mov_##i((__m512i)*at, wins, (__m512i)tap);                                     \
+#define KEEP(t, T, TI, VI, s, i, M, MASK)                                                                              \
+    CK_INLINE void pool_keep_##t(int larger, int nans, ck_##t##v next, VI tap, ck_##t##v *best, VI *at)                \
+    {                                                                                                                  \
+        MASK wins = larger ? _mm512_cmp_##s##_mask((M)next, (M) * best, _CMP_GT_OQ)                                    \
+                           : _mm512_cmp_##s##_mask((M)next, (M) * best, _CMP_LT_OQ);                                   \
+        if (nans) wins |= _mm512_cmp_##s##_mask((M)next, (M)next, _CMP_UNORD_Q);                                       \
+        *best = (ck_##t##v)_mm512_mask_mov_##s((M) * best, wins, (M)next);                                             \
+        *at = (VI)_mm512_mask_mov_##i((__m512i) * at, wins, (__m512i)tap);                                             \
     }
 KEEP(f32, float, int32_t, ck_i32v, ps, epi32, __m512, __mmask16)
 KEEP(f64, double, int64_t, ck_i64v, pd, epi64, __m512d, __mmask8)
@@ -102,22 +100,22 @@ CK_INLINE void pool_widen_f32(int64_t *to, ck_i32v v, ptrdiff_t left)
 
 #else
 
-#define KEEP(t, T, TI, VI, LANES)                                                                            \
-    CK_INLINE void pool_keep_##t(int larger, int nans, ck_##t##v next, VI tap, ck_##t##v *best, VI *at)      \
-    {                                                                                                        \
-        VI wins = larger ? (VI)(next > *best) : (VI)(next < *best);                                          \
-        if (nans) wins |= (VI)(next != next);                                                                \
-        *best = ck_select_##t(wins, next, *best);                                                            \
-        *at = (tap & wins) | (*at & ~wins);                                                                  \
-    }                                                                                                        \
-    CK_INLINE void pool_widen_##t(int64_t *to, VI v, ptrdiff_t left)                                         \
-    {                                                                                                        \
-        TI lane[LANES];                                                                                      \
-        memcpy(lane, &v, sizeof lane);                                                                       \
-        if (left >= LANES) {                                                                                 \
-            CK_UNROLL for (int i = 0; i < LANES; i++) to[i] = lane[i];                                       \
-        } else                                                                                               \
-            for (ptrdiff_t i = 0; i < left; i++) to[i] = lane[i];                                            \
+#define KEEP(t, T, TI, VI, LANES)                                                                                      \
+    CK_INLINE void pool_keep_##t(int larger, int nans, ck_##t##v next, VI tap, ck_##t##v *best, VI *at)                \
+    {                                                                                                                  \
+        VI wins = larger ? (VI)(next > *best) : (VI)(next < *best);                                                    \
+        if (nans) wins |= (VI)(next != next);                                                                          \
+        *best = ck_select_##t(wins, next, *best);                                                                      \
+        *at = (tap & wins) | (*at & ~wins);                                                                            \
+    }                                                                                                                  \
+    CK_INLINE void pool_widen_##t(int64_t *to, VI v, ptrdiff_t left)                                                   \
+    {                                                                                                                  \
+        TI lane[LANES];                                                                                                \
+        memcpy(lane, &v, sizeof lane);                                                                                 \
+        if (left >= LANES) {                                                                                           \
+            CK_UNROLL for (int i = 0; i < LANES; i++) to[i] = lane[i];                                                 \
+        } else                                                                                                         \
+            for (ptrdiff_t i = 0; i < left; i++) to[i] = lane[i];                                                      \
     }
 KEEP(f32, float, int32_t, ck_i32v, CK_F32_LANES)
 KEEP(f64, double, int64_t, ck_i64v, CK_F64_LANES)

@@ -41,8 +41,7 @@ CK_INLINE T CK_TYPED(row_max)(const T *x, ptrdiff_t length)
         m[0] = CK_TYPED(ck_larger)(m[0], vload(x + i));
         m[1] = CK_TYPED(ck_larger)(m[1], vload(x + i + L));
     }
-    for (; i < length; i += L)
-        m[0] = CK_TYPED(ck_larger)(m[0], CK_TYPED(load_or)(x + i, length - i, (T)-INFINITY));
+    for (; i < length; i += L) m[0] = CK_TYPED(ck_larger)(m[0], CK_TYPED(load_or)(x + i, length - i, (T)-INFINITY));
     m[0] = CK_TYPED(ck_larger)(m[0], m[1]);
     T lane[L];
     vstore(lane, m[0]);
@@ -173,11 +172,11 @@ typedef struct {
 } CK_TYPED(block);
 
 /* For each row and vector of a block: `at` is its first element, `n` how many of its lanes exist. */
-#define CK_EACH_OF_BLOCK(b)                                                                                  \
-    for (ptrdiff_t row = 0, at = (b)->offset, v = 0, n; row < (b)->length; row++, at += (b)->inner)          \
+#define CK_EACH_OF_BLOCK(b)                                                                                            \
+    for (ptrdiff_t row = 0, at = (b)->offset, v = 0, n; row < (b)->length; row++, at += (b)->inner)                    \
         for (v = 0; n = (b)->count - v * L, n > 0; v++)
 
-CK_INLINE void CK_TYPED(block_clear)(CK_TYPED(block) *b)
+CK_INLINE void CK_TYPED(block_clear)(CK_TYPED(block) * b)
 {
     for (ptrdiff_t v = 0; v * L < b->count; v++) {
         CK_UNROLL
@@ -188,7 +187,7 @@ CK_INLINE void CK_TYPED(block_clear)(CK_TYPED(block) *b)
 
 /* Add one vector of terms. In float64 the sum is compensated (two-sum), since a long one would lose digits.
  */
-CK_INLINE void CK_TYPED(block_add)(CK_TYPED(block) *b, ptrdiff_t v, const ck_f64v term[WIDE])
+CK_INLINE void CK_TYPED(block_add)(CK_TYPED(block) * b, ptrdiff_t v, const ck_f64v term[WIDE])
 {
     CK_UNROLL
     for (int w = 0; w < WIDE; w++) {
@@ -201,7 +200,7 @@ CK_INLINE void CK_TYPED(block_add)(CK_TYPED(block) *b, ptrdiff_t v, const ck_f64
     }
 }
 
-CK_INLINE ck_f64v CK_TYPED(block_sum)(const CK_TYPED(block) *b, ptrdiff_t v, int w)
+CK_INLINE ck_f64v CK_TYPED(block_sum)(const CK_TYPED(block) * b, ptrdiff_t v, int w)
 {
     return WIDE == 1 ? b->sum[v] + b->lost[v] : b->sum[v * WIDE + w];
 }
@@ -214,18 +213,19 @@ CK_INLINE V CK_TYPED(narrow)(const ck_f64v wide[WIDE])
     return vload(lane);
 }
 
-CK_INLINE void CK_TYPED(block_max)(CK_TYPED(block) *b, const T *x)
+CK_INLINE void CK_TYPED(block_max)(CK_TYPED(block) * b, const T *x)
 {
     for (ptrdiff_t v = 0; v * L < b->count; v++) b->max[v] = vset1((T)-INFINITY);
     CK_EACH_OF_BLOCK(b) b->max[v] = CK_TYPED(ck_larger)(b->max[v], CK_TYPED(load_or)(x + at + v * L, n, 0));
 }
 
-CK_INLINE void CK_TYPED(block_exp)(CK_TYPED(block) *b, const T *x, T *e)
+CK_INLINE void CK_TYPED(block_exp)(CK_TYPED(block) * b, const T *x, T *e)
 {
     ck_f64v wide[WIDE];
     CK_TYPED(block_max)(b, x);
     CK_TYPED(block_clear)(b);
-    CK_EACH_OF_BLOCK(b) {
+    CK_EACH_OF_BLOCK(b)
+    {
         V y = CK_TYPED(vexp)(CK_TYPED(load_or)(x + at + v * L, n, 0) - b->max[v]);
         if (e) CK_TYPED(store_some)(e + at + v * L, y, n);
         vwiden(y, wide);
@@ -234,11 +234,12 @@ CK_INLINE void CK_TYPED(block_exp)(CK_TYPED(block) *b, const T *x, T *e)
 }
 
 /* Sums of dy y, or of dy where y is NULL. */
-CK_INLINE void CK_TYPED(block_dot)(CK_TYPED(block) *b, const T *dy, const T *y)
+CK_INLINE void CK_TYPED(block_dot)(CK_TYPED(block) * b, const T *dy, const T *y)
 {
     ck_f64v wide[WIDE];
     CK_TYPED(block_clear)(b);
-    CK_EACH_OF_BLOCK(b) {
+    CK_EACH_OF_BLOCK(b)
+    {
         V term = CK_TYPED(load_or)(dy + at + v * L, n, 0);
         if (y) term *= CK_TYPED(load_or)(y + at + v * L, n, 0);
         vwiden(term, wide);
@@ -248,7 +249,7 @@ CK_INLINE void CK_TYPED(block_dot)(CK_TYPED(block) *b, const T *dy, const T *y)
 
 /* factor = the sums, their reciprocals times `scale` (per position, NULL for 1), or their logarithms */
 enum { CK_TYPED(SUM), CK_TYPED(RECIPROCAL), CK_TYPED(LOGARITHM) };
-CK_INLINE void CK_TYPED(block_factor)(CK_TYPED(block) *b, const int what, const T *scale)
+CK_INLINE void CK_TYPED(block_factor)(CK_TYPED(block) * b, const int what, const T *scale)
 {
     ck_f64v wide[WIDE];
     for (ptrdiff_t v = 0; v * L < b->count; v++) {
@@ -266,13 +267,13 @@ CK_INLINE void CK_TYPED(block_factor)(CK_TYPED(block) *b, const int what, const 
     }
 }
 
-CK_INLINE void CK_TYPED(block_scale)(CK_TYPED(block) *b, T *y)
+CK_INLINE void CK_TYPED(block_scale)(CK_TYPED(block) * b, T *y)
 {
     CK_EACH_OF_BLOCK(b)
-        CK_TYPED(store_some)(y + at + v * L, CK_TYPED(load_or)(y + at + v * L, n, 0) * b->factor[v], n);
+    CK_TYPED(store_some)(y + at + v * L, CK_TYPED(load_or)(y + at + v * L, n, 0) * b->factor[v], n);
 }
 
-CK_INLINE void CK_TYPED(block_softmax)(const ck_softmax *job, CK_TYPED(block) *b, ptrdiff_t position)
+CK_INLINE void CK_TYPED(block_softmax)(const ck_softmax *job, CK_TYPED(block) * b, ptrdiff_t position)
 {
     (void)position;
     CK_TYPED(block_exp)(b, job->x, job->y);
@@ -280,49 +281,50 @@ CK_INLINE void CK_TYPED(block_softmax)(const ck_softmax *job, CK_TYPED(block) *b
     CK_TYPED(block_scale)(b, job->y);
 }
 
-CK_INLINE void CK_TYPED(block_log_softmax)(const ck_softmax *job, CK_TYPED(block) *b, ptrdiff_t position)
+CK_INLINE void CK_TYPED(block_log_softmax)(const ck_softmax *job, CK_TYPED(block) * b, ptrdiff_t position)
 {
     const T *x = job->x;
     T *y = job->y;
     (void)position;
     CK_TYPED(block_exp)(b, x, NULL);
     CK_TYPED(block_factor)(b, CK_TYPED(LOGARITHM), NULL);
-    CK_EACH_OF_BLOCK(b) {
+    CK_EACH_OF_BLOCK(b)
+    {
         V d = CK_TYPED(load_or)(x + at + v * L, n, 0) - b->max[v];
         CK_TYPED(store_some)(y + at + v * L, d - b->factor[v], n);
     }
 }
 
-CK_INLINE void CK_TYPED(block_softmax_backward)(const ck_softmax *job, CK_TYPED(block) *b,
-                                                ptrdiff_t position)
+CK_INLINE void CK_TYPED(block_softmax_backward)(const ck_softmax *job, CK_TYPED(block) * b, ptrdiff_t position)
 {
     const T *y = job->x, *dy = job->dy;
     T *dx = job->y;
     (void)position;
     CK_TYPED(block_dot)(b, dy, y);
     CK_TYPED(block_factor)(b, CK_TYPED(SUM), NULL);
-    CK_EACH_OF_BLOCK(b) {
+    CK_EACH_OF_BLOCK(b)
+    {
         V d = CK_TYPED(load_or)(dy + at + v * L, n, 0) - b->factor[v];
         CK_TYPED(store_some)(dx + at + v * L, CK_TYPED(load_or)(y + at + v * L, n, 0) * d, n);
     }
 }
 
-CK_INLINE void CK_TYPED(block_log_softmax_backward)(const ck_softmax *job, CK_TYPED(block) *b,
-                                                    ptrdiff_t position)
+CK_INLINE void CK_TYPED(block_log_softmax_backward)(const ck_softmax *job, CK_TYPED(block) * b, ptrdiff_t position)
 {
     const T *y = job->x, *dy = job->dy;
     T *dx = job->y;
     (void)position;
     CK_TYPED(block_dot)(b, dy, NULL);
     CK_TYPED(block_factor)(b, CK_TYPED(SUM), NULL);
-    CK_EACH_OF_BLOCK(b) {
+    CK_EACH_OF_BLOCK(b)
+    {
         V p = CK_TYPED(vexp)(CK_TYPED(load_or)(y + at + v * L, n, 0));
         V d = vfma(p, -b->factor[v], CK_TYPED(load_or)(dy + at + v * L, n, 0));
         CK_TYPED(store_some)(dx + at + v * L, d, n);
     }
 }
 
-CK_INLINE void CK_TYPED(block_cross_entropy)(const ck_softmax *job, CK_TYPED(block) *b, ptrdiff_t position)
+CK_INLINE void CK_TYPED(block_cross_entropy)(const ck_softmax *job, CK_TYPED(block) * b, ptrdiff_t position)
 {
     const T *x = (const T *)job->x;
     T *loss = (T *)job->y + position;
@@ -336,8 +338,7 @@ CK_INLINE void CK_TYPED(block_cross_entropy)(const ck_softmax *job, CK_TYPED(blo
         }
 }
 
-CK_INLINE void CK_TYPED(block_cross_entropy_backward)(const ck_softmax *job, CK_TYPED(block) *b,
-                                                      ptrdiff_t position)
+CK_INLINE void CK_TYPED(block_cross_entropy_backward)(const ck_softmax *job, CK_TYPED(block) * b, ptrdiff_t position)
 {
     T *dx = (T *)job->y, hit[CK_BLOCK_VECTORS * L];
     const T *scale = (const T *)job->scale + position;
@@ -352,27 +353,27 @@ CK_INLINE void CK_TYPED(block_cross_entropy_backward)(const ck_softmax *job, CK_
     for (ptrdiff_t p = 0; p < b->count; p++) dx[b->offset + target[p] * b->inner + p] = hit[p];
 }
 
-#define CK_SOFTMAX_ROW(name)                                                                                 \
-    static void CK_TYPED(name)(const ck_softmax *job, ptrdiff_t first, ptrdiff_t count)                      \
-    {                                                                                                        \
-        const ck_softmax own = *job;                                                                         \
-        const ptrdiff_t inner = own.inner, most = CK_BLOCK_VECTORS * L;                                      \
-        if (inner == 1) {                                                                                    \
-            for (ptrdiff_t row = first; row < first + count; row++) CK_TYPED(row_##name)(&own, row);         \
-            return;                                                                                          \
-        }                                                                                                    \
-        for (ptrdiff_t p = first, n; p < first + count; p += n) {                                            \
-            ptrdiff_t outer = p / inner, i = p % inner;                                                      \
-            CK_TYPED(block) b;                                                                               \
-            n = first + count - p;                                                                           \
-            if (n > inner - i) n = inner - i;                                                                \
-            if (n > most) n = most;                                                                          \
-            b.count = n;                                                                                     \
-            b.length = own.length;                                                                           \
-            b.inner = inner;                                                                                 \
-            b.offset = outer * own.length * inner + i;                                                       \
-            CK_TYPED(block_##name)(&own, &b, p);                                                             \
-        }                                                                                                    \
+#define CK_SOFTMAX_ROW(name)                                                                                           \
+    static void CK_TYPED(name)(const ck_softmax *job, ptrdiff_t first, ptrdiff_t count)                                \
+    {                                                                                                                  \
+        const ck_softmax own = *job;                                                                                   \
+        const ptrdiff_t inner = own.inner, most = CK_BLOCK_VECTORS * L;                                                \
+        if (inner == 1) {                                                                                              \
+            for (ptrdiff_t row = first; row < first + count; row++) CK_TYPED(row_##name)(&own, row);                   \
+            return;                                                                                                    \
+        }                                                                                                              \
+        for (ptrdiff_t p = first, n; p < first + count; p += n) {                                                      \
+            ptrdiff_t outer = p / inner, i = p % inner;                                                                \
+            CK_TYPED(block) b;                                                                                         \
+            n = first + count - p;                                                                                     \
+            if (n > inner - i) n = inner - i;                                                                          \
+            if (n > most) n = most;                                                                                    \
+            b.count = n;                                                                                               \
+            b.length = own.length;                                                                                     \
+            b.inner = inner;                                                                                           \
+            b.offset = outer * own.length * inner + i;                                                                 \
+            CK_TYPED(block_##name)(&own, &b, p);                                                                       \
+        }                                                                                                              \
     }
 #include "softmax/kernels.def"
 #undef CK_SOFTMAX_ROW

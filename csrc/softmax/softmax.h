@@ -19,8 +19,7 @@
 
 /* Arrays are of the dtype that the kernel was compiled for. y: outputs, or losses, or the gradient of x. */
 typedef struct {
-    const void *x,
-        *dy; /* x: input of a forward pass and of the cross-entropy's gradient, else the output y */
+    const void *x, *dy; /* x: input of a forward pass and of the cross-entropy's gradient, else the output y */
     void *y;
     const int64_t *target; /* per position, 0 <= target < length */
     const void *scale;     /* per position */
