@@ -33,7 +33,7 @@ typedef void (*ck_conv_run)(const ck_conv_tile *tile, int pixels, int vectors);
 
 /* Partial sums are closed every CK_CONV_CHUNK taps and added up, and those again every CK_CONV_CHUNKS, which keeps the
  * error of a long reduction at that of a short one. Fixed, so that a sum does not depend on the tile that computes it. */
-enum { CK_CONV_CHUNK = 128, CK_CONV_CHUNKS = 64, CK_CONV_VECTORS = 4, CK_CONV_PIXELS = 16 };
+enum { CK_CONV_CHUNK = 64, CK_CONV_CHUNKS = 64, CK_CONV_VECTORS = 4, CK_CONV_PIXELS = 16 };
 
 /* dst[j * dst_row + i] = src[i * src_row + j] for i below rows and j below columns. */
 typedef void (*ck_conv_transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row, ptrdiff_t rows,

@@ -310,7 +310,10 @@ CK_INLINE void CK_TYPED(run_dots)(const CK_TYPED(dots) * t, const int K)
 #define CK_DOTS(K)                                                                                                     \
     CK_NOINLINE void CK_TYPED(dots##K)(const CK_TYPED(dots) * t) { CK_TYPED(run_dots)(t, K); }
 CK_DOTS(1)
-CK_DOTS(2) CK_DOTS(3) CK_DOTS(4) CK_DOTS(5) CK_DOTS(6) CK_DOTS(7) CK_DOTS(8) CK_DOTS(9)
+CK_DOTS(2)
+CK_DOTS(3)
+CK_DOTS(4)
+CK_DOTS(5) CK_DOTS(6) CK_DOTS(7) CK_DOTS(8) CK_DOTS(9)
 #undef CK_DOTS
     static void (*const CK_TYPED(dots_of)[])(const CK_TYPED(dots) *) = {NULL,
                                                                         CK_TYPED(dots1),
