@@ -313,18 +313,22 @@ CK_DOTS(1)
 CK_DOTS(2)
 CK_DOTS(3)
 CK_DOTS(4)
-CK_DOTS(5) CK_DOTS(6) CK_DOTS(7) CK_DOTS(8) CK_DOTS(9)
+CK_DOTS(5)
+CK_DOTS(6)
+CK_DOTS(7)
+CK_DOTS(8)
+CK_DOTS(9)
 #undef CK_DOTS
-    static void (*const CK_TYPED(dots_of)[])(const CK_TYPED(dots) *) = {NULL,
-                                                                        CK_TYPED(dots1),
-                                                                        CK_TYPED(dots2),
-                                                                        CK_TYPED(dots3),
-                                                                        CK_TYPED(dots4),
-                                                                        CK_TYPED(dots5),
-                                                                        CK_TYPED(dots6),
-                                                                        CK_TYPED(dots7),
-                                                                        CK_TYPED(dots8),
-                                                                        CK_TYPED(dots9)};
+static void (*const CK_TYPED(dots_of)[])(const CK_TYPED(dots) *) = {NULL,
+                                                                    CK_TYPED(dots1),
+                                                                    CK_TYPED(dots2),
+                                                                    CK_TYPED(dots3),
+                                                                    CK_TYPED(dots4),
+                                                                    CK_TYPED(dots5),
+                                                                    CK_TYPED(dots6),
+                                                                    CK_TYPED(dots7),
+                                                                    CK_TYPED(dots8),
+                                                                    CK_TYPED(dots9)};
 
 /* Add one run of at most CK_DEPTHWISE_RUN vectors to the sums of all taps. */
 CK_INLINE void CK_TYPED(dot_run)(CK_TYPED(dots) t, const ptrdiff_t *offset, ptrdiff_t taps)
