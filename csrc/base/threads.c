@@ -130,6 +130,8 @@ static void grow(pool_t *p, int want)
     pthread_attr_t attr;
     if (p->workers >= want) return;
     sigfillset(&all);
+    /* What a thread does to itself must still reach a handler: blocked, it would end the process without a word. */
+    sigdelset(&all, SIGSEGV), sigdelset(&all, SIGBUS), sigdelset(&all, SIGFPE), sigdelset(&all, SIGILL);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
