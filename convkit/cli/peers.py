@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +259,7 @@ class OpenVino:
             return None
         import openvino as ov
 
-        core = ov.Core()
+        core = self._core()
         compiled = core.compile_model(core.read_model(model), "CPU", {
             "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,
@@ -271,6 +272,15 @@ class OpenVino:
             request.infer()
 
         return Runner(run, lambda _: request.get_output_tensor().data.copy())
+
+    @staticmethod
+    @cache
+    def _core():
+        """One for the life of the process: each new one moves the thread's signal stack, and freeing them in another
+        order than last in, first out leaves it at freed memory, so that the next Ctrl-C is a segmentation fault."""
+        import openvino as ov
+
+        return ov.Core()
 
 
 # ---- ncnn
