@@ -13,6 +13,7 @@ from convkit.errors import DtypeError, ShapeError
 from convkit.nn.container import backward_of
 from convkit.nn.module import Module
 from convkit.optim.optimizer import Optimizer
+from convkit.optim.scheduler import ReduceLROnPlateau, Scheduler
 from convkit.spec import common
 from convkit.typing import Floats
 
@@ -64,7 +65,7 @@ class History:
 
 def fit(model: Module, loss: Module, optimizer: Optimizer, x: Floats, y: NDArray[Any], *, epochs: int, batch_size: int,
         validation: tuple[Floats, NDArray[Any]] | float | None = None, progress: bool = True,
-        rng: np.random.Generator | None = None, shuffle: bool = True,
+        rng: np.random.Generator | None = None, shuffle: bool = True, scheduler: Scheduler | None = None,
         callbacks: Iterable[Callable[[History], object]] = ()) -> History:
     """Train ``model`` and leave it in prediction mode.
 
@@ -91,6 +92,9 @@ def fit(model: Module, loss: Module, optimizer: Optimizer, x: Floats, y: NDArray
         Source of the order of the images.
     shuffle : bool
         A new order in every epoch.
+    scheduler : Scheduler, optional
+        Changes the learning rate, after each epoch or batch as its ``interval`` says. ReduceLROnPlateau gets the
+        validation loss, or the loss without validation.
     callbacks : iterable of callable
         Each is called with the history after each epoch, for instance to change ``optimizer.lr``.
 
@@ -99,6 +103,8 @@ def fit(model: Module, loss: Module, optimizer: Optimizer, x: Floats, y: NDArray
     History
     """
     epochs, batch_size = common.integer("epochs", epochs, 1), common.integer("batch_size", batch_size, 1)
+    if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
+        raise ShapeError(f"scheduler must be a Scheduler of this optimizer, got {type(scheduler).__name__}")
     rng = np.random.default_rng() if rng is None else rng
     _check_pairs("x", x, "y", y)
     (x, y), held_back = _split(x, y, validation, rng)
@@ -108,12 +114,17 @@ def fit(model: Module, loss: Module, optimizer: Optimizer, x: Floats, y: NDArray
         for _ in range(epochs):
             start = time.perf_counter()
             order = rng.permutation(len(x)) if shuffle else np.arange(len(x))
-            mean, accuracy = _train_epoch(model, loss, optimizer, x, y, order, batch_size, show)
+            mean, accuracy = _train_epoch(model, loss, optimizer, x, y, order, batch_size, show,
+                                          scheduler if _after(scheduler, "batch") else None)
             trained = time.perf_counter()
             measured = evaluate(model, loss, *held_back, batch_size=batch_size) if held_back else (None, None)
             history.epochs.append(Epoch(mean, accuracy, *measured, time.perf_counter() - start,
                                         len(x) / (trained - start)))
             show.epoch(history)
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(mean if measured[0] is None else measured[0])
+            elif _after(scheduler, "epoch"):
+                scheduler.step()
             for callback in callbacks:
                 callback(history)
     except KeyboardInterrupt:
@@ -155,7 +166,11 @@ def predict(model: Module, x: Floats, *, batch_size: int = 256) -> Floats:
         return np.concatenate([model(x[i:i + batch_size]) for i in range(0, max(len(x), 1), batch_size)])
 
 
-def _train_epoch(model, loss, optimizer, x, y, order, batch_size, show):
+def _after(scheduler, interval):
+    return scheduler is not None and scheduler.interval == interval
+
+
+def _train_epoch(model, loss, optimizer, x, y, order, batch_size, show, scheduler):
     model.train()
     score = _Score()
     for i in range(0, len(order), batch_size):
@@ -166,6 +181,8 @@ def _train_epoch(model, loss, optimizer, x, y, order, batch_size, show):
         value, dloss = loss.forward(output, target)
         backward_of(model, backward, dloss(), need_dx=False)
         optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
         score.add(value, output, target)
         show.batch(len(batch), score)
     return score.mean(), score.accuracy()

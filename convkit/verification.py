@@ -229,6 +229,22 @@ def _batch_norm_backward(fuzz):
     return Call((fuzz.numbers(*x.shape), x, weight))
 
 
+def _pixel_shuffle(fuzz):
+    r = fuzz.size(1, 4)
+    return Call((fuzz.numbers(*fuzz.sizes(fuzz.size(0, 2), 1, 4), fuzz.size(1, 5) * r * r, *fuzz.sizes(2, 1, 9)), r))
+
+
+def _pixel_unshuffle(fuzz):
+    r = fuzz.size(1, 4)
+    lead = fuzz.sizes(fuzz.size(1, 3), 1, 5)
+    return Call((fuzz.numbers(*lead, fuzz.size(1, 9) * r, fuzz.size(1, 9) * r), r))
+
+
+def _channel_shuffle(fuzz):
+    groups = fuzz.size(1, 5)
+    return Call((fuzz.numbers(fuzz.size(1, 4), groups * fuzz.size(1, 6), *fuzz.sizes(fuzz.size(1, 3), 1, 7)), groups))
+
+
 # ---- bounds: what the operation does to absolute values, in float64
 
 
@@ -335,6 +351,12 @@ OPERATIONS = (
     Operation("batch_norm", _batch_norm, _batch_norm_bound, exact_on_integers=False),
     Operation("batch_norm_backward", _batch_norm_backward, _batch_norm_backward_bound,
               exact_on_integers=False),
+    Operation("pixel_shuffle", _pixel_shuffle, _nothing),
+    Operation("pixel_shuffle_backward", _pixel_unshuffle, _nothing),
+    Operation("pixel_unshuffle", _pixel_unshuffle, _nothing),
+    Operation("pixel_unshuffle_backward", _pixel_shuffle, _nothing),
+    Operation("channel_shuffle", _channel_shuffle, _nothing),
+    Operation("channel_shuffle_backward", _channel_shuffle, _nothing),
 )
 
 

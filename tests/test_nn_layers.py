@@ -64,6 +64,17 @@ LAYERS = {
     "dropout": (lambda dtype: nn.Dropout(0.3, rng=_rng()), (4, 5), (4, 5), False),
     "dropout-eval": (lambda dtype: nn.Dropout(0.3).eval(), (4, 5), (4, 5), True),
     "flatten": (lambda dtype: nn.Flatten(), (2, 3, 4), (2, 12), False),
+    "pixel-shuffle": (lambda dtype: nn.PixelShuffle(2), (2, 8, 3, 2), (2, 2, 6, 4), True),
+    "pixel-unshuffle": (lambda dtype: nn.PixelUnshuffle(3), (2, 2, 3, 6), (2, 18, 1, 2), True),
+    "channel-shuffle": (lambda dtype: nn.ChannelShuffle(3), (2, 6, 4), (2, 6, 4), False),
+    "concat": (lambda dtype: nn.Concat(nn.Linear(3, 4, rng=_rng(), dtype=dtype), nn.Identity(), nn.ReLU(), axis=-1),
+               (2, 3), (2, 10), True),
+    "concat-one": (lambda dtype: nn.Concat({"only": nn.ReLU()}), (2, 3), (2, 3), False),
+    "residual": (lambda dtype: nn.Residual(nn.Sequential(nn.Linear(3, 3, rng=_rng(), dtype=dtype), nn.ReLU())),
+                 (4, 3), (4, 3), True),
+    "residual-shortcut": (lambda dtype: nn.Residual(nn.Linear(3, 2, rng=_rng(), dtype=dtype),
+                                                    nn.Linear(3, 2, False, rng=_rng(), dtype=dtype)), (4, 3), (4, 2),
+                          True),
     "identity": (lambda dtype: nn.Identity(3, any=4), (2, 3), (2, 3), True),
     "empty": (lambda dtype: nn.Sequential(), (2, 3), (2, 3), True),
     "network": (_net, (3, 2, 2, 6), (3, 3), False),
@@ -198,7 +209,9 @@ def test_what_needs_no_gradient_is_not_computed():
 
 def test_sequential_skips_the_first_dx_where_the_layer_can():
     x = _values(_rng(), (3, 2, 2, 6), np.float64)
-    for net in (_net(np.float64), nn.Sequential(Residual(nn.ReLU()), *_net(np.float64))):
+    conv, = _net(np.float64)[:1]
+    beside = nn.Sequential(nn.Concat(nn.Residual(conv, conv), conv, nn.ReLU()), nn.Conv2d(10, 2, 1, dtype=np.float64))
+    for net in (_net(np.float64), nn.Sequential(Residual(nn.ReLU()), *_net(np.float64)), beside):
         twin = copy.deepcopy(net)
         y, backward = net.forward(x)
         dx = backward(y, need_dx=False)
@@ -237,6 +250,24 @@ def test_dropout_repeats_with_its_generator():
     a, b = nn.Dropout(0.4, rng=_rng())(x), nn.Dropout(0.4, rng=_rng())(x)
     np.testing.assert_array_equal(a, b)
     assert 0.2 < (a == 0).mean() < 0.6
+
+
+def test_branches_have_names_states_modes_and_a_summary():
+    rng = _rng()
+    net = nn.Sequential(
+        nn.Concat({"a": nn.Conv2d(2, 3, 1, rng=rng), "b": nn.Sequential(nn.Conv2d(2, 1, 1, rng=rng), nn.Dropout())}),
+        nn.Residual(nn.Conv2d(4, 4, 3, padding=1, rng=rng), nn.Conv2d(4, 4, 1, bias=False, rng=rng)))
+    assert list(net.state_dict()) == ["0.a.weight", "0.a.bias", "0.b.0.weight", "0.b.0.bias", "1.block.weight",
+                                      "1.block.bias", "1.shortcut.weight"]
+    assert len(list(net.parameters())) == 7
+    assert not net.eval()[0].b[1].training
+    table = net.summary((1, 2, 5, 5))
+    assert [row.name for row in table.rows] == ["0.a", "0.b.0", "0.b.1", "1.block", "1.shortcut"]
+    assert table.macs == 25 * (6 + 2 + 144 + 16)
+    x = rng.normal(size=(1, 2, 5, 5)).astype(np.float32)
+    left = net[0].a(x)
+    np.testing.assert_array_equal(net[0](x)[:, :3], left)
+    np.testing.assert_array_equal(net(x), net[1].block(net[0](x)) + net[1].shortcut(net[0](x)))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
@@ -306,6 +337,9 @@ def test_a_torch_checkpoint_gives_the_same_outputs_and_gradients():
     ("BatchNorm2d", (3,), {"affine": False}),
     ("Dropout", (0.2,), {}),
     ("Flatten", (), {}),
+    ("PixelShuffle", (2,), {}),
+    ("PixelUnshuffle", (3,), {}),
+    ("ChannelShuffle", (2,), {}),
     ("Identity", (), {}),
 ])
 def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
@@ -345,6 +379,10 @@ def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
     (lambda: nn.Softmax("last"), DtypeError, "dim must be made of integers"),
     (lambda: nn.CrossEntropyLoss(reduction="max"), ShapeError, "reduction must be one of mean, sum, none"),
     (lambda: nn.Sequential(nn.ReLU(), "relu"), DtypeError, "layer 1 must be a Module, got str"),
+    (lambda: nn.PixelShuffle(0), ShapeError, "upscale_factor must be at least 1, got upscale_factor=0"),
+    (lambda: nn.Concat(), ShapeError, "Concat needs at least 1 branch, got none"),
+    (lambda: nn.Concat(nn.ReLU(), axis="c"), DtypeError, "axis must be made of integers"),
+    (lambda: nn.Residual(abs), DtypeError, "layer block must be a Module, got builtin_function_or_method"),
     (lambda: nn.Sequential({"a.b": nn.ReLU()}), ShapeError, "'a.b' cannot name a layer"),
     (lambda: nn.Sequential({"forward": nn.ReLU()}), ShapeError, "'forward' cannot name a layer"),
 ])
@@ -360,6 +398,10 @@ def test_bad_arguments_are_refused_by_the_constructor(make, error, message):
      "x must have 4 axes"),
     (nn.BatchNorm2d(3), np.zeros((2, 3), np.float32), ShapeError, "x must have 4 axes"),
     (nn.Linear(3, 2), [1.0, 2.0, 3.0], DtypeError, "x must be a NumPy array, got list"),
+    (nn.Concat(nn.MaxPool2d(2), nn.Identity()), np.zeros((1, 2, 4, 4)), ShapeError,
+     r"the outputs of all branches must have one shape but for axis 1, got \[\(1, 2, 2, 2\), \(1, 2, 4, 4\)\]"),
+    (nn.Residual(nn.Linear(3, 4)), np.zeros((2, 3), np.float32), ShapeError, "the output of block must have shape"),
+    (nn.ChannelShuffle(2), np.zeros((1, 3, 4)), ShapeError, "groups must divide the channels of x"),
     (nn.MaxPool2d(2), np.zeros((3, 4, 4), np.int64), DtypeError, "x must be float32 or float64"),
 ])
 def test_bad_input_is_refused_by_both_ways_of_computing(layer, x, error, message):

@@ -171,6 +171,12 @@ def rows():
     yield row("relu_backward", Shape, F.relu_backward, X, X[:1])
     for dims in ((4, -1), (2, 1), (0, 9), (-9, 0)):
         yield row(f"flatten {dims}", Shape, F.flatten, X, *dims)
+    for shuffle in (F.pixel_shuffle, F.pixel_shuffle_backward, F.pixel_unshuffle, F.pixel_unshuffle_backward,
+                    F.channel_shuffle, F.channel_shuffle_backward):
+        for bad in (0, -2, 3, 2**62, 2**64, 1.0, None, True, "2"):
+            yield row(f"{shuffle.__name__} {bad}", (Shape, Dtype), shuffle, X, bad)
+        yield row(f"{shuffle.__name__} 2-d", Shape, shuffle, X[0, 0], 1)
+        yield row(f"{shuffle.__name__} int", Dtype, shuffle, X.astype(int), 2)
     # layers
     for args in ((0, 4, 3), (4, 0, 3), (4, 4, 0), (4, 4, -3), (4, 4, (3,)), (4, 4, 3, 0), (4, 4, 3, 1, -1),
                  (4, 4, 3, 1, 0, 0), (4, 6, 3, 1, 0, 1, 3), (4, 6, 3, 1, 0, 1, 4)):

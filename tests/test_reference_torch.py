@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+import convkit
 from convkit import functional as F
 
 torch = pytest.importorskip("torch")
@@ -153,6 +154,20 @@ def test_linear(shape):
     y.backward(torch.tensor(dy))
     for got, want in zip(F.linear_backward(dy, x, w), (xt, wt, bt), strict=True):
         near(got, want.grad)
+
+
+@pytest.mark.parametrize("name, shape, n", [("pixel_shuffle", (18, 4, 2), 3), ("pixel_shuffle", (2, 1, 8, 3, 5), 2),
+                                            ("pixel_unshuffle", (2, 3, 6, 9), 3), ("channel_shuffle", (2, 6, 5), 3),
+                                            ("channel_shuffle", (2, 8, 3, 5, 2), 2)])
+def test_shuffles(name, shape, n):
+    x, = data(shape)
+    xt = leaf(x)
+    yt = getattr(T, name)(xt, n)
+    dy, = data(yt.shape, seed=1)
+    yt.backward(torch.tensor(dy))
+    for floor in (F, convkit.reference):
+        near(getattr(floor, name)(x, n), yt)
+        near(getattr(floor, f"{name}_backward")(dy, n), xt.grad)
 
 
 def test_relu():

@@ -2,7 +2,7 @@
 
 from convkit.nn import init
 from convkit.nn.activation import LogSoftmax, ReLU, Softmax
-from convkit.nn.container import Sequential
+from convkit.nn.container import Concat, Residual, Sequential
 from convkit.nn.conv import Conv2d
 from convkit.nn.dropout import Dropout
 from convkit.nn.linear import Identity, Linear
@@ -11,7 +11,8 @@ from convkit.nn.module import Module
 from convkit.nn.norm import BatchNorm2d
 from convkit.nn.parameter import Parameter
 from convkit.nn.pool import AvgPool2d, MaxPool2d, MinPool2d
-from convkit.nn.shape import Flatten
+from convkit.nn.shape import ChannelShuffle, Flatten, PixelShuffle, PixelUnshuffle
 
-__all__ = ["AvgPool2d", "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten", "Identity", "Linear",
-           "LogSoftmax", "MaxPool2d", "MinPool2d", "Module", "Parameter", "ReLU", "Sequential", "Softmax", "init"]
+__all__ = ["AvgPool2d", "BatchNorm2d", "ChannelShuffle", "Concat", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten",
+           "Identity", "Linear", "LogSoftmax", "MaxPool2d", "MinPool2d", "Module", "Parameter", "PixelShuffle",
+           "PixelUnshuffle", "ReLU", "Residual", "Sequential", "Softmax", "init"]

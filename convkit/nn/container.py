@@ -1,13 +1,20 @@
-"""Sequential: layers one after the other."""
+"""Layers of layers: one after the other, side by side, or beside a short cut."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import reduce
+from itertools import accumulate
 from typing import Any, Self
 
+import numpy as np
+
 from convkit.errors import DtypeError, ShapeError
+from convkit.nn.linear import Identity
 from convkit.nn.module import Module
 from convkit.spec import common
+from convkit.spec.common import check_shape
+from convkit.spec.shape import check_joined
 from convkit.typing import Backward, Floats
 
 
@@ -22,20 +29,11 @@ class Sequential(Module):
     can_skip_dx = True
 
     def __init__(self, *layers: Module | Mapping[str, Module]) -> None:
-        named = layers[0] if len(layers) == 1 and isinstance(layers[0], dict) else {}
-        for name, layer in named.items() or zip(map(str, range(len(layers))), layers, strict=True):
-            self._add(name, layer)
-
-    def _add(self, name, layer):
-        if not isinstance(layer, Module):
-            raise DtypeError(f"layer {name} must be a Module, got {type(layer).__name__}")
-        if not name or "." in name or hasattr(self, name):
-            raise ShapeError(f"{name!r} cannot name a layer: it is empty, has a dot or is taken")
-        setattr(self, name, layer)
+        _add_all(self, layers)
 
     def append(self, layer: Module) -> Self:
         """Add a layer at the end, named by its position; returns the Sequential."""
-        self._add(str(len(self)), layer)
+        _add(self, str(len(self)), layer)
         return self
 
     def predict(self, x: Floats) -> Floats:
@@ -72,6 +70,109 @@ class Sequential(Module):
         if not -len(named) <= i < len(named):
             raise IndexError(f"index must be between {-len(named)} and {len(named) - 1}, got {i}")
         return named[i][1]
+
+
+class Concat(Module):
+    """Branches side by side: all get ``x``, and their outputs are joined along ``axis``.
+
+    ``Concat(a, b)`` names the branches "0" and "1", ``Concat({"left": a, "right": b})`` as the dict says. Identity()
+    passes ``x`` itself on.
+
+    Parameters
+    ----------
+    *branches : Module, or one dict of them
+        At least one.
+    axis : int
+        The axis to join along; 1 is that of the channels of a batch.
+    """
+
+    can_skip_dx = True
+
+    def __init__(self, *branches: Module | Mapping[str, Module], axis: int = 1) -> None:
+        self.axis = common.integer("axis", axis)
+        _add_all(self, branches)
+        if not any(self.named_children()):
+            raise ShapeError("Concat needs at least 1 branch, got none")
+
+    def predict(self, x: Floats) -> Floats:
+        return self._join([branch(x) for _, branch in self.named_children()])[0]
+
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
+        branches = [branch for _, branch in self.named_children()]
+        ys, steps = zip(*(branch.forward(x) for branch in branches), strict=True)
+        y, axis = self._join(ys)
+        ends = list(accumulate(part.shape[axis] for part in ys))
+
+        def backward(dy, need_dx=True):
+            parts = np.split(dy, ends[:-1], axis)
+            return total(backward_of(branch, step, part, need_dx)
+                         for branch, step, part in zip(branches, steps, parts, strict=True))
+
+        return y, backward
+
+    def _join(self, ys):
+        axis = check_joined("branch", ys, self.axis)
+        return np.concatenate(ys, axis), axis
+
+
+class Residual(Module):
+    """``y = block(x) + shortcut(x)``, or ``block(x) + x`` (He et al., 2016, arXiv 1512.03385).
+
+    Parameters
+    ----------
+    block : Module
+    shortcut : Module, optional
+        Gives its output the shape that the block's has, such as a 1x1 convolution.
+    """
+
+    can_skip_dx = True
+    block: Module
+    shortcut: Module
+
+    def __init__(self, block: Module, shortcut: Module | None = None) -> None:
+        _add(self, "block", block)
+        _add(self, "shortcut", Identity() if shortcut is None else shortcut)
+
+    def predict(self, x: Floats) -> Floats:
+        return _sum(self.block(x), self.shortcut(x))
+
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
+        y, through = self.block.forward(x)
+        past, beside = self.shortcut.forward(x)
+
+        def backward(dy, need_dx=True):
+            return total((backward_of(self.block, through, dy, need_dx),
+                          backward_of(self.shortcut, beside, dy, need_dx)))
+
+        return _sum(y, past), backward
+
+
+def _sum(y, past):
+    check_shape("the output of block", y.shape, past.shape, "that of the short cut's")
+    return y + past
+
+
+def total(gradients):
+    """The sum of the gradients that several branches give, or None where one that nobody wants was skipped."""
+    gradients = list(gradients)
+    if any(dx is None for dx in gradients):
+        return None
+    return gradients[0] if len(gradients) == 1 else reduce(np.add, gradients)
+
+
+def _add_all(module, layers):
+    """The layers as children, named by a dict or by their positions."""
+    named = layers[0] if len(layers) == 1 and isinstance(layers[0], dict) else {}
+    for name, layer in named.items() or zip(map(str, range(len(layers))), layers, strict=True):
+        _add(module, name, layer)
+
+
+def _add(module, name, layer):
+    if not isinstance(layer, Module):
+        raise DtypeError(f"layer {name} must be a Module, got {type(layer).__name__}")
+    if not name or "." in name or hasattr(module, name):
+        raise ShapeError(f"{name!r} cannot name a layer: it is empty, has a dot or is taken")
+    setattr(module, name, layer)
 
 
 def backward_of(layer, step, dy, need_dx):

@@ -1,6 +1,17 @@
-"""Optimisers with PyTorch's formulas and defaults."""
+"""Optimisers and learning-rate schedulers with PyTorch's formulas and defaults."""
 
 from convkit.optim.adam import Adam, AdamW
+from convkit.optim.scheduler import (
+    CosineAnnealingLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    Scheduler,
+    SequentialLR,
+    StepLR,
+)
 from convkit.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW"]
+__all__ = ["SGD", "Adam", "AdamW", "CosineAnnealingLR", "LinearLR", "MultiStepLR", "OneCycleLR", "ReduceLROnPlateau",
+           "Scheduler", "SequentialLR", "StepLR"]

@@ -18,11 +18,21 @@ from convkit.reference.pool import (
                                     min_pool2d,
                                     min_pool2d_backward,
 )
-from convkit.reference.shape import flatten
+from convkit.reference.shape import (
+    channel_shuffle,
+    channel_shuffle_backward,
+    flatten,
+    pixel_shuffle,
+    pixel_shuffle_backward,
+    pixel_unshuffle,
+    pixel_unshuffle_backward,
+)
 from convkit.reference.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 
-__all__ = ["avg_pool2d", "avg_pool2d_backward", "batch_norm", "batch_norm_backward", "conv2d",
-           "conv2d_backward", "cross_entropy", "cross_entropy_backward", "dropout", "dropout_backward",
-           "flatten", "linear", "linear_backward", "log_softmax", "log_softmax_backward", "max_pool2d",
-           "max_pool2d_backward", "min_pool2d", "min_pool2d_backward", "relu", "relu_backward", "softmax",
+__all__ = ["avg_pool2d", "avg_pool2d_backward", "batch_norm", "batch_norm_backward", "channel_shuffle",
+           "channel_shuffle_backward", "conv2d", "conv2d_backward", "cross_entropy",
+           "cross_entropy_backward", "dropout", "dropout_backward", "flatten", "linear",
+           "linear_backward", "log_softmax", "log_softmax_backward", "max_pool2d", "max_pool2d_backward",
+           "min_pool2d", "min_pool2d_backward", "pixel_shuffle", "pixel_shuffle_backward",
+           "pixel_unshuffle", "pixel_unshuffle_backward", "relu", "relu_backward", "softmax",
            "softmax_backward"]

@@ -17,3 +17,53 @@ def flatten_shape(x, start_dim, end_dim):
             f"for x.shape={shape}"
         )
     return (*shape[:start], prod(shape[start:end + 1]), *shape[end + 1:])
+
+
+def pixel_shuffle_spec(x, upscale_factor, name="x"):
+    """Check ``x (*, C r r, H, W)``; returns r, (*, C), (H, W) and the dtype."""
+    dtype, r = _image(name, x), common.integer("upscale_factor", upscale_factor, 1)
+    *lead, channels, h, w = x.shape
+    if channels % (r * r):
+        raise ShapeError(f"the channels of {name} must be divisible by the square of upscale_factor={r}, "
+                         f"got {name}.shape={x.shape}")
+    return r, (*lead, channels // (r * r)), (h, w), dtype
+
+
+def pixel_unshuffle_spec(x, downscale_factor, name="x"):
+    """Check ``x (*, C, H r, W r)``; returns r, (*, C), (H, W) and the dtype."""
+    dtype, r = _image(name, x), common.integer("downscale_factor", downscale_factor, 1)
+    *lead, h, w = x.shape
+    if h % r or w % r:
+        raise ShapeError(f"height and width of {name} must be divisible by downscale_factor={r}, "
+                         f"got {name}.shape={x.shape}")
+    return r, tuple(lead), (h // r, w // r), dtype
+
+
+def _image(name, x):
+    dtype = common.native_float(name, common.array(name, x).dtype)
+    if x.ndim < 3:
+        raise ShapeError(f"{name} must have at least 3 axes (C, H, W), got {name}.shape={x.shape}")
+    return dtype
+
+
+def channel_shuffle_spec(x, groups, name="x"):
+    """Check ``x (N, C, ...)`` and that ``groups`` divides C; returns groups and the dtype."""
+    dtype = common.native_float(name, common.array(name, x).dtype)
+    groups = common.integer("groups", groups, 1)
+    if x.ndim < 3:
+        raise ShapeError(f"{name} must have at least 3 axes (N, C, L), got {name}.shape={x.shape}")
+    if x.shape[1] % groups:
+        raise ShapeError(f"groups must divide the channels of {name}, got groups={groups} and {x.shape[1]} channels")
+    return groups, dtype
+
+
+def check_joined(name, arrays, axis):
+    """Refuse outputs that cannot lie side by side along ``axis``; returns the axis counted from 0."""
+    first = common.array(f"{name} 0", arrays[0])
+    axis = common.axis_of("axis", axis, first.ndim)
+    for i, a in enumerate(arrays):
+        if common.array(f"{name} {i}", a).ndim != first.ndim \
+                or a.shape[:axis] + a.shape[axis + 1:] != first.shape[:axis] + first.shape[axis + 1:]:
+            raise ShapeError(f"the outputs of all branches must have one shape but for axis {axis}, "
+                             f"got {[b.shape for b in arrays]}")
+    return axis
