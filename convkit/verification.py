@@ -15,8 +15,10 @@ import numpy as np
 from convkit import functional, reference, settings
 from convkit.kernels import native
 from convkit.plan import common
+from convkit.spec.activation import ACTIVATIONS, FROM_OUTPUT
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+GATED = ("gelu", "hardswish", "mish", "silu")
 FACTOR = 8  # every bound is 8 eps times what the operation does to the absolute values
 
 
@@ -167,13 +169,29 @@ def _any_array(fuzz):
     return fuzz.numbers(*fuzz.sizes(fuzz.size(1, 4), 1, 40 if fuzz.large else 9))
 
 
-def _relu(fuzz):
-    return Call((_any_array(fuzz),))
+def _activation_options(fuzz, name):
+    """Arguments of an activation; powers of two for beta, so that ``beta * x`` is exact at either precision."""
+    if name == "leaky_relu":
+        return {"negative_slope": fuzz.size(-1, 4) / 4}
+    if name == "elu":
+        return {"alpha": fuzz.size(1, 8) / 4}
+    if name == "gelu":
+        return {"approximate": ("none", "tanh")[fuzz.size(0, 1)]}
+    return {"beta": 2.0 ** fuzz.size(-2, 2), "threshold": float(fuzz.size(3, 30))} if name == "softplus" else {}
 
 
-def _relu_backward(fuzz):
-    y = np.maximum(_any_array(fuzz), 0)
-    return Call((fuzz.numbers(*y.shape), y))
+def _activation(name):
+    def draw(fuzz):
+        return Call((_any_array(fuzz),), _activation_options(fuzz, name))
+    return draw
+
+
+def _activation_backward(name):
+    def draw(fuzz):
+        x, options = _any_array(fuzz), _activation_options(fuzz, name)
+        other = getattr(reference, name)(x, **options) if name in FROM_OUTPUT else x
+        return Call((fuzz.numbers(*x.shape), other), options)
+    return draw
 
 
 def _linear(fuzz):
@@ -259,6 +277,36 @@ def _of_absolute_values(name, call, want):
     return _tuple(getattr(reference, name)(*args, **call.options))
 
 
+def _magnified(name, x, options):
+    """1, and by how much an exponential magnifies the rounding of its argument where that is computed from x."""
+    if name == "softplus":
+        return 1 + np.abs(options["beta"] * x)
+    if name == "gelu":
+        return 1 + (2 * np.abs(_gelu_line(x)) if options["approximate"] == "tanh" else x**2 / 2)  # the twin's own
+    return 1
+
+
+def _gelu_line(x):
+    x = np.clip(x, -30, 30)
+    return np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+
+
+def _activation_bound(name, call, want):
+    x, = call.args
+    # the smallest denormal of float32, over eps: an exponential may be one, and is then multiplied by x
+    return (np.abs(want[0]) * _magnified(name, x, call.options) + np.abs(x) * 2.0**-126,)
+
+
+def _activation_backward_bound(name, call, want):
+    dy, other = call.args
+    forward = name.removesuffix("_backward")
+    size = np.abs(want[0])
+    if forward in GATED:  # y = x g(x): the slope g + x g' may cancel
+        gate = np.abs(getattr(reference, forward)(other, **call.options)) / np.where(other == 0, 1, np.abs(other))
+        size = size + 2 * np.abs(dy) * np.where(other == 0, 1, gate)
+    return (size * _magnified(forward, other, call.options) + np.abs(dy) * (1 + np.abs(other)) * 2.0**-126,)
+
+
 def _distance_from_top(x, axis):
     return np.abs(x - x.max(axis=axis, keepdims=True))
 
@@ -326,6 +374,14 @@ def _batch_norm_backward_bound(name, call, want):
     return (dx, *sums)
 
 
+def _activations():
+    for name in ACTIVATIONS:
+        chosen = name in ("relu", "relu6")
+        yield Operation(name, _activation(name), _nothing if chosen else _activation_bound, chosen)
+        yield Operation(f"{name}_backward", _activation_backward(name),
+                        _nothing if chosen else _activation_backward_bound, chosen)
+
+
 OPERATIONS = (
     Operation("conv2d", _conv2d, _of_absolute_values),
     Operation("conv2d_backward", _conv2d_backward, _of_absolute_values),
@@ -335,8 +391,7 @@ OPERATIONS = (
     Operation("min_pool2d_backward", _extreme_pool_backward("min_pool2d"), _of_absolute_values),
     Operation("avg_pool2d", _avg_pool, _of_absolute_values, exact_on_integers=False),
     Operation("avg_pool2d_backward", _avg_pool_backward, _of_absolute_values, exact_on_integers=False),
-    Operation("relu", _relu, _nothing),
-    Operation("relu_backward", _relu_backward, _nothing),
+    *_activations(),
     Operation("linear", _linear, _of_absolute_values),
     Operation("linear_backward", _linear_backward, _of_absolute_values),
     Operation("softmax", _softmax, _softmax_bound, exact_on_integers=False),
@@ -397,13 +452,13 @@ class Report:
         return all(row.passed for row in self.rows)
 
     def __str__(self):
-        lines = [f"{'operation':24}{'dtype':9}{'isa':10}{'algorithm':11}{'cases':>6}{'worst error':>13}  "
+        lines = [f"{'operation':30}{'dtype':9}{'isa':10}{'algorithm':11}{'cases':>6}{'worst error':>13}  "
                  f"{'integers':10}{'1 = 2 threads':15}"]
         for r in self.rows:
             exact = "exact" if r.exact else "NOT EXACT"
             bits = "same bits" if r.same_bits else "DIFFERENT"
             verdict = "PASS" if r.passed else f"FAIL: {r.failure}"
-            lines.append(f"{r.operation:24}{r.dtype:9}{r.isa or '-':10}{r.algorithm:11}{r.cases:>6}"
+            lines.append(f"{r.operation:30}{r.dtype:9}{r.isa or '-':10}{r.algorithm:11}{r.cases:>6}"
                          f"{r.worst:>13.3f}  {exact:10}{bits:15}{verdict}")
         failed = sum(not row.passed for row in self.rows)
         lines.append(f"{'FAIL' if failed else 'PASS'}: {len(self.rows) - failed} of {len(self.rows)} rows, "

@@ -20,6 +20,7 @@ import convkit
 from convkit import functional, reference, verification
 from convkit.kernels import native
 from convkit.plan import common, geometry
+from convkit.spec.activation import ACTIVATIONS
 
 try:
     import torch
@@ -27,11 +28,12 @@ except ImportError:
     torch = None
 
 # Images alone give the same bits: (operation, positions of the arguments that carry a batch axis).
-BY_ITEM = {"conv2d": (0,), "max_pool2d": (0,), "min_pool2d": (0,), "avg_pool2d": (0,), "relu": (0,),
-           "relu_backward": (0, 1), "max_pool2d_backward": (0, 1), "min_pool2d_backward": (0, 1)}
+BY_ITEM = {"conv2d": (0,), "max_pool2d": (0,), "min_pool2d": (0,), "avg_pool2d": (0,),
+           **dict.fromkeys(ACTIVATIONS, (0,)), **{f"{name}_backward": (0, 1) for name in ACTIVATIONS},
+           "max_pool2d_backward": (0, 1), "min_pool2d_backward": (0, 1)}
 SPECIALS = (np.nan, np.inf, -np.inf, -0.0, 1e-40, 0.0)
-SPECIAL_OPERATIONS = ("conv2d", "max_pool2d", "min_pool2d", "avg_pool2d", "relu", "softmax", "log_softmax", "linear",
-                      "cross_entropy", "max_pool2d_backward", "avg_pool2d_backward")
+SPECIAL_OPERATIONS = ("conv2d", "max_pool2d", "min_pool2d", "avg_pool2d", *ACTIVATIONS, "softmax", "log_softmax",
+                      "linear", "cross_entropy", "max_pool2d_backward", "avg_pool2d_backward")
 
 
 class Wrong(AssertionError):
@@ -217,7 +219,7 @@ def by_torch(name, args, options):
         if np.isnan(args[0]).any():
             return None
         y = function.max_pool2d(to[0], **{k: v for k, v in options.items() if k != "return_indices"})
-    elif name in ("avg_pool2d", "relu"):
+    elif name == "avg_pool2d" or name in ACTIVATIONS:
         y = getattr(function, name)(to[0], **options)
     elif name in ("softmax", "log_softmax", "linear"):
         y = getattr(function, name)(*to)

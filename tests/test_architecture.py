@@ -30,7 +30,7 @@ ARROWS = {
     "serialization": {"nn", "spec", "errors"},
     "optim": {"nn", "errors", "spec"},
     "training": {"nn", "optim", "functional", "errors", "spec"},
-    "verification": {"functional", "reference", "settings", "kernels", "plan"},
+    "verification": {"functional", "reference", "settings", "kernels", "plan", "spec"},
 }
 TOP = {"__init__", "__main__", "cli"}  # may import every floor
 ALLOWED_OUTSIDE = {"numpy", "cython"} | set(sys.stdlib_module_names)

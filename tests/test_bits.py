@@ -9,6 +9,7 @@ import convkit
 from convkit import functional as F
 from convkit import nn
 from convkit.kernels import native
+from convkit.spec.activation import ACTIVATIONS
 
 THREADS = (1, 2, 3, 8)
 every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS or (None,))
@@ -110,7 +111,8 @@ def calls_of_the_rest():
         "max_pool2d_backward": ((pooled, index, x.shape), {}), "min_pool2d_backward": ((pooled, low, x.shape), {}),
         "avg_pool2d": ((x, 3, 1, 1), {}), "avg_pool2d uncounted": ((x, 3, 2, 1, True, False), {}),
         "avg_pool2d global": ((x, (50, 51)), {}),
-        "avg_pool2d_backward": ((dy, x.shape, 3, 1, 1), {}), "relu": ((x,), {}), "relu_backward": ((dy, x), {}),
+        "avg_pool2d_backward": ((dy, x.shape, 3, 1, 1), {}),
+        **{name: ((x,), {}) for name in ACTIVATIONS}, **{f"{name}_backward": ((dy, x), {}) for name in ACTIVATIONS},
         "softmax": ((flat,), {}), "softmax axis": ((x, 1), {}), "log_softmax": ((flat,), {}),
         "log_softmax axis": ((x, 0), {}), "softmax_backward": ((flat, y), {}),
         "log_softmax_backward": ((flat, logs), {}),
@@ -141,7 +143,7 @@ def test_everything_else():
 
 
 BY_IMAGE = ["max_pool2d indices", "max_pool2d wide", "min_pool2d", "avg_pool2d", "avg_pool2d uncounted",
-            "avg_pool2d global", "relu", "softmax axis", "softmax", "log_softmax", "batch_norm eval",
+            "avg_pool2d global", *ACTIVATIONS, "softmax axis", "softmax", "log_softmax", "batch_norm eval",
             "cross_entropy none"]
 
 

@@ -13,6 +13,7 @@ import pytest
 import convkit
 from convkit import functional as F
 from convkit import nn
+from convkit.spec.activation import ACTIVATIONS
 
 X = np.ones((2, 4, 8, 8), np.float32)
 W = np.ones((6, 4, 3, 3), np.float32)
@@ -166,9 +167,20 @@ def rows():
     for rng in (None, 0, np.random, np.random.RandomState(0)):
         yield row(f"dropout rng {rng.__class__.__name__}", (Shape, Dtype), F.dropout, X, rng=rng)
     yield row("dropout mask", (Shape, Dtype), F.dropout_backward, X, np.ones((2, 4), bool))
-    yield row("relu int", Dtype, F.relu, np.ones(3, int))
-    yield row("relu list", Dtype, F.relu, [1.0])
-    yield row("relu_backward", Shape, F.relu_backward, X, X[:1])
+    for name in ACTIVATIONS:
+        function, backward = getattr(F, name), getattr(F, f"{name}_backward")
+        yield row(f"{name} int", Dtype, function, np.ones(3, int))
+        yield row(f"{name} list", Dtype, function, [1.0])
+        yield row(f"{name}_backward", Shape, backward, X, X[:1])
+        yield row(f"{name}_backward mixed", Dtype, backward, X, X.astype(float))
+    for bad in (np.inf, np.nan, "1", None, True):
+        yield row(f"leaky_relu {bad}", (Shape, Dtype), F.leaky_relu, X, bad)
+        yield row(f"elu {bad}", (Shape, Dtype), F.elu, X, bad)
+        yield row(f"softplus threshold {bad}", (Shape, Dtype), F.softplus, X, 1.0, bad)
+    for bad in (0, -1.0, np.inf, np.nan, None):
+        yield row(f"softplus beta {bad}", (Shape, Dtype), F.softplus_backward, X, X, bad)
+    for bad in ("erf", None, 1):
+        yield row(f"gelu {bad}", Shape, F.gelu, X, bad)
     for dims in ((4, -1), (2, 1), (0, 9), (-9, 0)):
         yield row(f"flatten {dims}", Shape, F.flatten, X, *dims)
     for shuffle in (F.pixel_shuffle, F.pixel_shuffle_backward, F.pixel_unshuffle, F.pixel_unshuffle_backward,

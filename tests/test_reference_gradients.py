@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from convkit import functional, reference
+from convkit.spec.activation import ACTIVATIONS, FROM_OUTPUT
 
 EPS, ATOL, RTOL = 1e-6, 1e-6, 1e-4
 
@@ -31,6 +32,7 @@ def draw(*shapes):
     return [rng.normal(size=shape) for shape in shapes]
 
 
+OTHER_ARGUMENTS = {"leaky_relu": ((0.3,),), "elu": ((0.7,),), "gelu": (("tanh",),), "softplus": ((2.0, 1.0),)}
 both = pytest.mark.parametrize("floor", [functional, reference], ids=["functional", "reference"])
 
 
@@ -123,9 +125,18 @@ def test_batch_norm(floor, training, shape):
 
 
 @both
-def test_relu_and_dropout(floor):
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(floor, name):
     x, dy = draw((4, 6), (4, 6))
-    agree(floor.relu_backward(dy, floor.relu(x)), lambda a: (dy * floor.relu(a)).sum(), x)
+    forward, backward = getattr(floor, name), getattr(floor, f"{name}_backward")
+    for arguments in ((), *OTHER_ARGUMENTS.get(name, ())):
+        other = forward(x, *arguments) if name in FROM_OUTPUT else x
+        agree(backward(dy, other, *arguments), lambda a, more=arguments: (dy * forward(a, *more)).sum(), x)
+
+
+@both
+def test_dropout(floor):
+    x, dy = draw((4, 6), (4, 6))
     _, mask = floor.dropout(x, 0.3, rng=np.random.default_rng(3))
     agree(floor.dropout_backward(dy, mask, 0.3),
           lambda a: (dy * floor.dropout(a, 0.3, rng=np.random.default_rng(3))[0]).sum(), x)

@@ -7,6 +7,7 @@ import pytest
 
 import convkit
 from convkit import functional as F
+from convkit.spec.activation import ACTIVATIONS, FROM_OUTPUT
 
 torch = pytest.importorskip("torch")
 T = torch.nn.functional
@@ -16,10 +17,10 @@ def leaf(a):
     return torch.tensor(a, requires_grad=True)
 
 
-def near(got, want):
+def near(got, want, tolerance=1e-10):
     want = want.detach().numpy() if isinstance(want, torch.Tensor) else want
     assert got.shape == want.shape
-    np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
 
 
 def data(*shapes, seed=0):
@@ -170,10 +171,24 @@ def test_shuffles(name, shape, n):
         near(getattr(floor, f"{name}_backward")(dy, n), xt.grad)
 
 
-def test_relu():
-    x = np.array([-2.0, -0.0, 0.0, 3.0, np.nan, np.inf, -np.inf])
-    xt = leaf(x)
-    y = T.relu(xt)
-    near(F.relu(x), y)
-    y.backward(torch.ones(7, dtype=torch.float64) * 2)
-    near(F.relu_backward(np.full(7, 2.0), F.relu(x)), xt.grad)
+OPTIONS = {"leaky_relu": ({}, {"negative_slope": -0.3}), "elu": ({}, {"alpha": 1.7}),
+           "gelu": ({}, {"approximate": "tanh"}), "softplus": ({}, {"beta": 2.0, "threshold": 5.0})}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name):
+    x, = data((500,))
+    x = np.concatenate([x * 4, [-2.0, -0.0, 0.0, 3.0, -3.0, 6.0, 30.0, -30.0, np.inf]])
+    dy, = data(x.shape, seed=1)
+    for options in OPTIONS.get(name, ({},)):
+        xt = leaf(x)
+        yt = getattr(T, name)(xt, **options)
+        y = getattr(F, name)(x, **options)
+        near(y, yt)
+        yt.backward(torch.tensor(dy))
+        other = y if name in FROM_OUTPUT else x
+        got, want = getattr(F, f"{name}_backward")(dy, other, **options), xt.grad.numpy()
+        tolerance = 1e-7 if name == "hardsigmoid" else 1e-10  # its 1 / 6 is that of float32 in PyTorch
+        near(np.where(np.isinf(x), 0, got), np.where(np.isinf(x), 0, want), tolerance)
+    special = np.array([np.nan, -np.inf])
+    np.testing.assert_array_equal(getattr(F, name)(special), getattr(T, name)(torch.tensor(special)).numpy())

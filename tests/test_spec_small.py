@@ -30,6 +30,15 @@ REFUSED = [
         DtypeError,
         "dy is float64 but y is float32; both must be the same, convert one with dy.astype(np.float32)",
     ),
+    # other activations
+    (F.sigmoid_backward, (X, X[0]), ShapeError,
+     "dy must have shape (3, 4) (that of y), got dy.shape=(2, 3, 4)"),
+    (F.silu_backward, (X, X[0]), ShapeError,
+     "dy must have shape (3, 4) (that of x), got dy.shape=(2, 3, 4)"),
+    (F.leaky_relu, (X, np.inf), ShapeError, "negative_slope must be finite, got negative_slope=inf"),
+    (F.softplus, (X, -1), ShapeError, "beta must be positive and finite, got beta=-1"),
+    (F.softplus, (X, 1, None), DtypeError, "threshold must be a number, got threshold=None"),
+    (F.gelu, (X, None), ShapeError, "approximate must be one of none, tanh, got None"),
     # 81: linear
     (F.linear, (X, W[:, :3]), ShapeError, "weight takes 3 features but x has shape (2, 3, 4)"),
     (F.linear, (np.ones((), np.float32), W), ShapeError, "weight takes 4 features but x has shape ()"),

@@ -1,10 +1,15 @@
-"""Elementwise activations without state."""
+"""Elementwise activations without state.
+
+Each takes float32 or float64 of any shape and gives the same shape and dtype. Its gradient is computed from the input
+``x``, but for ``relu``, ``sigmoid`` and ``tanh``, whose output ``y`` says it all. At NaN they are NaN, at infinity what
+PyTorch gives: the limit, but NaN for silu, mish and gelu at ``-inf``.
+"""
 
 import numpy as np
 
 from convkit.functional.common import contiguous
-from convkit.plan.activation import relu_backward_plan, relu_plan
-from convkit.spec.activation import relu_backward_spec, relu_spec
+from convkit.plan.activation import backward_plan, plan
+from convkit.spec.activation import activation_backward_spec, activation_spec
 from convkit.typing import Floats
 
 
@@ -21,10 +26,7 @@ def relu(x: Floats) -> Floats:
     ndarray
         Same shape and dtype.
     """
-    spec = relu_spec(x)
-    y = np.empty(x.shape, spec.dtype)
-    relu_plan(spec).run(contiguous(x, spec.dtype).reshape(-1), y.reshape(-1))
-    return y
+    return _forward("relu", x)
 
 
 def relu_backward(dy: Floats, y: Floats) -> Floats:
@@ -40,9 +42,198 @@ def relu_backward(dy: Floats, y: Floats) -> Floats:
     ndarray
         Gradient of the input.
     """
-    spec = relu_backward_spec(dy, y)
-    dx = np.empty(y.shape, spec.dtype)
-    relu_backward_plan(spec).run(
-        contiguous(dy, spec.dtype).reshape(-1), contiguous(y, spec.dtype).reshape(-1), dx.reshape(-1)
-    )
+    return _backward("relu", dy, y)
+
+
+def relu6(x: Floats) -> Floats:
+    """``min(max(x, 0), 6)``."""
+    return _forward("relu6", x)
+
+
+def relu6_backward(dy: Floats, x: Floats) -> Floats:
+    """Gradient of ``relu6``: ``dy`` where ``0 < x < 6``, else 0."""
+    return _backward("relu6", dy, x)
+
+
+def leaky_relu(x: Floats, negative_slope: float = 0.01) -> Floats:
+    """``x`` where it is positive, else ``negative_slope * x``.
+
+    Parameters
+    ----------
+    x : ndarray
+        float32 or float64, any shape.
+    negative_slope : float
+        Finite.
+
+    Returns
+    -------
+    ndarray
+        Same shape and dtype.
+    """
+    return _forward("leaky_relu", x, negative_slope)
+
+
+def leaky_relu_backward(dy: Floats, x: Floats, negative_slope: float = 0.01) -> Floats:
+    """Gradient of ``leaky_relu``: ``dy`` or ``negative_slope * dy``."""
+    return _backward("leaky_relu", dy, x, negative_slope)
+
+
+def elu(x: Floats, alpha: float = 1.0) -> Floats:
+    """``x`` where it is positive, else ``alpha * (exp(x) - 1)``.
+
+    Parameters
+    ----------
+    x : ndarray
+        float32 or float64, any shape.
+    alpha : float
+        Finite.
+
+    Returns
+    -------
+    ndarray
+        Same shape and dtype.
+    """
+    return _forward("elu", x, alpha)
+
+
+def elu_backward(dy: Floats, x: Floats, alpha: float = 1.0) -> Floats:
+    """Gradient of ``elu``: ``dy`` or ``dy * alpha * exp(x)``."""
+    return _backward("elu", dy, x, alpha)
+
+
+def selu(x: Floats) -> Floats:
+    """``scale * elu(x, alpha)`` with scale 1.0507... and alpha 1.6732..., which keep mean 0 and variance 1 [1]_.
+
+    References
+    ----------
+    .. [1] Klambauer et al., Self-Normalizing Neural Networks, 2017.
+    """
+    return _forward("selu", x)
+
+
+def selu_backward(dy: Floats, x: Floats) -> Floats:
+    """Gradient of ``selu``."""
+    return _backward("selu", dy, x)
+
+
+def gelu(x: Floats, approximate: str = "none") -> Floats:
+    """``x * Phi(x)`` with the normal distribution Phi; the left tail keeps its digits.
+
+    Parameters
+    ----------
+    x : ndarray
+        float32 or float64, any shape.
+    approximate : {"none", "tanh"}
+        ``"tanh"``: ``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))`` instead.
+
+    Returns
+    -------
+    ndarray
+        Same shape and dtype.
+    """
+    return _forward("gelu", x, approximate)
+
+
+def gelu_backward(dy: Floats, x: Floats, approximate: str = "none") -> Floats:
+    """Gradient of ``gelu``: ``dy * (Phi(x) + x * exp(-x**2 / 2) / sqrt(2 * pi))``, or that of the tanh form."""
+    return _backward("gelu", dy, x, approximate)
+
+
+def silu(x: Floats) -> Floats:
+    """``x * sigmoid(x)``, also called swish."""
+    return _forward("silu", x)
+
+
+def silu_backward(dy: Floats, x: Floats) -> Floats:
+    """Gradient of ``silu``: ``dy * s * (1 + x * (1 - s))`` with ``s = sigmoid(x)``."""
+    return _backward("silu", dy, x)
+
+
+def mish(x: Floats) -> Floats:
+    """``x * tanh(log(1 + exp(x)))``."""
+    return _forward("mish", x)
+
+
+def mish_backward(dy: Floats, x: Floats) -> Floats:
+    """Gradient of ``mish``: ``dy * (t + x * (1 - t**2) * sigmoid(x))`` with ``t = tanh(log(1 + exp(x)))``."""
+    return _backward("mish", dy, x)
+
+
+def sigmoid(x: Floats) -> Floats:
+    """``1 / (1 + exp(-x))``, without overflow."""
+    return _forward("sigmoid", x)
+
+
+def sigmoid_backward(dy: Floats, y: Floats) -> Floats:
+    """Gradient of ``sigmoid`` from its output: ``dy * y * (1 - y)``."""
+    return _backward("sigmoid", dy, y)
+
+
+def tanh(x: Floats) -> Floats:
+    """Hyperbolic tangent."""
+    return _forward("tanh", x)
+
+
+def tanh_backward(dy: Floats, y: Floats) -> Floats:
+    """Gradient of ``tanh`` from its output: ``dy * (1 - y**2)``."""
+    return _backward("tanh", dy, y)
+
+
+def hardsigmoid(x: Floats) -> Floats:
+    """``min(max(x + 3, 0), 6) / 6``."""
+    return _forward("hardsigmoid", x)
+
+
+def hardsigmoid_backward(dy: Floats, x: Floats) -> Floats:
+    """Gradient of ``hardsigmoid``: ``dy / 6`` where ``-3 < x < 3``, else 0."""
+    return _backward("hardsigmoid", dy, x)
+
+
+def hardswish(x: Floats) -> Floats:
+    """``x * min(max(x + 3, 0), 6) / 6``."""
+    return _forward("hardswish", x)
+
+
+def hardswish_backward(dy: Floats, x: Floats) -> Floats:
+    """Gradient of ``hardswish``: 0 up to -3, ``dy`` from 3 on, ``dy * (x / 3 + 1 / 2)`` between."""
+    return _backward("hardswish", dy, x)
+
+
+def softplus(x: Floats, beta: float = 1.0, threshold: float = 20.0) -> Floats:
+    """``log(1 + exp(beta * x)) / beta``, and ``x`` itself where ``beta * x`` is above ``threshold``.
+
+    Parameters
+    ----------
+    x : ndarray
+        float32 or float64, any shape.
+    beta : float
+        Positive.
+    threshold : float
+        Finite.
+
+    Returns
+    -------
+    ndarray
+        Same shape and dtype.
+    """
+    return _forward("softplus", x, beta, threshold)
+
+
+def softplus_backward(dy: Floats, x: Floats, beta: float = 1.0, threshold: float = 20.0) -> Floats:
+    """Gradient of ``softplus``: ``dy * sigmoid(beta * x)``, or ``dy`` above the threshold."""
+    return _backward("softplus", dy, x, beta, threshold)
+
+
+def _forward(name, x, *arguments):
+    spec = activation_spec(name, x, *arguments)
+    y = np.empty(x.shape, spec.dtype)
+    plan(spec).run(contiguous(x, spec.dtype).reshape(-1), y.reshape(-1))
+    return y
+
+
+def _backward(name, dy, other, *arguments):
+    spec = activation_backward_spec(name, dy, other, *arguments)
+    dx = np.empty(dy.shape, spec.dtype)
+    backward_plan(spec).run(contiguous(dy, spec.dtype).reshape(-1), contiguous(other, spec.dtype).reshape(-1),
+                            dx.reshape(-1))
     return dx

@@ -3,7 +3,7 @@ import numpy as np
 KERNELS: tuple[str, ...]
 
 class Elementwise:
-    def __init__(self, name: str, isa: str, itemsize: int, scale: float = 1.0) -> None: ...
+    def __init__(self, name: str, isa: str, itemsize: int, a: float = 0.0, b: float = 0.0) -> None: ...
     def __call__(
         self,
         x: np.ndarray,

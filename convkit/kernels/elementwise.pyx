@@ -13,7 +13,8 @@ cdef extern from "elementwise/elementwise.h" nogil:
         const void* x
         const void* other
         const uint8_t* mask
-        double scale
+        double a
+        double b
         void* y
     ctypedef void (*ck_elementwise_kernel)(const ck_elementwise* job, ptrdiff_t first,
                                            ptrdiff_t count) noexcept nogil
@@ -50,17 +51,17 @@ KERNELS = _names()
 
 
 cdef class Elementwise:
-    """One kernel of the registry at one level and dtype; ``scale`` is dropout's."""
+    """One kernel of the registry at one level and dtype; ``a`` and ``b`` are its parameters."""
 
     cdef ck_elementwise_kernel kernel
     cdef int itemsize
-    cdef double scale
+    cdef double a, b
 
-    def __init__(self, name, isa, int itemsize, double scale=1.0):
+    def __init__(self, name, isa, int itemsize, double a=0.0, double b=0.0):
         self.kernel = ck_elementwise_for(level_of(isa), itemsize, name.encode())
         if self.kernel == NULL:
             raise KeyError(name)
-        self.itemsize, self.scale = itemsize, scale
+        self.itemsize, self.a, self.b = itemsize, a, b
 
     def __call__(self, x not None, y not None, int threads, other=None, mask=None):
         """Fill ``y``; all operands are C-contiguous and of as many elements, ``mask`` of bools."""
@@ -69,7 +70,7 @@ cdef class Elementwise:
         job.kernel, job.count = self.kernel, nbytes // self.itemsize
         job.arrays.x, job.arrays.y = reading(x, nbytes), writing(y, nbytes)
         job.arrays.other, job.arrays.mask = reading(other, nbytes), <const uint8_t*>reading(mask, job.count)
-        job.arrays.scale = self.scale
+        job.arrays.a, job.arrays.b = self.a, self.b
         with nogil:
             if job.count < SERIAL:
                 threads = 1

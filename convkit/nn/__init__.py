@@ -1,7 +1,23 @@
 """Layers: parameters, forward and backward, Sequential. Names, arguments and state keys are those of ``torch.nn``."""
 
 from convkit.nn import init
-from convkit.nn.activation import LogSoftmax, ReLU, Softmax
+from convkit.nn.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    LeakyReLU,
+    LogSoftmax,
+    Mish,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from convkit.nn.container import Concat, Residual, Sequential
 from convkit.nn.conv import Conv2d
 from convkit.nn.dropout import Dropout
@@ -13,6 +29,39 @@ from convkit.nn.parameter import Parameter
 from convkit.nn.pool import AvgPool2d, MaxPool2d, MinPool2d
 from convkit.nn.shape import ChannelShuffle, Flatten, PixelShuffle, PixelUnshuffle
 
-__all__ = ["AvgPool2d", "BatchNorm2d", "ChannelShuffle", "Concat", "Conv2d", "CrossEntropyLoss", "Dropout", "Flatten",
-           "Identity", "Linear", "LogSoftmax", "MaxPool2d", "MinPool2d", "Module", "Parameter", "PixelShuffle",
-           "PixelUnshuffle", "ReLU", "Residual", "Sequential", "Softmax", "init"]
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "AvgPool2d",
+    "BatchNorm2d",
+    "ChannelShuffle",
+    "Concat",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
+    "Hardsigmoid",
+    "Hardswish",
+    "Identity",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "MaxPool2d",
+    "MinPool2d",
+    "Mish",
+    "Module",
+    "Parameter",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "ReLU",
+    "ReLU6",
+    "Residual",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "init",
+]

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from convkit import settings
+from convkit import reference, settings
 from convkit.errors import DtypeError, ShapeError
 from convkit.plan import activation, conv, linear, pool, softmax
 from convkit.plan.common import choose, reason
 from convkit.spec import common
-from convkit.spec.activation import relu_spec
+from convkit.spec.activation import ACTIVATIONS, activation_spec
 from convkit.spec.conv import conv_spec
 from convkit.spec.linear import linear_spec
 from convkit.spec.pool import ScatterSpec, pool_spec
@@ -119,11 +119,16 @@ def explain(operation: str, x: NDArray[Any] | Sequence[int], weight: NDArray[Any
     x, weight = _stand_in("x", x, dtype), None if weight is None else _stand_in("weight", weight, dtype)
     operands = (x,) if weight is None else (x, weight)
     steps = OPERATIONS[operation]
+    call = _bound(steps, operation, operation, *operands, **options)
+    return Explanation(operation, x.dtype.name, tuple(steps(*call.args, **call.kwargs)))
+
+
+def _bound(function, operation, *args, **options):
+    """The arguments as ``function`` takes them."""
     try:
-        call = signature(steps).bind(operation, *operands, **options)
+        return signature(function).bind(*args, **options)
     except TypeError as exc:
         raise DtypeError(f"the arguments do not fit {operation}: {exc}") from exc
-    return Explanation(operation, x.dtype.name, tuple(steps(*call.args, **call.kwargs)))
 
 
 def _stand_in(name, value, dtype):
@@ -214,8 +219,16 @@ def _pool(rank, kind, backward=False):
     return steps
 
 
-def _relu(operation, x):
-    yield _step(operation, relu_spec(x), activation.RELU_CANDIDATES, x.size, ("x", x.shape), ("y", x.shape))
+def _activation(operation, x, **options):
+    name = operation.removesuffix("_backward")
+    call = _bound(getattr(reference, name), operation, x, **options)
+    call.apply_defaults()
+    spec = activation_spec(name, *call.args)
+    if operation == name:
+        yield _step(operation, spec, activation.CANDIDATES, x.size, ("x", x.shape), ("y", x.shape))
+    else:
+        yield _step(operation, spec, activation.BACKWARD_CANDIDATES, x.size, ("dy", x.shape), ("x", x.shape),
+                    ("dx", x.shape))
 
 
 def _softmax(operation, x, axis=-1):
@@ -231,7 +244,7 @@ OPERATIONS = {
     **{f"{kind}_pool2d_backward": _pool(2, kind, backward=True) for kind in ("max", "min", "avg")},
     "linear": _linear("forward"),
     "linear_backward": _linear(*GRADIENTS),
-    "relu": _relu,
+    **dict.fromkeys((name + suffix for name in ACTIVATIONS for suffix in ("", "_backward")), _activation),
     "softmax": _softmax,
     "log_softmax": _softmax,
 }

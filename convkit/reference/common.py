@@ -11,7 +11,7 @@ import numpy as np
 
 def widen(a):
     """``a`` in float64, C-contiguous, so that neither precision nor layout changes a result."""
-    return np.ascontiguousarray(a, np.float64)
+    return np.asarray(a, np.float64, order="C")
 
 
 @np.errstate(over="ignore")

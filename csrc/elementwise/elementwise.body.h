@@ -1,32 +1,20 @@
 /* Compiled once per dtype by elementwise.kernel.c. */
 #include "elementwise/exp_log.h"
+#include "elementwise/activation.h"
 
 CK_INLINE V CK_TYPED(load)(const void *p, ptrdiff_t i, ptrdiff_t n)
 {
     return n == L ? vload((const T *)p + i) : vload_part((const T *)p + i, n);
 }
 
-CK_INLINE V CK_TYPED(unless)(VI drop, V v) { return (V)((VI)v & ~drop); }
-
-/* The result for n elements from i on, n a full vector or the last part of one. */
-CK_INLINE V CK_TYPED(relu_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
-{
-    V x = CK_TYPED(load)(job->x, i, n);
-    return CK_TYPED(unless)((VI)(x <= (V){0}), x);
-}
-
-CK_INLINE V CK_TYPED(relu_backward_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
-{
-    return CK_TYPED(unless)((VI)(CK_TYPED(load)(job->other, i, n) <= (V){0}), CK_TYPED(load)(job->x, i, n));
-}
-
+/* <name>_at(job, i, n): the result for n elements from i on, n a full vector or the last part of one. */
 CK_INLINE V CK_TYPED(dropout_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
 {
     typedef int8_t bytes __attribute__((vector_size(L)));
     bytes mask = {0};
     memcpy(&mask, job->mask + i, (size_t)n);
     VI keep = -__builtin_convertvector(mask, VI);
-    return CK_TYPED(unless)(~keep, CK_TYPED(load)(job->x, i, n) * (T)job->scale);
+    return CK_TYPED(unless)(~keep, CK_TYPED(load)(job->x, i, n) * (T)job->a);
 }
 
 CK_INLINE V CK_TYPED(exp_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
@@ -39,6 +27,21 @@ CK_INLINE V CK_TYPED(log_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n
     return CK_TYPED(vlog)(CK_TYPED(load)(job->x, i, n));
 }
 
+#define CK_ACTIVATION_ROW(name)                                                                                        \
+    CK_INLINE V CK_TYPED(name##_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)                               \
+    {                                                                                                                  \
+        return CK_TYPED(name##_of)(job, CK_TYPED(load)(job->x, i, n));                                                 \
+    }                                                                                                                  \
+    CK_INLINE V CK_TYPED(name##_backward_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)                      \
+    {                                                                                                                  \
+        return CK_TYPED(name##_gradient)(job, CK_TYPED(load)(job->x, i, n), CK_TYPED(load)(job->other, i, n));         \
+    }
+#define CK_ELEMENTWISE_ROW(name)
+#include "elementwise/kernels.def"
+#undef CK_ELEMENTWISE_ROW
+#undef CK_ACTIVATION_ROW
+
+#define CK_ACTIVATION_ROW(name) CK_ELEMENTWISE_ROW(name) CK_ELEMENTWISE_ROW(name##_backward)
 #define CK_ELEMENTWISE_ROW(name)                                                                                       \
     static void CK_TYPED(name)(const ck_elementwise *job, ptrdiff_t first, ptrdiff_t count)                            \
     {                                                                                                                  \
@@ -57,3 +60,4 @@ const ck_elementwise_kernel CK_KERNEL(ck_elementwise)[] = {
 #include "elementwise/kernels.def"
 };
 #undef CK_ELEMENTWISE_ROW
+#undef CK_ACTIVATION_ROW

@@ -4,6 +4,7 @@
 
 #include "base/levels.h"
 
+#define CK_ACTIVATION_ROW(name) CK_ELEMENTWISE_ROW(name) CK_ELEMENTWISE_ROW(name##_backward)
 const char *const ck_elementwise_names[] = {
 #define CK_ELEMENTWISE_ROW(name) #name,
 #include "elementwise/kernels.def"

@@ -1,9 +1,13 @@
 /* One value out for each value in. y may be x: an element is read before it is written.
  *
- *     relu           y = x <= 0 ? 0 : x              (NaN is not <= 0 and stays)
- *     relu_backward  y = other <= 0 ? 0 : x          (x: gradient of the output, other: the output)
- *     dropout        y = mask ? x * scale : 0        (forward and backward; a dropped NaN is 0)
- *     exp, log       y = exp(x), log(x)              (within 1.1 ulp; what softmax is made of)
+ *     <activation>           y = f(x)
+ *     <activation>_backward  y = x f'(other)         (x: gradient of the output; other: f's input, of relu, sigmoid and
+ *                                                     tanh the output)
+ *     dropout                y = mask ? x * a : 0    (forward and backward; a dropped NaN is 0)
+ *     exp, log               y = exp(x), log(x)      (within 1.1 ulp; what softmax is made of)
+ *
+ * a, b are the parameters of leaky_relu (negative_slope), elu (alpha) and softplus (beta, threshold). Errors of
+ * values, in ulp: README.md.
  */
 #ifndef CK_ELEMENTWISE_H
 #define CK_ELEMENTWISE_H
@@ -13,7 +17,7 @@
 typedef struct {
     const void *x, *other;
     const uint8_t *mask; /* 0 or 1 */
-    double scale;
+    double a, b;
     void *y;
 } ck_elementwise;
 

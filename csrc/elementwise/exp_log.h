@@ -1,11 +1,12 @@
-/* vexp and vlog, for the dtype of the base/float*.h included before; no include guard, like those.
+/* vexp, vexpm1, vlog and vlog1p, for the dtype of the base/float*.h included before; no include guard, like those.
  *
  * vexp: x = n ln 2 + r with |r| <= ln(2) / 2 and ln 2 split in two so that n times its first part is exact;
  *       exp(r) = 1 + r + r^2 q(r); the power of two is applied in two factors where no instruction does it,
  * so that denormal results are rounded once. Exact limits: exp(-inf) = 0, exp(0) = 1, exp(inf) = inf, NaN
- * stays NaN. vlog: x = 2^k m with m in [sqrt(1/2), sqrt(2)), f = m - 1, s = f / (2 + f), z = s^2, from log(1
- * + f) = 2 s + s z p(z) = f - (f^2 / 2 - s (f^2 / 2 + z p(z))), which loses no digit for small f. log(0) =
- * -inf, log(x < 0) = NaN, denormals are scaled up first.
+ * stays NaN. vexpm1 = 2^n (exp(r) - 1) + (2^n - 1).
+ * vlog: x = 2^k m with m in [sqrt(1/2), sqrt(2)), f = m - 1, s = f / (2 + f), z = s^2, from log(1 + f)
+ *       = 2 s + s z p(z) = f - (f^2 / 2 - s (f^2 / 2 + z p(z))), which loses no digit for small f.
+ * log(0) = -inf, log(x < 0) = NaN, denormals are scaled up first.
  *
  * q and p are Chebyshev fits made for these intervals; they err by less than 0.15 of half an ulp. The error
  * of the whole is at most 1.1 ulp for both functions, both dtypes and all levels
@@ -23,6 +24,9 @@
 #define CK_EXP_HIGH_f32 89.0f
 #define CK_EXP_LOW_f64 -746.0
 #define CK_EXP_HIGH_f64 710.0
+/* Below it exp(x) - 1 rounds to -1. */
+#define CK_EXPM1_LOW_f32 -20.0f
+#define CK_EXPM1_LOW_f64 -40.0
 
 /* Adding and subtracting ROUND rounds to the nearest integer, which then stands in the low bits of the sum.
  */
@@ -73,6 +77,9 @@ CK_INLINE ck_f64v ck_scale_f64(ck_f64v p, ck_f64v n) { return (ck_f64v)_mm512_sc
 #endif
 #endif
 
+/* v in the lanes of the mask, 0 in the others */
+CK_INLINE V CK_TYPED(masked)(VI mask, V v) { return (V)((VI)v & mask); }
+
 /* c[0] + c[1] x + ... + c[n - 1] x^(n - 1) */
 CK_INLINE V CK_TYPED(polynomial)(V x, const T *c, const int n)
 {
@@ -85,38 +92,90 @@ CK_INLINE V CK_TYPED(polynomial)(V x, const T *c, const int n)
 /* 2^n for vectors of integers within the range of normal numbers. */
 CK_INLINE V CK_TYPED(power_of_two)(VI n) { return (V)((n + CK_TYPED(CK_BIAS)) << CK_TYPED(CK_MANTISSA)); }
 
-CK_INLINE V CK_TYPED(vexp)(V x)
+/* x = n ln 2 + r for x within the range of vexp: r, and n + ROUND, which holds n in its low bits too. */
+CK_INLINE V CK_TYPED(reduced)(V x, V *shifted)
+{
+    const V round = vset1(CK_TYPED(CK_ROUND));
+    *shifted = vfma(x, vset1((T)0x1.71547652b82fep+0), round); /* x / ln 2 */
+    V n = *shifted - round;
+    V r = vfma(n, vset1(-CK_TYPED(CK_LN2_HI)), x);
+    return vfma(n, vset1(-CK_TYPED(CK_LN2_LO)), r);
+}
+
+/* exp(r) - 1 for |r| a little above ln(2) / 2 at most */
+CK_INLINE V CK_TYPED(short_expm1)(V r)
 {
     const int terms = sizeof(CK_TYPED(ck_exp_q)) / sizeof(T);
-    const V round = vset1(CK_TYPED(CK_ROUND)), low = vset1(CK_TYPED(CK_EXP_LOW)), high = vset1(CK_TYPED(CK_EXP_HIGH));
-    x = CK_TYPED(ck_smaller)(high, CK_TYPED(ck_larger)(low, x));
-    V shifted = vfma(x, vset1((T)0x1.71547652b82fep+0), round); /* x / ln 2 */
-    V n = shifted - round;
-    V r = vfma(n, vset1(-CK_TYPED(CK_LN2_HI)), x);
-    r = vfma(n, vset1(-CK_TYPED(CK_LN2_LO)), r);
-    V p = vfma(r * r, CK_TYPED(polynomial)(r, CK_TYPED(ck_exp_q), terms), r) + (T)1;
+    return vfma(r * r, CK_TYPED(polynomial)(r, CK_TYPED(ck_exp_q), terms), r);
+}
+
+/* p 2^n, rounded once */
+CK_INLINE V CK_TYPED(times_power)(V p, V shifted)
+{
+    const V round = vset1(CK_TYPED(CK_ROUND));
 #if defined(CK_AVX512)
-    return CK_TYPED(ck_scale)(p, n);
+    return CK_TYPED(ck_scale)(p, shifted - round);
 #else
     VI whole = (VI)shifted - (VI)round, half = whole >> 1;
     return p * CK_TYPED(power_of_two)(half) * CK_TYPED(power_of_two)(whole - half);
 #endif
 }
 
+CK_INLINE V CK_TYPED(in_exp_range)(V x)
+{
+    const V low = vset1(CK_TYPED(CK_EXP_LOW)), high = vset1(CK_TYPED(CK_EXP_HIGH));
+    return CK_TYPED(ck_smaller)(high, CK_TYPED(ck_larger)(low, x));
+}
+
+CK_INLINE V CK_TYPED(vexp)(V x)
+{
+    V shifted, r = CK_TYPED(reduced)(CK_TYPED(in_exp_range)(x), &shifted);
+    return CK_TYPED(times_power)(CK_TYPED(short_expm1)(r) + (T)1, shifted);
+}
+
+/* exp(x + low) for |low| < 0.1: what rounding took from x, which the exponential would magnify by |x| */
+CK_INLINE V CK_TYPED(vexp_of_sum)(V x, V low)
+{
+    V shifted, r = CK_TYPED(reduced)(CK_TYPED(in_exp_range)(x), &shifted);
+    return CK_TYPED(times_power)(CK_TYPED(short_expm1)(r + low) + (T)1, shifted);
+}
+
+/* exp(x) - 1 for x <= 0 */
+CK_INLINE V CK_TYPED(vexpm1)(V x)
+{
+    V shifted, r = CK_TYPED(reduced)(CK_TYPED(ck_larger)(vset1(CK_TYPED(CK_EXPM1_LOW)), x), &shifted);
+    V power = CK_TYPED(power_of_two)((VI)shifted - (VI)vset1(CK_TYPED(CK_ROUND)));
+    return vfma(CK_TYPED(short_expm1)(r), power, power - (T)1);
+}
+
+/* k ln 2 + log(1 + f) for f in [sqrt(1/2) - 1, sqrt(2) - 1) */
+CK_INLINE V CK_TYPED(log_of)(V k, V f)
+{
+    const int terms = sizeof(CK_TYPED(ck_log_p)) / sizeof(T);
+    V s = f / (f + (T)2), z = s * s, half = f * f * (T)0.5;
+    V tail = vfma(z, CK_TYPED(polynomial)(z, CK_TYPED(ck_log_p), terms), half);
+    V low = vfma(k, vset1(CK_TYPED(CK_LN2_LO)), s * tail);
+    return vfma(k, vset1(CK_TYPED(CK_LN2_HI)), f - (half - low));
+}
+
 CK_INLINE V CK_TYPED(vlog)(V x)
 {
-    const int terms = sizeof(CK_TYPED(ck_log_p)) / sizeof(T), up = CK_TYPED(CK_MANTISSA) + 1;
+    const int up = CK_TYPED(CK_MANTISSA) + 1;
     const V zero = vset1(0), infinity = vset1((T)INFINITY);
     VI denormal = (VI)(x < CK_TYPED(CK_LEAST_NORMAL));
     V scaled = vselect(denormal, x * CK_TYPED(power_of_two)((VI){0} + up), x);
     VI k = ((VI)scaled - CK_TYPED(CK_SQRT_HALF_BITS)) >> CK_TYPED(CK_MANTISSA);
     V f = (V)((VI)scaled - (k << CK_TYPED(CK_MANTISSA))) - (T)1;
-    V exponent = __builtin_convertvector(k - (denormal & up), V);
-    V s = f / (f + (T)2), z = s * s, half = f * f * (T)0.5;
-    V tail = vfma(z, CK_TYPED(polynomial)(z, CK_TYPED(ck_log_p), terms), half);
-    V low = vfma(exponent, vset1(CK_TYPED(CK_LN2_LO)), s * tail);
-    V y = vfma(exponent, vset1(CK_TYPED(CK_LN2_HI)), f - (half - low));
+    V y = CK_TYPED(log_of)(__builtin_convertvector(k - (denormal & up), V), f);
     y = vselect(x == zero, -infinity, y);
     y = vselect(x == infinity, infinity, y);
     return vselect((VI)(x < zero) | (VI)(x != x), vset1((T)NAN), y);
+}
+
+/* log(1 + x) for 0 <= x <= 1 */
+CK_INLINE V CK_TYPED(vlog1p)(V x)
+{
+    VI large = (VI)(x > (T)0.41421356237309503);
+    V f = vselect(large, (x - (T)1) * (T)0.5, x); /* 1 + x = 2 (1 + f) */
+    return CK_TYPED(log_of)(CK_TYPED(masked)(large, vset1(1)), f);
 }
