@@ -82,36 +82,87 @@ class Fuzz:
 # ---- drawing calls
 
 
-def _convolution(fuzz):
-    """Input, weight, bias and geometry of a 2-d convolution, of every kind that has a plan of its own."""
+ROOM = {1: (30, 400), 2: (14, 40), 3: (5, 12)}  # elements per axis beyond the least, in small and in large calls
+
+
+def _channels(fuzz):
+    """(kind, groups, input and output channels per group): depthwise, grouped, plain or (maybe) 1x1."""
     kind = fuzz.size(0, 3)
     groups = fuzz.size(1, 40) if kind == 0 else fuzz.size(2, 4) if kind == 1 else 1
-    per_group = 1 if kind == 0 else fuzz.size(1, 20)
-    filters = fuzz.size(1, 2) if kind == 0 else fuzz.size(1, 40)
-    kernel = (1, 1) if kind == 3 and fuzz.chance(0.5) else fuzz.sizes(2, 1, 5)
-    dilation = fuzz.sizes(2, 1, 3) if fuzz.chance(0.3) else (1, 1)
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    return kind, groups, 1 if kind == 0 else fuzz.size(1, 20), fuzz.size(1, 2) if kind == 0 else fuzz.size(1, 40)
+
+
+def _taps(fuzz, rank, ones):
+    """Kernel, stride, dilation and the elements that a window spans, per axis."""
+    kernel = (1,) * rank if ones else fuzz.sizes(rank, 1, 5 if rank < 3 else 3)
+    dilation = fuzz.sizes(rank, 1, 3) if fuzz.chance(0.3) else (1,) * rank
+    stride = fuzz.sizes(rank, 1, 3) if fuzz.chance(0.4) else (1,) * rank
+    return kernel, stride, dilation, tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+
+
+def _convolution(fuzz, rank=2):
+    """Input, weight and geometry of a convolution, of every kind that has a plan of its own."""
+    kind, groups, per_group, filters = _channels(fuzz)
+    kernel, stride, dilation, spans = _taps(fuzz, rank, kind == 3 and fuzz.chance(0.5))
     padding = tuple((fuzz.size(0, s), fuzz.size(0, s)) for s in spans)
-    room = 40 if fuzz.large else 14
     least = [max(1, s - sum(p)) for s, p in zip(spans, padding, strict=True)]
-    size = tuple(fuzz.size(n, n + room) for n in least)
-    stride = fuzz.sizes(2, 1, 3) if fuzz.chance(0.4) else (1, 1)
+    size = tuple(fuzz.size(n, n + ROOM[rank][fuzz.large]) for n in least)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    if fuzz.chance(0.2) and all(max(p) < n for p, n in zip(padding, size, strict=True)):
+        options["padding_mode"] = ("reflect", "replicate", "circular")[fuzz.size(0, 2)]
     x = fuzz.numbers(fuzz.size(1, 3), groups * per_group, *size)
     weight = fuzz.numbers(groups * filters, per_group, *kernel)
     return x, weight, options
 
 
-def _conv2d(fuzz):
-    x, weight, options = _convolution(fuzz)
-    bias = fuzz.numbers(weight.shape[0]) if fuzz.chance(0.7) else None
-    return Call((x, weight, bias), options)
+def _transposed(fuzz, rank=2):
+    """Input, weight and geometry of a transposed convolution."""
+    kind, groups, per_group, filters = _channels(fuzz)
+    kernel, stride, dilation, spans = _taps(fuzz, rank, kind == 3 and fuzz.chance(0.5))
+    size = tuple(fuzz.size(1, 1 + ROOM[rank][fuzz.large]) for _ in spans)
+    extra = tuple(fuzz.size(0, max(s, d) - 1) if fuzz.chance(0.5) else 0 for s, d in zip(stride, dilation, strict=True))
+    room = [(n - 1) * s + span + e - 1 for n, s, span, e in zip(size, stride, spans, extra, strict=True)]
+    padding = tuple((fuzz.size(0, min(r // 2, s)), fuzz.size(0, min(r // 2, s)))
+                    for r, s in zip(room, spans, strict=True))
+    options = {"stride": stride, "padding": padding, "output_padding": extra, "groups": groups, "dilation": dilation}
+    x = fuzz.numbers(fuzz.size(1, 3), groups * per_group, *size)
+    weight = fuzz.numbers(groups * per_group, filters, *kernel)
+    return x, weight, options
 
 
-def _conv2d_backward(fuzz):
-    x, weight, options = _convolution(fuzz)
-    y_shape = _shape_after("conv2d", x, weight, **options)
-    return Call((fuzz.numbers(*y_shape), x, weight), options)
+def _forward(operands, rank):
+    def draw(fuzz):
+        x, weight, options = operands(fuzz, rank)
+        filters = weight.shape[0] if operands is _convolution else weight.shape[1] * options["groups"]
+        return Call((x, weight, fuzz.numbers(filters) if fuzz.chance(0.7) else None), options)
+    return draw
+
+
+def _backward(operands, rank, name):
+    def draw(fuzz):
+        x, weight, options = operands(fuzz, rank)
+        return Call((fuzz.numbers(*_shape_after(name, x, weight, **options)), x, weight), options)
+    return draw
+
+
+def _pad_options(fuzz):
+    mode = ("constant", "reflect", "replicate", "circular")[fuzz.size(0, 3)]
+    rank = fuzz.size(1, 3)
+    size = fuzz.sizes(rank, 1, 40 if fuzz.large else 9)
+    lows = (max(-(n // 2), -3) for n in size) if mode == "constant" else (0,) * rank
+    most = {"constant": 9, "replicate": 9, "reflect": -1, "circular": 0}[mode]
+    padding = [fuzz.size(low, most if most == 9 else n + most)
+               for low, n in reversed(list(zip(lows, size, strict=True))) for _ in range(2)]
+    return fuzz.numbers(*fuzz.sizes(2, 1, 5), *size), padding, mode
+
+
+def _pad(fuzz):
+    return Call((*_pad_options(fuzz), fuzz.size(-2, 2)))
+
+
+def _pad_backward(fuzz):
+    x, padding, mode = _pad_options(fuzz)
+    return Call((fuzz.numbers(*_shape_after("pad", x, padding, mode)), padding, mode))
 
 
 def _shape_after(name, x, *args, **options):
@@ -383,14 +434,20 @@ def _activations():
 
 
 OPERATIONS = (
-    Operation("conv2d", _conv2d, _of_absolute_values),
-    Operation("conv2d_backward", _conv2d_backward, _of_absolute_values),
+    *(Operation(f"conv{rank}d", _forward(_convolution, rank), _of_absolute_values) for rank in (1, 2, 3)),
+    *(Operation(f"conv{rank}d_backward", _backward(_convolution, rank, f"conv{rank}d"), _of_absolute_values)
+      for rank in (1, 2, 3)),
+    *(Operation(f"conv_transpose{rank}d", _forward(_transposed, rank), _of_absolute_values) for rank in (1, 2, 3)),
+    *(Operation(f"conv_transpose{rank}d_backward", _backward(_transposed, rank, f"conv_transpose{rank}d"),
+                _of_absolute_values) for rank in (1, 2, 3)),
     Operation("max_pool2d", _extreme_pool, _nothing),
     Operation("max_pool2d_backward", _extreme_pool_backward("max_pool2d"), _of_absolute_values),
     Operation("min_pool2d", _extreme_pool, _nothing),
     Operation("min_pool2d_backward", _extreme_pool_backward("min_pool2d"), _of_absolute_values),
     Operation("avg_pool2d", _avg_pool, _of_absolute_values, exact_on_integers=False),
     Operation("avg_pool2d_backward", _avg_pool_backward, _of_absolute_values, exact_on_integers=False),
+    Operation("pad", _pad, _nothing),
+    Operation("pad_backward", _pad_backward, _of_absolute_values),
     *_activations(),
     Operation("linear", _linear, _of_absolute_values),
     Operation("linear_backward", _linear_backward, _of_absolute_values),

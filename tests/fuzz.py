@@ -28,12 +28,14 @@ except ImportError:
     torch = None
 
 # Images alone give the same bits: (operation, positions of the arguments that carry a batch axis).
-BY_ITEM = {"conv2d": (0,), "max_pool2d": (0,), "min_pool2d": (0,), "avg_pool2d": (0,),
+RANKS = (1, 2, 3)
+CONVOLUTIONS = tuple(f"conv{t}{rank}d" for t in ("", "_transpose") for rank in RANKS)
+BY_ITEM = {**dict.fromkeys((*CONVOLUTIONS, "pad", "pad_backward", "max_pool2d", "min_pool2d", "avg_pool2d"), (0,)),
            **dict.fromkeys(ACTIVATIONS, (0,)), **{f"{name}_backward": (0, 1) for name in ACTIVATIONS},
            "max_pool2d_backward": (0, 1), "min_pool2d_backward": (0, 1)}
 SPECIALS = (np.nan, np.inf, -np.inf, -0.0, 1e-40, 0.0)
-SPECIAL_OPERATIONS = ("conv2d", "max_pool2d", "min_pool2d", "avg_pool2d", *ACTIVATIONS, "softmax", "log_softmax",
-                      "linear", "cross_entropy", "max_pool2d_backward", "avg_pool2d_backward")
+SPECIAL_OPERATIONS = (*CONVOLUTIONS, "pad", "max_pool2d", "min_pool2d", "avg_pool2d", *ACTIVATIONS, "softmax",
+                      "log_softmax", "linear", "cross_entropy", "max_pool2d_backward", "avg_pool2d_backward")
 
 
 class Wrong(AssertionError):
@@ -111,6 +113,12 @@ def ways(rng, count):
     return [(None, None), *picked]
 
 
+def is_batch(name, args):
+    """Whether the first argument has several images; one image alone may be drawn where it is a convolution's."""
+    x = args[0]
+    return len(x) > 1 and (x.ndim == args[1].ndim if name.startswith("conv") else name.startswith("pad") or x.ndim == 4)
+
+
 def compute(name, args, options, threads):
     with convkit.threads(threads):
         return outputs(functional, name, args, options)
@@ -180,7 +188,7 @@ def check(seed, name):
             compared += 1
             if not same_bits(plain, got):
                 wrong("bits depend on threads, layout or memory", **detail)
-            if name in BY_ITEM and args[0].ndim == 4 and len(args[0]) > 1:
+            if name in BY_ITEM and is_batch(name, args):
                 alone = compute(name, tuple(a[1:2] if i in BY_ITEM[name] else (1, *a[1:]) if isinstance(a, tuple) else a
                                             for i, a in enumerate(args)), options, threads)
                 if not same_bits(alone[0], plain[0][1:2]):
@@ -208,13 +216,25 @@ def by_torch(name, args, options):
     """The first result by PyTorch, or None where it has no such operation or geometry."""
     to = [torch.tensor(a) if isinstance(a, np.ndarray) else a for a in args]
     function = torch.nn.functional
-    if name == "conv2d":
-        padding = options["padding"]
+    if name in ("conv1d", "conv2d", "conv3d"):
+        padding, rank = options["padding"], args[1].ndim - 2
         if padding == "same":
             return None
-        lohi = ((0, 0),) * 2 if padding == "valid" else ((padding,) * 2,) * 2 if isinstance(padding, int) else padding
-        x = function.pad(to[0], (*lohi[1], *lohi[0]))
-        y = function.conv2d(x, to[1], to[2], options["stride"], 0, options["dilation"], options["groups"])
+        pairs = ((0, 0),) * rank if padding == "valid" else ((padding,) * 2,) * rank if isinstance(padding, int) \
+            else padding
+        mode = options.get("padding_mode", "constant")
+        x = function.pad(to[0], [v for pair in reversed(pairs) for v in pair], mode)
+        y = getattr(function, name)(x, to[1], to[2], options["stride"], 0, options["dilation"], options["groups"])
+    elif name in ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"):
+        full = getattr(function, name)(*to, **{**options, "padding": 0, "output_padding": 0})
+        crop = [v for (lo, hi), e in reversed(list(zip(options["padding"], options["output_padding"], strict=True)))
+                for v in (-lo, e - hi)]
+        if to[2] is not None and any(e > hi for (_, hi), e in zip(options["padding"], options["output_padding"],
+                                                                 strict=True)):
+            return None  # a border of bias
+        y = function.pad(full, crop)
+    elif name == "pad":
+        y = function.pad(*to[:3], to[3] if to[2] == "constant" else None)
     elif name == "max_pool2d":
         if np.isnan(args[0]).any():
             return None

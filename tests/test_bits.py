@@ -1,5 +1,7 @@
 """The same bits at any number of threads, for a batch and its items, with packed weights and without, run after run."""
 
+from itertools import product
+
 import fuzz
 import numpy as np
 import pytest
@@ -25,6 +27,20 @@ CONVS = {
     "few channels": ((4, 3, 64, 64), (16, 3, 7, 7), {"stride": 2, "padding": 3}),
     "one pixel": ((70, 300, 1, 1), (70, 300, 1, 1), {}),
     "long sum": ((2, 700, 5, 5), (9, 700, 3, 3), {"padding": 1}),
+    "1-d": ((3, 24, 3000), (40, 24, 5), {"dilation": 4, "padding": ((16, 0),)}),
+    "1-d depthwise": ((3, 40, 900), (40, 1, 31), {"groups": 40, "padding": 15}),
+    "3-d": ((3, 8, 12, 13, 14), (24, 8, 3, 3, 3), {"padding": 1, "stride": (1, 2, 1)}),
+    "3-d depthwise": ((3, 16, 9, 20, 20), (16, 1, 3, 3, 3), {"padding": 1, "groups": 16}),
+    "mirrored": ((3, 16, 30, 30), (24, 16, 3, 3), {"padding": 3, "padding_mode": "reflect"}),
+    "repeated": ((3, 8, 12, 13, 14), (24, 8, 3, 3, 3), {"padding": 2, "padding_mode": "replicate"}),
+}
+TRANSPOSED = {
+    "4x4s2": ((5, 24, 14, 15), (24, 40, 4, 4), {"stride": 2, "padding": 1}),
+    "stride past the kernel": ((3, 32, 20, 20), (32, 40, 2, 3), {"stride": 4, "output_padding": 1}),
+    "groups": ((4, 32, 20, 20), (32, 8, 3, 3), {"groups": 4, "padding": 1, "dilation": 2}),
+    "depthwise": ((5, 40, 30, 30), (40, 1, 4, 4), {"groups": 40, "padding": 1, "stride": 2}),
+    "1-d": ((4, 64, 700), (64, 32, 16), {"stride": 8, "padding": 4}),
+    "3-d": ((3, 16, 7, 8, 9), (16, 12, 3, 2, 3), {"padding": 1, "stride": (1, 2, 2), "output_padding": (0, 1, 1)}),
 }
 
 
@@ -34,35 +50,40 @@ def data(*shapes, dtype=np.float32):
 
 
 @every_isa
-@pytest.mark.parametrize("case", CONVS)
+@pytest.mark.parametrize("case", [*CONVS, *(f"transposed {name}" for name in TRANSPOSED)])
 def test_convolution(isa, case):
-    x_shape, w_shape, options = CONVS[case]
+    transposed = case.startswith("transposed")
+    x_shape, w_shape, options = TRANSPOSED[case.removeprefix("transposed ")] if transposed else CONVS[case]
+    name = f"conv{'_transpose' * transposed}{len(x_shape) - 2}d"
+    conv, conv_backward = getattr(F, name), getattr(F, f"{name}_backward")
+    filters = w_shape[1] * options.get("groups", 1) if transposed else w_shape[0]
     for dtype in (np.float32, np.float64):
-        x, w, bias = data(x_shape, w_shape, w_shape[:1], dtype=dtype)
+        x, w, bias = data(x_shape, w_shape, (filters,), dtype=dtype)
         with convkit.use(isa=isa):
             results = []
             for threads in (*THREADS, 2):
                 with convkit.threads(threads):
-                    y = F.conv2d(x, w, bias, **options)
-                    results.append((y, *F.conv2d_backward(y, x, w, **options)))
+                    y = conv(x, w, bias, **options)
+                    results.append((y, *conv_backward(y, x, w, **options)))
             for other in results[1:]:
                 assert same_bits(results[0], other)
             y, dx, *_ = results[0]
             for i in (0, len(x) - 1):
-                assert same_bits(F.conv2d(x[i:i + 1], w, bias, **options), y[i:i + 1])
-                assert same_bits(F.conv2d(x[i], w, bias, **options), y[i])
-                assert same_bits(F.conv2d_backward(y[i:i + 1], x[i:i + 1], w, **options)[0], dx[i:i + 1])
-            halves = [F.conv2d(part, w, bias, **options) for part in (x[:2], x[2:])]
+                assert same_bits(conv(x[i:i + 1], w, bias, **options), y[i:i + 1])
+                assert same_bits(conv(x[i], w, bias, **options), y[i])
+                assert same_bits(conv_backward(y[i:i + 1], x[i:i + 1], w, **options)[0], dx[i:i + 1])
+            halves = [conv(part, w, bias, **options) for part in (x[:2], x[2:])]
             assert same_bits(np.concatenate(halves), y)
 
 
 @every_isa
 def test_a_layer_with_packed_weights_gives_the_bits_of_the_function(isa):
     with convkit.use(isa=isa):
-        for groups in (1, 4, 16):
+        for groups, (make, function) in product((1, 4, 16), ((nn.Conv2d, F.conv2d),
+                                                             (nn.ConvTranspose2d, F.conv_transpose2d))):
             x, = data((3, 16, 17, 18))
-            layer = nn.Conv2d(16, 32, 3, padding=1, groups=groups, rng=np.random.default_rng(0))
-            want = F.conv2d(x, layer.weight.data, layer.bias.data, padding=1, groups=groups)
+            layer = make(16, 32, 3, padding=1, groups=groups, rng=np.random.default_rng(0))
+            want = function(x, layer.weight.data, layer.bias.data, padding=1, groups=groups)
             assert same_bits(layer(x), want)
             assert same_bits(layer(x), want)
             assert same_bits(layer(x[1:2]), want[1:2])
@@ -126,10 +147,11 @@ def calls_of_the_rest():
 
 def test_everything_else():
     calls = calls_of_the_rest()
-    elsewhere = {"conv2d", "conv2d_backward", "linear", "linear_backward", "dropout", "dropout_backward", "flatten",
+    elsewhere = {"linear", "linear_backward", "dropout", "dropout_backward", "flatten",
                  # copies, which no thread shares
                  "pixel_shuffle", "pixel_shuffle_backward", "pixel_unshuffle", "pixel_unshuffle_backward",
-                 "channel_shuffle", "channel_shuffle_backward"}
+                 "channel_shuffle", "channel_shuffle_backward", "pad", "pad_backward"}
+    elsewhere |= {name for name in F.__all__ if name.startswith("conv")}
     assert {key.partition(" ")[0] for key in calls} | elsewhere == set(F.__all__)
     for isa in native.ISA_LEVELS or (None,):
         with convkit.use(isa=isa):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 
@@ -63,8 +64,8 @@ def test_help_tells_what_a_command_does(capsys, command):
      "stride must be at least 1, got stride=0"),
     (["explain", "conv2d", "--x", "1,3,9,9"],
      "the arguments do not fit conv2d: missing a required argument: 'weight'"),
-    (["explain", "convolve", "--x", "1"], "the operation must be one of conv2d, "),
-    (["verify", "convolve"], "an operation must be one of conv2d, "),
+    (["explain", "convolve", "--x", "1"], "the operation must be one of conv1d, "),
+    (["verify", "convolve"], "an operation must be one of conv1d, "),
     (["verify", "--seed", "-1"], "--seed must not be negative, got -1"),
     (["verify", "relu", "--cases", "1", "--json", "/nowhere/x"],
      "cannot write /nowhere/x: No such file or directory"),
@@ -103,10 +104,11 @@ def test_info_names_version_isa_and_threads(capsys):
 @pytest.mark.parametrize("operation", EXPLAINED)
 def test_explain_names_the_algorithm_that_a_call_takes(operation):
     rng = np.random.default_rng(0)
-    x, options = rng.standard_normal((2, 4, 9, 9), np.float32), {}
+    rank = int((re.search(r"(\d)d", operation) or "22")[1])
+    x, options = rng.standard_normal((2, 4, *(9,) * rank), np.float32), {}
     weight = None
     if "conv" in operation:
-        weight, options = rng.standard_normal((6, 4, 3, 3), np.float32), {"padding": 1}
+        weight, options = rng.standard_normal((4, 4, *(3,) * rank), np.float32), {"padding": 1}
     elif "linear" in operation:
         weight = rng.standard_normal((5, 9), np.float32)
     elif "pool" in operation:

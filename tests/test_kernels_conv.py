@@ -77,7 +77,7 @@ def all_directions(rng, isa, dtype, x_shape, w_shape, stride=(1, 1), pads=((0, 0
     args = (x_shape, dtype, w_shape, dtype, stride, pads, dilation, groups)
     forward, y = run("forward", (x, w, bias), want.shape, args, isa)
     np.testing.assert_array_equal(y, want)
-    towards_x, got = run("input_gradient", (dy, w), x_shape, args, isa)
+    towards_x, got = run("input_gradient", (dy, w, None), x_shape, args, isa)
     np.testing.assert_array_equal(got, dx)
     towards_w, got = run("weight_gradient", (dy, x), w_shape, args, isa)
     np.testing.assert_array_equal(got, dw)

@@ -61,6 +61,8 @@ def compute(spec, direction, isa, name, x, w, bias, dy, n_threads=1):
         kernel.sum(x, w, bias, out, n, n_threads)
     else:
         out = np.full(spec.x_shape(n), np.nan, spec.dtype)
+        if not all(axis.complete for axis in plan._axes(replace(spec, direction=direction))):
+            out[...] = 0  # no phase writes all of it
         kernel.sum(dy, w, None, out, n, n_threads)
     return out
 

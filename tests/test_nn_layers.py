@@ -29,6 +29,14 @@ def _conv(*args, **kwargs):
     return lambda dtype: nn.Conv2d(*args, rng=_rng(), dtype=dtype, **kwargs)
 
 
+def _layer(name, *args, **kwargs):
+    return lambda dtype: getattr(nn, name)(*args, rng=_rng(), dtype=dtype, **kwargs)
+
+
+def _pad(name, *args):
+    return lambda dtype: getattr(nn, name)(*args)
+
+
 def _net(dtype):
     rng = _rng()
     return nn.Sequential(
@@ -46,6 +54,25 @@ LAYERS = {
     "conv-reflect": (_conv(2, 3, 3, padding=2, padding_mode="reflect"), (2, 2, 4, 3), (2, 3, 6, 5), True),
     "conv-replicate": (_conv(2, 3, 3, 2, ((1, 2), 0), padding_mode="replicate"), (2, 2, 4, 5), (2, 3, 3, 2), True),
     "conv-circular": (_conv(2, 3, 3, padding=(1, 3), padding_mode="circular"), (2, 2, 4, 3), (2, 3, 4, 7), True),
+    "conv1d": (_layer("Conv1d", 4, 6, 3, 2, ((2, 0),), 2, 2), (2, 4, 9), (2, 6, 4), True),
+    "conv1d-replicate": (_layer("Conv1d", 2, 3, 3, padding=2, padding_mode="replicate"), (2, 2, 4), (2, 3, 6), True),
+    "conv3d": (_layer("Conv3d", 2, 4, (1, 2, 3), (1, 2, 1), (0, 1, 1)), (2, 2, 2, 3, 4), (2, 4, 2, 2, 4), True),
+    "conv3d-circular": (_layer("Conv3d", 1, 2, 2, padding=1, padding_mode="circular"), (2, 1, 2, 3, 2), (2, 2, 3, 4, 3),
+                        True),
+    "conv-transpose1d": (_layer("ConvTranspose1d", 3, 2, 4, 3, 1, 2), (2, 3, 5), (2, 2, 16), True),
+    "conv-transpose": (_layer("ConvTranspose2d", 3, 4, 4, 2, 1), (2, 3, 3, 4), (2, 4, 6, 8), True),
+    "conv-transpose-all": (_layer("ConvTranspose2d", 4, 6, (3, 2), (2, 1), ((1, 0), (0, 1)), (1, 0), 2, False, (1, 3)),
+                           (2, 4, 3, 4), (2, 6, 7, 6), True),
+    "conv-transpose-sparse": (_layer("ConvTranspose2d", 2, 2, 1, 3, 0, (2, 1), 2), (2, 2, 2, 3), (2, 2, 6, 8), True),
+    "conv-transpose3d": (_layer("ConvTranspose3d", 2, 3, 2, 2), (1, 2, 2, 1, 2), (1, 3, 4, 2, 4), True),
+    "separable": (_layer("SeparableConv2d", 3, 4, 3, 2, 1, depth_multiplier=2), (2, 3, 5, 4), (2, 4, 3, 2), True),
+    "separable1d": (_layer("SeparableConv1d", 3, 2, 5, padding="same", bias=False), (2, 3, 6), (2, 2, 6), True),
+    "separable3d": (_layer("SeparableConv3d", 2, 3, (2, 1, 2)), (2, 2, 3, 2, 3), (2, 3, 2, 2, 2), True),
+    "reflection-pad": (_pad("ReflectionPad2d", (1, 2, 0, 3)), (2, 2, 4, 3), (2, 2, 7, 6), True),
+    "replication-pad": (_pad("ReplicationPad1d", (3, 1)), (2, 2, 2), (2, 2, 6), True),
+    "circular-pad": (_pad("CircularPad3d", (1, 2, 0, 1, 1, 0)), (2, 1, 1, 2, 3), (2, 1, 2, 3, 6), True),
+    "zero-pad": (_pad("ZeroPad2d", (-1, 2, 1, -1)), (2, 2, 3, 4), (2, 2, 3, 5), True),
+    "constant-pad": (_pad("ConstantPad3d", 1, 2.5), (1, 2, 1, 2, 2), (1, 2, 3, 4, 4), True),
     "max-pool": (lambda dtype: nn.MaxPool2d(3, 2, 1), (2, 3, 6, 5), (2, 3, 3, 3), True),
     "max-pool-all": (lambda dtype: nn.MaxPool2d((2, 3), 2, (0, 1), (2, 1), ceil_mode=True), (2, 1, 6, 6), (2, 1, 3, 4),
                      True),
@@ -329,10 +356,54 @@ def test_a_torch_checkpoint_gives_the_same_outputs_and_gradients():
         np.testing.assert_allclose(ours.state_dict()[key], value.numpy(), rtol=1e-5, atol=1e-6, err_msg=key)
 
 
+def test_checkpoints_of_every_rank_and_of_transposed_layers():
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    for name, args, shape in (
+            ("Conv1d", (4, 6, 5, 2, 2, 1, 2, True, "reflect"), (2, 4, 11)), ("Conv3d", (2, 3, (1, 2, 3)), (2, 2, 3, 4, 5)),
+            ("ConvTranspose1d", (4, 6, 5, 3, 2, 1, 2, True, 2), (2, 4, 7)), ("ConvTranspose2d", (3, 5, 4, 2, 1), (3, 4, 5)),
+            ("ConvTranspose3d", (3, 2, 3, (1, 2, 2), 1, (0, 1, 0)), (2, 3, 2, 3, 4))):
+        theirs, ours = getattr(torch.nn, name)(*args), getattr(nn, name)(*args)
+        ours.load_state_dict({key: value.numpy() for key, value in theirs.state_dict().items()})
+        x = torch.randn(*shape, requires_grad=True)
+        want = theirs(x)
+        want.square().sum().backward()
+        y, backward = ours.forward(x.detach().numpy())
+        dx = backward(2 * y)
+        for got, right in ((y, want.detach()), (dx, x.grad), (ours.weight.grad, theirs.weight.grad),
+                           (ours.bias.grad, theirs.bias.grad)):
+            np.testing.assert_allclose(got, right.numpy(), rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_a_transposed_layer_makes_the_size_asked_for():
+    torch = pytest.importorskip("torch")
+    theirs, ours = (made.ConvTranspose2d(2, 3, 3, (2, 3), 1) for made in (torch.nn, nn))
+    ours.load_state_dict({key: value.numpy() for key, value in theirs.state_dict().items()})
+    x = np.random.default_rng(0).normal(size=(2, 2, 4, 5)).astype(np.float32)
+    for size in ((7, 13), (8, 15), (2, 3, 8, 14)):
+        want = theirs(torch.tensor(x), output_size=size).detach().numpy()
+        np.testing.assert_allclose(ours(x, size), want, rtol=1e-4, atol=1e-5)
+        y, backward = ours.forward(x, output_size=size)
+        np.testing.assert_array_equal(y, ours(x, size))
+        assert backward(y).shape == x.shape
+        assert ours(x[0], size[-2:]).shape == y.shape[1:]
+    assert "ConvTranspose2d" in str(ours.summary(x.shape))
+
+
 @pytest.mark.parametrize("name, args, kwargs", [
     ("Conv2d", (3, 8, 3), {}),
     ("Conv2d", (4, 8, (3, 1), (2, 1), (1, 0), (2, 1), 2, False, "reflect"), {}),
     ("Conv2d", (3, 8, 3), {"padding": "same"}),
+    ("Conv1d", (4, 8, 3, 2, 1, 2, 4), {}),
+    ("Conv3d", (3, 8, (1, 3, 3)), {"padding_mode": "circular"}),
+    ("ConvTranspose1d", (3, 8, 4, 2, 1), {"bias": False}),
+    ("ConvTranspose2d", (4, 8, (3, 2), 2, (1, 0), (0, 1), 2, True, (2, 1)), {}),
+    ("ConvTranspose3d", (3, 8, 2), {}),
+    ("ReflectionPad1d", (2,), {}),
+    ("ReplicationPad3d", (1,), {}),
+    ("ZeroPad2d", ((1, 2, -1, 0),), {}),
+    ("ConstantPad2d", (3, 1.5), {}),
+    ("CircularPad2d", ((1, 2, 3, 4),), {}),
     ("MaxPool2d", (2,), {}),
     ("MaxPool2d", ((3, 2), 1, (1, 0)), {"ceil_mode": True}),
     ("AvgPool2d", (3, 2, 1), {}),

@@ -108,9 +108,9 @@ def test_recording_sees_the_plans_of_its_block():
     x, w = np.ones(PLAIN[0], F32), np.ones(PLAIN[1], F32)
     with common.recording() as plans:
         F.conv2d_backward(F.conv2d(x, w), x, w)
-    assert [p.spec.direction for p in plans] == ["forward", "input_gradient", "weight_gradient"]
+    assert [p.spec.direction for p in plans] == ["forward", "input_gradient", "weight_gradient", "bias_gradient"]
     F.conv2d(x, w)
-    assert len(plans) == 3
+    assert len(plans) == 4
 
 
 # ---- which candidate for which spec

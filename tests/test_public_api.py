@@ -79,6 +79,66 @@ def rows():
     yield row("dy float64", Dtype, F.conv2d_backward, Y.astype(float), X, W)
     yield row("dy None", Dtype, F.conv2d_backward, None, X, W)
     yield row("needs two", (Shape, Dtype), F.conv2d_backward, Y, X, W, needs=(True, True))
+    yield row("padding_mode backward", Shape, F.conv2d_backward, Y, X, W, padding_mode="edge")
+    # the other ranks: the checks are the same, so one of each kind
+    for rank in (1, 3):
+        conv, backward = getattr(F, f"conv{rank}d"), getattr(F, f"conv{rank}d_backward")
+        x, w = np.ones((2, 4, *(5,) * rank), np.float32), np.ones((6, 4, *(3,) * rank), np.float32)
+        y = np.ones((2, 6, *(3,) * rank), np.float32)
+        for bad in (0, -1, (1, 1), (0,) * rank, 2**63):
+            yield row(f"conv{rank}d stride {bad}", Shape, conv, x, w, stride=bad)
+            yield row(f"conv{rank}d_backward dilation {bad}", Shape, backward, y, x, w, dilation=bad)
+        for bad in (X, x[0, 0], x[:, :3]):
+            yield row(f"conv{rank}d x {bad.shape}", Shape, conv, bad, w)
+        yield row(f"conv{rank}d mixed", Dtype, conv, x, w.astype(float))
+        yield row(f"conv{rank}d out", Shape, conv, x, w, out=y[:1])
+        yield row(f"conv{rank}d_backward dy", Shape, backward, y[:1], x, w)
+    # transposed convolution
+    for rank in (1, 2, 3):
+        name = f"conv_transpose{rank}d"
+        conv, backward = getattr(F, name), getattr(F, f"{name}_backward")
+        x, w = np.ones((2, 4, *(5,) * rank), np.float32), np.ones((4, 6, *(3,) * rank), np.float32)
+        y = np.ones((2, 6, *(7,) * rank), np.float32)
+        for bad in (0, -1, (1,) * (rank + 1), 2**63, 2**62, 0x5555555555555556):
+            yield row(f"{name} stride {bad}", Shape, conv, x, w, stride=bad)
+            yield row(f"{name} dilation {bad}", Shape, conv, x, w, dilation=bad)
+            yield row(f"{name}_backward stride {bad}", Shape, backward, y, x, w, stride=bad)
+        for bad in (-1, 4, 2**63, (1,) * (rank + 1), "same", ((9, 0),) * rank):
+            yield row(f"{name} padding {bad}", Shape, conv, x, w, padding=bad)
+        for bad in (-1, 1, 2**62, (0,) * (rank + 1)):
+            yield row(f"{name} output_padding {bad}", Shape, conv, x, w, output_padding=bad)
+        for bad in (1.0, None, "1", True):
+            for what in ("stride", "padding", "output_padding", "groups", "dilation"):
+                yield row(f"{name} {what} {bad!r}", (Shape, Dtype), conv, x, w, **{what: bad})
+        for bad in (0, 3, 8):
+            yield row(f"{name} groups {bad}", Shape, conv, x, w, groups=bad)
+        yield row(f"{name} channels", Shape, conv, x, w[:3])
+        yield row(f"{name} bias of c_in", Shape, conv, x, w, np.ones(4, np.float32))
+        yield row(f"{name} mixed", Dtype, conv, x, w.astype(float))
+        yield row(f"{name} axes", Shape, conv, x[0, 0], w)
+        yield row(f"{name} out", Shape, conv, x, w, out=y[:1])
+        yield row(f"{name}_backward dy", Shape, backward, y[:, :4], x, w)
+        yield row(f"{name}_backward dy float64", Dtype, backward, y.astype(float), x, w)
+        yield row(f"{name}_backward needs", (Shape, Dtype), backward, y, x, w, needs=(True,))
+    # padding
+    for bad in (1, "same", None, (1.0, 1), (True, 1)):
+        yield row(f"pad {bad!r}", (Shape, Dtype), F.pad, X, bad)
+    for bad in ((1,), (1, 1, 1), (1,) * 10, (-9, 0), (-5, -4), (2**62, 0), (2**63, 0), (0, 2**40)):
+        yield row(f"pad by {bad}", Shape, F.pad, X, bad)
+    for mode in ("reflect", "replicate", "circular"):
+        for bad in ((), (-1, 0), (1,) * 8):
+            yield row(f"pad {mode} by {bad}", Shape, F.pad, X, bad, mode)
+            yield row(f"pad_backward {mode} by {bad}", Shape, F.pad_backward, X, bad, mode)
+    for bad in ("edge", "zeros", None, 3):
+        yield row(f"pad mode {bad}", Shape, F.pad, X, (1, 1), bad)
+    yield row("pad reflect too far", Shape, F.pad, X, (8, 0), "reflect")
+    yield row("pad circular too far", Shape, F.pad, X, (0, 9), "circular")
+    yield row("pad value", Shape, F.pad, X, (1, 1), "constant", float("nan"))
+    yield row("pad value text", Dtype, F.pad, X, (1, 1), "constant", "1")
+    yield row("pad integers", Dtype, F.pad, np.ones((2, 3, 4), int), (1, 1))
+    yield row("pad_backward of less than the padding", Shape, F.pad_backward, X, (5, 5))
+    yield row("pad_backward reflect", Shape, F.pad_backward, X, (4, 1), "reflect")
+    yield row("pad_backward list", Dtype, F.pad_backward, X.tolist(), (1, 1))
     # pooling
     for pool in (F.max_pool2d, F.min_pool2d, F.avg_pool2d):
         name = pool.__name__
@@ -196,6 +256,22 @@ def rows():
     for args in ((4.0, 4, 3), (4, 4, 3.0), (4, 4, 3, "1"), (None, 4, 3)):
         yield row(f"Conv2d{args}", (Shape, Dtype), nn.Conv2d, *args)
     yield row("Conv2d huge", Shape, nn.Conv2d, 2**31, 2**31, 3)
+    for args in ((4, 6, 3, 2, 0, 2), (4, 6, 3, 0), (4, 6, 3, 1, -1), (4, 6, 3, 1, "same"), (4, 6, 3, 1, 0, 0, 4), (4, 6, 0),
+                 (4, 6, 3, 1, 0, 0, 3), (4, 6, 3, 1, 0, 0, 1, True, 1, "reflect")):
+        yield row(f"ConvTranspose2d{args}", Shape, nn.ConvTranspose2d, *args)
+    up = nn.ConvTranspose2d(4, 6, 3, 2, rng=RNG)
+    for bad in ((16, 17), (17, 19), (17,), (2, 6, 17), (2**62, 17)):
+        yield row(f"output_size {bad}", Shape, up, X, bad)
+        yield row(f"output_size {bad} forward", Shape, up.forward, X, bad)
+    yield row("output_size 17.0", Dtype, up, X, (17.0, 17.0))
+    yield row("output_size 17", Dtype, up, X, 17)
+    for args in ((0, 4, 3), (4, 4, 3, 1, 0, 1, 0), (4, 4, 3, 0)):
+        yield row(f"SeparableConv2d{args}", Shape, nn.SeparableConv2d, *args)
+    for bad in ((1, 2), (1, 1, 1), -1, (2, 2, 2, 2, 2)):
+        yield row(f"ReflectionPad2d {bad}", Shape, nn.ReflectionPad2d, bad)
+    yield row("ReflectionPad2d on", Shape, nn.ReflectionPad2d(8), X)
+    yield row("ZeroPad2d on 5 axes", Shape, nn.ZeroPad2d(1), X[None])
+    yield row("ConstantPad1d value", Dtype, nn.ConstantPad1d, 1, "0")
     yield row("Linear huge", (Shape,), nn.Linear, 2**40, 2**40)
     yield row("Linear(0)", Shape, nn.Linear, -1, 3)
     yield row("BatchNorm2d(0)", Shape, nn.BatchNorm2d, 0)
@@ -252,6 +328,11 @@ FINE = [
     ("unbatched", F.conv2d, (X[0], W), {}, (6, 6, 6)),
     ("numpy integers", F.conv2d, (X, W), {"stride": np.int8(2), "padding": np.array(1)}, (2, 6, 4, 4)),
     ("lists", F.conv2d, (X, W), {"stride": [2, 1], "padding": [[1, 0], [0, 1]]}, (2, 6, 4, 7)),
+    ("output_padding with dilation", F.conv_transpose1d, (X[..., 0], W[:4, ..., 0]),
+     {"dilation": 3, "output_padding": 2, "padding": 3}, (2, 4, 10)),
+    ("transposed stride past all", F.conv_transpose1d, (X[:, :, :1, 0], W[:4, :, 0]), {"stride": 2**62}, (2, 4, 3)),
+    ("crop", F.pad, (X, (-3, 1, 0, -8)), {}, (2, 4, 0, 6)),
+    ("pad of an empty batch", F.pad, (X[:0], (2, 2, 0, 0), "circular"), {}, (0, 4, 8, 12)),
     ("pool stride past the input", F.max_pool2d, (X, 2, 2**62), {}, (2, 4, 1, 1)),
     ("linear without features", F.linear, (np.ones((2, 0)), np.ones((3, 0))), {}, (2, 3)),
     ("softmax over nothing", F.softmax, (np.ones((2, 0)),), {}, (2, 0)),

@@ -1,13 +1,37 @@
-"""Convolution without state."""
+"""Convolution and transposed convolution without state."""
 
 from typing import Any
 
 import numpy as np
 
 from convkit.functional.common import contiguous, deliver, optional, run_packed, target_for
+from convkit.functional.pad import padded, unpadded
 from convkit.plan.conv import plan
-from convkit.spec.conv import check_conv, check_conv_backward, numpy_padding_mode
+from convkit.spec.conv import (
+    border_mode,
+    check_conv,
+    check_conv_backward,
+    check_transposed,
+    check_transposed_backward,
+    towards,
+)
 from convkit.typing import Floats, Padding, Size
+
+
+def conv1d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size = 1, padding: Padding = 0,
+           dilation: Size = 1, groups: int = 1, *, padding_mode: str = "zeros", out: Floats | None = None) -> Floats:
+    """Convolve a batch of signals: ``x (N, c_in, L)`` or ``(c_in, L)``, ``weight (c_out, c_in / groups, k)``.
+
+    Everything else is as in ``conv2d``, with one number where that takes two.
+    """
+    return convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank=1)
+
+
+def conv1d_backward(dy: Floats, x: Floats, weight: Floats, stride: Size = 1, padding: Padding = 0, dilation: Size = 1,
+                    groups: int = 1, *, needs: tuple[bool, bool, bool] = (True, True, True),
+                    padding_mode: str = "zeros") -> tuple[Floats | Any, Floats | Any, Floats | Any]:
+    """Gradients ``(dx, dw, db)`` of ``conv1d``; arguments and result are as in ``conv2d_backward``."""
+    return _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, padding_mode, rank=1)
 
 
 def conv2d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size = 1, padding: Padding = 0,
@@ -30,7 +54,7 @@ def conv2d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size =
     groups : int
         Splits the channels into groups that do not see each other; divides ``c_in`` and ``c_out``.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
-        What the padding holds.
+        What the padding holds, as in ``pad``.
     out : ndarray, optional
         Where to put the result; must have its shape and dtype. It may overlap the inputs.
 
@@ -50,15 +74,15 @@ def conv2d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size =
 
 
 def conv2d_backward(dy: Floats, x: Floats, weight: Floats, stride: Size = 1, padding: Padding = 0, dilation: Size = 1,
-                    groups: int = 1, *, needs: tuple[bool, bool, bool] = (True, True, True)
-) -> tuple[Floats | Any, Floats | Any, Floats | Any]:
-    """Gradients of ``conv2d`` (zero padding).
+                    groups: int = 1, *, needs: tuple[bool, bool, bool] = (True, True, True),
+                    padding_mode: str = "zeros") -> tuple[Floats | Any, Floats | Any, Floats | Any]:
+    """Gradients of ``conv2d``.
 
     Parameters
     ----------
     dy : ndarray
         Gradient of the output, of the output's shape and dtype.
-    x, weight, stride, padding, dilation, groups
+    x, weight, stride, padding, dilation, groups, padding_mode
         As in the forward pass.
     needs : tuple of 3 bools
         Which of the three gradients to compute.
@@ -73,45 +97,199 @@ def conv2d_backward(dy: Floats, x: Floats, weight: Floats, stride: Size = 1, pad
     ShapeError, DtypeError
         As ``conv2d``, and if ``dy`` does not fit.
     """
-    return _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank=2)
+    return _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, padding_mode, rank=2)
+
+
+def conv3d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size = 1, padding: Padding = 0,
+           dilation: Size = 1, groups: int = 1, *, padding_mode: str = "zeros", out: Floats | None = None) -> Floats:
+    """Convolve a batch of volumes: ``x (N, c_in, D, H, W)`` or ``(c_in, D, H, W)``,
+    ``weight (c_out, c_in / groups, kd, kh, kw)``.
+
+    Everything else is as in ``conv2d``, with three numbers where that takes two.
+    """
+    return convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank=3)
+
+
+def conv3d_backward(dy: Floats, x: Floats, weight: Floats, stride: Size = 1, padding: Padding = 0, dilation: Size = 1,
+                    groups: int = 1, *, needs: tuple[bool, bool, bool] = (True, True, True),
+                    padding_mode: str = "zeros") -> tuple[Floats | Any, Floats | Any, Floats | Any]:
+    """Gradients ``(dx, dw, db)`` of ``conv3d``; arguments and result are as in ``conv2d_backward``."""
+    return _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, padding_mode, rank=3)
+
+
+def conv_transpose1d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size = 1, padding: Padding = 0,
+                     output_padding: Size = 0, groups: int = 1, dilation: Size = 1, *, out: Floats | None = None
+) -> Floats:
+    """Transpose of ``conv1d``: ``x (N, c_in, L)`` or ``(c_in, L)``, ``weight (c_in, c_out / groups, k)``.
+
+    Everything else is as in ``conv_transpose2d``, with one number where that takes two.
+    """
+    return convolve_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out, rank=1)
+
+
+def conv_transpose1d_backward(dy: Floats, x: Floats, weight: Floats, stride: Size = 1, padding: Padding = 0,
+                              output_padding: Size = 0, groups: int = 1, dilation: Size = 1, *,
+                              needs: tuple[bool, bool, bool] = (True, True, True)
+) -> tuple[Floats | Any, Floats | Any, Floats | Any]:
+    """Gradients of ``conv_transpose1d``; arguments and result are as in ``conv_transpose2d_backward``."""
+    return _transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank=1)
+
+
+def conv_transpose2d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size = 1, padding: Padding = 0,
+                     output_padding: Size = 0, groups: int = 1, dilation: Size = 1, *, out: Floats | None = None
+) -> Floats:
+    """Transposed convolution: the gradient of ``conv2d`` with respect to its input, as a layer of its own.
+
+    Computed by output phase: the outputs of one residue modulo the stride are a plain convolution of ``x`` with the
+    taps that reach them; no zeros are inserted and no columns are scattered.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, c_in, H, W) or (c_in, H, W)
+        float32 or float64, any memory layout.
+    weight : ndarray, shape (c_in, c_out / groups, kh, kw)
+        Same dtype as ``x``; the layout of PyTorch, which is that of the convolution that this transposes.
+    bias : ndarray, shape (c_out,), optional
+        Same dtype as ``x``.
+    stride, dilation : int or tuple of 2 ints
+        Steps between windows and between the taps of one window, at least 1.
+    padding : int or tuple
+        What the result is cropped by: one int for all sides, one int or ``(lo, hi)`` pair per axis.
+    output_padding : int or tuple of 2 ints
+        Added to the end of the result, where that convolution may have ignored elements; less than ``stride`` or
+        ``dilation``.
+    groups : int
+        Splits the channels into groups that do not see each other; divides ``c_in``.
+    out : ndarray, optional
+        Where to put the result; must have its shape and dtype. It may overlap the inputs.
+
+    Returns
+    -------
+    ndarray, shape (N, c_out, oh, ow) or (c_out, oh, ow)
+        ``oh = (H - 1) * stride - lo - hi + dilation * (kh - 1) + output_padding + 1``, and likewise ``ow``.
+
+    Raises
+    ------
+    ShapeError
+        For a size, shape or geometry without meaning.
+    DtypeError
+        For anything but float arrays of one dtype, or arguments that are not integers.
+    """
+    return convolve_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out, rank=2)
+
+
+def conv_transpose2d_backward(dy: Floats, x: Floats, weight: Floats, stride: Size = 1, padding: Padding = 0,
+                              output_padding: Size = 0, groups: int = 1, dilation: Size = 1, *,
+                              needs: tuple[bool, bool, bool] = (True, True, True)
+) -> tuple[Floats | Any, Floats | Any, Floats | Any]:
+    """Gradients of ``conv_transpose2d``.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of the output, of the output's shape and dtype.
+    x, weight, stride, padding, output_padding, groups, dilation
+        As in the forward pass.
+    needs : tuple of 3 bools
+        Which of the three gradients to compute.
+
+    Returns
+    -------
+    (dx, dw, db)
+        Gradients of ``x``, ``weight`` and ``bias``; None where not needed.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        As ``conv_transpose2d``, and if ``dy`` does not fit.
+    """
+    return _transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank=2)
+
+
+def conv_transpose3d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size = 1, padding: Padding = 0,
+                     output_padding: Size = 0, groups: int = 1, dilation: Size = 1, *, out: Floats | None = None
+) -> Floats:
+    """Transpose of ``conv3d``: ``x (N, c_in, D, H, W)`` or ``(c_in, D, H, W)``,
+    ``weight (c_in, c_out / groups, kd, kh, kw)``.
+
+    Everything else is as in ``conv_transpose2d``, with three numbers where that takes two.
+    """
+    return convolve_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out, rank=3)
+
+
+def conv_transpose3d_backward(dy: Floats, x: Floats, weight: Floats, stride: Size = 1, padding: Padding = 0,
+                              output_padding: Size = 0, groups: int = 1, dilation: Size = 1, *,
+                              needs: tuple[bool, bool, bool] = (True, True, True)
+) -> tuple[Floats | Any, Floats | Any, Floats | Any]:
+    """Gradients of ``conv_transpose3d``; arguments and result are as in ``conv_transpose2d_backward``."""
+    return _transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank=3)
 
 
 def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out=None, *, rank, packed=None):
     """Convolution of any rank. ``packed(key, make)``, if given, keeps what a plan makes of the weight (a layer's
     ``Parameter.packed``)."""
     spec, n, batched = check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank=rank)
-    mode = numpy_padding_mode(spec, padding_mode)
+    mode = border_mode(spec, padding_mode)
     if mode != "constant":  # the padding is made of copies of the input, so it becomes input
-        x = np.pad(x, ((0, 0),) * (x.ndim - rank) + spec.padding, mode)
-        spec, n, batched = check_conv(x, weight, bias, stride, 0, dilation, groups, out, rank=rank)
+        x, spec = padded(x, spec.padding, mode), spec.of_padded
+    return _run(spec, x, weight, bias, spec.y_shape(n), batched, out, packed)
+
+
+def convolve_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out=None, *, rank,
+                        packed=None):
+    """Transposed convolution of any rank; ``packed`` as in ``convolve``."""
+    spec, n, batched = check_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out,
+                                        rank=rank)
+    return _run(spec, x, weight, bias, spec.x_shape(n), batched, out, packed)
+
+
+def _run(spec, x, weight, bias, shape, batched, out, packed):
     x, weight, bias = contiguous(x, spec.dtype), contiguous(weight, spec.dtype), optional(bias, spec.dtype)
-    shape = spec.y_shape(n)
     y = target_for(out, shape if batched else shape[1:], spec.dtype, x, weight, bias)
-    if n:
+    if shape[0]:
         run_packed(plan(spec).run, x if batched else x[None], weight, bias, y if batched else y[None], packed)
     return deliver(y, out)
 
 
-def _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank):
-    (spec, for_dx, for_dw), n, (need_x, need_w, need_b) = check_conv_backward(
-        dy, x, weight, stride, padding, dilation, groups, needs, rank=rank)
-    dy_n = contiguous(dy, spec.dtype).reshape(spec.y_shape(n))
+def _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, padding_mode, rank):
+    spec, n, needs = check_conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank=rank)
+    mode, pairs = border_mode(spec, padding_mode), spec.padding
+    if mode != "constant":
+        x, spec = padded(x, pairs, mode), spec.of_padded
+    dx, dw, db = _gradients(spec, n, dy, x, weight, needs)
+    if mode != "constant" and dx is not None:
+        dx = unpadded(dx, pairs, mode)
+    return dx, dw, db
+
+
+def _transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank):
+    spec, n, needs = check_transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs,
+                                               rank=rank)
+    return _gradients(spec, n, dy, x, weight, needs)
+
+
+def _gradients(spec, n, dy, x, weight, needs):
+    """Gradients of the map that ``spec`` is: of a convolution, or of the input gradient that is a transposed one."""
+    transposed = spec.direction == "input_gradient"
+    x_shape, y_shape = spec.x_shape(n), spec.y_shape(n)
+    if transposed:
+        x_shape, y_shape = y_shape, x_shape
+    need_x, need_w, need_b = needs
+    dy_n = contiguous(dy, spec.dtype).reshape(y_shape)
     dx = dw = db = None
     if need_x:
         dx = np.empty(x.shape, spec.dtype)
         if n:
-            plan(for_dx).run(dy_n, contiguous(weight, spec.dtype), dx.reshape(spec.x_shape(n)))
+            towards_x = towards(spec, "forward" if transposed else "input_gradient")
+            plan(towards_x).run(dy_n, contiguous(weight, spec.dtype), None, dx.reshape(x_shape))
     if need_w:
-        dw = np.zeros(spec.weight_shape, spec.dtype)
+        dw = np.zeros(weight.shape, spec.dtype)
         if n:
-            plan(for_dw).run(dy_n, contiguous(x, spec.dtype).reshape(spec.x_shape(n)), dw)
+            x_n = contiguous(x, spec.dtype).reshape(x_shape)
+            operands = (x_n, dy_n) if transposed else (dy_n, x_n)
+            plan(towards(spec, "weight_gradient")).run(*operands, dw)
     if need_b:
-        db = bias_gradient(dy_n)
+        db = np.zeros(y_shape[1], spec.dtype)
+        if n:
+            plan(towards(spec, "bias_gradient")).run(dy_n.reshape(*y_shape[:2], -1), db)
     return dx, dw, db
-
-
-@np.errstate(all="ignore")
-def bias_gradient(dy):
-    """Sum over images and positions in float64; NumPy adds in an order that only the shape decides."""
-    n, channels = dy.shape[:2]
-    return dy.reshape(n, channels, dy[:1, :1].size).sum(axis=(0, 2), dtype=np.float64).astype(dy.dtype)

@@ -31,7 +31,7 @@ class Direct:
         macs: int,
         phases: Sequence[tuple[Any, ...]],
         w_strides: Sequence[int],
-        zero_first: bool,
+        kernel_size: int,
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...

@@ -209,15 +209,13 @@ cdef class Direct:
     cdef object _positions   # kernel positions per phase
     cdef ptrdiff_t w_strides[3]
     cdef ptrdiff_t kernel_size  # positions of the whole kernel; a phase that has them all has them in order
-    cdef bint zero_first
     cdef readonly ptrdiff_t packed_size
     cdef readonly ptrdiff_t vectors, most_pixels, lanes
     cdef readonly ptrdiff_t images
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  source_step, block, box, ptrdiff_t channel_pitch, ptrdiff_t images, bint in_place,
-                 ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides, ptrdiff_t kernel_size,
-                 bint zero_first):
+                 ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides, ptrdiff_t kernel_size):
         cdef direct_t* p = &self.plan
         cdef ptrdiff_t i, elements = 0
         p.itemsize = dtype.itemsize
@@ -248,7 +246,6 @@ cdef class Direct:
             p.phase[i].panels = elements
             elements += groups * round_up(p.group_filters, p.table.lanes) * p.phase[i].taps
         self.packed_size = elements
-        self.zero_first = zero_first
         self.kernel_size = kernel_size
         self._dtype = dtype
         self.vectors, self.most_pixels, self.lanes = vectors, p.most_pixels, p.table.lanes
@@ -326,8 +323,6 @@ cdef class Direct:
             r.bias = memory + self._padded_elements(images) * p.itemsize
             spread_bias(p, &bias[0], <real*>r.bias)
         with nogil:
-            if self.zero_first:
-                memset(<void*>&y[0], 0, n * target_bytes)
             first = 0
             while first < n:
                 r.images = min(images, n - first)

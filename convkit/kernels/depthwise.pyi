@@ -26,7 +26,6 @@ class Depthwise:
         w_steps: tuple[int, int, int],
         reversed: bool,
         phases: Sequence[tuple],
-        zero_first: bool,
         work: float,
     ) -> None: ...
     @property

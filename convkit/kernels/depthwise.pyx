@@ -6,7 +6,6 @@ result depends on how many threads there are. The kernels are those of csrc/dept
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.string cimport memset
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 
 import numpy as np
@@ -105,14 +104,13 @@ cdef class Depthwise:
     cdef ck_depthwise plan
     cdef const ck_depthwise_row* kernel
     cdef object _keep        # the arrays that the C structs point into
-    cdef bint zero_first
     cdef int itemsize
     cdef double work
     cdef readonly str variant
 
     def __init__(self, dtype, isa, str variant, ptrdiff_t groups, ptrdiff_t planes, ptrdiff_t filters, source, target,
                  lo, source_step, dilation, block, blocks, box, ptrdiff_t plane_pitch, w_steps, bint reversed, phases,
-                 bint zero_first, double work):
+                 double work):
         cdef ck_depthwise* p = &self.plan
         cdef ptrdiff_t i
         self.itemsize = dtype.itemsize
@@ -129,7 +127,6 @@ cdef class Depthwise:
         p.plane_pitch = plane_pitch
         p.w_group, p.w_filter, p.w_plane = w_steps
         p.reversed = reversed
-        self.zero_first = zero_first
         self.work = work
         p.phases = len(phases)
         self._fill_phases(phases)
@@ -178,13 +175,12 @@ cdef class Depthwise:
         cdef Py_buffer views[4]
         cdef job_t j
         cdef int opened = 0
-        cdef ptrdiff_t out_bytes = n * p.filters * self._volume(p.target)
         try:
             open_buffer(&views[0], source, 0, n * p.planes * self._volume(p.source))
             opened = 1
             open_buffer(&views[1], w, 0, p.groups * p.w_group * self.itemsize)
             opened = 2
-            open_buffer(&views[2], target, PyBUF_WRITABLE, out_bytes)
+            open_buffer(&views[2], target, PyBUF_WRITABLE, n * p.filters * self._volume(p.target))
             opened = 3
             j.bias = NULL
             if bias is not None:
@@ -195,8 +191,6 @@ cdef class Depthwise:
             j.units = n * p.groups * p.blocks[0] * p.blocks[1] * p.blocks[2]
             threads = self._start(&j, n * self.work, threads)
             with nogil:
-                if self.zero_first:
-                    memset(j.target, 0, out_bytes)
                 parallel_for(sum_task, &j, (j.units + j.share - 1) // j.share, threads)
                 scratch_done()
         finally:

@@ -19,12 +19,39 @@ from convkit.nn.activation import (
     Tanh,
 )
 from convkit.nn.container import Concat, Residual, Sequential
-from convkit.nn.conv import Conv2d
+from convkit.nn.conv import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    SeparableConv1d,
+    SeparableConv2d,
+    SeparableConv3d,
+)
 from convkit.nn.dropout import Dropout
 from convkit.nn.linear import Identity, Linear
 from convkit.nn.loss import CrossEntropyLoss
 from convkit.nn.module import Module
 from convkit.nn.norm import BatchNorm2d
+from convkit.nn.pad import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from convkit.nn.parameter import Parameter
 from convkit.nn.pool import AvgPool2d, MaxPool2d, MinPool2d
 from convkit.nn.shape import ChannelShuffle, Flatten, PixelShuffle, PixelUnshuffle
@@ -36,8 +63,19 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm2d",
     "ChannelShuffle",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
     "Concat",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
+    "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
@@ -56,12 +94,24 @@ __all__ = [
     "PixelUnshuffle",
     "ReLU",
     "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "Residual",
+    "SeparableConv1d",
+    "SeparableConv2d",
+    "SeparableConv3d",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "Softmax",
     "Softplus",
     "Tanh",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
     "init",
 ]

@@ -91,9 +91,9 @@ def _record(rows, name, layer):
     own = sum(value.size for value in vars(layer).values() if isinstance(value, Parameter))
 
     def noting(method):
-        def call(x):
+        def call(x, *args):
             before = len(rows)
-            result = y = method(x)
+            result = y = method(x, *args)
             while isinstance(y, tuple):  # (y, backward), (y, indices) or both
                 y = y[0]
             if len(rows) == before:  # else forward has called predict, or the other way round

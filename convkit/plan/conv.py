@@ -1,26 +1,36 @@
 """Ways to compute a convolution and its two gradients, best first.
 
 ``plan(spec).run`` takes C-contiguous arrays with a batch axis, in the spec's dtype, and fills the last one:
-``run(x, weight, bias, y)`` forward (bias may be None), ``run(dy, weight, dx)`` for the input gradient and
-``run(dy, x, dw)`` for the weight gradient. There is at least one image. A forward ``run`` that packs its weight
+``run(x, weight, bias, y)`` forward, ``run(dy, weight, bias, dx)`` for the input gradient, ``run(dy, x, dw)`` for the
+weight gradient, and ``run(dy, db)`` with dy as ``(N, channels, inner)`` for the bias gradient. The bias may be None;
+with an input gradient it makes a transposed convolution. There is at least one image. A ``run`` that packs its weight
 also has ``pack(weight)``, ``pack_key`` (equal keys mean equal packings) and ``with_packed(x, packed, bias, y)``.
 """
 
+from convkit import settings
 from convkit.plan import depthwise, direct
 from convkit.plan.common import Candidate, choose, never, twin
 from convkit.reference import conv as reference
 
 
-def _candidates(direction, twin_function):
-    return (Candidate("depthwise", depthwise.rejects, getattr(depthwise, direction)),
-            Candidate("direct", never, getattr(direct, direction)),
+def _candidates(by_pixel, by_channel, twin_function):
+    return (Candidate("depthwise", depthwise.rejects, by_pixel),
+            Candidate("direct", never, by_channel),
             twin(twin_function))
 
 
+def _channel_sums(spec, isa):
+    from convkit.kernels.norm import Norm
+
+    kernel = Norm("channel_sum", isa, spec.dtype.itemsize)
+    return lambda dy, db: kernel.sums(dy, db, settings.get_threads())
+
+
 CANDIDATES = {
-    "forward": _candidates("Forward", reference.forward),
-    "input_gradient": _candidates("InputGradient", reference.input_gradient),
-    "weight_gradient": _candidates("WeightGradient", reference.weight_gradient),
+    "forward": _candidates(depthwise.Sums, direct.Sums, reference.forward),
+    "input_gradient": _candidates(depthwise.Sums, direct.input_gradient, reference.input_gradient),
+    "weight_gradient": _candidates(depthwise.WeightGradient, direct.WeightGradient, reference.weight_gradient),
+    "bias_gradient": (Candidate("direct", never, _channel_sums), twin(reference.bias_gradient)),
 }
 
 

@@ -5,6 +5,7 @@ from math import prod
 
 from convkit import settings
 from convkit.plan import geometry
+from convkit.plan.direct import fill
 
 
 def rejects(spec, isa):
@@ -37,13 +38,18 @@ def _axes(spec):
     return geometry.axes(spec if spec.direction == "input_gradient" else replace(spec, direction="forward"))
 
 
-class Forward:
-    """Runs ``(x, weight, bias, y)``."""
+class Sums:
+    """Runs ``(x, weight, bias, y)`` or ``(dy, weight, bias, dx)``, the same sums over rotated taps, a stride's residues
+    apart.
+    """
 
     def __init__(self, spec, isa):
         self.kernel = make(spec, isa)
+        self.complete = all(axis.complete for axis in _axes(spec))
 
     def __call__(self, x, weight, bias, y):
+        if not self.complete:
+            fill(y, bias)
         self.kernel.sum(x, weight, bias, y, len(x), settings.get_threads())
 
     @property
@@ -57,14 +63,7 @@ class Forward:
         return self.kernel.workspace_bytes
 
 
-class InputGradient(Forward):
-    """Runs ``(dy, weight, dx)``: the sums of the forward pass over rotated taps, a stride's residues apart."""
-
-    def __call__(self, dy, weight, dx):
-        self.kernel.sum(dy, weight, None, dx, len(dy), settings.get_threads())
-
-
-class WeightGradient(Forward):
+class WeightGradient(Sums):
     """Runs ``(dy, x, dw)``."""
 
     def __call__(self, dy, x, dw):
@@ -116,7 +115,7 @@ def make(spec, isa, name=None):
         [a.target for a in three], [a.lo for a in three], [a.source_step for a in three], dilation, block, blocks, box,
         plane_pitch,
         (by_out * spec.c_out_per_group, w_filter, w_plane), gradient, phases,
-        not all(a.complete for a in three), _work(spec))
+        _work(spec))
 
 
 def _level(spec, isa):

@@ -9,12 +9,17 @@ from convkit import settings
 from convkit.plan import geometry
 
 
-class Forward:
-    """Runs ``(x, weight, bias, y)``; a layer packs its weight once with ``pack`` and runs ``with_packed``."""
+class Sums:
+    """Runs ``(x, weight, bias, y)`` or ``(dy, weight, bias, dx)``, the same on rotated weights with channels and
+    filters exchanged; a layer packs its weight once with ``pack`` and runs ``with_packed``.
+    """
 
     def __init__(self, spec, isa):
-        self.kernel = _sums(spec, isa)
-        self.pack_key = ("direct", isa, self.kernel.vectors)
+        three = geometry.axes(spec)
+        self.kernel = _sums(spec, isa, three)
+        self.complete = all(axis.complete for axis in three)
+        taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in three)
+        self.pack_key = ("direct", isa, self.kernel.vectors, spec.direction, taps)
 
     def __call__(self, x, weight, bias, y):
         self.with_packed(x, self.pack(weight), bias, y)
@@ -23,6 +28,8 @@ class Forward:
         return self.kernel.pack(weight.reshape(-1))
 
     def with_packed(self, x, packed, bias, y):
+        if not self.complete:
+            fill(y, bias)
         self.kernel.run(x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads())
 
     @property
@@ -30,24 +37,23 @@ class Forward:
         return self.kernel.workspace_bytes
 
 
-class InputGradient(Forward):
-    """Runs ``(dy, weight, dx)``: the forward machinery on rotated weights with channels and filters exchanged."""
+class Untouched:
+    """Runs ``(dy, weight, bias, dx)`` where every window holds only padding along some axis."""
 
-    def __init__(self, spec, isa):
-        # An input so small that every window holds only padding along some axis gets no gradient at all.
-        self.untouched = not all(axis.phases for axis in geometry.axes(spec))
-        if not self.untouched:
-            super().__init__(spec, isa)
+    workspace_bytes = 0
 
-    def __call__(self, dy, weight, dx):
-        if self.untouched:
-            dx.fill(0)
-        else:
-            self.with_packed(dy, self.pack(weight), None, dx)
+    def __call__(self, dy, weight, bias, dx):
+        fill(dx, bias)
 
-    @property
-    def workspace_bytes(self):
-        return 0 if self.untouched else super().workspace_bytes
+
+def fill(y, bias):
+    """What an output holds that no tap reaches."""
+    y[...] = 0 if bias is None else bias.reshape(-1, *[1] * (y.ndim - 2))
+
+
+def input_gradient(spec, isa):
+    """The object that runs ``(dy, weight, bias, dx)``."""
+    return Sums(spec, isa) if all(axis.phases for axis in geometry.axes(spec)) else Untouched()
 
 
 class WeightGradient:
@@ -64,10 +70,9 @@ class WeightGradient:
         return self.kernel.workspace_bytes
 
 
-def _sums(spec, isa):
+def _sums(spec, isa, three):
     from convkit.kernels import conv
 
-    three = geometry.axes(spec)
     itemsize = spec.dtype.itemsize
     forward = spec.direction == "forward"
     channels, filters = (spec.c_in, spec.c_out) if forward else (spec.c_out, spec.c_in)
@@ -91,7 +96,7 @@ def _sums(spec, isa):
     return conv.Direct(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
         [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, in_place, vectors,
-        spec.macs, tables, w_strides, kernel, not all(a.complete for a in three))
+        spec.macs, tables, w_strides, kernel)
 
 
 def _weight_sums(spec, isa):

@@ -19,7 +19,7 @@ from convkit.plan import activation, conv, linear, pool, softmax
 from convkit.plan.common import choose, reason
 from convkit.spec import common
 from convkit.spec.activation import ACTIVATIONS, activation_spec
-from convkit.spec.conv import conv_spec
+from convkit.spec.conv import conv_spec, transposed_spec
 from convkit.spec.linear import linear_spec
 from convkit.spec.pool import ScatterSpec, pool_spec
 from convkit.spec.softmax import softmax_spec
@@ -174,7 +174,22 @@ def _conv(rank, *directions):
             spec, n, _ = conv_spec(x.shape, x.dtype, weight.shape, weight.dtype, None, None, stride, padding,
                                    dilation, groups, rank=rank, direction=direction)
             shapes = {"x": spec.x_shape(n), "weight": spec.weight_shape, "y": spec.y_shape(n)}
-            yield _directed(operation, spec, conv.CANDIDATES[direction], 2 * n * spec.macs, shapes)
+            flops = prod(spec.y_shape(n)) if direction == "bias_gradient" else 2 * n * spec.macs
+            yield _directed(operation, spec, conv.CANDIDATES[direction], flops, shapes)
+    return steps
+
+
+def _transposed(rank, *directions):
+    """Of a transposed convolution ``x`` is what its convolution puts out, and forward is the input gradient."""
+    roles = {"input_gradient": "forward", "forward": "input_gradient"}
+
+    def steps(operation, x, weight, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+        for direction in directions:
+            spec, n, _ = transposed_spec(x.shape, x.dtype, weight.shape, weight.dtype, None, None, stride, padding,
+                                         output_padding, groups, dilation, rank=rank, direction=direction)
+            shapes = {"x": spec.y_shape(n), "weight": spec.weight_shape, "y": spec.x_shape(n)}
+            flops = prod(spec.x_shape(n)) if direction == "bias_gradient" else 2 * n * spec.macs
+            yield _directed(operation, spec, conv.CANDIDATES[direction], flops, shapes, roles.get(direction, direction))
     return steps
 
 
@@ -189,13 +204,16 @@ def _linear(*directions):
     return steps
 
 
-def _directed(operation, spec, candidates, flops, shapes):
-    """A step of a linear operation, whose three directions read two of x, weight, y and write the third."""
+def _directed(operation, spec, candidates, flops, shapes, role=None):
+    """A step of a linear operation: its directions read two of x, weight, y and write the third, or sum dy. ``role`` is
+    the direction in the operation's eyes, by default the spec's.
+    """
     x, weight, y = shapes.items()
     dx, dw, dy = ((f"d{name[0]}", shape) for name, shape in (x, weight, y))
     name, operands = {"forward": (operation, (x, weight, y)),
                       "input_gradient": ("input gradient", (dy, weight, dx)),
-                      "weight_gradient": ("weight gradient", (dy, x, dw))}[spec.direction]
+                      "weight_gradient": ("weight gradient", (dy, x, dw)),
+                      "bias_gradient": ("bias gradient", (dy, ("db", y[1][1:2])))}[role or spec.direction]
     return _step(name, spec, candidates, flops, *operands)
 
 
@@ -238,8 +256,11 @@ def _softmax(operation, x, axis=-1):
 
 GRADIENTS = ("input_gradient", "weight_gradient")
 OPERATIONS = {
-    "conv2d": _conv(2, "forward"),
-    "conv2d_backward": _conv(2, *GRADIENTS),
+    **{f"conv{rank}d": _conv(rank, "forward") for rank in (1, 2, 3)},
+    **{f"conv{rank}d_backward": _conv(rank, *GRADIENTS, "bias_gradient") for rank in (1, 2, 3)},
+    **{f"conv_transpose{rank}d": _transposed(rank, "input_gradient") for rank in (1, 2, 3)},
+    **{f"conv_transpose{rank}d_backward": _transposed(rank, "forward", "weight_gradient", "bias_gradient")
+       for rank in (1, 2, 3)},
     **{f"{kind}_pool2d": _pool(2, kind) for kind in ("max", "min", "avg")},
     **{f"{kind}_pool2d_backward": _pool(2, kind, backward=True) for kind in ("max", "min", "avg")},
     "linear": _linear("forward"),

@@ -32,11 +32,25 @@ from convkit.reference.activation import (
     tanh,
     tanh_backward,
 )
-from convkit.reference.conv import conv2d, conv2d_backward
+from convkit.reference.conv import (
+    conv1d,
+    conv1d_backward,
+    conv2d,
+    conv2d_backward,
+    conv3d,
+    conv3d_backward,
+    conv_transpose1d,
+    conv_transpose1d_backward,
+    conv_transpose2d,
+    conv_transpose2d_backward,
+    conv_transpose3d,
+    conv_transpose3d_backward,
+)
 from convkit.reference.dropout import dropout, dropout_backward
 from convkit.reference.linear import linear, linear_backward
 from convkit.reference.loss import cross_entropy, cross_entropy_backward
 from convkit.reference.norm import batch_norm, batch_norm_backward
+from convkit.reference.pad import pad, pad_backward
 from convkit.reference.pool import (
                                     avg_pool2d,
                                     avg_pool2d_backward,
@@ -63,8 +77,18 @@ __all__ = [
     "batch_norm_backward",
     "channel_shuffle",
     "channel_shuffle_backward",
+    "conv1d",
+    "conv1d_backward",
     "conv2d",
     "conv2d_backward",
+    "conv3d",
+    "conv3d_backward",
+    "conv_transpose1d",
+    "conv_transpose1d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "conv_transpose3d",
+    "conv_transpose3d_backward",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",
@@ -90,6 +114,8 @@ __all__ = [
     "min_pool2d_backward",
     "mish",
     "mish_backward",
+    "pad",
+    "pad_backward",
     "pixel_shuffle",
     "pixel_shuffle_backward",
     "pixel_unshuffle",

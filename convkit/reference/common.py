@@ -30,7 +30,7 @@ def deliver(y, out):
 
 def extent(spec, out_size):
     """Elements per axis that the windows reach, padding and overhang (``ceil_mode``) included."""
-    whole = (n + lo + hi for n, (lo, hi) in zip(spec.size, spec.padding, strict=True))
+    whole = (n + lo + max(hi, 0) for n, (lo, hi) in zip(spec.size, spec.padding, strict=True))
     reach = ((p - 1) * s + (k - 1) * d + 1
              for p, s, k, d in zip(out_size, spec.stride, spec.kernel, spec.dilation, strict=True))
     return tuple(max(w, r) for w, r in zip(whole, reach, strict=True))

@@ -207,7 +207,7 @@ CK_INLINE void CK_TYPED(merge_row)(T *y, ptrdiff_t n, const T *run, ptrdiff_t pi
 CK_INLINE ptrdiff_t CK_TYPED(least)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
 /* Phases of one (depth, height) residue whose targets are `step` apart along a row: computed side by side, filter by
- * filter, then interleaved into the rows. Residues that no tap reaches are zero. */
+ * filter, then interleaved into the rows. Residues that no tap reaches are bias. */
 CK_INLINE void CK_TYPED(sum_strided)(const ck_depthwise *g, const ck_depthwise_phase *s, ptrdiff_t phases, const T *box,
                                      const T *w, const T *bias, CK_TYPED(sink) to, ptrdiff_t column,
                                      const ptrdiff_t count[3], T *packed, T *rows)
@@ -218,7 +218,8 @@ CK_INLINE void CK_TYPED(sum_strided)(const ck_depthwise *g, const ck_depthwise_p
     ck_depthwise one = *g;
     one.filters = 1;
     for (ptrdiff_t f = 0; f < g->filters; f++, to.y += to.y_filter) {
-        memset(rows, 0, (size_t)(count[0] * count[1] * step * pitch) * sizeof(T));
+        const T untouched = bias ? bias[f] : 0;
+        for (ptrdiff_t i = 0; i < count[0] * count[1] * step * pitch; i++) rows[i] = untouched;
         for (ptrdiff_t i = 0; i < phases; i++) {
             CK_TYPED(sink) lane = aside;
             lane.y += s[i].start[2] * pitch;

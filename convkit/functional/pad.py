@@ -1,0 +1,129 @@
+"""Padding without state.
+
+All of it is NumPy: copies and sums of whole slices, which are C loops already, and one call for each padded side.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from convkit.spec.pad import check_pad, check_pad_backward
+from convkit.typing import Floats
+
+
+def pad(x: Floats, padding: Sequence[int], mode: str = "constant", value: float = 0.0) -> Floats:
+    """Put a border around an array, as ``torch.nn.functional.pad`` does.
+
+    Parameters
+    ----------
+    x : ndarray
+        float32 or float64, any memory layout. ``(N, C, *size)`` or ``(C, *size)`` unless the mode is "constant".
+    padding : sequence of int
+        ``(lo, hi)`` of the last axis, then ``(lo, hi)`` of the one before, and so on: ``(left, right, top, bottom)``.
+        With "constant", any number of axes, and negative numbers crop; otherwise the 1 to 3 spatial axes, from 0 on.
+    mode : {"constant", "reflect", "replicate", "circular"}
+        What the border of ``0 1 2 3`` holds: ``value``; ``2 1 | 0 1 2 3 | 2 1`` without the edge itself (as
+        ``numpy.pad``'s "reflect"); ``0 0 | 0 1 2 3 | 3 3``; ``2 3 | 0 1 2 3 | 0 1``.
+    value : float
+        For mode "constant".
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    ShapeError
+        For padding that the mode cannot fill ("reflect" needs more elements than padding, "circular" as many) or
+        that crops more than there is.
+    DtypeError
+        For anything but a float array and integers.
+    """
+    return padded(x, check_pad(x, padding, mode, value), mode, value)
+
+
+def pad_backward(dy: Floats, padding: Sequence[int], mode: str = "constant") -> Floats:
+    """Gradient of ``pad``: each element's goes to the element that it is a copy of.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of the padded array.
+    padding, mode
+        As in the forward pass.
+
+    Returns
+    -------
+    ndarray
+        Gradient of ``x``.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        As ``pad``.
+    """
+    return unpadded(dy, check_pad_backward(dy, padding, mode), mode)
+
+
+def padded(x, pairs, mode, value=0.0):
+    """``x`` with one checked ``(lo, hi)`` for each of its last axes."""
+    x, pairs = _cropped(x, pairs), [(max(lo, 0), max(hi, 0)) for lo, hi in pairs]
+    spatial = x.shape[x.ndim - len(pairs):]
+    y = np.empty((*x.shape[:x.ndim - len(pairs)], *(n + sum(pair) for n, pair in zip(spatial, pairs, strict=True))),
+                 x.dtype.newbyteorder("="))
+    y[_inner(spatial, pairs)] = x
+    for low, inner, high in _sides(y, pairs):
+        if mode == "reflect":
+            low[...] = inner[1:len(low) + 1][::-1]
+            high[...] = inner[-len(high) - 1:-1][::-1]
+        elif mode == "replicate":
+            low[...], high[...] = inner[:1], inner[-1:]
+        elif mode == "circular":
+            low[...], high[...] = inner[len(inner) - len(low):], inner[:len(high)]
+        else:
+            low[...] = high[...] = value
+    return y
+
+
+@np.errstate(all="ignore")
+def unpadded(dy, pairs, mode):
+    """Gradient of ``padded``."""
+    dtype = dy.dtype.newbyteorder("=")
+    if mode == "constant":
+        return padded(dy, [(-lo, -hi) for lo, hi in pairs], mode)
+    dy = np.array(dy, dtype, order="C")
+    spatial = [n - sum(pair) for n, pair in zip(dy.shape[dy.ndim - len(pairs):], pairs, strict=True)]
+    for low, inner, high in reversed(list(_sides(dy, pairs))):
+        if mode == "reflect":
+            inner[1:len(low) + 1][::-1] += low
+            inner[-len(high) - 1:-1][::-1] += high
+        elif mode == "replicate":
+            for border, edge in ((low, inner[:1]), (high, inner[-1:])):
+                for i in range(len(border)):  # one after the other: an order that no layout changes
+                    edge += border[i:i + 1]
+        else:
+            inner[len(inner) - len(low):] += low
+            inner[:len(high)] += high
+    return dy[_inner(spatial, pairs)].copy()
+
+
+def _cropped(x, pairs):
+    size = x.shape[x.ndim - len(pairs):]
+    return x[(..., *(slice(max(-lo, 0), n - max(-hi, 0)) for n, (lo, hi) in zip(size, pairs, strict=True)))]
+
+
+def _inner(size, pairs):
+    return (..., *(slice(lo, lo + n) for n, (lo, _) in zip(size, pairs, strict=True)))
+
+
+def _sides(y, pairs):
+    """The two borders of each padded axis, and what is between them, with that axis first. A border has the corners
+    that it shares with the axes before it, so that each side is complete once those before it are.
+    """
+    first = y.ndim - len(pairs)
+    for axis, (lo, hi) in enumerate(pairs, start=first):
+        if lo or hi:
+            later = pairs[axis + 1 - first:]
+            size = [n - sum(pair) for n, pair in zip(y.shape[axis + 1:], later, strict=True)]
+            part = np.moveaxis(y[_inner(size, later)], axis, 0)
+            yield part[:lo], part[lo:len(part) - hi], part[len(part) - hi:]
