@@ -270,15 +270,62 @@ def _softmax_backward(name):
     return draw
 
 
-def _cross_entropy(fuzz):
+def _classes(fuzz):
+    """Logits, target and options of a loss over classes."""
     logits = fuzz.numbers(*fuzz.sizes(2, 1, 60 if fuzz.large else 20), *fuzz.sizes(fuzz.size(0, 2), 1, 5))
-    target = fuzz.rng.integers(0, logits.shape[1], logits.shape[:1] + logits.shape[2:])
-    return Call((logits, target), {"reduction": ("mean", "sum", "none")[fuzz.size(0, 2)]})
+    classes = logits.shape[1]
+    target = fuzz.rng.integers(0, classes, logits.shape[:1] + logits.shape[2:])
+    weight = fuzz.positive(classes) if fuzz.chance(0.3) else None
+    options = {"reduction": ("mean", "sum", "none")[fuzz.size(0, 2)]}
+    if fuzz.chance(0.3):
+        options["ignore_index"] = fuzz.size(0, classes)
+        target.flat[0] = (options["ignore_index"] + 1) % classes  # so that some target counts, if there are two classes
+    return logits, target, weight, options
 
 
-def _cross_entropy_backward(fuzz):
-    call = _cross_entropy(fuzz)
-    return Call(call.args, {"reduction": ("mean", "sum")[fuzz.size(0, 1)]})
+def _cross_entropy(fuzz):
+    logits, target, weight, options = _classes(fuzz)
+    if fuzz.chance(0.3):
+        options["label_smoothing"] = float(fuzz.rng.random())
+    if fuzz.chance(0.2):
+        target, options["ignore_index"] = fuzz.positive(*logits.shape), -100
+    return Call((logits, target, weight), options)
+
+
+def _nll_loss(fuzz):
+    logits, target, weight, options = _classes(fuzz)
+    return Call((logits, target, weight), options)
+
+
+def _gradient_of(draw):
+    """A call of a loss's gradient: its own arguments, and what is to come of each of them."""
+    def backward(fuzz):
+        call = draw(fuzz)
+        return Call(call.args, {**call.options, "reduction": ("mean", "sum")[fuzz.size(0, 1)]})
+    return backward
+
+
+def _pair(fuzz):
+    x = _any_array(fuzz)
+    return Call((x, fuzz.numbers(*x.shape)), {"reduction": ("mean", "sum", "none")[fuzz.size(0, 2)]})
+
+
+def _smooth_l1(fuzz):
+    call = _pair(fuzz)
+    return Call(call.args, {**call.options, "beta": fuzz.size(0, 4) / 2})
+
+
+def _binary(fuzz):
+    call = _pair(fuzz)
+    x = call.args[0]
+    weight = fuzz.positive(*x.shape[fuzz.size(0, x.ndim - 1):]) if fuzz.chance(0.4) else None
+    return Call((x, fuzz.rng.random(x.shape).astype(fuzz.dtype), weight), call.options)
+
+
+def _dice(fuzz):
+    shape = fuzz.sizes(fuzz.size(2, 4), 1, 9)
+    return Call((fuzz.positive(*shape), fuzz.positive(*shape)),
+                {"smooth": float(fuzz.size(0, 2)), "reduction": ("mean", "sum", "none")[fuzz.size(0, 2)]})
 
 
 def _normalised(fuzz):
@@ -380,17 +427,79 @@ def _log_softmax_backward_bound(name, call, want):
     return (np.abs(dy) + np.exp(y) * (1 + np.abs(y)) * np.abs(dy).sum(axis=axis, keepdims=True),)
 
 
+def _reduced(each, call, count=None):
+    """Bounds of single losses as that of their mean or sum."""
+    reduction = call.options["reduction"]
+    if reduction == "none":
+        return (each,)
+    return (each.sum() / (1 if reduction == "sum" else each.size if count is None else max(count, 1e-300)),)
+
+
+def _in_target(call):
+    """Weight of every class in every target, and the weight of all targets together."""
+    logits, target, weight = call.args
+    return reference.loss._in_target(logits, target, weight, call.options.get("ignore_index", -100),
+                                     call.options.get("label_smoothing", 0.0))
+
+
 def _cross_entropy_bound(name, call, want):
-    logits, target = call.args
-    loss = reference.cross_entropy(logits, target, reduction="none")
-    each = 1 + loss + np.abs(logits - logits.max(axis=1, keepdims=True)).max(axis=1)
-    return ({"none": lambda e: e, "sum": np.sum, "mean": np.mean}[call.options["reduction"]](each),)
+    q, count = _in_target(call)
+    return _reduced((q * (1 + _distance_from_top(call.args[0], 1)
+                          - 2 * reference.log_softmax(call.args[0], 1))).sum(1), call, count)
 
 
 def _cross_entropy_backward_bound(name, call, want):
-    logits, target = call.args
-    y = reference.softmax(logits, 1) * (1 + _distance_from_top(logits, 1))
-    return (y / (target.size if call.options["reduction"] == "mean" else 1) + np.abs(want[0]),)
+    q, count = _in_target(call)
+    y = reference.softmax(call.args[0], 1) * (1 + _distance_from_top(call.args[0], 1))
+    each = y * q.sum(1, keepdims=True) + q
+    return (each / (max(count, 1e-300) if call.options["reduction"] == "mean" else 1),)
+
+
+def _nll_bound(name, call, want):
+    q, count = _in_target(call)
+    return _reduced((q * np.abs(call.args[0])).sum(1), call, count)
+
+
+def _nll_backward_bound(name, call, want):
+    return (np.abs(want[0]),)
+
+
+def _pair_bound(name, call, want):
+    """The loss of numbers whose distance is all that they have."""
+    x, target = (np.abs(a) for a in call.args)
+    options = {**call.options, "reduction": "none"}
+    return _reduced(getattr(reference, name)(x, -target, **options), call)
+
+
+def _pair_backward_bound(name, call, want):
+    return (2 * np.abs(want[0]) + (np.abs(call.args[0]) + np.abs(call.args[1])) / _divisor(call),)
+
+
+def _divisor(call):
+    """What a gradient is small by: the number of losses, and the width of a parabola."""
+    return max(1, call.args[0].size if call.options["reduction"] == "mean" else 1) * (call.options.get("beta") or 1)
+
+
+def _binary_bound(name, call, want):
+    return _reduced(2 * reference.binary_cross_entropy_with_logits(*call.args, reduction="none"), call)
+
+
+def _binary_backward_bound(name, call, want):
+    logits, target, weight = call.args
+    p = 1 / (1 + np.exp(-logits))
+    each = ((1 - target) * p + target * (1 - p)) * (1 if weight is None else weight)
+    return (2 * each / _divisor(call),)
+
+
+def _dice_bound(name, call, want):
+    return _reduced(np.ones(call.args[0].shape[:2]), call)
+
+
+def _dice_backward_bound(name, call, want):
+    x, target = call.args
+    space = tuple(range(2, x.ndim))
+    each = (1 + 2 * target) / (x + target).sum(space, keepdims=True)
+    return (each / (np.prod(x.shape[:2]) if call.options["reduction"] == "mean" else 1),)
 
 
 def _per_channel(v):
@@ -458,8 +567,21 @@ OPERATIONS = (
     Operation("log_softmax_backward", _softmax_backward("log_softmax"), _log_softmax_backward_bound,
               exact_on_integers=False),
     Operation("cross_entropy", _cross_entropy, _cross_entropy_bound, exact_on_integers=False),
-    Operation("cross_entropy_backward", _cross_entropy_backward, _cross_entropy_backward_bound,
+    Operation("cross_entropy_backward", _gradient_of(_cross_entropy), _cross_entropy_backward_bound,
               exact_on_integers=False),
+    Operation("nll_loss", _nll_loss, _nll_bound, exact_on_integers=False),
+    Operation("nll_loss_backward", _gradient_of(_nll_loss), _nll_backward_bound, exact_on_integers=False),
+    Operation("binary_cross_entropy_with_logits", _binary, _binary_bound, exact_on_integers=False),
+    Operation("binary_cross_entropy_with_logits_backward", _gradient_of(_binary), _binary_backward_bound,
+              exact_on_integers=False),
+    Operation("mse_loss", _pair, _pair_bound, exact_on_integers=False),
+    Operation("mse_loss_backward", _gradient_of(_pair), _pair_backward_bound, exact_on_integers=False),
+    Operation("l1_loss", _pair, _pair_bound, exact_on_integers=False),
+    Operation("l1_loss_backward", _gradient_of(_pair), _pair_backward_bound, exact_on_integers=False),
+    Operation("smooth_l1_loss", _smooth_l1, _pair_bound, exact_on_integers=False),
+    Operation("smooth_l1_loss_backward", _gradient_of(_smooth_l1), _pair_backward_bound, exact_on_integers=False),
+    Operation("dice_loss", _dice, _dice_bound, exact_on_integers=False),
+    Operation("dice_loss_backward", _gradient_of(_dice), _dice_backward_bound, exact_on_integers=False),
     Operation("batch_norm", _batch_norm, _batch_norm_bound, exact_on_integers=False),
     Operation("batch_norm_backward", _batch_norm_backward, _batch_norm_backward_bound,
               exact_on_integers=False),
@@ -509,13 +631,13 @@ class Report:
         return all(row.passed for row in self.rows)
 
     def __str__(self):
-        lines = [f"{'operation':30}{'dtype':9}{'isa':10}{'algorithm':11}{'cases':>6}{'worst error':>13}  "
+        lines = [f"{'operation':42}{'dtype':9}{'isa':10}{'algorithm':11}{'cases':>6}{'worst error':>13}  "
                  f"{'integers':10}{'1 = 2 threads':15}"]
         for r in self.rows:
             exact = "exact" if r.exact else "NOT EXACT"
             bits = "same bits" if r.same_bits else "DIFFERENT"
             verdict = "PASS" if r.passed else f"FAIL: {r.failure}"
-            lines.append(f"{r.operation:30}{r.dtype:9}{r.isa or '-':10}{r.algorithm:11}{r.cases:>6}"
+            lines.append(f"{r.operation:42}{r.dtype:9}{r.isa or '-':10}{r.algorithm:11}{r.cases:>6}"
                          f"{r.worst:>13.3f}  {exact:10}{bits:15}{verdict}")
         failed = sum(not row.passed for row in self.rows)
         lines.append(f"{'FAIL' if failed else 'PASS'}: {len(self.rows) - failed} of {len(self.rows)} rows, "

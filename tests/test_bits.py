@@ -126,6 +126,7 @@ def calls_of_the_rest():
     _, low = F.min_pool2d(x, 3, 2, 1, return_indices=True)
     y = F.softmax(flat)
     logs = F.log_softmax(flat)
+    pixels, y20 = np.random.default_rng(2).integers(0, 20, (4, 50, 51)), F.softmax(dy, 1)
     return {
         "max_pool2d": ((x, 3, 2, 1), {}), "max_pool2d indices": ((x, 3, 2, 1), {"return_indices": True}),
         "max_pool2d wide": ((x, 5, 1, 2), {"return_indices": True}), "min_pool2d": ((x, 2, 2), {"ceil_mode": True}),
@@ -137,8 +138,14 @@ def calls_of_the_rest():
         "softmax": ((flat,), {}), "softmax axis": ((x, 1), {}), "log_softmax": ((flat,), {}),
         "log_softmax axis": ((x, 0), {}), "softmax_backward": ((flat, y), {}),
         "log_softmax_backward": ((flat, logs), {}),
-        "cross_entropy": ((flat, target), {}), "cross_entropy none": ((flat, target, "none"), {}),
+        "cross_entropy": ((flat, target), {}), "cross_entropy none": ((flat, target), {"reduction": "none"}),
+        "cross_entropy pixels": ((x, pixels), {"ignore_index": 3, "label_smoothing": 0.1}),
         "cross_entropy_backward": ((flat, target), {}),
+        "cross_entropy_backward pixels": ((x, pixels, weight), {"ignore_index": 3, "label_smoothing": 0.1}),
+        "cross_entropy soft": ((x, y20), {"reduction": "none"}), "cross_entropy_backward soft": ((x, y20), {}),
+        "nll_loss": ((logs, target), {}), "nll_loss_backward": ((logs, target), {}),
+        **{name + part: ((x, dy), {}) for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "dice_loss",
+                                                   "binary_cross_entropy_with_logits") for part in ("", "_backward")},
         "batch_norm": ((x, mean, var, weight, mean), {"training": True}),
         "batch_norm eval": ((x, mean, var, weight, mean), {}),
         "batch_norm_backward": ((dy, x, weight), {}),

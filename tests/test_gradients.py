@@ -135,8 +135,8 @@ def test_cross_entropy(isa, reduction, shape):
     logits, target = 2 * rng.normal(size=shape), rng.integers(0, shape[1], shape[:1] + shape[2:])
     dloss = rng.normal(size=target.shape) if reduction == "none" else 1.5
     with convkit.use(isa=isa):
-        check_slope(lambda a: (F.cross_entropy(a, target, reduction) * dloss).sum(), logits,
-                    F.cross_entropy_backward(logits, target, reduction, dloss))
+        check_slope(lambda a: (F.cross_entropy(a, target, reduction=reduction) * dloss).sum(), logits,
+                    F.cross_entropy_backward(logits, target, reduction=reduction, dloss=dloss))
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (4, 5, 7), (2, 3, 5, 9)], ids=str)

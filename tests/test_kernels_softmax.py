@@ -80,9 +80,9 @@ def test_cross_entropy(isa, dtype, shape):
     where = np.expand_dims(target, 1)
     shifted, e, total = _exact(x)
     with convkit.use(isa=isa):
-        losses = F.cross_entropy(x, target, "none")
+        losses = F.cross_entropy(x, target, reduction="none")
         mean = F.cross_entropy(x, target)
-        dx = F.cross_entropy_backward(x, target, "none", scale)
+        dx = F.cross_entropy_backward(x, target, reduction="none", dloss=scale)
     want = np.log(total[:, 0]) - np.take_along_axis(shifted, where, 1)[:, 0]
     assert worst(losses, want, want + 1) <= 4
     assert worst(np.asarray(mean), want.mean(), want.mean() + 1) <= 3
@@ -159,7 +159,7 @@ def test_same_bits_at_any_thread_count_and_layout(dtype, shape):
     for name in ("softmax", "log_softmax"):
         same_bits(lambda x, name=name: (getattr(F, name)(x, 1),), x)
         same_bits(lambda dy, y, name=name: (getattr(F, f"{name}_backward")(dy, y, 1),), dy, x)
-    same_bits(lambda x, t: (F.cross_entropy(x, t, "none"), F.cross_entropy_backward(x, t)), x, target)
+    same_bits(lambda x, t: (F.cross_entropy(x, t, reduction="none"), F.cross_entropy_backward(x, t)), x, target)
 
 
 @pytest.mark.parametrize("axis", (1, 2))
@@ -174,8 +174,10 @@ def test_gradients_by_finite_differences(axis):
     target = rng.integers(0, 4, (3, 5))
     for reduction in ("mean", "sum", "none"):
         check_gradient(
-            lambda x, r=reduction: F.cross_entropy(x, target, r),
-            lambda dy, r=reduction: F.cross_entropy_backward(x, target, r, dy if r == "none" else float(dy)),
+            lambda x, r=reduction: F.cross_entropy(x, target, reduction=r),
+            lambda dy, r=reduction: F.cross_entropy_backward(
+                x, target, reduction=r, dloss=dy if r == "none" else float(dy)
+            ),
             x,
             rng,
         )

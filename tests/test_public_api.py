@@ -195,16 +195,47 @@ def rows():
     yield row("softmax_backward", Shape, F.softmax_backward, X, X[:1])
     yield row("log_softmax_backward", Dtype, F.log_softmax_backward, X, X.astype(float))
     logits, target = np.ones((5, 3), np.float32), np.zeros(5, np.int64)
-    for bad in (3, -1, -100, 2**40):
+    for bad in (3, -1, -99, 2**40):
         yield row(f"target {bad}", Shape, F.cross_entropy, logits, np.array([0, 1, 2, bad, 0]))
         yield row(f"target {bad} backward", Shape, F.cross_entropy_backward, logits, np.array([0, 1, 2, bad, 0]))
     yield row("target float", Dtype, F.cross_entropy, logits, target.astype(float))
+    yield row("target probabilities", Shape, F.cross_entropy, logits, logits[:, :2])
     yield row("target list", Dtype, F.cross_entropy, logits, [0] * 5)
     yield row("target shape", Shape, F.cross_entropy, logits, target[:4])
     yield row("target 2-d", Shape, F.cross_entropy, logits, target[:, None])
     yield row("logits 1-d", Shape, F.cross_entropy, logits[0], target[:1])
-    yield row("reduction", Shape, F.cross_entropy, logits, target, "avg")
-    yield row("dloss", (Shape, Dtype), F.cross_entropy_backward, logits, target, "none", np.ones(4, np.float32))
+    for loss in (F.cross_entropy, F.cross_entropy_backward, F.nll_loss, F.nll_loss_backward):
+        name = loss.__name__
+        yield row(f"{name} reduction", Shape, loss, logits, target, reduction="avg")
+        yield row(f"{name} weight", Shape, loss, logits, target, np.ones(4, np.float32))
+        yield row(f"{name} weight float64", Dtype, loss, logits, target, np.ones(3))
+        yield row(f"{name} weight as reduction", Dtype, loss, logits, target, "none")
+        yield row(f"{name} target", Shape, loss, logits, target + 3)
+        yield row(f"{name} ignore_index", Dtype, loss, logits, target, ignore_index=1.5)
+        yield row(f"{name} 0-d", Shape, loss, np.ones((), np.float32), target)
+        if name.endswith("_backward"):
+            yield row(f"{name} dloss", (Shape, Dtype), loss, logits, target, reduction="none",
+                      dloss=np.ones(4, np.float32))
+    for bad in (-0.1, 1.1, float("nan"), "0", None, True):
+        yield row(f"label_smoothing {bad}", (Shape, Dtype), F.cross_entropy, logits, target, label_smoothing=bad)
+    for loss in (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.binary_cross_entropy_with_logits, F.dice_loss):
+        for function in (loss, getattr(F, f"{loss.__name__}_backward")):
+            name = function.__name__
+            yield row(f"{name} shape", Shape, function, X, X[:1])
+            yield row(f"{name} broadcast", Shape, function, X, X[:, :1])
+            yield row(f"{name} mixed", Dtype, function, X, X.astype(float))
+            yield row(f"{name} int", Dtype, function, X.astype(int), X)
+            yield row(f"{name} labels", Dtype, function, X, X.astype(int))
+            yield row(f"{name} list", Dtype, function, X.tolist(), X)
+            yield row(f"{name} reduction", Shape, function, X, X, reduction="batchmean")
+        yield row(f"{name} dloss", Shape, function, X, X, reduction="none", dloss=np.ones(4, np.float32))
+    for bad in (-1.0, float("nan"), float("inf")):
+        yield row(f"beta {bad}", Shape, F.smooth_l1_loss, X, X, beta=bad)
+        yield row(f"smooth {bad}", Shape, F.dice_loss, X, X, smooth=bad)
+    yield row("dice 1-d", Shape, F.dice_loss, V, V)
+    for bad in (np.ones(5, np.float32), np.ones((1, *X.shape), np.float32), np.ones(8), [1.0]):
+        for name in ("weight", "pos_weight"):
+            yield row(f"bce {name}", (Shape, Dtype), F.binary_cross_entropy_with_logits, X, X, **{name: bad})
     for k, name in ((1, "running_mean"), (2, "running_var"), (3, "weight"), (4, "bias")):
         args = [X, V.copy(), V.copy(), V, V]
         for bad, error in ((np.ones(5, np.float32), Shape), (np.ones((4, 1), np.float32), Shape), (np.ones(4), Dtype),

@@ -100,8 +100,8 @@ def test_cross_entropy(floor, reduction, shape):
     x, = draw(shape)
     target = np.random.default_rng(13).integers(0, 4, (shape[0], *shape[2:]))
     dloss = draw(target.shape)[0] if reduction == "none" else 0.7
-    got = floor.cross_entropy_backward(x, target, reduction, dloss)
-    agree(got, lambda a: (dloss * floor.cross_entropy(a, target, reduction)).sum(), x)
+    got = floor.cross_entropy_backward(x, target, reduction=reduction, dloss=dloss)
+    agree(got, lambda a: (dloss * floor.cross_entropy(a, target, reduction=reduction)).sum(), x)
 
 
 @both

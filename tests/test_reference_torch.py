@@ -113,12 +113,12 @@ def test_cross_entropy(reduction, shape):
     for dtype in (np.int64, np.uint8, np.dtype(">i4")):
         lt = leaf(logits)
         loss = T.cross_entropy(lt, torch.tensor(target), reduction=reduction)
-        got = F.cross_entropy(logits, target.astype(dtype), reduction)
+        got = F.cross_entropy(logits, target.astype(dtype), reduction=reduction)
         near(got, loss)
         assert got.dtype == np.float64
         dloss, = data(loss.shape, seed=2)
         loss.backward(torch.tensor(dloss))
-        near(F.cross_entropy_backward(logits, target.astype(dtype), reduction, dloss), lt.grad)
+        near(F.cross_entropy_backward(logits, target.astype(dtype), reduction=reduction, dloss=dloss), lt.grad)
 
 
 @pytest.mark.parametrize("training", [True, False])

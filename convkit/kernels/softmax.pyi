@@ -6,7 +6,13 @@ class Softmax:
     def __init__(self, name: str, isa: str, itemsize: int) -> None: ...
     def forward(self, x: np.ndarray, y: np.ndarray, threads: int) -> None: ...
     def backward(self, dy: np.ndarray, y: np.ndarray, dx: np.ndarray, threads: int) -> None: ...
-    def losses(self, logits: np.ndarray, target: np.ndarray, losses: np.ndarray, threads: int) -> None: ...
-    def gradient(
-        self, logits: np.ndarray, target: np.ndarray, scale: np.ndarray, dlogits: np.ndarray, threads: int
+    def entropy(
+        self,
+        logits: np.ndarray,
+        target: np.ndarray | None,
+        hit: np.ndarray | None,
+        every: np.ndarray | None,
+        soft: np.ndarray | None,
+        y: np.ndarray,
+        threads: int,
     ) -> None: ...

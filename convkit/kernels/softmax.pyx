@@ -14,7 +14,10 @@ cdef extern from "softmax/softmax.h" nogil:
         const void* dy
         void* y
         const int64_t* target
-        const void* scale
+        const void* hit
+        const void* every
+        const void* soft
+        int soft_is_shared
         ptrdiff_t length, inner
     ctypedef void (*ck_softmax_kernel)(const ck_softmax* job, ptrdiff_t first, ptrdiff_t count) noexcept nogil
     const char* const* ck_softmax_names
@@ -53,8 +56,8 @@ KERNELS = _names()
 cdef class Softmax:
     """One kernel of the registry at one level and dtype.
 
-    ``x``, ``dy``, ``y`` and ``dx`` are C-contiguous ``(outer, length, inner)``; ``target`` (int64),
-    ``losses`` and ``scale`` are ``(outer, inner)``.
+    ``x``, ``dy``, ``y`` and ``dx`` are C-contiguous ``(outer, length, inner)``; ``target`` (int64), ``hit``, ``every``
+    and losses are ``(outer, inner)``; ``soft`` is ``(length,)`` or like ``x``.
     """
 
     cdef ck_softmax_kernel kernel
@@ -94,19 +97,14 @@ cdef class Softmax:
         job.arrays.y = writing(dx, nbytes)
         self.run(&job, y, threads)
 
-    def losses(self, logits not None, target not None, losses not None, int threads):
-        """``cross_entropy``; every target is at least 0 and less than ``length``."""
+    def entropy(self, logits not None, target, hit, every, soft, y not None, int threads):
+        """``cross_entropy`` or ``cross_entropy_backward``; every target is at least 0 and less than ``length``."""
         cdef job_t job
-        job.arrays.x = reading(logits, logits.nbytes)
-        job.arrays.target = <const int64_t*>reading(target, target.size * sizeof(int64_t))
-        job.arrays.y = writing(losses, target.size * self.itemsize)
-        self.run(&job, logits, threads)
-
-    def gradient(self, logits not None, target not None, scale not None, dlogits not None, int threads):
-        """``cross_entropy_backward``; every target is at least 0 and less than ``length``."""
-        cdef job_t job
-        cdef ptrdiff_t nbytes = logits.nbytes
-        job.arrays.x, job.arrays.y = reading(logits, nbytes), writing(dlogits, nbytes)
-        job.arrays.target = <const int64_t*>reading(target, target.size * sizeof(int64_t))
-        job.arrays.scale = reading(scale, target.size * self.itemsize)
+        cdef ptrdiff_t nbytes = logits.nbytes, targets = nbytes // (logits.shape[1] * self.itemsize)
+        job.arrays.x, job.arrays.y = reading(logits, nbytes), writing(y, y.nbytes)
+        job.arrays.target = <const int64_t*>reading(target, targets * sizeof(int64_t))
+        job.arrays.hit = reading(hit, targets * self.itemsize)
+        job.arrays.every = reading(every, targets * self.itemsize)
+        job.arrays.soft_is_shared = soft is not None and soft.ndim == 1
+        job.arrays.soft = reading(soft, logits.shape[1] * self.itemsize if job.arrays.soft_is_shared else nbytes)
         self.run(&job, logits, threads)

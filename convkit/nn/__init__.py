@@ -32,7 +32,7 @@ from convkit.nn.conv import (
 )
 from convkit.nn.dropout import Dropout
 from convkit.nn.linear import Identity, Linear
-from convkit.nn.loss import CrossEntropyLoss
+from convkit.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
 from convkit.nn.module import Module
 from convkit.nn.norm import BatchNorm2d
 from convkit.nn.pad import (
@@ -61,6 +61,7 @@ __all__ = [
     "GELU",
     "SELU",
     "AvgPool2d",
+    "BCEWithLogitsLoss",
     "BatchNorm2d",
     "ChannelShuffle",
     "CircularPad1d",
@@ -77,18 +78,22 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
     "CrossEntropyLoss",
+    "DiceLoss",
     "Dropout",
     "Flatten",
     "Hardsigmoid",
     "Hardswish",
     "Identity",
+    "L1Loss",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
+    "MSELoss",
     "MaxPool2d",
     "MinPool2d",
     "Mish",
     "Module",
+    "NLLLoss",
     "Parameter",
     "PixelShuffle",
     "PixelUnshuffle",
@@ -107,6 +112,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
     "Softmax",
     "Softplus",
     "Tanh",

@@ -48,7 +48,22 @@ from convkit.reference.conv import (
 )
 from convkit.reference.dropout import dropout, dropout_backward
 from convkit.reference.linear import linear, linear_backward
-from convkit.reference.loss import cross_entropy, cross_entropy_backward
+from convkit.reference.loss import (
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_backward,
+    cross_entropy,
+    cross_entropy_backward,
+    dice_loss,
+    dice_loss_backward,
+    l1_loss,
+    l1_loss_backward,
+    mse_loss,
+    mse_loss_backward,
+    nll_loss,
+    nll_loss_backward,
+    smooth_l1_loss,
+    smooth_l1_loss_backward,
+)
 from convkit.reference.norm import batch_norm, batch_norm_backward
 from convkit.reference.pad import pad, pad_backward
 from convkit.reference.pool import (
@@ -75,6 +90,8 @@ __all__ = [
     "avg_pool2d_backward",
     "batch_norm",
     "batch_norm_backward",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_backward",
     "channel_shuffle",
     "channel_shuffle_backward",
     "conv1d",
@@ -91,6 +108,8 @@ __all__ = [
     "conv_transpose3d_backward",
     "cross_entropy",
     "cross_entropy_backward",
+    "dice_loss",
+    "dice_loss_backward",
     "dropout",
     "dropout_backward",
     "elu",
@@ -102,6 +121,8 @@ __all__ = [
     "hardsigmoid_backward",
     "hardswish",
     "hardswish_backward",
+    "l1_loss",
+    "l1_loss_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -114,6 +135,10 @@ __all__ = [
     "min_pool2d_backward",
     "mish",
     "mish_backward",
+    "mse_loss",
+    "mse_loss_backward",
+    "nll_loss",
+    "nll_loss_backward",
     "pad",
     "pad_backward",
     "pixel_shuffle",
@@ -130,6 +155,8 @@ __all__ = [
     "sigmoid_backward",
     "silu",
     "silu_backward",
+    "smooth_l1_loss",
+    "smooth_l1_loss_backward",
     "softmax",
     "softmax_backward",
     "softplus",

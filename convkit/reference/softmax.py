@@ -11,8 +11,7 @@ from convkit.typing import Floats
 def softmax(x: Floats, axis: int = -1) -> Floats:
     """``y_i = exp(x_i) / sum over j of exp(x_j)`` along ``axis``."""
     spec, axis = softmax_spec(x, axis, log=False)
-    e = np.exp(_shifted(x, axis))
-    return narrow(e / e.sum(axis, keepdims=True), spec.dtype)
+    return narrow(softmax64(x, axis), spec.dtype)
 
 
 @np.errstate(all="ignore")
@@ -36,6 +35,12 @@ def log_softmax_backward(dy: Floats, y: Floats, axis: int = -1) -> Floats:
     spec, axis = softmax_backward_spec(dy, y, axis, log=True)
     dy = widen(dy)
     return narrow(dy - np.exp(widen(y)) * dy.sum(axis, keepdims=True), spec.dtype)
+
+
+def softmax64(x, axis):
+    """Softmax in float64, unrounded; the gradient of the cross-entropy starts from it."""
+    e = np.exp(_shifted(x, axis))
+    return e / e.sum(axis, keepdims=True)
 
 
 def log_softmax64(x, axis):

@@ -144,21 +144,68 @@ CK_INLINE void CK_TYPED(row_log_softmax_backward)(const ck_softmax *job, ptrdiff
     }
 }
 
+/* sum of q (log_sum - (x - m)) where q is not 0 */
+CK_INLINE double CK_TYPED(row_entropy)(const T *x, const T *q, ptrdiff_t length, T m, T log_sum)
+{
+    const ptrdiff_t block = WIDE == 1 ? 256 : 1024;
+    const V m_v = vset1(m), log_v = vset1(log_sum), zero = vset1(0);
+    ck_total total = {0, 0};
+    for (ptrdiff_t first = 0; first < length; first += block) {
+        ptrdiff_t end = length - first < block ? length : first + block;
+        ck_f64v sum[WIDE] = {{0}}, wide[WIDE];
+        for (ptrdiff_t i = first; i < end; i += L) {
+            V some = CK_TYPED(load_or)(q + i, end - i, 0);
+            V term = some * (log_v - (CK_TYPED(load_or)(x + i, end - i, 0) - m_v));
+            vwiden(vselect((VI)(some == zero), zero, term), wide);
+            CK_UNROLL
+            for (int w = 0; w < WIDE; w++) sum[w] += wide[w];
+        }
+        ck_total_add(&total, ck_sum_f64(sum[0] + (WIDE == 2 ? sum[WIDE - 1] : (ck_f64v){0})));
+    }
+    return ck_total_value(total);
+}
+
+/* One factor of a position, 1 where there is none; and the row of soft that belongs to it. */
+CK_INLINE double CK_TYPED(factor_of)(const void *factors, ptrdiff_t position)
+{
+    return factors ? (double)((const T *)factors)[position] : 1.0;
+}
+
+CK_INLINE const T *CK_TYPED(row_soft)(const ck_softmax *job, ptrdiff_t row)
+{
+    return (const T *)job->soft + (job->soft_is_shared ? 0 : row * job->length);
+}
+
 CK_INLINE void CK_TYPED(row_cross_entropy)(const ck_softmax *job, ptrdiff_t row)
 {
     const T *x = (const T *)job->x + row * job->length, m = CK_TYPED(row_max)(x, job->length);
-    double sum = CK_TYPED(row_exp)(x, job->length, m, NULL);
-    ((T *)job->y)[row] = (T)(ck_log(sum) - ((double)x[job->target[row]] - m));
+    const double log_sum = ck_log(CK_TYPED(row_exp)(x, job->length, m, NULL));
+    const double hit = CK_TYPED(factor_of)(job->hit, row), every = CK_TYPED(factor_of)(job->every, row);
+    double loss = 0;
+    if (job->target && hit != 0) loss = hit * (log_sum - ((double)x[job->target[row]] - m));
+    if (job->soft && every != 0)
+        loss += every * CK_TYPED(row_entropy)(x, CK_TYPED(row_soft)(job, row), job->length, m, (T)log_sum);
+    ((T *)job->y)[row] = (T)loss;
 }
 
 CK_INLINE void CK_TYPED(row_cross_entropy_backward)(const ck_softmax *job, ptrdiff_t row)
 {
-    const T *x = (const T *)job->x + row * job->length;
-    T *dx = (T *)job->y + row * job->length, *hit = dx + job->target[row];
-    const double sum = CK_TYPED(row_exp)(x, job->length, CK_TYPED(row_max)(x, job->length), dx), e = *hit;
-    const double scale = ((const T *)job->scale)[row];
-    CK_TYPED(row_scale)(dx, job->length, (T)(scale / sum));
-    *hit = (T)((e / sum - 1.0) * scale);
+    const ptrdiff_t length = job->length;
+    const T *x = (const T *)job->x + row * length, *soft = job->soft ? CK_TYPED(row_soft)(job, row) : NULL;
+    T *dx = (T *)job->y + row * length, *at = job->target ? dx + job->target[row] : NULL;
+    const double sum = CK_TYPED(row_exp)(x, length, CK_TYPED(row_max)(x, length), dx), e = at ? *at : 0;
+    const double hit = at ? CK_TYPED(factor_of)(job->hit, row) : 0, every = CK_TYPED(factor_of)(job->every, row);
+    const double all = soft ? every * CK_TYPED(row_dot)(soft, NULL, length) : 0;
+    CK_TYPED(row_scale)(dx, length, (T)((hit + all) / sum));
+    if (soft) {
+        const V minus = vset1((T)-every);
+        for (ptrdiff_t i = 0; i < length; i += L) {
+            V d = vfma(CK_TYPED(load_or)(soft + i, length - i, 0), minus, CK_TYPED(load_or)(dx + i, length - i, 0));
+            CK_TYPED(store_some)(dx + i, d, length - i);
+        }
+    }
+    /* e / sum - 1 in float64, where it does not cancel */
+    if (at) *at = (T)((e / sum - 1) * hit + (soft ? e / sum * all - every * (double)soft[job->target[row]] : 0));
 }
 
 /* ---- a block of neighbouring positions, one to a lane ---- */
@@ -247,19 +294,17 @@ CK_INLINE void CK_TYPED(block_dot)(CK_TYPED(block) * b, const T *dy, const T *y)
     }
 }
 
-/* factor = the sums, their reciprocals times `scale` (per position, NULL for 1), or their logarithms */
+/* factor = the sums, their reciprocals, or their logarithms */
 enum { CK_TYPED(SUM), CK_TYPED(RECIPROCAL), CK_TYPED(LOGARITHM) };
-CK_INLINE void CK_TYPED(block_factor)(CK_TYPED(block) * b, const int what, const T *scale)
+CK_INLINE void CK_TYPED(block_factor)(CK_TYPED(block) * b, const int what)
 {
     ck_f64v wide[WIDE];
     for (ptrdiff_t v = 0; v * L < b->count; v++) {
-        ptrdiff_t n = b->count - v * L;
-        if (scale) vwiden(CK_TYPED(load_or)(scale + v * L, n, 0), wide);
         CK_UNROLL
         for (int w = 0; w < WIDE; w++) {
             ck_f64v s = CK_TYPED(block_sum)(b, v, w);
             if (what == CK_TYPED(RECIPROCAL))
-                wide[w] = (scale ? wide[w] : ck_set1_f64(1.0)) / s;
+                wide[w] = ck_set1_f64(1.0) / s;
             else
                 wide[w] = what == CK_TYPED(LOGARITHM) ? vlog_f64(s) : s;
         }
@@ -277,7 +322,7 @@ CK_INLINE void CK_TYPED(block_softmax)(const ck_softmax *job, CK_TYPED(block) * 
 {
     (void)position;
     CK_TYPED(block_exp)(b, job->x, job->y);
-    CK_TYPED(block_factor)(b, CK_TYPED(RECIPROCAL), NULL);
+    CK_TYPED(block_factor)(b, CK_TYPED(RECIPROCAL));
     CK_TYPED(block_scale)(b, job->y);
 }
 
@@ -287,7 +332,7 @@ CK_INLINE void CK_TYPED(block_log_softmax)(const ck_softmax *job, CK_TYPED(block
     T *y = job->y;
     (void)position;
     CK_TYPED(block_exp)(b, x, NULL);
-    CK_TYPED(block_factor)(b, CK_TYPED(LOGARITHM), NULL);
+    CK_TYPED(block_factor)(b, CK_TYPED(LOGARITHM));
     CK_EACH_OF_BLOCK(b)
     {
         V d = CK_TYPED(load_or)(x + at + v * L, n, 0) - b->max[v];
@@ -301,7 +346,7 @@ CK_INLINE void CK_TYPED(block_softmax_backward)(const ck_softmax *job, CK_TYPED(
     T *dx = job->y;
     (void)position;
     CK_TYPED(block_dot)(b, dy, y);
-    CK_TYPED(block_factor)(b, CK_TYPED(SUM), NULL);
+    CK_TYPED(block_factor)(b, CK_TYPED(SUM));
     CK_EACH_OF_BLOCK(b)
     {
         V d = CK_TYPED(load_or)(dy + at + v * L, n, 0) - b->factor[v];
@@ -315,13 +360,26 @@ CK_INLINE void CK_TYPED(block_log_softmax_backward)(const ck_softmax *job, CK_TY
     T *dx = job->y;
     (void)position;
     CK_TYPED(block_dot)(b, dy, NULL);
-    CK_TYPED(block_factor)(b, CK_TYPED(SUM), NULL);
+    CK_TYPED(block_factor)(b, CK_TYPED(SUM));
     CK_EACH_OF_BLOCK(b)
     {
         V p = CK_TYPED(vexp)(CK_TYPED(load_or)(y + at + v * L, n, 0));
         V d = vfma(p, -b->factor[v], CK_TYPED(load_or)(dy + at + v * L, n, 0));
         CK_TYPED(store_some)(dx + at + v * L, d, n);
     }
+}
+
+/* n elements of soft for class `row` of the block's vector v, whose first element is `at` */
+CK_INLINE V CK_TYPED(block_soft)(const ck_softmax *job, ptrdiff_t row, ptrdiff_t at, ptrdiff_t n)
+{
+    const T *soft = job->soft;
+    return job->soft_is_shared ? vset1(soft[row]) : CK_TYPED(load_or)(soft + at, n, 0);
+}
+
+/* The double of one position among the block's sums. */
+CK_INLINE double CK_TYPED(sum_at)(const CK_TYPED(block) * b, ptrdiff_t p)
+{
+    return ((const double *)b->sum)[p] + (WIDE == 1 ? ((const double *)b->lost)[p] : 0.0);
 }
 
 CK_INLINE void CK_TYPED(block_cross_entropy)(const ck_softmax *job, CK_TYPED(block) * b, ptrdiff_t position)
@@ -332,25 +390,79 @@ CK_INLINE void CK_TYPED(block_cross_entropy)(const ck_softmax *job, CK_TYPED(blo
     for (ptrdiff_t v = 0; v * L < b->count; v++)
         for (int w = 0; w < WIDE; w++) {
             ck_f64v logs = vlog_f64(CK_TYPED(block_sum)(b, v, w));
-            for (ptrdiff_t l = 0, p = v * L + w * CK_F64_LANES; l < CK_F64_LANES && p < b->count; l++, p++)
-                loss[p] = (T)(logs[l] - ((double)x[b->offset + job->target[position + p] * b->inner + p] -
-                                         (double)((const T *)b->max)[p]));
+            for (ptrdiff_t l = 0, p = v * L + w * CK_F64_LANES; l < CK_F64_LANES && p < b->count; l++, p++) {
+                double hit = job->target ? CK_TYPED(factor_of)(job->hit, position + p) : 0;
+                loss[p] = 0;
+                if (hit != 0)
+                    loss[p] = (T)(hit * (logs[l] - ((double)x[b->offset + job->target[position + p] * b->inner + p] -
+                                                    (double)((const T *)b->max)[p])));
+            }
         }
+    if (!job->soft) return;
+    ck_f64v wide[WIDE];
+    const V zero = vset1(0);
+    CK_TYPED(block_factor)(b, CK_TYPED(LOGARITHM));
+    CK_TYPED(block_clear)(b);
+    CK_EACH_OF_BLOCK(b)
+    {
+        V q = CK_TYPED(block_soft)(job, row, at + v * L, n);
+        V term = q * (b->factor[v] - (CK_TYPED(load_or)(x + at + v * L, n, 0) - b->max[v]));
+        vwiden(vselect((VI)(q == zero), zero, term), wide);
+        CK_TYPED(block_add)(b, v, wide);
+    }
+    for (ptrdiff_t p = 0; p < b->count; p++) {
+        double every = CK_TYPED(factor_of)(job->every, position + p);
+        if (every != 0) loss[p] += (T)(every * CK_TYPED(sum_at)(b, p));
+    }
+}
+
+/* The gradient of the target alone: dx = (e / s - [target]) hit. */
+CK_INLINE void CK_TYPED(block_hit_backward)(const ck_softmax *job, CK_TYPED(block) * b, ptrdiff_t position)
+{
+    T *dx = (T *)job->y, at_target[CK_BLOCK_VECTORS * L];
+    const int64_t *target = job->target + position;
+    CK_TYPED(block_exp)(b, job->x, dx);
+    for (ptrdiff_t p = 0; p < b->count; p++) {
+        double sum = CK_TYPED(sum_at)(b, p), hit = CK_TYPED(factor_of)(job->hit, position + p);
+        at_target[p] = (T)(((double)dx[b->offset + target[p] * b->inner + p] / sum - 1.0) * hit);
+        ((T *)b->factor)[p] = (T)(hit / sum);
+    }
+    CK_TYPED(block_scale)(b, dx);
+    for (ptrdiff_t p = 0; p < b->count; p++) dx[b->offset + target[p] * b->inner + p] = at_target[p];
 }
 
 CK_INLINE void CK_TYPED(block_cross_entropy_backward)(const ck_softmax *job, CK_TYPED(block) * b, ptrdiff_t position)
 {
-    T *dx = (T *)job->y, hit[CK_BLOCK_VECTORS * L];
-    const T *scale = (const T *)job->scale + position;
-    const int64_t *target = job->target + position;
-    CK_TYPED(block_exp)(b, job->x, dx);
-    CK_TYPED(block_factor)(b, CK_TYPED(RECIPROCAL), scale);
-    for (ptrdiff_t p = 0; p < b->count; p++) {
-        double sum = ((const double *)b->sum)[p] + (WIDE == 1 ? ((const double *)b->lost)[p] : 0.0);
-        hit[p] = (T)(((double)dx[b->offset + target[p] * b->inner + p] / sum - 1.0) * (double)scale[p]);
+    if (!job->soft) {
+        CK_TYPED(block_hit_backward)(job, b, position);
+        return;
     }
-    CK_TYPED(block_scale)(b, dx);
-    for (ptrdiff_t p = 0; p < b->count; p++) dx[b->offset + target[p] * b->inner + p] = hit[p];
+    T *dx = (T *)job->y, hits[CK_BLOCK_VECTORS * L];
+    double all[CK_BLOCK_VECTORS * L];
+    ck_f64v wide[WIDE];
+    V minus[CK_BLOCK_VECTORS];
+    CK_TYPED(block_clear)(b);
+    CK_EACH_OF_BLOCK(b)
+    {
+        vwiden(CK_TYPED(block_soft)(job, row, at + v * L, n), wide);
+        CK_TYPED(block_add)(b, v, wide);
+    }
+    for (ptrdiff_t p = 0; p < b->count; p++) {
+        double every = CK_TYPED(factor_of)(job->every, position + p);
+        hits[p] = job->target ? (T)CK_TYPED(factor_of)(job->hit, position + p) : 0;
+        all[p] = every * CK_TYPED(sum_at)(b, p) + (double)hits[p];
+        ((T *)minus)[p] = (T)-every;
+    }
+    CK_TYPED(block_exp)(b, job->x, dx);
+    for (ptrdiff_t p = 0; p < b->count; p++) ((T *)b->factor)[p] = (T)(all[p] / CK_TYPED(sum_at)(b, p));
+    CK_EACH_OF_BLOCK(b)
+    {
+        V q = CK_TYPED(block_soft)(job, row, at + v * L, n) * minus[v];
+        CK_TYPED(store_some)
+        (dx + at + v * L, vfma(CK_TYPED(load_or)(dx + at + v * L, n, 0), b->factor[v], q), n);
+    }
+    if (job->target)
+        for (ptrdiff_t p = 0; p < b->count; p++) dx[b->offset + job->target[position + p] * b->inner + p] -= hits[p];
 }
 
 #define CK_SOFTMAX_ROW(name)                                                                                           \

@@ -7,10 +7,10 @@
  *     log_softmax              y = (x - m) - log s
  *     softmax_backward         dx = y (dy - sum dy y)
  *     log_softmax_backward     dx = dy - exp(y) sum dy
- *     cross_entropy            loss = log s - (x[target] - m)
- *     cross_entropy_backward   dx = (e / s - [target]) scale
+ *     cross_entropy            loss = sum q (log s - (x - m))
+ *     cross_entropy_backward   dx = e / s sum q - q        with q = hit [target] + every soft
  *
- * All sums are in float64. exp and log are those of elementwise/exp_log.h.
+ * A class of q = 0 adds nothing, whatever its x. All sums are in float64. exp and log are those of elementwise/exp_log.h.
  */
 #ifndef CK_SOFTMAX_H
 #define CK_SOFTMAX_H
@@ -21,8 +21,10 @@
 typedef struct {
     const void *x, *dy; /* x: input of a forward pass and of the cross-entropy's gradient, else the output y */
     void *y;
-    const int64_t *target; /* per position, 0 <= target < length */
-    const void *scale;     /* per position */
+    const int64_t *target;   /* per position, 0 <= target < length; NULL for none */
+    const void *hit, *every; /* per position; NULL for 1 */
+    const void *soft;        /* per class, or like x; NULL for none */
+    int soft_is_shared;      /* per class */
     ptrdiff_t length, inner;
 } ck_softmax;
 

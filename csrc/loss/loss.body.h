@@ -1,0 +1,134 @@
+/* Compiled once per dtype by loss.kernel.c. */
+
+CK_INLINE V CK_TYPED(load)(const void *p, ptrdiff_t i, ptrdiff_t n)
+{
+    return n == L ? vload((const T *)p + i) : vload_part((const T *)p + i, n);
+}
+
+/* All bits but the sign; the sign alone. */
+CK_INLINE V CK_TYPED(magnitude)(V v) { return (V)((VI)v & ~(VI)vset1((T)-0.0)); }
+CK_INLINE V CK_TYPED(signed_as)(V v, V sign) { return (V)((VI)v | ((VI)sign & (VI)vset1((T)-0.0))); }
+
+/* log(1 + u) for u of 0 .. 1: what rounding takes from 1 + u is given back, so that small results keep their digits. */
+CK_INLINE V CK_TYPED(log_one_more)(V u)
+{
+    const V one = vset1(1);
+    V s = one + u;
+    return CK_TYPED(vlog)(s) + (u - (s - one)) / s;
+}
+
+/* The loss of n elements from i on, n a full vector or the last part of one; and its derivative. */
+CK_INLINE V CK_TYPED(mse_at)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
+{
+    (void)job, (void)i, (void)n;
+    return (x - t) * (x - t);
+}
+
+CK_INLINE V CK_TYPED(mse_slope)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
+{
+    (void)job, (void)i, (void)n;
+    return (x - t) * vset1(2);
+}
+
+CK_INLINE V CK_TYPED(l1_at)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
+{
+    (void)job, (void)i, (void)n;
+    return CK_TYPED(magnitude)(x - t);
+}
+
+CK_INLINE V CK_TYPED(l1_slope)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
+{
+    (void)job, (void)i, (void)n;
+    const V zero = vset1(0);
+    V d = x - t, one = CK_TYPED(signed_as)(vset1(1), d);
+    return vselect((VI)(d < zero) | (VI)(d > zero), one, d); /* d itself is 0 or NaN */
+}
+
+CK_INLINE V CK_TYPED(smooth_l1_at)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
+{
+    (void)i, (void)n;
+    const V beta = vset1((T)job->beta);
+    V d = CK_TYPED(magnitude)(x - t);
+    return vselect((VI)(d < beta), d * d / (beta * vset1(2)), d - beta * vset1((T)0.5));
+}
+
+CK_INLINE V CK_TYPED(smooth_l1_slope)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
+{
+    (void)i, (void)n;
+    V d = (x - t) / vset1((T)job->beta), one = CK_TYPED(signed_as)(vset1(1), d);
+    return vselect((VI)(CK_TYPED(magnitude)(d) > vset1(1)), one, d);
+}
+
+CK_INLINE V CK_TYPED(bce_at)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
+{
+    const V zero = vset1(0), one = vset1(1);
+    V low = CK_TYPED(log_one_more)(CK_TYPED(vexp)(-CK_TYPED(magnitude)(x)));
+    V is = job->pos_weight ? t * CK_TYPED(load)(job->pos_weight, i, n) : t;
+    V if_one = low + vselect((VI)(x < zero), -x, zero), if_zero = low + vselect((VI)(x > zero), x, zero);
+    V loss = is * if_one + (one - t) * if_zero;
+    return job->weight ? loss * CK_TYPED(load)(job->weight, i, n) : loss;
+}
+
+CK_INLINE V CK_TYPED(bce_slope)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
+{
+    const V zero = vset1(0), one = vset1(1);
+    V u = CK_TYPED(vexp)(-CK_TYPED(magnitude)(x)), large = one / (one + u), small = u / (one + u);
+    VI below = (VI)(x < zero);
+    V is = job->pos_weight ? t * CK_TYPED(load)(job->pos_weight, i, n) : t;
+    V slope = (one - t) * vselect(below, small, large) - is * vselect(below, large, small);
+    return job->weight ? slope * CK_TYPED(load)(job->weight, i, n) : slope;
+}
+
+/* The first n lanes, 0 in the others. */
+CK_INLINE V CK_TYPED(first_lanes)(V v, ptrdiff_t n)
+{
+    static const T ones[L] = {[0 ... L - 1] = 1};
+    return n == L ? v : vselect((VI)(vload_part(ones, n) != 0), v, vset1(0));
+}
+
+/* A vector goes to the chain of sums that its place in the chunk says. */
+#define CK_LOSS_ROW(name)                                                                                              \
+    static void CK_TYPED(name)(const ck_loss *job, ptrdiff_t first, ptrdiff_t count)                                   \
+    {                                                                                                                  \
+        const ck_loss own = *job; /* stores through y cannot change a copy: nothing is reloaded */                     \
+        const ptrdiff_t last = first + count;                                                                          \
+        for (ptrdiff_t start = first; start < last; start += CK_LOSS_CHUNK) {                                          \
+            ptrdiff_t end = last - start < CK_LOSS_CHUNK ? last : start + CK_LOSS_CHUNK;                               \
+            ck_f64v chain[CK_CHAINS] = {{0}}, wide[WIDE];                                                              \
+            int c = 0;                                                                                                 \
+            for (ptrdiff_t i = start, n; i < end; i += n, c = (c + WIDE) % CK_CHAINS) {                                \
+                n = end - i < L ? end - i : L;                                                                         \
+                V x = CK_TYPED(load)(own.x, i, n), t = CK_TYPED(load)(own.target, i, n);                               \
+                V loss = CK_TYPED(name##_at)(&own, x, t, i, n);                                                        \
+                if (own.y && n == L) vstore((T *)own.y + i, loss);                                                     \
+                if (own.y && n < L) vstore_part((T *)own.y + i, loss, n);                                              \
+                vwiden(CK_TYPED(first_lanes)(loss, n), wide);                                                          \
+                CK_UNROLL for (int w = 0; w < WIDE; w++) chain[c + w] += wide[w];                                      \
+            }                                                                                                          \
+            own.sums[start / CK_LOSS_CHUNK] = ck_chains_close(chain);                                                  \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void CK_TYPED(name##_backward)(const ck_loss *job, ptrdiff_t first, ptrdiff_t count)                        \
+    {                                                                                                                  \
+        const ck_loss own = *job;                                                                                      \
+        const V factor = vset1((T)own.factor);                                                                         \
+        for (ptrdiff_t i = first, n; i < first + count; i += n) {                                                      \
+            n = first + count - i < L ? first + count - i : L;                                                         \
+            V x = CK_TYPED(load)(own.x, i, n), t = CK_TYPED(load)(own.target, i, n);                                   \
+            V dx = CK_TYPED(name##_slope)(&own, x, t, i, n);                                                           \
+            dx *= own.scale ? CK_TYPED(load)(own.scale, i, n) : factor;                                                \
+            if (n == L)                                                                                                \
+                vstore((T *)own.y + i, dx);                                                                            \
+            else                                                                                                       \
+                vstore_part((T *)own.y + i, dx, n);                                                                    \
+        }                                                                                                              \
+    }
+#include "loss/kernels.def"
+#undef CK_LOSS_ROW
+
+#define CK_LOSS_ROW(name) CK_TYPED(name), CK_TYPED(name##_backward),
+extern const ck_loss_kernel CK_KERNEL(ck_loss)[];
+const ck_loss_kernel CK_KERNEL(ck_loss)[] = {
+#include "loss/kernels.def"
+};
+#undef CK_LOSS_ROW
