@@ -106,10 +106,10 @@ def test_every_tile_is_exact(isa, dtype, vectors, pixels, monkeypatch):
     tails = sorted({1, max(1, lanes - 1), lanes + 1, max(1, full - 1), full, full + 1})
     filters = tails[(vectors + pixels) % len(tails)]
     try:
-        # forward: a run of `pixels` outputs for each row, neighbouring and then every other input pixel
+        # forward: runs of `pixels` outputs, of one row and where they fit of two; neighbouring input pixels, then every other
         for stride in (1, 2):
             width = (pixels - 1) * stride + 2
-            forward, *_ = all_directions(rng, isa, dtype, (1, 2, 2, width), (filters, 2, 1, 2), (1, stride))
+            forward, *_ = all_directions(rng, isa, dtype, (1, 2, 3, width), (filters, 2, 1, 2), (1, stride))
             assert forward.kernel.vectors == vectors
             assert forward.kernel.most_pixels == most[vectors - 1]
         # input gradient: filters are input channels; runs of `pixels` inputs, stored in rows and then scattered

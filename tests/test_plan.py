@@ -256,8 +256,8 @@ def test_every_tap_meets_its_target_exactly_once():
 def test_panels_are_as_wide_as_their_filters_need():
     most = (16, 14, 9, 7)
     for filters in range(1, 200):
-        vectors = geometry.tile_vectors(filters, [56], 576, 16, most)
+        vectors = geometry.tile_vectors(filters, [(56, 56)], 576, 16, most)
         assert 1 <= vectors <= 4
         assert (vectors - 1) * 16 < filters
-    assert geometry.tile_vectors(16, [7], 4608, 16, most) == 1
-    assert geometry.tile_vectors(512, [7], 4608, 16, most) == 4
+    assert geometry.tile_vectors(16, [(7, 7)], 4608, 16, most) == 1
+    assert geometry.tile_vectors(512, [(7, 7)], 4608, 16, most) == 2, "two rows of 7 to a tile of 14"

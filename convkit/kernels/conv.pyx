@@ -117,7 +117,8 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
     cdef ptrdiff_t vectors = (filters + p.table.lanes - 1) // p.table.lanes
-    cdef ptrdiff_t size = p.itemsize, z, y, x, i, m, row, rows, runs, first, last
+    cdef ptrdiff_t size = p.itemsize, z, y, x, i, m, row, rows, runs, first, last, height
+    cdef bint two
     cdef ptrdiff_t count[3]
     cdef ptrdiff_t plane = p.target[0] * p.target[1] * p.target[2]
     cdef const char* source
@@ -139,27 +140,32 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.filters = filters
     tile.accumulate = 0
     runs = (count[2] + p.most_pixels - 1) // p.most_pixels
-    rows = count[0] * count[1]
+    # Two rows to a tile that holds them: the weights are read half as often.
+    height = 2 if vectors > 1 and 2 * count[2] <= p.most_pixels else 1
+    rows = count[0] * ((count[1] + height - 1) // height)
+    tile.y_half = f.step[1] * p.target[2]
     # While this panel is in L2 its tiles fetch the one that follows, each an equal share.
     tile.ahead = <const char*>tile.w + f.taps * vectors * p.table.lanes * size
     first = rows * part // r.parts
     last = rows * (part + 1) // r.parts
     tile.ahead_step = min(<ptrdiff_t>64, vectors * p.table.lanes * size // max(<ptrdiff_t>1, (last - first) * runs) + 1)
     for row in range(first, last):
-        z = row // count[1]
-        y = row % count[1]
+        z = row // (rows // count[0])
+        y = row % (rows // count[0]) * height
         source = r.source + (image * p.image_pitch + group * p.group_channels * p.channel_pitch
                              + (z * p.source_step[0] * p.box[1] + y * p.source_step[1]) * p.box[2]) * size
         target = r.y + ((image * p.filters + group * p.group_filters + filter0) * plane
                         + ((f.start[0] + (r.origin[0] + z) * f.step[0]) * p.target[1]
                            + f.start[1] + (r.origin[1] + y) * f.step[1]) * p.target[2]
                         + f.start[2] + r.origin[2] * f.step[2]) * size
+        two = height == 2 and y + 1 < count[1]
+        tile.x_half = p.source_step[1] * p.box[2] if two else 0
         x = 0
         for i in range(runs):
             m = count[2] * (i + 1) // runs - x
             tile.x = source + x * p.source_step[2] * size
             tile.y = target + x * f.step[2] * size
-            p.table.run(&tile, <int>m, <int>vectors)
+            p.table.run(&tile, <int>(2 * m if two else m), <int>vectors)
             x += m
             tile.ahead = <const char*>tile.ahead + f.taps * tile.ahead_step
 
@@ -490,6 +496,7 @@ cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.off = r.off
     tile.taps = r.pixels
     tile.x_step = 1
+    tile.x_half = 0
     tile.w = r.panels + (group * p.group_lanes + filter0) * r.pixels * size
     tile.ahead = tile.w
     tile.ahead_step = 0

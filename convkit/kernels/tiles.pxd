@@ -6,6 +6,8 @@ cdef extern from "conv/conv.h" nogil:
         const ptrdiff_t* off
         ptrdiff_t taps
         ptrdiff_t x_step
+        ptrdiff_t x_half
+        ptrdiff_t y_half
         const void* w
         const void* bias
         void* y

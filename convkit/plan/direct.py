@@ -87,7 +87,7 @@ def _sums(spec, isa, three):
     tables = [_phase(parts, taps, box) for parts, taps in geometry.phases(three)]
     lanes, most_pixels = conv.tile_limits(isa, itemsize)
     taps = group_channels * max(len(positions) for *_, positions, _ in tables)
-    vectors = geometry.tile_vectors(group_filters, _runs(three[2], block[2]), taps, lanes, most_pixels)
+    vectors = geometry.tile_vectors(group_filters, _runs(three, block), taps, lanes, most_pixels)
 
     kernel = prod(spec.kernel)
     w_group = spec.c_out_per_group * spec.c_in_per_group * kernel
@@ -123,15 +123,17 @@ def _weight_sums(spec, isa):
     taps = [[(z * kernel[1] + y) * kernel[2] + x + i for i in range(columns)] for z, y, x in positions]
 
     lanes, most_pixels = conv.tile_limits(isa, itemsize)
-    vectors = geometry.tile_vectors(filters, [columns * channel_lanes], images * prod(block), lanes, most_pixels)
+    vectors = geometry.tile_vectors(filters, [(columns * channel_lanes, 1)], images * prod(block), lanes, most_pixels)
     return conv.WeightGradient(spec.dtype, isa, spec.groups, spec.c_in, spec.c_out, source, target, lo, stride, block,
                                box, channel_lanes, images, vectors, spec.macs, bases, taps)
 
 
-def _runs(axis, block):
-    """Lengths of the pixel runs of the innermost axis: whole boxes and the last one."""
-    count = axis.count
-    return [block] * (count // block) + ([count % block] if count % block else [])
+def _runs(three, block):
+    """(length, number) of the pixel runs in one plane of the innermost axes: whole boxes and the last one."""
+    (rows, height), (count, width) = ((a.count, b) for a, b in zip(three[1:], block[1:], strict=True))
+    lengths = [(width, count // width), (count % width, 1 if count % width else 0)]
+    heights = [(height, rows // height), (rows % height, 1 if rows % height else 0)]
+    return [(length, n * h) for length, times in lengths for h, n in heights for _ in range(times)]
 
 
 def _phase(parts, taps, box):

@@ -97,10 +97,10 @@ def aliases(elements, itemsize):
 
 
 def pitch(elements, itemsize):
-    """Elements from one padded plane to the next: whole cache lines, and never a distance that ``aliases``."""
+    """Elements from one padded plane to the next: an odd number of cache lines, so that the same place in many planes
+    spreads over all sets of the L1 cache."""
     per_line = 64 // itemsize
-    elements = -(-elements // per_line) * per_line
-    return elements + per_line if aliases(elements, itemsize) else elements
+    return (-(-elements // per_line) | 1) * per_line
 
 
 def in_place(three, channels, itemsize):
@@ -145,19 +145,25 @@ def phases(three):
 
 
 def tile_vectors(filters, runs, taps, lanes, most_pixels):
-    """Vectors per panel: the shape that spends the fewest cycles on ``filters`` filters and runs of ``runs`` pixels.
+    """Vectors per panel: the shape that spends the fewest cycles on ``filters`` filters and runs of pixels.
 
-    A tile of m pixels by v vectors costs about max(m·v, m + v, 8) slots a tap (multiply-adds, loads, latency), and
-    a fixed part for its store. ``most_pixels[v - 1]`` is the longest run the registers hold at v vectors.
+    ``runs`` are (pixels, how many of them). A tile of m pixels by v vectors costs about max(m·v, m + v, 8) slots a tap
+    (multiply-adds, loads, latency), and a fixed part for its store. ``most_pixels[v - 1]`` is the longest run the
+    registers hold at v vectors; runs of at most half that are taken in pairs where v > 1.
     """
     def cost(v):
         panels, rest = divmod(-(-filters // lanes), v)
-        last = sum(map(tile, [rest] * len(runs), runs)) if rest else 0
-        return panels * sum(map(tile, [v] * len(runs), runs)) + last
+        return panels * all_runs(v, v) + (all_runs(rest, v) if rest else 0)
 
-    def tile(v, run):
-        n = -(-run // most_pixels[v - 1])
-        m, more = divmod(run, n)
+    def all_runs(v, panel_vectors):
+        most = most_pixels[panel_vectors - 1]
+        return sum(
+            run_cost(2 * pixels, v, most) * (count // 2) + run_cost(pixels, v, most) * (count % 2)
+            if v > 1 and 2 * pixels <= most else run_cost(pixels, v, most) * count for pixels, count in runs)
+
+    def run_cost(pixels, v, most):
+        n = -(-pixels // most)
+        m, more = divmod(pixels, n)
         return (n - more) * slots(m, v) + more * slots(m + 1, v)
 
     def slots(m, v):

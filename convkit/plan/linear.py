@@ -23,7 +23,7 @@ class _Product:
 
         lanes, most = conv.tile_limits(isa, spec.dtype.itemsize)
         self.kernels = linear
-        self.vectors = geometry.tile_vectors(columns, [ROWS], depth, lanes, most)
+        self.vectors = geometry.tile_vectors(columns, [(ROWS, 1)], depth, lanes, most)
         self.shape = spec.dtype, isa, depth, columns, self.vectors
 
     def _panels(self):

@@ -1,56 +1,63 @@
 /* Compiled once per dtype by conv.kernel.c. */
 
-/* acc[m][v] += x[off[k] + m * x_step] * w[k][v] over one chunk of taps, starting from zero. */
-CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, ptrdiff_t x_step, const int M,
-                                  const int N, V *acc)
+/* sum[m][v] = sum over the chunks of (sum over their taps of x[off[k] + m * x_step] * w[k][v]), each chunk from zero.
+ * The chunks are closed in here, not by the caller: the next one's multiply-adds overlap the additions. */
+CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c, ptrdiff_t x_step, T *sum, const int M,
+                                  const int N)
 {
-    const T *x = t->x, *w = (const T *)t->w + first * N * L;
-    const ptrdiff_t *off = t->off;
-    const char *ahead = (const char *)t->ahead + first * t->ahead_step;
-    CK_UNROLL for (int i = 0; i < M * N; i++) acc[i] = (V){0};
-    for (ptrdiff_t k = first; k < last; k++, w += N * L, ahead += t->ahead_step) {
-        const T *p = x + off[k];
-        __builtin_prefetch(p + M * x_step, 0, 3); /* the next run of the row, straight from memory for a 1x1 */
-        __builtin_prefetch(ahead, 0, 2);
-        V row[CK_CONV_VECTORS];
-        CK_UNROLL for (int v = 0; v < N; v++) row[v] = vload(w + v * L);
-        CK_UNROLL for (int m = 0; m < M; m++)
-        {
-            V pixel = vset1(p[m * x_step]);
-            CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] = vfma(pixel, row[v], acc[m * N + v]);
+    const int near = N > 1 && M % 2 == 0 ? M / 2 : M; /* pixels found from x; the others from x_half after it */
+    const ptrdiff_t half = t->x_half ? t->x_half : near * x_step;
+    const T *x = t->x, *w = (const T *)t->w + c->first * N * L;
+    const ptrdiff_t *off = t->off + c->first;
+    const char *ahead = (const char *)t->ahead + c->first * t->ahead_step;
+    for (ptrdiff_t i = 0, line = 0; i < c->count; i++) {
+        const ptrdiff_t *last = off + c->length + (i >= c->longer);
+        V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
+        CK_UNROLL for (int j = 0; j < M * N; j++) acc[j] = (V){0};
+        /* The lines that the store will write, a few at a time: all at once they take the buffers that loads need. */
+        for (int j = 0; j < 4 && line < t->filters; j++, line++)
+            __builtin_prefetch((T *)t->y + line * t->y_filter, 1, 3);
+        for (; off < last; off++, w += N * L, ahead += t->ahead_step) {
+            const T *p = x + *off, *q = p + half;
+            __builtin_prefetch(ahead, 0, 2);
+            V row[CK_CONV_VECTORS];
+            CK_UNROLL for (int v = 0; v < N; v++) row[v] = vload(w + v * L);
+            CK_UNROLL for (int m = 0; m < M; m++)
+            {
+                V pixel = vset1(m < near ? p[m * x_step] : q[(m - near) * x_step]);
+                CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] = vfma(pixel, row[v], acc[m * N + v]);
+            }
         }
+        if (i) CK_UNROLL for (int j = 0; j < M * N; j++) acc[j] += vload(sum + j * L);
+        CK_UNROLL for (int j = 0; j < M * N; j++) vstore(sum + j * L, acc[j]);
     }
 }
 
-/* One chunk of taps into the buffer of sums, which it starts or continues. */
-CK_INLINE void CK_TYPED(sum_chunk)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, T *sum, int start,
-                                   const int M, const int N)
+/* The strides of most layers get constant displacements; any other walks a pointer. */
+CK_INLINE void CK_TYPED(sum_any_step)(const ck_conv_tile *t, const ck_conv_chunks *c, T *sum, const int M, const int N)
 {
-    V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
-    /* Neighbouring pixels get constant displacements; any other stride walks a pointer. */
     if (t->x_step == 1)
-        CK_TYPED(sum_taps)(t, first, last, 1, M, N, acc);
+        CK_TYPED(sum_taps)(t, c, 1, sum, M, N);
+    else if (t->x_step == 2)
+        CK_TYPED(sum_taps)(t, c, 2, sum, M, N);
     else
-        CK_TYPED(sum_taps)(t, first, last, t->x_step, M, N, acc);
-    if (!start) CK_UNROLL for (int i = 0; i < M * N; i++) acc[i] += vload(sum + i * L);
-    CK_UNROLL for (int i = 0; i < M * N; i++) vstore(sum + i * L, acc[i]);
+        CK_TYPED(sum_taps)(t, c, t->x_step, sum, M, N);
 }
 
 /* One function per tile shape, out of line: inlined into a loop nest, GCC spills the sums. */
-typedef void (*CK_TYPED(chunk_kernel))(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last, T *sum, int start);
+typedef void (*CK_TYPED(sum_kernel))(const ck_conv_tile *t, const ck_conv_chunks *c, T *sum);
 #define CK_CONV_FITS(vectors, pixels) ((vectors) * (pixels) + (vectors) < CK_REGISTERS)
 #define CK_CONV_ROW(vectors, pixels)                                                                                   \
-    CK_NOINLINE void CK_TYPED(sum_##vectors##x##pixels)(const ck_conv_tile *t, ptrdiff_t first, ptrdiff_t last,        \
-                                                        T *sum, int start)                                             \
+    CK_NOINLINE void CK_TYPED(sum_##vectors##x##pixels)(const ck_conv_tile *t, const ck_conv_chunks *c, T *sum)        \
     {                                                                                                                  \
-        if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(sum_chunk)(t, first, last, sum, start, pixels, vectors);           \
+        if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(sum_any_step)(t, c, sum, pixels, vectors);                         \
     }
 #include "conv/kernels.def"
 #undef CK_CONV_ROW
 
 #define CK_CONV_ROW(vectors, pixels)                                                                                   \
     [(vectors) - 1][(pixels) - 1] = CK_CONV_FITS(vectors, pixels) ? CK_TYPED(sum_##vectors##x##pixels) : NULL,
-static const CK_TYPED(chunk_kernel) CK_TYPED(chunk_kernels)[CK_CONV_VECTORS][CK_CONV_PIXELS] = {
+static const CK_TYPED(sum_kernel) CK_TYPED(sum_kernels)[CK_CONV_VECTORS][CK_CONV_PIXELS] = {
 #include "conv/kernels.def"
 };
 #undef CK_CONV_ROW
@@ -108,6 +115,16 @@ CK_NOINLINE void CK_TYPED(store_scattered)(const ck_conv_tile *t, const T *sum, 
         }
 }
 
+CK_NOINLINE void CK_TYPED(store)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
+{
+    if (t->y_pixel == 1)
+        CK_TYPED(store_rows)(t, sum, pixels, vectors);
+    else if (t->y_filter == 1)
+        CK_TYPED(store_columns)(t, sum, pixels, vectors);
+    else
+        CK_TYPED(store_scattered)(t, sum, pixels, vectors);
+}
+
 /* to = from, or to += from. */
 CK_NOINLINE void CK_TYPED(add_sums)(T *to, const T *from, ptrdiff_t n, int start)
 {
@@ -117,26 +134,37 @@ CK_NOINLINE void CK_TYPED(add_sums)(T *to, const T *from, ptrdiff_t n, int start
 CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vectors)
 {
     T sum[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(64)));
-    const CK_TYPED(chunk_kernel) kernel = CK_TYPED(chunk_kernels)[vectors - 1][pixels - 1];
+    const CK_TYPED(sum_kernel) kernel = CK_TYPED(sum_kernels)[vectors - 1][pixels - 1];
     const ptrdiff_t chunks = (t->taps + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK;
+    CK_ASSERT(!t->x_half || (pixels % 2 == 0 && vectors > 1));
     CK_ASSERT(kernel && t->taps >= 1 && t->filters >= 1 && t->filters <= vectors * L);
-    T total[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(64)));
-    ptrdiff_t first = 0;
-    for (ptrdiff_t i = 0; i < chunks; i++) {
-        const ptrdiff_t last = first + (t->taps - first) / (chunks - i);
-        kernel(t, first, last, sum, i % CK_CONV_CHUNKS == 0);
-        first = last;
-        /* A reduction of many chunks (a weight gradient over a large batch) closes them in turn. */
-        if (chunks > CK_CONV_CHUNKS && ((i + 1) % CK_CONV_CHUNKS == 0 || i + 1 == chunks))
-            CK_TYPED(add_sums)(total, sum, pixels * vectors * L, i < CK_CONV_CHUNKS);
+    /* As even as they can be, the longer ones last. */
+    ck_conv_chunks c = {.first = 0, .count = chunks, .length = t->taps, .longer = chunks};
+    if (chunks > 1) {
+        c.length = t->taps / chunks;
+        c.longer = chunks - t->taps % chunks;
     }
-    if (chunks > CK_CONV_CHUNKS) CK_TYPED(add_sums)(sum, total, pixels * vectors * L, 1);
-    if (t->y_pixel == 1)
-        CK_TYPED(store_rows)(t, sum, pixels, vectors);
-    else if (t->y_filter == 1)
-        CK_TYPED(store_columns)(t, sum, pixels, vectors);
-    else
-        CK_TYPED(store_scattered)(t, sum, pixels, vectors);
+    if (chunks <= CK_CONV_CHUNKS) {
+        kernel(t, &c, sum);
+    } else { /* a reduction of many chunks (a weight gradient over a large batch) closes them in turn */
+        T total[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(64)));
+        for (ptrdiff_t i = 0; i < chunks; i += CK_CONV_CHUNKS) {
+            c.count = chunks - i < CK_CONV_CHUNKS ? chunks - i : CK_CONV_CHUNKS;
+            kernel(t, &c, sum);
+            CK_TYPED(add_sums)(total, sum, pixels * vectors * L, i == 0);
+            c.first += c.count * c.length + (c.count > c.longer ? c.count - (c.longer > 0 ? c.longer : 0) : 0);
+            c.longer -= c.count;
+        }
+        CK_TYPED(add_sums)(sum, total, pixels * vectors * L, 1);
+    }
+    if (t->x_half) {
+        ck_conv_tile second = *t;
+        second.y = (T *)t->y + t->y_half;
+        CK_TYPED(store)(t, sum, pixels / 2, vectors);
+        CK_TYPED(store)(&second, sum + pixels / 2 * vectors * L, pixels / 2, vectors);
+    } else {
+        CK_TYPED(store)(t, sum, pixels, vectors);
+    }
 }
 
 CK_NOINLINE void CK_TYPED(conv_transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row,

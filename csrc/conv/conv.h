@@ -18,9 +18,11 @@ typedef struct {
     const ptrdiff_t *off; /* offsets of the taps */
     ptrdiff_t taps;
     ptrdiff_t x_step;
-    const void *w;    /* packed panel, [taps][vectors * L], lanes past the last filter are zero */
+    ptrdiff_t x_half,
+        y_half; /* x_half > 0: the second half of the pixels lies this far after the first; they are even, vectors more than 1 */
+    const void *w; /* packed panel, [taps][vectors * L], lanes past the last filter are zero */
     const void *bias; /* vectors * L values, or NULL */
-    void *y;          /* pixel 0 of filter 0; exactly m x filters elements are written */
+    void *y; /* pixel 0 of filter 0; exactly m x filters elements are written */
     ptrdiff_t y_pixel, y_filter;
     ptrdiff_t filters; /* 1 .. vectors * L that exist */
     const void *ahead; /* weights that will be needed soon: fetched into L2, ahead_step bytes further every tap */
@@ -34,6 +36,12 @@ typedef void (*ck_conv_run)(const ck_conv_tile *tile, int pixels, int vectors);
 /* Partial sums are closed every CK_CONV_CHUNK taps and added up, and those again every CK_CONV_CHUNKS, which keeps the
  * error of a long reduction at that of a short one. Fixed, so that a sum does not depend on the tile that computes it. */
 enum { CK_CONV_CHUNK = 64, CK_CONV_CHUNKS = 64, CK_CONV_VECTORS = 4, CK_CONV_PIXELS = 16 };
+
+/* Some neighbouring chunks of a reduction: `length` taps each, and one more from chunk `longer` on. */
+typedef struct {
+    ptrdiff_t first; /* tap */
+    ptrdiff_t count, length, longer;
+} ck_conv_chunks;
 
 /* dst[j * dst_row + i] = src[i * src_row + j] for i below rows and j below columns. */
 typedef void (*ck_conv_transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row, ptrdiff_t rows,
