@@ -12,6 +12,7 @@ Labels = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
 
 Size = int | Sequence[int]  # one for all axes, or one per axis
+AdaptiveSize = int | Sequence[int | None] | None  # of an output; None along an axis keeps the input's
 Padding = int | str | Sequence[int | tuple[int, int]]
 
 Backward = Callable[..., Floats]  # what a layer's ``forward`` returns beside its output: ``dx = backward(dy)``

@@ -169,51 +169,164 @@ def _shape_after(name, x, *args, **options):
     return getattr(reference, name)(x, *args, **options).shape
 
 
-def _windows(fuzz, dilated):
+def _windows(fuzz, rank, dilated=False, padded=True):
     """Input and geometry of a pooling."""
-    kernel = fuzz.sizes(2, 1, 5)
-    dilation = fuzz.sizes(2, 1, 2) if dilated and fuzz.chance(0.3) else (1, 1)
+    kernel = fuzz.sizes(rank, 1, 6 - rank if rank == 3 else 5)
+    dilation = fuzz.sizes(rank, 1, 2) if dilated and fuzz.chance(0.3) else (1,) * rank
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    padding = tuple(fuzz.size(0, k // 2) for k in kernel)
-    room = 60 if fuzz.large else 20
+    room = {1: 3000 if fuzz.large else 60, 2: 60 if fuzz.large else 20, 3: 20 if fuzz.large else 6}[rank]
     size = tuple(fuzz.size(s, s + room) for s in spans)
-    options = {"kernel_size": kernel, "stride": fuzz.sizes(2, 1, 3) if fuzz.chance(0.7) else None,
-               "padding": padding, "ceil_mode": fuzz.chance(0.3)}
+    options = {"kernel_size": kernel, "stride": fuzz.sizes(rank, 1, 3) if fuzz.chance(0.7) else None,
+               "ceil_mode": fuzz.chance(0.3)}
+    if padded:
+        options["padding"] = tuple(fuzz.size(0, k // 2) for k in kernel)
     if dilated:
         options["dilation"] = dilation
-    return fuzz.numbers(fuzz.size(1, 2), fuzz.size(1, 20), *size), options
+    return fuzz.numbers(fuzz.size(1, 2), fuzz.size(1, 20 if rank < 3 else 5), *size), options
 
 
-def _extreme_pool(fuzz):
-    x, options = _windows(fuzz, dilated=True)
+def _with_nans(fuzz, x):
     if fuzz.chance(0.2):
         x[fuzz.rng.random(x.shape) < 0.05] = np.nan
-    return Call((x,), {**options, "return_indices": fuzz.chance(0.5)})
+    return x
 
 
-def _extreme_pool_backward(name):
+def _extreme_pool(rank):
     def draw(fuzz):
-        x, options = _windows(fuzz, dilated=True)
+        x, options = _windows(fuzz, rank, dilated=True)
+        return Call((_with_nans(fuzz, x),), {**options, "return_indices": fuzz.chance(0.5)})
+    return draw
+
+
+def _extreme_pool_backward(name, rank):
+    def draw(fuzz):
+        x, options = _windows(fuzz, rank, dilated=True)
         y, indices = getattr(reference, name)(x, **options, return_indices=True)
         return Call((fuzz.numbers(*y.shape), indices, x.shape))
     return draw
 
 
-def _averages(fuzz):
-    x, options = _windows(fuzz, dilated=False)
+def _averages(fuzz, rank):
+    x, options = _windows(fuzz, rank)
     options["count_include_pad"] = fuzz.chance(0.5)
     options["divisor_override"] = fuzz.size(1, 9) if fuzz.chance(0.2) else None
     return x, options
 
 
-def _avg_pool(fuzz):
-    x, options = _averages(fuzz)
-    return Call((x,), options)
+def _avg_pool(rank):
+    def draw(fuzz):
+        x, options = _averages(fuzz, rank)
+        return Call((x,), options)
+    return draw
 
 
-def _avg_pool_backward(fuzz):
-    x, options = _averages(fuzz)
-    return Call((fuzz.numbers(*_shape_after("avg_pool2d", x, **options)), x.shape), options)
+def _avg_pool_backward(rank):
+    def draw(fuzz):
+        x, options = _averages(fuzz, rank)
+        return Call((fuzz.numbers(*_shape_after(f"avg_pool{rank}d", x, **options)), x.shape), options)
+    return draw
+
+
+def _lp_pool(rank):
+    def draw(fuzz):
+        x, options = _windows(fuzz, rank, padded=False)
+        options["norm_type"] = (1, 2, 3, 2.5, 4, np.inf)[fuzz.size(0, 5)]
+        if options["norm_type"] in (1, 3, 2.5):  # sums near 0 have steep roots
+            np.abs(x, out=x)
+        return Call((x,), options)
+    return draw
+
+
+def _lp_pool_backward(rank):
+    def draw(fuzz):
+        call = _lp_pool(rank)(fuzz)
+        y = getattr(reference, f"lp_pool{rank}d")(*call.args, **call.options)
+        return Call((fuzz.numbers(*y.shape), *call.args, y), call.options)
+    return draw
+
+
+def _adaptive_input(fuzz, rank):
+    room = {1: 2000 if fuzz.large else 60, 2: 70 if fuzz.large else 20, 3: 20 if fuzz.large else 8}[rank]
+    x = fuzz.numbers(fuzz.size(1, 2), fuzz.size(1, 10), *fuzz.sizes(rank, 1, room))
+    return x, tuple(None if fuzz.chance(0.1) else fuzz.size(1, n + 3) for n in x.shape[2:])
+
+
+def _adaptive_max_pool(rank):
+    def draw(fuzz):
+        x, output_size = _adaptive_input(fuzz, rank)
+        return Call((_with_nans(fuzz, x), output_size), {"return_indices": fuzz.chance(0.5)})
+    return draw
+
+
+def _adaptive_max_pool_backward(rank):
+    def draw(fuzz):
+        x, output_size = _adaptive_input(fuzz, rank)
+        y, indices = getattr(reference, f"adaptive_max_pool{rank}d")(x, output_size, True)
+        return Call((fuzz.numbers(*y.shape), indices, x.shape))
+    return draw
+
+
+def _adaptive_avg_pool(rank):
+    return lambda fuzz: Call(_adaptive_input(fuzz, rank))
+
+
+def _adaptive_avg_pool_backward(rank):
+    def draw(fuzz):
+        x, output_size = _adaptive_input(fuzz, rank)
+        y_shape = _shape_after(f"adaptive_avg_pool{rank}d", x, output_size)
+        return Call((fuzz.numbers(*y_shape), x.shape))
+    return draw
+
+
+def _global_input(fuzz):
+    return _adaptive_input(fuzz, fuzz.size(1, 3))[0]
+
+
+def _global_extreme_pool(fuzz):
+    return Call((_with_nans(fuzz, _global_input(fuzz)),), {"return_indices": fuzz.chance(0.5)})
+
+
+def _global_extreme_pool_backward(name):
+    def draw(fuzz):
+        x = _global_input(fuzz)
+        y, indices = getattr(reference, name)(x, True)
+        return Call((fuzz.numbers(*y.shape), indices, x.shape))
+    return draw
+
+
+def _global_avg_pool(fuzz):
+    return Call((_global_input(fuzz),))
+
+
+def _global_avg_pool_backward(fuzz):
+    x = _global_input(fuzz)
+    return Call((fuzz.numbers(*x.shape[:2], *(1,) * (x.ndim - 2)), x.shape))
+
+
+def _unpooling(fuzz, rank):
+    """Pooled values, their indices, and the planes that they come from."""
+    x, options = _windows(fuzz, rank, padded=False)
+    geometry = {name: options[name] for name in ("kernel_size", "stride")}
+    y, indices = getattr(reference, f"max_pool{rank}d")(x, **geometry, return_indices=True)
+    return y, indices, x, geometry
+
+
+def _max_unpool(rank):
+    def draw(fuzz):
+        y, indices, x, geometry = _unpooling(fuzz, rank)
+        stride = geometry["stride"] or geometry["kernel_size"]
+        ends = [(n - 1) * s + k for n, s, k in zip(y.shape[2:], stride, geometry["kernel_size"], strict=True)]
+        near = all(n - e < s for n, e, s in zip(x.shape[2:], ends, stride, strict=True))
+        size = x.shape[2:] if near else [e + s - 1 for e, s in zip(ends, stride, strict=True)]
+        return Call((fuzz.numbers(*y.shape), indices % np.prod(size), *geometry.values()), {"output_size": size})
+    return draw
+
+
+def _max_unpool_backward(rank):
+    def draw(fuzz):
+        _, indices, x, _ = _unpooling(fuzz, rank)
+        return Call((fuzz.numbers(*x.shape), indices))
+    return draw
 
 
 def _any_array(fuzz):
@@ -405,6 +518,22 @@ def _activation_backward_bound(name, call, want):
     return (size * _magnified(forward, other, call.options) + np.abs(dy) * (1 + np.abs(other)) * 2.0**-126,)
 
 
+def _lp_bound(name, call, want):
+    """Powers and roots by exp and log err with the size of the logarithms."""
+    y, = want
+    with np.errstate(divide="ignore"):
+        return (y * (2 + np.abs(np.log(y, where=y > 0, out=np.zeros_like(y)))),)
+
+
+def _lp_backward_bound(name, call, want):
+    dy, x, y = (np.abs(a) for a in call.args)
+    dx, = _tuple(getattr(reference, name)(dy, x, y, **call.options))
+    p = 1 if np.isinf(call.options["norm_type"]) else call.options["norm_type"]
+    with np.errstate(divide="ignore"):
+        logs = [np.abs(np.log(a, where=a > 0, out=np.zeros_like(a))).max(initial=0) for a in (x, y)]
+    return (dx * (2 + p * (1 + sum(logs))),)
+
+
 def _distance_from_top(x, axis):
     return np.abs(x - x.max(axis=axis, keepdims=True))
 
@@ -542,6 +671,31 @@ def _activations():
                         _nothing if chosen else _activation_backward_bound, chosen)
 
 
+def _poolings():
+    for rank in (1, 2, 3):
+        d = f"{rank}d"
+        for kind in ("max", "min"):
+            name = f"{kind}_pool{d}"
+            yield Operation(name, _extreme_pool(rank), _nothing)
+            yield Operation(f"{name}_backward", _extreme_pool_backward(name, rank), _of_absolute_values)
+        yield Operation(f"avg_pool{d}", _avg_pool(rank), _of_absolute_values, False)
+        yield Operation(f"avg_pool{d}_backward", _avg_pool_backward(rank), _of_absolute_values, False)
+        yield Operation(f"lp_pool{d}", _lp_pool(rank), _lp_bound, False)
+        yield Operation(f"lp_pool{d}_backward", _lp_pool_backward(rank), _lp_backward_bound, False)
+        yield Operation(f"adaptive_max_pool{d}", _adaptive_max_pool(rank), _nothing)
+        yield Operation(f"adaptive_max_pool{d}_backward", _adaptive_max_pool_backward(rank), _of_absolute_values)
+        yield Operation(f"adaptive_avg_pool{d}", _adaptive_avg_pool(rank), _of_absolute_values, False)
+        yield Operation(f"adaptive_avg_pool{d}_backward", _adaptive_avg_pool_backward(rank), _of_absolute_values, False)
+        yield Operation(f"max_unpool{d}", _max_unpool(rank), _nothing)
+        yield Operation(f"max_unpool{d}_backward", _max_unpool_backward(rank), _nothing)
+    for kind in ("max", "min"):
+        name = f"global_{kind}_pool"
+        yield Operation(name, _global_extreme_pool, _nothing)
+        yield Operation(f"{name}_backward", _global_extreme_pool_backward(name), _nothing)
+    yield Operation("global_avg_pool", _global_avg_pool, _of_absolute_values, False)
+    yield Operation("global_avg_pool_backward", _global_avg_pool_backward, _of_absolute_values, False)
+
+
 OPERATIONS = (
     *(Operation(f"conv{rank}d", _forward(_convolution, rank), _of_absolute_values) for rank in (1, 2, 3)),
     *(Operation(f"conv{rank}d_backward", _backward(_convolution, rank, f"conv{rank}d"), _of_absolute_values)
@@ -549,12 +703,7 @@ OPERATIONS = (
     *(Operation(f"conv_transpose{rank}d", _forward(_transposed, rank), _of_absolute_values) for rank in (1, 2, 3)),
     *(Operation(f"conv_transpose{rank}d_backward", _backward(_transposed, rank, f"conv_transpose{rank}d"),
                 _of_absolute_values) for rank in (1, 2, 3)),
-    Operation("max_pool2d", _extreme_pool, _nothing),
-    Operation("max_pool2d_backward", _extreme_pool_backward("max_pool2d"), _of_absolute_values),
-    Operation("min_pool2d", _extreme_pool, _nothing),
-    Operation("min_pool2d_backward", _extreme_pool_backward("min_pool2d"), _of_absolute_values),
-    Operation("avg_pool2d", _avg_pool, _of_absolute_values, exact_on_integers=False),
-    Operation("avg_pool2d_backward", _avg_pool_backward, _of_absolute_values, exact_on_integers=False),
+    *_poolings(),
     Operation("pad", _pad, _nothing),
     Operation("pad_backward", _pad_backward, _of_absolute_values),
     *_activations(),

@@ -92,7 +92,7 @@ def check_average(x, kernel, stride, padding, ceil_mode=False, include_pad=True,
             y, _ = outputs(spec, len(x))
             plans.plan(spec).run(x.astype(dtype), y)
             dx = np.full(x.shape, np.nan, dtype)
-            plans.average_gradient_plan(spec).run(dy.astype(dtype), dx)
+            plans.gradient_plan(spec).run(dy.astype(dtype), dx)
         np.testing.assert_array_equal(y, want.astype(dtype), f"{isa} {spec}")
         taps = np.prod([-(-k // s) for k, s in zip(spec.kernel, spec.stride, strict=True)])
         bound = (taps + 4) * np.finfo(dtype).eps * dx_scale
@@ -106,7 +106,8 @@ def integers(rng, shape):
 def test_the_registry_has_no_other_rows():
     from convkit.kernels import pool
 
-    assert pool.KERNELS == ("max", "min", "avg", "max_indices", "min_indices", "scatter", "avg_backward")
+    assert pool.KERNELS == ("max", "min", "avg", "lp", "max_indices", "min_indices", "max_taps", "min_taps", "gather",
+                            "scatter", "place", "taps_backward", "avg_backward", "lp_backward")
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
@@ -196,7 +197,7 @@ def test_rows_of_several_blocks():
                             np.testing.assert_array_equal(plain, y)
                         else:
                             plans.plan(spec).run(x, y)
-                            plans.average_gradient_plan(spec).run(y, dx)
+                            plans.gradient_plan(spec).run(y, dx)
                     results.append((y, index, dx))
                 for got, want in zip(*results, strict=True):
                     np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)
@@ -293,7 +294,7 @@ def guarded_calls(x, kernel, stride, padding, at_end):
         assert not np.isnan(y).any() and not np.isnan(dx).any() and index.min() >= 0
     spec = spec_of(x, kernel, stride, padding, kind="avg")
     plans.plan(spec).run(x, y)
-    plans.average_gradient_plan(spec).run(y, dx)
+    plans.gradient_plan(spec).run(y, dx)
     assert not np.isnan(y).any() and not np.isnan(dx).any()
 
 

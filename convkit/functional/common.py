@@ -1,5 +1,7 @@
 """What every function here does with arrays before and after the plan runs."""
 
+from math import prod
+
 import numpy as np
 
 
@@ -16,6 +18,11 @@ def contiguous(a, dtype):
 def optional(a, dtype):
     """``contiguous`` for an operand that may be None."""
     return None if a is None else contiguous(a, dtype)
+
+
+def planes(a, dtype, size):
+    """``a (N, C, *size)`` or ``(C, *size)`` as contiguous ``(planes, *size)``."""
+    return contiguous(a, dtype).reshape(prod(a.shape[:-len(size)]), *size)
 
 
 def target_for(out, shape, dtype, *inputs):

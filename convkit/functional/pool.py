@@ -1,15 +1,21 @@
 """Pooling without state."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from convkit.functional.common import contiguous
-from convkit.plan.pool import average_gradient_plan, plan, scatter_plan
+from convkit.functional.common import planes
+from convkit.plan.pool import gradient_plan, plan, scatter_plan, taps_gradient_plan, taps_pay, taps_plan
 from convkit.spec.common import INT64
-from convkit.spec.pool import avg_backward_spec, check_pool, scatter_spec
+from convkit.spec.pool import (
+    avg_backward_spec,
+    check_lp,
+    check_pool,
+    lp_backward_spec,
+    scatter_spec,
+    taps_backward_spec,
+)
 from convkit.typing import Floats, Indices, Padding, Size
 
 
@@ -70,7 +76,7 @@ def max_pool2d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]
     ShapeError, DtypeError
         If the operands do not fit, or an index lies outside its plane.
     """
-    return _extreme_backward(dy, indices, input_shape, rank=2)
+    return run_scatter(dy, indices, input_shape, rank=2)
 
 
 def min_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
@@ -81,7 +87,7 @@ def min_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding
 
 def min_pool2d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
     """Gradient of ``min_pool2d``; everything as in ``max_pool2d_backward``."""
-    return _extreme_backward(dy, indices, input_shape, rank=2)
+    return run_scatter(dy, indices, input_shape, rank=2)
 
 
 def avg_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
@@ -107,13 +113,9 @@ def avg_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding
     ShapeError, DtypeError
         As ``max_pool2d``.
     """
-    spec, lead, _ = check_pool(
-        x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override, kind="avg", rank=2
-    )
-    y = np.empty(lead + spec.out_size, spec.dtype)
-    if y.size:
-        plan(spec).run(_planes(x, spec.dtype, spec.size), _planes(y, spec.dtype, spec.out_size))
-    return y
+    spec, lead, _ = check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
+                               kind="avg", rank=2)
+    return run_sum(spec, lead, x)
 
 
 def avg_pool2d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, stride: Size | None = None,
@@ -140,37 +142,243 @@ def avg_pool2d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Siz
     ShapeError, DtypeError
         As ``avg_pool2d``, and if ``dy`` does not fit.
     """
-    spec, shape = avg_backward_spec(
-        dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, rank=2
-    )
+    spec, shape = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                                    divisor_override, rank=2)
+    return run_sum_backward(spec, shape, dy)
+
+
+def lp_pool2d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | None = None,
+              ceil_mode: bool = False) -> Floats:
+    """Lp norm of each window: ``(sum of x ** p) ** (1 / p)``.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, ceil_mode
+        As in ``max_pool2d``; there is no padding.
+    norm_type : float
+        The exponent p, at least 1. With 1 the result is the sum. With infinity it is the largest absolute value.
+
+    Returns
+    -------
+    ndarray
+        The norms. As in PyTorch, no absolute values are taken: a negative sum, or a negative element where p is
+        no integer, gives NaN (unless p is 1); a window that lacks elements (``ceil_mode``) is scaled as if it had
+        them all; powers that are too large for the dtype become infinite.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        As ``max_pool2d``, and for an exponent below 1.
+    """
+    spec, lead = check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=2)
+    return run_sum(spec, lead, x)
+
+
+def lp_pool2d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kernel_size: Size,
+                       stride: Size | None = None, ceil_mode: bool = False) -> Floats:
+    """Gradient of ``lp_pool2d``: each ``dy * (x / y) ** (p - 1)`` is added to its element, nothing where ``y`` is 0.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of the output.
+    x, y : ndarray
+        Input and output of the forward pass.
+    norm_type, kernel_size, stride, ceil_mode
+        As in the forward pass.
+
+    Returns
+    -------
+    ndarray
+        Gradient of ``x``. With infinity, ``dy`` times the sign of the first element of that absolute value.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        As ``lp_pool2d``, and if the operands do not fit.
+    """
+    spec = lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=2)
+    return _lp_backward(spec, dy, x, y)
+
+
+def max_pool1d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
+    """Everything as in ``max_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
+    return _extreme_pool("max", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=1)
+
+
+def max_pool1d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
+    """Gradient of ``max_pool1d``; everything as in ``max_pool2d_backward``."""
+    return run_scatter(dy, indices, input_shape, rank=1)
+
+
+def min_pool1d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
+    """Everything as in ``min_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
+    return _extreme_pool("min", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=1)
+
+
+def min_pool1d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
+    """Gradient of ``min_pool1d``; everything as in ``min_pool2d_backward``."""
+    return run_scatter(dy, indices, input_shape, rank=1)
+
+
+def avg_pool1d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True, divisor_override: int | None = None) -> Floats:
+    """Everything as in ``avg_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
+    spec, lead, _ = check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
+                               kind="avg", rank=1)
+    return run_sum(spec, lead, x)
+
+
+def avg_pool1d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, stride: Size | None = None,
+                        padding: Padding = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+                        divisor_override: int | None = None) -> Floats:
+    """Gradient of ``avg_pool1d``; everything as in ``avg_pool2d_backward``."""
+    spec, shape = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                                    divisor_override, rank=1)
+    return run_sum_backward(spec, shape, dy)
+
+
+def lp_pool1d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | None = None,
+              ceil_mode: bool = False) -> Floats:
+    """Everything as in ``lp_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
+    spec, lead = check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=1)
+    return run_sum(spec, lead, x)
+
+
+def lp_pool1d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kernel_size: Size,
+                       stride: Size | None = None, ceil_mode: bool = False) -> Floats:
+    """Gradient of ``lp_pool1d``; everything as in ``lp_pool2d_backward``."""
+    spec = lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=1)
+    return _lp_backward(spec, dy, x, y)
+
+
+def max_pool3d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
+    """Everything as in ``max_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
+    return _extreme_pool("max", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=3)
+
+
+def max_pool3d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
+    """Gradient of ``max_pool3d``; everything as in ``max_pool2d_backward``."""
+    return run_scatter(dy, indices, input_shape, rank=3)
+
+
+def min_pool3d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
+    """Everything as in ``min_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
+    return _extreme_pool("min", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=3)
+
+
+def min_pool3d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
+    """Gradient of ``min_pool3d``; everything as in ``min_pool2d_backward``."""
+    return run_scatter(dy, indices, input_shape, rank=3)
+
+
+def avg_pool3d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True, divisor_override: int | None = None) -> Floats:
+    """Everything as in ``avg_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
+    spec, lead, _ = check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
+                               kind="avg", rank=3)
+    return run_sum(spec, lead, x)
+
+
+def avg_pool3d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, stride: Size | None = None,
+                        padding: Padding = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+                        divisor_override: int | None = None) -> Floats:
+    """Gradient of ``avg_pool3d``; everything as in ``avg_pool2d_backward``."""
+    spec, shape = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                                    divisor_override, rank=3)
+    return run_sum_backward(spec, shape, dy)
+
+
+def lp_pool3d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | None = None,
+              ceil_mode: bool = False) -> Floats:
+    """Everything as in ``lp_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
+    spec, lead = check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=3)
+    return run_sum(spec, lead, x)
+
+
+def lp_pool3d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kernel_size: Size,
+                       stride: Size | None = None, ceil_mode: bool = False) -> Floats:
+    """Gradient of ``lp_pool3d``; everything as in ``lp_pool2d_backward``."""
+    spec = lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=3)
+    return _lp_backward(spec, dy, x, y)
+
+
+def train_extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, *, rank):
+    """``y`` and ``backward(dy)`` for a layer, which keeps a byte per window where that is cheaper than an index."""
+    spec, lead, _ = check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank)
+    shape, y = x.shape, np.empty(lead + spec.out_size, spec.dtype)
+    if not taps_pay(spec):
+        indices = np.empty(y.shape, INT64)
+        _run_extreme(spec, x, y, indices)
+        return y, lambda dy: run_scatter(dy, indices, shape, rank=rank)
+    taps = np.empty(y.shape, np.uint8)
+    if y.size:
+        taps_plan(spec).run(planes(x, spec.dtype, spec.size), planes(y, spec.dtype, spec.out_size),
+                            planes(taps, taps.dtype, spec.out_size))
+    return y, lambda dy: _run_taps_backward(spec, dy, taps, shape)
+
+
+def _run_taps_backward(spec, dy, taps, shape):
+    spec = taps_backward_spec(spec, dy, taps.shape)
     dx = np.empty(shape, spec.dtype)
     if dx.size:
-        average_gradient_plan(spec).run(
-            _planes(dy, spec.dtype, spec.out_size), _planes(dx, spec.dtype, spec.size)
-        )
+        taps_gradient_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(taps, taps.dtype, spec.out_size),
+                                     planes(dx, spec.dtype, spec.size))
     return dx
 
 
 def _extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank):
-    spec, lead, return_indices = check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind,
-                                            rank=rank, return_indices=return_indices)
+    return run_extreme(x, *check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind,
+                                      rank=rank, return_indices=return_indices))
+
+
+def run_extreme(x, spec, lead, return_indices):
+    """Maxima or minima of ``x``, of any kind of window, and where they were if that is asked for."""
     y = np.empty(lead + spec.out_size, spec.dtype)
     indices = np.empty(y.shape, INT64) if return_indices else None
-    if y.size:
-        plan(spec).run(_planes(x, spec.dtype, spec.size), _planes(y, spec.dtype, spec.out_size),
-                       None if indices is None else _planes(indices, INT64, spec.out_size))
+    _run_extreme(spec, x, y, indices)
     return (y, indices) if return_indices else y
 
 
-def _extreme_backward(dy, indices, input_shape, rank):
+def _run_extreme(spec, x, y, indices):
+    if y.size:
+        plan(spec).run(planes(x, spec.dtype, spec.size), planes(y, spec.dtype, spec.out_size),
+                       None if indices is None else planes(indices, INT64, spec.out_size))
+
+
+def run_scatter(dy, indices, input_shape, *, rank):
+    """The gradient of maxima or minima of any kind of window."""
     spec, shape = scatter_spec(dy, indices, input_shape, rank=rank)
     dx = np.empty(shape, spec.dtype)
     if dx.size:
-        scatter_plan(spec).run(_planes(dy, spec.dtype, spec.out_size), _planes(indices, INT64, spec.out_size),
-                               _planes(dx, spec.dtype, spec.size))
+        scatter_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(indices, INT64, spec.out_size),
+                               planes(dx, spec.dtype, spec.size))
     return dx
 
 
-def _planes(a, dtype, size):
-    """``a (N, C, *size)`` or ``(C, *size)`` as contiguous ``(planes, *size)``."""
-    return contiguous(a, dtype).reshape(prod(a.shape[:-len(size)]), *size)
+def run_sum(spec, lead, x):
+    """Averages or norms of ``x``, of any kind of window."""
+    y = np.empty(lead + spec.out_size, spec.dtype)
+    if y.size:
+        plan(spec).run(planes(x, spec.dtype, spec.size), planes(y, spec.dtype, spec.out_size))
+    return y
+
+
+def run_sum_backward(spec, shape, dy):
+    """The gradient of averages of any kind of window."""
+    dx = np.empty(shape, spec.dtype)
+    if dx.size:
+        gradient_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(dx, spec.dtype, spec.size))
+    return dx
+
+
+def _lp_backward(spec, dy, x, y):
+    dx = np.empty(x.shape, spec.dtype)
+    if dx.size:
+        gradient_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(x, spec.dtype, spec.size),
+                                planes(y, spec.dtype, spec.out_size), planes(dx, spec.dtype, spec.size))
+    return dx

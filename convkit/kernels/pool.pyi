@@ -19,8 +19,18 @@ class Pool:
         dilation: Sequence[int] = ...,
         include_pad: bool = True,
         divisor: int = 0,
+        power: float = 1,
+        whole: float = 1,
+        adaptive: bool = False,
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...
-    def forward(self, x: np.ndarray, y: np.ndarray, indices: np.ndarray | None, threads: int) -> None: ...
-    def backward(self, dy: np.ndarray, indices: np.ndarray | None, dx: np.ndarray, threads: int) -> bool: ...
+    def run(
+        self,
+        source: np.ndarray,
+        target: np.ndarray,
+        threads: int,
+        chosen: np.ndarray | None = None,
+        x: np.ndarray | None = None,
+        y: np.ndarray | None = None,
+    ) -> bool: ...

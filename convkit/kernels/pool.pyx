@@ -6,7 +6,6 @@ kernels are those of csrc/pool.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport int64_t
 
 from convkit.kernels.runtime cimport level_of, parallel_for, scratch, scratch_done
 
@@ -21,15 +20,22 @@ cdef extern from "pool/pool.h" nogil:
         ptrdiff_t pad_end[3]
         ptrdiff_t divisor
         int include_pad
+        double power
+        double whole
+        int adaptive
     ctypedef struct ck_pool_arrays:
         const void* input "in"
         void* out
-        int64_t* indices
+        void* chosen
+        const void* x
+        const void* y
     ctypedef struct ck_pool_block:
         ptrdiff_t row0, row1, col0, col1
     ctypedef int (*ck_pool_kernel)(const ck_pool* p, const ck_pool_arrays* arrays, const ck_pool_block* block,
                                    void* scratch) noexcept nogil
-    int CK_POOL_KERNELS, CK_POOL_scatter, CK_POOL_avg_backward, CK_POOL_max_indices, CK_POOL_min_indices
+    int CK_POOL_KERNELS, CK_POOL_scatter, CK_POOL_place, CK_POOL_gather, CK_POOL_lp, CK_POOL_lp_backward
+    int CK_POOL_max_indices, CK_POOL_min_indices, CK_POOL_max_taps, CK_POOL_min_taps
+    int CK_POOL_taps_backward, CK_POOL_avg_backward
     ptrdiff_t CK_POOL_MAX_INDEXED
     const char* ck_pool_name(int kernel)
     ck_pool_kernel ck_pool_for(int kernel, int level, int itemsize)
@@ -81,27 +87,38 @@ cdef class Pool:
     """One kernel of the registry (``name``), planned for planes of one shape.
 
     All tuples have three entries, ones in front; ``padding`` is ``(lo, hi)`` per axis. ``divisor`` is 0 for
-    the number of elements in the window.
+    the number of elements in the window; ``power`` is that of Lp pooling and ``whole`` the elements of a window
+    that lacks none. ``adaptive`` windows come from the sizes alone.
     """
 
     cdef ck_pool pool
     cdef ck_pool_kernel kernel
-    cdef int kind, itemsize
+    cdef int kind, itemsize, chosen_itemsize
+    cdef bint backward, writes_chosen, by_plane
     cdef ptrdiff_t in_size, out_size, rows, cols, block_cols, blocks
     cdef double row_work
     cdef size_t memory_bytes
 
     def __init__(self, str name, isa, int itemsize, size, out, kernel=(1, 1, 1), stride=(1, 1, 1),
-                 padding=((0, 0),) * 3, dilation=(1, 1, 1), bint include_pad=True, ptrdiff_t divisor=0):
+                 padding=((0, 0),) * 3, dilation=(1, 1, 1), bint include_pad=True, ptrdiff_t divisor=0,
+                 double power=1, double whole=1, bint adaptive=False):
         cdef ck_pool* p = &self.pool
         cdef int i
         self.kind = KERNELS.index(name)
+        self.backward = self.kind >= CK_POOL_scatter
+        self.writes_chosen = CK_POOL_max_indices <= self.kind <= CK_POOL_min_taps
+        self.by_plane = CK_POOL_gather <= self.kind <= CK_POOL_place
+        self.chosen_itemsize = 1 if "taps" in name else 8
         self.itemsize = itemsize
         self.kernel = ck_pool_for(self.kind, level_of(isa), itemsize)
         for i in range(3):
             p.size[i], p.out[i], p.kernel[i], p.stride[i] = size[i], out[i], kernel[i], stride[i]
             p.pad[i], p.pad_end[i], p.dilation[i] = padding[i][0], padding[i][1], dilation[i]
-        p.include_pad, p.divisor = include_pad, divisor
+            if adaptive:
+                p.kernel[i] = min(p.size[i], p.size[i] // p.out[i] + 2)
+                p.stride[i] = (p.size[i] + p.out[i] - 1) // p.out[i]
+        p.include_pad, p.divisor, p.adaptive = include_pad, divisor, adaptive
+        p.power, p.whole = power, whole
         self.in_size = p.size[0] * p.size[1] * p.size[2]
         self.out_size = p.out[0] * p.out[1] * p.out[2]
         self._share_out()
@@ -110,20 +127,24 @@ cdef class Pool:
         """Rows and columns of what is written, what a row costs, and how wide a block of columns is."""
         cdef ck_pool* p = &self.pool
         cdef double window = <double>p.kernel[0] * p.kernel[1]
+        cdef double overlap = <double>p.kernel[2] / p.stride[2]
         cdef ptrdiff_t width = ROW_BYTES // self.itemsize
-        if self.kind == CK_POOL_scatter:
+        if self.by_plane:
             self.rows, self.cols = 1, 1
             self.row_work = self.in_size + 8.0 * self.out_size
-        elif self.kind == CK_POOL_avg_backward:
+        elif self.backward:
             self.rows, self.cols = p.size[0] * p.size[1], p.size[2]
-            self.row_work = p.size[2] * (2.0 + <double>p.kernel[2] / p.stride[2])
+            self.row_work = p.size[2] * (2.0 + overlap)
+            if self.kind == CK_POOL_taps_backward:
+                self.row_work = p.size[2] * (2.0 + overlap * window / (p.stride[0] * p.stride[1]))
         else:
             self.rows, self.cols = p.out[0] * p.out[1], p.out[2]
             width = max(width // p.stride[2], 16)
-            if self.kind == CK_POOL_max_indices or self.kind == CK_POOL_min_indices:
-                self.row_work = p.size[2] + 2 * window * p.kernel[2] * p.out[2]
-            else:
-                self.row_work = window * p.size[2] + <double>p.out[2] * p.kernel[2]
+            self.row_work = window * p.size[2] + <double>p.out[2] * p.kernel[2]
+            if self.writes_chosen:
+                self.row_work *= 2
+        if self.kind == CK_POOL_lp or self.kind == CK_POOL_lp_backward:
+            self.row_work *= 4
         self.blocks = (self.cols + width - 1) // width
         self.block_cols = (self.cols + self.blocks - 1) // self.blocks
         self.memory_bytes = ck_pool_scratch_bytes(self.kind, p, self.block_cols, self.itemsize) + 64
@@ -133,30 +154,38 @@ cdef class Pool:
         """Scratch memory per thread."""
         return self.memory_bytes
 
-    def forward(self, x not None, y not None, indices, int threads):
-        """Fill ``y``, and ``indices`` unless it is None, from ``x``: C-contiguous, as many planes each."""
-        self._run(x, self.in_size, y, self.out_size, indices, PyBUF_WRITABLE, threads)
+    def run(self, source not None, target not None, int threads, chosen=None, x=None, y=None):
+        """Fill ``target`` from ``source``: C-contiguous, as many planes each.
 
-    def backward(self, dy not None, indices, dx not None, int threads):
-        """Fill ``dx`` from ``dy`` (and ``indices``, None for averages); False if an index is out of range."""
-        return self._run(dy, self.out_size, dx, self.in_size, indices, 0, threads)
-
-    cdef bint _run(self, source, ptrdiff_t source_size, target, ptrdiff_t target_size, indices,
-                   int indices_flag, int threads) except -1:
-        cdef Py_buffer views[3]
+        ``chosen`` holds indices (int64) or taps (uint8) for the kernels that write or read them; ``lp_backward``
+        reads the forward pass's ``x`` and ``y``. Returns False if an index lies outside its plane.
+        """
+        cdef Py_buffer views[5]
         cdef job_t job
         cdef int opened = 0
         cdef ptrdiff_t planes = len(source)
+        cdef ptrdiff_t plane = self.in_size * self.itemsize, windows = self.out_size * self.itemsize
+        cdef ptrdiff_t source_bytes = windows if self.backward else plane
+        cdef ptrdiff_t target_bytes = plane if self.backward else windows
         try:
-            open_buffer(&views[0], source, 0, planes * source_size * self.itemsize)
+            open_buffer(&views[0], source, 0, planes * source_bytes)
             opened = 1
-            open_buffer(&views[1], target, PyBUF_WRITABLE, planes * target_size * self.itemsize)
+            open_buffer(&views[1], target, PyBUF_WRITABLE, planes * target_bytes)
             opened = 2
-            job.arrays.input, job.arrays.out, job.arrays.indices = views[0].buf, views[1].buf, NULL
-            if indices is not None:
-                open_buffer(&views[2], indices, indices_flag, planes * self.out_size * sizeof(int64_t))
-                opened = 3
-                job.arrays.indices = <int64_t*>views[2].buf
+            job.arrays.input, job.arrays.out = views[0].buf, views[1].buf
+            job.arrays.chosen = job.arrays.x = job.arrays.y = NULL
+            if chosen is not None:
+                open_buffer(&views[opened], chosen, PyBUF_WRITABLE if self.writes_chosen else 0,
+                            planes * self.out_size * self.chosen_itemsize)
+                job.arrays.chosen = views[opened].buf
+                opened += 1
+            if x is not None:
+                open_buffer(&views[opened], x, 0, planes * plane)
+                job.arrays.x = views[opened].buf
+                opened += 1
+                open_buffer(&views[opened], y, 0, planes * windows)
+                job.arrays.y = views[opened].buf
+                opened += 1
             return self._run_job(&job, planes, threads)
         finally:
             while opened:

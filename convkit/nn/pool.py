@@ -1,6 +1,9 @@
 """Pooling layers."""
 
+from math import inf
+
 from convkit import functional as F
+from convkit.functional.pool import train_extreme_pool
 from convkit.nn.module import Module
 from convkit.spec import common
 from convkit.spec.pool import pool_spec
@@ -35,16 +38,17 @@ class _ExtremePool(_Pool):
         self.ceil_mode = ceil_mode
         self._check(dilation, ceil_mode=ceil_mode)
 
-    def _run(self, x, return_indices):
-        return self._pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, return_indices)
-
     def predict(self, x: Floats) -> Floats:
-        return self._run(x, self.return_indices)
+        return self._pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
+                          self.return_indices)
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
-        y, indices = self._run(x, True)
+        if not self.return_indices:
+            return train_extreme_pool(self.kind, x, self.kernel_size, self.stride, self.padding, self.dilation,
+                                      self.ceil_mode, rank=self.rank)
+        y, indices = self.predict(x)
         shape = x.shape
-        return (y, indices) if self.return_indices else y, lambda dy: self._pool_backward(dy, indices, shape)
+        return (y, indices), lambda dy: self._pool_backward(dy, indices, shape)
 
 
 class MaxPool2d(_ExtremePool):
@@ -62,6 +66,22 @@ class MaxPool2d(_ExtremePool):
     _pool_backward = staticmethod(F.max_pool2d_backward)
 
 
+class MaxPool1d(_ExtremePool):
+    """As MaxPool2d, for ``x (N, C, L)``."""
+
+    rank, kind = 1, "max"
+    _pool = staticmethod(F.max_pool1d)
+    _pool_backward = staticmethod(F.max_pool1d_backward)
+
+
+class MaxPool3d(_ExtremePool):
+    """As MaxPool2d, for ``x (N, C, D, H, W)``."""
+
+    rank, kind = 3, "max"
+    _pool = staticmethod(F.max_pool3d)
+    _pool_backward = staticmethod(F.max_pool3d_backward)
+
+
 class MinPool2d(_ExtremePool):
     """Smallest value of each window; otherwise as MaxPool2d."""
 
@@ -70,21 +90,26 @@ class MinPool2d(_ExtremePool):
     _pool_backward = staticmethod(F.min_pool2d_backward)
 
 
-class AvgPool2d(_Pool):
-    """Mean of each window.
+class MinPool1d(_ExtremePool):
+    """As MinPool2d, for ``x (N, C, L)``."""
 
-    Parameters
-    ----------
-    kernel_size, stride, padding : int or tuple
-        ``stride=None`` means ``kernel_size``; padding is at most half of the window.
-    ceil_mode : bool
-    count_include_pad : bool
-        Whether padding counts as elements of the window.
-    divisor_override : int, optional
-        Divide by this instead of the number of elements.
-    """
+    rank, kind = 1, "min"
+    _pool = staticmethod(F.min_pool1d)
+    _pool_backward = staticmethod(F.min_pool1d_backward)
 
-    rank, kind = 2, "avg"
+
+class MinPool3d(_ExtremePool):
+    """As MinPool2d, for ``x (N, C, D, H, W)``."""
+
+    rank, kind = 3, "min"
+    _pool = staticmethod(F.min_pool3d)
+    _pool_backward = staticmethod(F.min_pool3d_backward)
+
+
+class _AvgPool(_Pool):
+    """Average pooling of any rank."""
+
+    kind = "avg"
     _shown = ("kernel_size", "stride", "padding")
 
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
@@ -102,8 +127,100 @@ class AvgPool2d(_Pool):
                 self.divisor_override)
 
     def predict(self, x: Floats) -> Floats:
-        return F.avg_pool2d(x, *self._arguments())
+        return self._pool(x, *self._arguments())
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         shape = x.shape
-        return self.predict(x), lambda dy: F.avg_pool2d_backward(dy, shape, *self._arguments())
+        return self.predict(x), lambda dy: self._pool_backward(dy, shape, *self._arguments())
+
+
+class AvgPool2d(_AvgPool):
+    """Mean of each window.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding : int or tuple
+        ``stride=None`` means ``kernel_size``; padding is at most half of the window.
+    ceil_mode : bool
+    count_include_pad : bool
+        Whether padding counts as elements of the window.
+    divisor_override : int, optional
+        Divide by this instead of the number of elements.
+    """
+
+    rank = 2
+    _pool = staticmethod(F.avg_pool2d)
+    _pool_backward = staticmethod(F.avg_pool2d_backward)
+
+
+class AvgPool1d(_AvgPool):
+    """As AvgPool2d, for ``x (N, C, L)``."""
+
+    rank = 1
+    _pool = staticmethod(F.avg_pool1d)
+    _pool_backward = staticmethod(F.avg_pool1d_backward)
+
+
+class AvgPool3d(_AvgPool):
+    """As AvgPool2d, for ``x (N, C, D, H, W)``."""
+
+    rank = 3
+    _pool = staticmethod(F.avg_pool3d)
+    _pool_backward = staticmethod(F.avg_pool3d_backward)
+
+
+class _LPPool(_Pool):
+    """Lp pooling of any rank."""
+
+    kind = "lp"
+    padding = 0
+    _shown = ("norm_type", "kernel_size", "stride", "ceil_mode")
+
+    def __init__(self, norm_type: float, kernel_size: Size, stride: Size | None = None,
+                 ceil_mode: bool = False) -> None:
+        self.norm_type = common.real("norm_type", norm_type, 1, inf, "at least 1")
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.ceil_mode = ceil_mode
+        self._check(ceil_mode=ceil_mode)
+
+    def predict(self, x: Floats) -> Floats:
+        return self._pool(x, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
+
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
+        y = self.predict(x)
+        return y, lambda dy: self._pool_backward(dy, x, y, self.norm_type, self.kernel_size, self.stride,
+                                                 self.ceil_mode)
+
+
+class LPPool2d(_LPPool):
+    """Lp norm of each window, ``(sum of x ** norm_type) ** (1 / norm_type)``; see ``functional.lp_pool2d``.
+
+    Parameters
+    ----------
+    norm_type : float
+        The exponent, at least 1; infinity for the largest absolute value.
+    kernel_size, stride : int or tuple
+        ``stride=None`` means ``kernel_size``.
+    ceil_mode : bool
+    """
+
+    rank = 2
+    _pool = staticmethod(F.lp_pool2d)
+    _pool_backward = staticmethod(F.lp_pool2d_backward)
+
+
+class LPPool1d(_LPPool):
+    """As LPPool2d, for ``x (N, C, L)``."""
+
+    rank = 1
+    _pool = staticmethod(F.lp_pool1d)
+    _pool_backward = staticmethod(F.lp_pool1d_backward)
+
+
+class LPPool3d(_LPPool):
+    """As LPPool2d, for ``x (N, C, D, H, W)``."""
+
+    rank = 3
+    _pool = staticmethod(F.lp_pool3d)
+    _pool_backward = staticmethod(F.lp_pool3d_backward)

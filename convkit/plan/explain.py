@@ -19,10 +19,12 @@ from convkit.plan import activation, conv, linear, pool, softmax
 from convkit.plan.common import choose, reason
 from convkit.spec import common
 from convkit.spec.activation import ACTIVATIONS, activation_spec
+from convkit.spec.adaptive import adaptive_spec
 from convkit.spec.conv import conv_spec, transposed_spec
 from convkit.spec.linear import linear_spec
-from convkit.spec.pool import ScatterSpec, pool_spec
+from convkit.spec.pool import ScatterSpec, check_global, check_lp, pool_spec
 from convkit.spec.softmax import softmax_spec
+from convkit.spec.unpool import unpool_spec
 
 
 @dataclass(frozen=True)
@@ -223,17 +225,65 @@ def _pool(rank, kind, backward=False):
         spec, lead = pool_spec(x.shape, x.dtype, kernel_size, stride, padding, dilation, ceil_mode,
                                count_include_pad, divisor_override, kind=kind, rank=rank)
         y_shape = lead + spec.out_size
-        results = prod(y_shape)
-        work = results * prod(spec.kernel)
+        work = prod(y_shape) * prod(spec.kernel)
         gradient = ("dy", y_shape), ("dx", x.shape)
         if not backward:
             yield _step(operation, spec, pool.CANDIDATES[kind], work, ("x", x.shape), ("y", y_shape))
         elif kind == "avg":
-            yield _step(operation, spec, pool.AVERAGE_GRADIENT_CANDIDATES, work, *gradient)
+            yield _step(operation, spec, pool.GRADIENT_CANDIDATES[kind], work, *gradient)
         else:
-            scatter = ScatterSpec(spec.size, spec.out_size, spec.dtype)
-            yield _step(operation, scatter, pool.SCATTER_CANDIDATES, results, *gradient,
-                        index_bytes=8 * results)
+            yield _scatter(operation, spec, *gradient)
+    return steps
+
+
+def _lp_pool(rank, backward=False):
+    def steps(operation, x, norm_type, kernel_size, stride=None, ceil_mode=False):
+        spec, lead = check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=rank)
+        y_shape = lead + spec.out_size
+        work = 2 * prod(y_shape) * prod(spec.kernel)
+        if backward:
+            yield _step(operation, spec, pool.GRADIENT_CANDIDATES["lp"], work, ("dy", y_shape), ("x", x.shape),
+                        ("y", y_shape), ("dx", x.shape))
+        else:
+            yield _step(operation, spec, pool.CANDIDATES["lp"], work, ("x", x.shape), ("y", y_shape))
+    return steps
+
+
+def _adaptive_pool(rank, kind, backward=False):
+    def steps(operation, x, output_size):
+        spec, lead = adaptive_spec(x.shape, x.dtype, output_size, kind=f"adaptive_{kind}", rank=rank)
+        y_shape = lead + spec.out_size
+        gradient = ("dy", y_shape), ("dx", x.shape)
+        if not backward:
+            yield _step(operation, spec, pool.CANDIDATES[spec.kind], x.size, ("x", x.shape), ("y", y_shape))
+        elif kind == "avg":
+            yield _step(operation, spec, pool.GRADIENT_CANDIDATES[spec.kind], x.size, *gradient)
+        else:
+            yield _scatter(operation, spec, *gradient)
+    return steps
+
+
+def _global_pool(kind, backward=False):
+    def steps(operation, x):
+        rank = check_global(x, kind)[0].rank
+        yield from _pool(rank, kind, backward)(operation, x, x.shape[2:])
+    return steps
+
+
+def _scatter(operation, spec, dy, dx):
+    scatter = ScatterSpec(spec.size, spec.out_size, spec.dtype)
+    results = prod(dy[1])
+    return _step(operation, scatter, pool.SCATTER_CANDIDATES, results, dy, dx, index_bytes=8 * results)
+
+
+def _unpool(rank, backward=False):
+    def steps(operation, x, kernel_size, stride=None, padding=0, output_size=None):
+        indices = np.broadcast_to(np.int64(0), x.shape)
+        spec = unpool_spec(x, indices, kernel_size, stride, padding, output_size, rank=rank)
+        y_shape = x.shape[:-rank] + spec.size
+        candidates = (pool.GRADIENT_CANDIDATES if backward else pool.CANDIDATES)["unpool"]
+        shapes = (("dy", y_shape), ("dx", x.shape)) if backward else (("x", x.shape), ("y", y_shape))
+        yield _step(operation, spec, candidates, x.size, *shapes, index_bytes=8 * x.size)
     return steps
 
 
@@ -261,8 +311,14 @@ OPERATIONS = {
     **{f"conv_transpose{rank}d": _transposed(rank, "input_gradient") for rank in (1, 2, 3)},
     **{f"conv_transpose{rank}d_backward": _transposed(rank, "forward", "weight_gradient", "bias_gradient")
        for rank in (1, 2, 3)},
-    **{f"{kind}_pool2d": _pool(2, kind) for kind in ("max", "min", "avg")},
-    **{f"{kind}_pool2d_backward": _pool(2, kind, backward=True) for kind in ("max", "min", "avg")},
+    **{f"{kind}_pool{rank}d{'_backward' * back}": _pool(rank, kind, back)
+       for kind in ("max", "min", "avg") for rank in (1, 2, 3) for back in (False, True)},
+    **{f"lp_pool{rank}d{'_backward' * back}": _lp_pool(rank, back) for rank in (1, 2, 3) for back in (False, True)},
+    **{f"adaptive_{kind}_pool{rank}d{'_backward' * back}": _adaptive_pool(rank, kind, back)
+       for kind in ("max", "avg") for rank in (1, 2, 3) for back in (False, True)},
+    **{f"global_{kind}_pool{'_backward' * back}": _global_pool(kind, back)
+       for kind in ("max", "min", "avg") for back in (False, True)},
+    **{f"max_unpool{rank}d{'_backward' * back}": _unpool(rank, back) for rank in (1, 2, 3) for back in (False, True)},
     "linear": _linear("forward"),
     "linear_backward": _linear(*GRADIENTS),
     **dict.fromkeys((name + suffix for name in ACTIVATIONS for suffix in ("", "_backward")), _activation),

@@ -5,23 +5,23 @@ Indices are flat within each plane of the unpadded input.
 """
 
 from collections.abc import Sequence
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 
 from convkit.reference.common import inside, narrow, pad, taps, widen
-from convkit.spec.pool import avg_backward_spec, check_indices, check_pool, scatter_spec
+from convkit.spec.pool import avg_backward_spec, check_indices, check_lp, check_pool, lp_backward_spec, scatter_spec
 from convkit.typing import Floats, Indices, Padding, Size
 
 
 @np.errstate(invalid="ignore")
 def extreme(spec, x):
-    """Largest (``kind="max"``) or smallest elements of ``x (..., *size)`` and their int64 indices.
+    """Largest or smallest (``kind="min"``) elements of ``x (..., *size)`` and their int64 indices.
 
     The first of equal elements wins. NaN beats every number, and the last NaN wins, as in PyTorch.
     """
-    better = np.greater if spec.kind == "max" else np.less
+    better = np.less if spec.kind == "min" else np.greater
     x_padded = pad(x, spec, spec.out_size)
     index = pad(np.arange(prod(spec.size)).reshape(spec.size), spec, spec.out_size, value=-1)
     y = np.zeros(x.shape[:-spec.rank] + spec.out_size, x.dtype)
@@ -50,6 +50,48 @@ def average_gradient(spec, dy):
     dx = pad(np.zeros(dy.shape[:-spec.rank] + spec.size), spec, spec.out_size)
     for _, seen in taps(spec, spec.out_size):
         dx[seen] += share
+    return dx[inside(spec)]
+
+
+@np.errstate(all="ignore")
+def power_mean(spec, x):
+    """Lp norm of each window; where windows lack elements (``ceil_mode``), scaled to those of a whole one."""
+    if spec.norm_type == inf:
+        return extreme(spec, np.abs(x))[0]
+    powers = pad(widen(x) ** spec.norm_type, spec, spec.out_size)
+    total = sum(powers[seen] for _, seen in taps(spec, spec.out_size))
+    return (total / divisor(spec) * spec.elements) ** (1 / spec.norm_type)
+
+
+@np.errstate(all="ignore")
+def power_mean_gradient(spec, dy, x, y):
+    """``dy * (x / y) ** (p - 1)`` added to every element of its window, nothing where ``y`` is 0; in float64."""
+    if spec.norm_type == inf:
+        return scatter(spec, dy, extreme(spec, np.abs(x))[1]) * np.sign(x)
+    dy, x, y, p = widen(dy), widen(x), widen(y), spec.norm_type
+    share = np.where(y == 0, 0, dy * y ** (1 - p) * (spec.elements / divisor(spec)))
+    dx = pad(np.zeros(x.shape), spec, spec.out_size)
+    for _, seen in taps(spec, spec.out_size):
+        dx[seen] += share
+    return dx[inside(spec)] * x ** (p - 1)
+
+
+def extreme_taps(spec, x):
+    """As ``extreme``, with the number of the tap within its window, a byte, instead of the index."""
+    y, where = extreme(spec, x)
+    index = pad(np.arange(prod(spec.size)).reshape(spec.size), spec, spec.out_size, value=-1)
+    chosen = np.zeros(y.shape, np.uint8)
+    for number, (_, seen) in enumerate(taps(spec, spec.out_size)):
+        chosen[where == index[seen]] = number
+    return y, chosen
+
+
+def taps_gradient(spec, dy, chosen):
+    """Each ``dy`` added to the tap of its window that was chosen, in float64."""
+    dy = widen(dy)
+    dx = pad(np.zeros(dy.shape[:-spec.rank] + spec.size), spec, spec.out_size)
+    for number, (_, seen) in enumerate(taps(spec, spec.out_size)):
+        dx[seen] += np.where(chosen == number, dy, 0)
     return dx[inside(spec)]
 
 
@@ -84,6 +126,60 @@ def _extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, re
 def _extreme_backward(dy, indices, input_shape, rank):
     spec, _ = scatter_spec(dy, indices, input_shape, rank=rank)
     return narrow(scatter(spec, dy, indices), spec.dtype)
+
+
+def max_pool1d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
+    """``y[n, c, p] = max over k of x[n, c, p * stride + k * dilation - lo]``, and where it was."""
+    return _extreme_pool("max", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=1)
+
+
+def max_pool1d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
+    """``dx[n, c, indices[n, c, p]] += dy[n, c, p]``."""
+    return _extreme_backward(dy, indices, input_shape, rank=1)
+
+
+def min_pool1d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
+    """``y[n, c, p] = min over k of x[n, c, p * stride + k * dilation - lo]``, and where it was."""
+    return _extreme_pool("min", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=1)
+
+
+def min_pool1d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
+    """``dx[n, c, indices[n, c, p]] += dy[n, c, p]``."""
+    return _extreme_backward(dy, indices, input_shape, rank=1)
+
+
+def avg_pool1d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True, divisor_override: int | None = None) -> Floats:
+    """``y[n, c, p] = sum over k of x[n, c, p * stride + k - lo] / divisor[p]``."""
+    spec, _, _ = check_pool(
+        x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override, kind="avg", rank=1
+    )
+    return narrow(average(spec, x), spec.dtype)
+
+
+def avg_pool1d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, stride: Size | None = None,
+                        padding: Padding = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+                        divisor_override: int | None = None) -> Floats:
+    """``dx[n, c, p * stride + k - lo] += dy[n, c, p] / divisor[p]``."""
+    spec, _ = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                                divisor_override, rank=1)
+    return narrow(average_gradient(spec, dy), spec.dtype)
+
+
+def lp_pool1d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | None = None,
+              ceil_mode: bool = False) -> Floats:
+    """``y[n, c, p] = (sum over k of x[n, c, p * stride + k] ** norm_type) ** (1 / norm_type)``."""
+    spec, _ = check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=1)
+    return narrow(power_mean(spec, x), spec.dtype)
+
+
+def lp_pool1d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kernel_size: Size,
+                       stride: Size | None = None, ceil_mode: bool = False) -> Floats:
+    """``dx[n, c, p * stride + k] += dy[n, c, p] * (x[n, c, p * stride + k] / y[n, c, p]) ** (norm_type - 1)``."""
+    spec = lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=1)
+    return narrow(power_mean_gradient(spec, dy, x, y), spec.dtype)
 
 
 def max_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
@@ -122,5 +218,73 @@ def avg_pool2d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Siz
                         divisor_override: int | None = None) -> Floats:
     """``dx[n, c, p * stride + k - lo] += dy[n, c, p] / divisor[p]``."""
     spec, _ = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
-                                    divisor_override, rank=2)
+                                divisor_override, rank=2)
     return narrow(average_gradient(spec, dy), spec.dtype)
+
+
+def lp_pool2d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | None = None,
+              ceil_mode: bool = False) -> Floats:
+    """``y[n, c, p] = (sum over k of x[n, c, p * stride + k] ** norm_type) ** (1 / norm_type)``."""
+    spec, _ = check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=2)
+    return narrow(power_mean(spec, x), spec.dtype)
+
+
+def lp_pool2d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kernel_size: Size,
+                       stride: Size | None = None, ceil_mode: bool = False) -> Floats:
+    """``dx[n, c, p * stride + k] += dy[n, c, p] * (x[n, c, p * stride + k] / y[n, c, p]) ** (norm_type - 1)``."""
+    spec = lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=2)
+    return narrow(power_mean_gradient(spec, dy, x, y), spec.dtype)
+
+
+def max_pool3d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
+    """``y[n, c, p] = max over k of x[n, c, p * stride + k * dilation - lo]``, and where it was."""
+    return _extreme_pool("max", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=3)
+
+
+def max_pool3d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
+    """``dx[n, c, indices[n, c, p]] += dy[n, c, p]``."""
+    return _extreme_backward(dy, indices, input_shape, rank=3)
+
+
+def min_pool3d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Floats | Any:
+    """``y[n, c, p] = min over k of x[n, c, p * stride + k * dilation - lo]``, and where it was."""
+    return _extreme_pool("min", x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank=3)
+
+
+def min_pool3d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
+    """``dx[n, c, indices[n, c, p]] += dy[n, c, p]``."""
+    return _extreme_backward(dy, indices, input_shape, rank=3)
+
+
+def avg_pool3d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True, divisor_override: int | None = None) -> Floats:
+    """``y[n, c, p] = sum over k of x[n, c, p * stride + k - lo] / divisor[p]``."""
+    spec, _, _ = check_pool(
+        x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override, kind="avg", rank=3
+    )
+    return narrow(average(spec, x), spec.dtype)
+
+
+def avg_pool3d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, stride: Size | None = None,
+                        padding: Padding = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+                        divisor_override: int | None = None) -> Floats:
+    """``dx[n, c, p * stride + k - lo] += dy[n, c, p] / divisor[p]``."""
+    spec, _ = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                                divisor_override, rank=3)
+    return narrow(average_gradient(spec, dy), spec.dtype)
+
+
+def lp_pool3d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | None = None,
+              ceil_mode: bool = False) -> Floats:
+    """``y[n, c, p] = (sum over k of x[n, c, p * stride + k] ** norm_type) ** (1 / norm_type)``."""
+    spec, _ = check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=3)
+    return narrow(power_mean(spec, x), spec.dtype)
+
+
+def lp_pool3d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kernel_size: Size,
+                       stride: Size | None = None, ceil_mode: bool = False) -> Floats:
+    """``dx[n, c, p * stride + k] += dy[n, c, p] * (x[n, c, p * stride + k] / y[n, c, p]) ** (norm_type - 1)``."""
+    spec = lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=3)
+    return narrow(power_mean_gradient(spec, dy, x, y), spec.dtype)

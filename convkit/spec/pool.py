@@ -1,8 +1,8 @@
-"""What one pooling is, in one, two or three dimensions: maximum, minimum or average over windows."""
+"""What one pooling is, in one, two or three dimensions: maximum, minimum, average or Lp norm over windows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from math import prod
+from math import inf, prod
 
 import numpy as np
 
@@ -18,7 +18,8 @@ class PoolSpec:
     element of the input. ``dilation`` is 1 along axes whose kernel is 1; ``stride`` and ``kernel`` are never
     longer than the padded input. ``out_size`` is a field because ``ceil_mode`` decides it before the kernel
     is cut to that length. With ``ceil_mode`` a last window may reach beyond the padded input; what lies there
-    does not exist: it is no element and no padding.
+    does not exist: it is no element and no padding. ``norm_type`` and ``elements``, those of a whole window, are
+    for ``kind="lp"``.
     """
 
     kind: str
@@ -32,6 +33,8 @@ class PoolSpec:
     count_include_pad: bool
     divisor_override: int | None
     dtype: np.dtype
+    norm_type: float = 1.0
+    elements: int = 1
 
     @property
     def rank(self):
@@ -40,7 +43,7 @@ class PoolSpec:
 
 
 def pool_spec(x_shape, x_dtype, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False,
-              count_include_pad=True, divisor_override=None, *, kind, rank):
+              count_include_pad=True, divisor_override=None, norm_type=1.0, *, kind, rank):
     """Check one pooling and put it into its canonical form.
 
     Parameters
@@ -57,7 +60,9 @@ def pool_spec(x_shape, x_dtype, kernel_size, stride=None, padding=0, dilation=1,
         Keep a last window that is not full, unless it would start in the right padding.
     count_include_pad, divisor_override
         Averages only: whether padding counts as elements; a divisor that replaces the count.
-    kind : {"max", "min", "avg"}
+    norm_type : float
+        Lp pooling only: the exponent, at least 1, or infinity.
+    kind : {"max", "min", "avg", "lp"}
     rank : int
         Number of spatial axes, 1 to 3.
 
@@ -72,7 +77,7 @@ def pool_spec(x_shape, x_dtype, kernel_size, stride=None, padding=0, dilation=1,
         On the first rule broken.
     """
     args = (x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
-            divisor_override, kind, rank)
+            divisor_override, norm_type, kind, rank)
     plain = common.plain
     bools = type(ceil_mode) is type(count_include_pad) is bool
     if bools and plain(kernel_size) and plain(stride) and plain(padding) and plain(dilation) \
@@ -82,7 +87,7 @@ def pool_spec(x_shape, x_dtype, kernel_size, stride=None, padding=0, dilation=1,
 
 
 def _pool_spec(x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
-               divisor_override, kind, rank):
+               divisor_override, norm_type, kind, rank):
     dtype = common.native_float("x", x_dtype)
     lead, channels, size = common.split_image("x", x_shape, rank)
     kernel = common.tuple_of("kernel_size", kernel_size, rank, 1)
@@ -118,7 +123,7 @@ def _pool_spec(x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mo
                     tuple(min(s, n) for s, n in zip(stride, whole, strict=True)),
                     pads,
                     tuple(1 if k == 1 else d for k, d in zip(kernel, dilation, strict=True)),
-                    ceil_mode, count_include_pad, divisor_override, dtype)
+                    ceil_mode, count_include_pad, divisor_override, dtype, norm_type, prod(kernel))
     return spec, lead
 
 
@@ -154,6 +159,44 @@ def check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, count_inclu
     spec, lead = pool_spec(x.shape, x.dtype, kernel_size, stride, padding, dilation, ceil_mode,
                            count_include_pad, divisor_override, kind=kind, rank=rank)
     return spec, lead, common.flag("return_indices", return_indices)
+
+
+def check_lp(x, norm_type, kernel_size, stride, ceil_mode, *, rank):
+    """Check a call of Lp pooling; returns the PoolSpec and the leading axes."""
+    common.array("x", x)
+    norm_type = common.real("norm_type", norm_type, 1, inf, "at least 1")
+    return pool_spec(x.shape, x.dtype, kernel_size, stride, 0, 1, ceil_mode, norm_type=norm_type, kind="lp", rank=rank)
+
+
+def lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, *, rank):
+    """Check the gradient of an Lp pooling; returns the forward pass's spec."""
+    spec, lead = check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=rank)
+    for name, value in (("dy", dy), ("y", y)):
+        common.same_dtype(name, common.array(name, value).dtype, "x", spec.dtype)
+        common.check_shape(name, value.shape, lead + spec.out_size, "that of the output")
+    return spec
+
+
+def check_global(x, kind, return_indices=False):
+    """Check a pooling over all axes after the channels; returns the PoolSpec, the leading axes and the flag."""
+    rank = common.array("x", x).ndim - 2
+    if rank not in common.AXES:
+        raise ShapeError(f"x must have 3 to 5 axes (N, C, ...), got x.shape={x.shape}")
+    return check_pool(x, x.shape[2:], None, 0, 1, False, kind=kind, rank=rank, return_indices=return_indices)
+
+
+def global_rank(input_shape):
+    """Number of axes after the channels of an ``input_shape``."""
+    rank = len(common.shape_of("input_shape", input_shape)) - 2
+    if rank not in common.AXES:
+        raise ShapeError(f"input_shape must have 3 to 5 axes (N, C, ...), got input_shape={common.shown(input_shape)}")
+    return rank
+
+
+def global_avg_backward_spec(dy, input_shape):
+    """Check the gradient of an average over whole planes; returns the forward pass's spec and the input's shape."""
+    rank = global_rank(input_shape)
+    return avg_backward_spec(dy, input_shape, tuple(input_shape[2:]), None, 0, False, True, None, rank=rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +236,13 @@ def check_indices(spec, indices):
     if indices.size and (indices.min() < 0 or indices.max() >= limit):
         raise ShapeError(f"indices must be at least 0 and less than the {limit} elements of an input plane, "
                          f"got values from {indices.min()} to {indices.max()}")
+
+
+def taps_backward_spec(spec, dy, y_shape):
+    """Check the gradient that reaches a layer which kept taps; returns its spec in the dtype of ``dy``."""
+    dtype = common.native_float("dy", common.array("dy", dy).dtype)
+    common.check_shape("dy", dy.shape, y_shape, "that of the output")
+    return spec if dtype is spec.dtype else replace(spec, dtype=dtype)
 
 
 def avg_backward_spec(

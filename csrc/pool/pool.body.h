@@ -10,12 +10,13 @@
 /* `next` wins over `acc` where it is better or NaN; equal values keep `acc`. */
 CK_INLINE V CK_TYPED(join)(int op, V next, V acc)
 {
+    /* POOL_SUM and POOL_POWER add */
     return op == POOL_MAX ? vmax(next, acc) : op == POOL_MIN ? vmin(next, acc) : acc + next;
 }
 
 CK_INLINE T CK_TYPED(join1)(int op, T next, T acc)
 {
-    if (op == POOL_SUM) return acc + next;
+    if (op == POOL_SUM || op == POOL_POWER) return acc + next;
     return (op == POOL_MAX ? next > acc : next < acc) || next != next ? next : acc;
 }
 
@@ -33,11 +34,35 @@ CK_INLINE void CK_TYPED(fetch)(const T *p, ptrdiff_t n)
     for (; at < end; at += 64) __builtin_prefetch(at);
 }
 
+/* ---- powers, for Lp pooling */
+
+/* v to the power p >= 0: by squaring where p is whole, else NaN for v < 0. */
+CK_INLINE V CK_TYPED(raise)(V v, double p)
+{
+    if (p != (double)(int32_t)p) return CK_TYPED(vexp)(CK_TYPED(vlog)(v) * (T)p);
+    V power = vset1(1);
+    for (int32_t left = (int32_t)p; left; left >>= 1, v *= v)
+        if (left & 1) power *= v;
+    return power;
+}
+
+/* The p-th root of v, NaN for v < 0 unless p is 1. */
+CK_INLINE V CK_TYPED(root)(V v, double p)
+{
+    if (p == 1) return v;
+    if (p != 2) return CK_TYPED(vexp)(CK_TYPED(vlog)(v) / (T)p);
+    T lane[L];
+    vstore(lane, v);
+    for (int i = 0; i < L; i++) lane[i] = sizeof(T) == 4 ? (T)__builtin_sqrtf((float)lane[i]) : (T)__builtin_sqrt(lane[i]);
+    return vload(lane);
+}
+
 /* ---- rows of a window -> one row */
 
 typedef struct {
     const T *x;                          /* the first element that counts */
     ptrdiff_t nd, nh, step_d, step_h, n; /* taps along d and h, and columns */
+    double power;                        /* of POOL_POWER */
 } CK_TYPED(rows_t);
 
 #define ROWS CK_TYPED(rows_t)
@@ -47,10 +72,12 @@ CK_INLINE V CK_TYPED(column)(int op, const ROWS *r, ptrdiff_t nd, ptrdiff_t nh, 
 {
     const T *x = r->x + j;
     V acc = part ? vload_part(x, r->n) : vload(x);
+    if (op == POOL_POWER) acc = CK_TYPED(raise)(acc, r->power);
     for (ptrdiff_t d = 0; d < nd; d++)
         for (ptrdiff_t h = d == 0; h < nh; h++) {
             const T *row = x + d * r->step_d + h * r->step_h;
-            acc = CK_TYPED(join)(op, part ? vload_part(row, r->n) : vload(row), acc);
+            V next = part ? vload_part(row, r->n) : vload(row);
+            acc = CK_TYPED(join)(op, op == POOL_POWER ? CK_TYPED(raise)(next, r->power) : next, acc);
         }
     return acc;
 }
@@ -79,19 +106,21 @@ CK_INLINE void CK_TYPED(vertical)(int op, const ROWS *r, T *out)
 
 /* ---- one row -> its windows */
 
-/* How a sum becomes an average: times `scale`, or, where that is 0, over `row * cols[o]`. */
+/* How a sum becomes an average: times `scale`, or, where that is 0, over `row * cols[o]`; POOL_POWER then takes
+ * the root. */
 typedef struct {
     T scale, row;
     const T *cols;
+    double power;
 } CK_TYPED(mean_t);
 
 #define MEAN CK_TYPED(mean_t)
 
 CK_INLINE V CK_TYPED(finish)(int op, const MEAN *mean, V acc, ptrdiff_t o)
 {
-    if (op != POOL_SUM) return acc;
-    if (mean->scale != 0) return acc * mean->scale;
-    return acc / (vload(mean->cols + o) * mean->row);
+    if (op != POOL_SUM && op != POOL_POWER) return acc;
+    acc = mean->scale != 0 ? acc * mean->scale : acc / (vload(mean->cols + o) * mean->row);
+    return op == POOL_POWER ? CK_TYPED(root)(acc, mean->power) : acc;
 }
 
 CK_INLINE void CK_TYPED(deliver)(T *y, V v, ptrdiff_t left)
@@ -134,16 +163,34 @@ CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdif
 CK_INLINE void CK_TYPED(taps_any)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t stride, T *all,
                                   const MEAN *mean, T *y, ptrdiff_t n)
 {
-    MEAN none = {1, 1, mean->cols};
+    MEAN none = {1, 1, mean->cols, 1};
     CK_TYPED(taps_step1)(op, v, kernel, dilation, &none, all, (n - 1) * stride + 1);
     for (ptrdiff_t o = 0; o < n; o++) all[o] = all[o * stride];
     for (ptrdiff_t o = 0; o < n; o += L) CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, vload(all + o), o), n - o);
 }
 
-CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all, const MEAN *mean, T *y, ptrdiff_t n)
+/* The windows [first, first + n) of the `parts` that `size` elements are split into, reduced one by one; v is
+ * where the first of them begins. */
+CK_INLINE void CK_TYPED(split_row)(int op, const T *v, ptrdiff_t size, ptrdiff_t parts, ptrdiff_t first, T *all,
+                                   ptrdiff_t n)
+{
+    pool_splitter at = pool_split_from(size, parts, first);
+    v -= at.first;
+    for (ptrdiff_t o = 0; o < n; o++, pool_split_next(&at)) {
+        T acc = v[at.first];
+        for (ptrdiff_t i = at.first + 1; i < at.end; i++) acc = CK_TYPED(join1)(op, v[i], acc);
+        all[o] = acc;
+    }
+}
+
+CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all, const MEAN *mean, ptrdiff_t col0,
+                                    T *y, ptrdiff_t n)
 {
     ptrdiff_t kernel = p->kernel[2], dilation = p->dilation[2], stride = p->stride[2];
-    if (stride == 2 && dilation == 1 && kernel == 2)
+    if (p->adaptive) {
+        CK_TYPED(split_row)(op, v, p->size[2], p->out[2], col0, all, n);
+        CK_TYPED(taps_step1)(op, all, 1, 1, mean, y, n);
+    } else if (stride == 2 && dilation == 1 && kernel == 2)
         CK_TYPED(taps_step2)(op, v, 2, 1, mean, y, n);
     else if (stride == 2 && dilation == 1 && kernel == 3)
         CK_TYPED(taps_step2)(op, v, 3, 1, mean, y, n);
@@ -211,10 +258,14 @@ CK_INLINE ptrdiff_t CK_TYPED(column_counts)(const ck_pool *p, const ck_pool_bloc
 
 CK_INLINE MEAN CK_TYPED(mean_of_row)(int op, const ck_pool *p, const ptrdiff_t at[2], const T *counts, ptrdiff_t same)
 {
-    if (op != POOL_SUM) return (MEAN){1, 1, counts};
+    if (op != POOL_SUM && op != POOL_POWER) return (MEAN){1, 1, counts, 1};
     ptrdiff_t row = p->divisor ? p->divisor : pool_count(p, 0, at[0]) * pool_count(p, 1, at[1]);
     ptrdiff_t all = row * same;
-    MEAN mean = {0, (T)row, counts};
+    if (op == POOL_POWER) { /* what a window of fewer elements would sum to if it had all */
+        T whole = (T)p->whole;
+        return (MEAN){all ? whole / (T)all : 0, (T)row / whole, counts, p->power};
+    }
+    MEAN mean = {0, (T)row, counts, 1};
     if (all && (all & (all - 1)) == 0) mean.scale = 1 / (T)all; /* a power of two: exact */
     return mean;
 }
@@ -228,24 +279,24 @@ CK_INLINE ROWS CK_TYPED(rows_of)(const ck_pool *p, const T *x, const pool_cursor
                   h.n,
                   p->dilation[0] * p->size[1] * W,
                   p->dilation[1] * W,
-                  hi - lo};
+                  hi - lo,
+                  p->power};
 }
 
 CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
                                  char *scratch)
 {
     const ptrdiff_t n = b->col1 - b->col0, width = ck_pool_row_width(p, n), W = p->size[2];
-    const ptrdiff_t start = b->col0 * p->stride[2] - p->pad[2]; /* where in x the first window begins */
-    const ptrdiff_t reach = start + (n - 1) * p->stride[2] + ck_pool_span(p, 2);
+    const ptrdiff_t start = pool_start(p, 2, b->col0), reach = pool_end(p, 2, b->col1 - 1); /* where in x */
     const ptrdiff_t lo = start < 0 ? 0 : start, hi = reach < W ? reach : W;
     T *all = ck_pool_take(&scratch, width, sizeof(T));
     T *counts = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof(T));
     T *row[CK_POOL_ROWS];
     const T *x = a->in;
     T *y = (T *)a->out + b->col0;
-    const ptrdiff_t same = op == POOL_SUM ? CK_TYPED(column_counts)(p, b, counts) : 0;
+    const ptrdiff_t same = op == POOL_SUM || op == POOL_POWER ? CK_TYPED(column_counts)(p, b, counts) : 0;
     pool_cursor c = pool_seek(p->out, b->row0);
-    if (p->out[2] == 1 && p->dilation[2] == 1 && lo == 0 && hi == W) {
+    if (op != POOL_POWER && pool_whole_rows(p)) {
         for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
             MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
             V v = vset1(CK_TYPED(whole_rows)(op, CK_TYPED(rows_of)(p, x, &c, lo, hi), W));
@@ -269,7 +320,7 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
             CK_TYPED(vertical)(op, &window, row[i] + lo - start);
         }
         for (ptrdiff_t i = 0; i < rows; i++)
-            CK_TYPED(horizontal)(op, p, row[i], all, &mean[i], y + (r + i) * p->out[2], n);
+            CK_TYPED(horizontal)(op, p, row[i], all, &mean[i], b->col0, y + (r + i) * p->out[2], n);
     }
 }
 
@@ -282,6 +333,7 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
 FORWARD(ck_pool_max, POOL_MAX)
 FORWARD(ck_pool_min, POOL_MIN)
 FORWARD(ck_pool_avg, POOL_SUM)
+FORWARD(ck_pool_lp, POOL_POWER)
 #undef FORWARD
 
 /* ---- forward with indices */
@@ -329,122 +381,247 @@ CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdi
     return odd;
 }
 
-/* What the windows of one output row look at: tap t of window o is taps[t][o], and lies flat[t] behind the
- * window's start in the plane; its first tap inside the plane, skip[o] further than flat[0]. */
+/* What was found in rows of x: tap i along d and row h of the plane are in slot i * slots_h + h % slots_h. Per
+ * window of a row: the value that won, and the number of its tap in units of `unit`. */
 typedef struct {
-    const T **taps;
-    TI *flat, *skip;
-    ptrdiff_t count;
-    TI start, stride; /* flat position of window 0, and the step to the next */
-} CK_TYPED(windows_t);
+    T *values;
+    TI *which;
+    ptrdiff_t *held; /* which row of x a slot holds, counted over all planes, or -1 */
+    ptrdiff_t slots_h, pitch;
+} CK_TYPED(found_t);
 
-CK_INLINE void CK_TYPED(search_some)(int op, int nans, int ways, const CK_TYPED(windows_t) * w, ptrdiff_t o, T *y,
-                                     int64_t *indices, ptrdiff_t n)
+#define FOUND CK_TYPED(found_t)
+
+/* How rows of x are searched: copied by phases into `stage`, CK_POOL_ROWS at a time, where tap k of window o is at
+ * columns[k] + o; the first tap of window o inside the plane is number skip[o] / unit. */
+typedef struct {
+    T *stage;
+    ptrdiff_t stage_width, pitch, stride, lo, hi, start, n;
+    ptrdiff_t *columns;
+    TI *skip, unit;
+    V odd; /* not zero once a NaN or an infinity was seen */
+    const T *row[CK_POOL_ROWS];
+    ptrdiff_t slot[CK_POOL_ROWS], waiting;
+} CK_TYPED(search_t);
+
+#define SEARCH CK_TYPED(search_t)
+
+CK_INLINE VI CK_TYPED(load_numbers)(const TI *p) { return (VI)vload((const T *)(const void *)p); }
+CK_INLINE void CK_TYPED(store_numbers)(TI *p, VI v) { vstore((T *)(void *)p, (V)v); }
+
+CK_INLINE void CK_TYPED(search_taps)(int op, int nans, const SEARCH *s, ptrdiff_t kernel, const T *row, T *value,
+                                     TI *which)
 {
-    V best[2];
-    VI at[2], ramp;
-    for (int i = 0; i < L; i++) ramp[i] = i;
-    for (int v = 0; v < ways; v++) {
+    for (ptrdiff_t o = 0; o < s->n; o += L) {
         /* As if the first tap inside had been seen already: a window of only -inf points into the plane. */
-        best[v] = vset1(CK_TYPED(neutral)(op));
-        at[v] = (VI)vload((const T *)(const void *)(w->skip + o + v * L)) + w->flat[0];
-    }
-    for (ptrdiff_t t = 0; t < w->count; t++) {
-        VI flat = w->flat[t] - (VI){0};
-        for (int v = 0; v < ways; v++)
-            CK_TYPED(pool_keep)(op == POOL_MAX, nans, vload(w->taps[t] + o + v * L), flat, &best[v], &at[v]);
-    }
-    for (int v = 0; v < ways; v++, o += L) {
-        CK_TYPED(deliver)(y + o, best[v], n - o);
-        CK_TYPED(pool_widen)(indices + o, at[v] + (TI)(w->start + o * w->stride) + ramp * w->stride, n - o);
+        V best = vload(row + s->columns[0] + o);
+        VI at = CK_TYPED(load_numbers)(s->skip + o);
+        for (ptrdiff_t k = 1; k < kernel; k++)
+            CK_TYPED(pool_keep)(op == POOL_MAX, nans, vload(row + s->columns[k] + o), (TI)k * s->unit - (VI){0}, &best,
+                                &at);
+        vstore(value + o, best);
+        CK_TYPED(store_numbers)(which + o, at);
     }
 }
 
-CK_INLINE void CK_TYPED(search)(int op, int nans, const CK_TYPED(windows_t) * w, T *y, int64_t *indices, ptrdiff_t n)
+/* Adaptive windows; the numbers are columns after the block's first. */
+CK_INLINE void CK_TYPED(search_split)(int op, const ck_pool *p, const SEARCH *s, ptrdiff_t col0, const T *row,
+                                      T *value, TI *which)
 {
-    ptrdiff_t o = 0;
-    for (; o + L < n; o += 2 * L) CK_TYPED(search_some)(op, nans, 2, w, o, y, indices, n);
-    if (o < n) CK_TYPED(search_some)(op, nans, 1, w, o, y, indices, n);
+    pool_splitter at = pool_split_from(p->size[2], p->out[2], col0);
+    row -= s->start;
+    for (ptrdiff_t o = 0; o < s->n; o++, pool_split_next(&at)) {
+        ptrdiff_t best = at.first;
+        for (ptrdiff_t i = at.first + 1; i < at.end; i++)
+            if ((op == POOL_MAX ? row[i] > row[best] : row[i] < row[best]) || row[i] != row[i]) best = i;
+        value[o] = row[best];
+        which[o] = (TI)(best - s->start);
+    }
 }
 
-/* Rows of x held by phases. Tap i along d and row h of the plane are in slot i * slots_h + h % slots_h. */
-typedef struct {
-    T *rows;
-    ptrdiff_t *held; /* which row of x, counted over all planes, or -1 */
-    ptrdiff_t slots_h, pitch, lo, hi, start;
-    V odd;
-} CK_TYPED(ring_t);
+/* Search the rows that wait. */
+CK_INLINE void CK_TYPED(search_rows)(int op, const ck_pool *p, SEARCH *s, ptrdiff_t col0, FOUND *found)
+{
+    for (ptrdiff_t i = 0; i < s->waiting; i++) {
+        CK_TYPED(fetch)(s->row[i], s->hi - s->lo);
+        s->odd = CK_TYPED(copy_phases)(s->row[i], s->hi - s->lo, s->lo - s->start, s->stride,
+                                       s->stage + i * s->stage_width, s->pitch, s->odd);
+    }
+    const int nans = vsum(s->odd) != 0;
+    for (ptrdiff_t i = 0; i < s->waiting; i++) {
+        const T *row = s->stage + i * s->stage_width;
+        T *value = found->values + s->slot[i] * found->pitch;
+        TI *which = found->which + s->slot[i] * found->pitch;
+        if (p->adaptive)
+            CK_TYPED(search_split)(op, p, s, col0, row, value, which);
+        else if (nans)
+            CK_TYPED(search_taps)(op, 1, s, p->kernel[2], row, value, which);
+        else if (p->kernel[2] == 2)
+            CK_TYPED(search_taps)(op, 0, s, 2, row, value, which);
+        else if (p->kernel[2] == 3)
+            CK_TYPED(search_taps)(op, 0, s, 3, row, value, which);
+        else
+            CK_TYPED(search_taps)(op, 0, s, p->kernel[2], row, value, which);
+    }
+    s->waiting = 0;
+}
 
-CK_INLINE void CK_TYPED(hold)(const ck_pool *p, const T *x, const pool_cursor *c, CK_TYPED(ring_t) * ring)
+/* See to it that the rows of the windows of one output row are in their slots; some may still wait after it. */
+CK_INLINE void CK_TYPED(hold)(int op, const ck_pool *p, const T *x, const pool_cursor *c, ptrdiff_t col0, SEARCH *s,
+                              FOUND *found)
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
-    ptrdiff_t step = p->dilation[1], first = h.first % ring->slots_h; /* step < slots_h wherever h.n > 1 */
+    ptrdiff_t step = p->dilation[1], first = h.first % found->slots_h; /* step < slots_h wherever h.n > 1 */
     for (ptrdiff_t i = 0; i < d.n; i++) {
         ptrdiff_t id = (c->plane * p->size[0] + d.first + i * p->dilation[0]) * p->size[1] + h.first;
         ptrdiff_t at = first;
-        for (ptrdiff_t j = 0; j < h.n; j++, id += step, at += at + step < ring->slots_h ? step : step - ring->slots_h) {
-            ptrdiff_t slot = (d.skip + i) * ring->slots_h + at;
-            if (ring->held[slot] == id) continue;
-            const T *from = x + id * p->size[2] + ring->lo;
-            CK_TYPED(fetch)(from, ring->hi - ring->lo);
-            ring->odd = CK_TYPED(copy_phases)(from, ring->hi - ring->lo, ring->lo - ring->start, p->stride[2],
-                                              ring->rows + slot * p->stride[2] * ring->pitch, ring->pitch, ring->odd);
-            ring->held[slot] = id;
+        for (ptrdiff_t j = 0; j < h.n; j++, id += step, at += at + step < found->slots_h ? step : step - found->slots_h) {
+            ptrdiff_t slot = (d.skip + i) * found->slots_h + at;
+            if (found->held[slot] == id) continue;
+            found->held[slot] = id;
+            s->row[s->waiting] = x + id * p->size[2] + s->lo;
+            s->slot[s->waiting++] = slot;
+            if (s->waiting == CK_POOL_ROWS) CK_TYPED(search_rows)(op, p, s, col0, found);
         }
     }
 }
 
-/* List the taps of one output row. `columns` is where tap k begins in a held row. */
-CK_INLINE void CK_TYPED(list_taps)(const ck_pool *p, const pool_cursor *c, const CK_TYPED(ring_t) * ring,
-                                   const ptrdiff_t *columns, CK_TYPED(windows_t) * w)
+/* The tap rows of one output row: what was found in each, and what the numbers there are counted from. */
+typedef struct {
+    const T **values;
+    const TI **which;
+    TI *base;
+    ptrdiff_t count;
+    TI start, stride; /* added to the number of window o: start + o * stride */
+} CK_TYPED(tap_rows_t);
+
+#define TAP_ROWS CK_TYPED(tap_rows_t)
+
+CK_INLINE void CK_TYPED(list_rows)(const ck_pool *p, int bytes, const pool_cursor *c, const SEARCH *s,
+                                   const FOUND *found, TAP_ROWS *t)
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
     ptrdiff_t H = p->size[1], W = p->size[2], count = 0;
-    ptrdiff_t step = p->dilation[1], first = h.first % ring->slots_h;
+    ptrdiff_t step = p->dilation[1], first = h.first % found->slots_h;
     for (ptrdiff_t i = d.skip; i < d.skip + d.n; i++) {
-        ptrdiff_t flat = (i * p->dilation[0] * H + h.skip * step) * W, at = first;
-        for (ptrdiff_t j = 0; j < h.n; j++, flat += step * W) {
-            const T *row = ring->rows + (i * ring->slots_h + at) * p->stride[2] * ring->pitch;
-            at += at + step < ring->slots_h ? step : step - ring->slots_h;
-            for (ptrdiff_t k = 0; k < p->kernel[2]; k++, count++) {
-                w->taps[count] = row + columns[k];
-                w->flat[count] = (TI)(flat + k * p->dilation[2]);
-            }
+        ptrdiff_t at = first;
+        for (ptrdiff_t j = h.skip; j < h.skip + h.n; j++, count++) {
+            ptrdiff_t slot = i * found->slots_h + at;
+            t->values[count] = found->values + slot * found->pitch;
+            t->which[count] = found->which + slot * found->pitch;
+            t->base[count] = (TI)(bytes ? (i * p->kernel[1] + j) * p->kernel[2]
+                                        : (i * p->dilation[0] * H + j * step) * W);
+            at += at + step < found->slots_h ? step : step - found->slots_h;
         }
     }
-    w->count = count;
-    w->start = (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * p->dilation[1]) * W + ring->start);
+    t->count = count;
+    t->stride = bytes || p->adaptive ? 0 : (TI)p->stride[2];
+    t->start = 0;
+    if (!bytes)
+        t->start = (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * step) * W + s->start);
 }
 
-CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
+CK_INLINE void CK_TYPED(join_rows)(int op, int nans, int bytes, const TAP_ROWS *t, ptrdiff_t count, T *y, void *chosen,
+                                   ptrdiff_t n)
+{
+    VI ramp;
+    for (int i = 0; i < L; i++) ramp[i] = i;
+    ramp = ramp * t->stride + t->start;
+    for (ptrdiff_t o = 0; o < n; o += L, ramp += (TI)L * t->stride) {
+        V best = vload(t->values[0] + o);
+        VI at = CK_TYPED(load_numbers)(t->which[0] + o) + t->base[0];
+        for (ptrdiff_t r = 1; r < count; r++)
+            CK_TYPED(pool_keep)(op == POOL_MAX, nans, vload(t->values[r] + o),
+                                CK_TYPED(load_numbers)(t->which[r] + o) + t->base[r], &best, &at);
+        CK_TYPED(deliver)(y + o, best, n - o);
+        if (bytes)
+            CK_TYPED(pool_narrow)((uint8_t *)chosen + o, at, n - o);
+        else
+            CK_TYPED(pool_widen)((int64_t *)chosen + o, at + ramp, n - o);
+    }
+}
+
+/* Where in n elements the value is that won: the first that equals it, or the last NaN; -1 if it is not here. */
+CK_INLINE ptrdiff_t CK_TYPED(where)(const T *x, ptrdiff_t n, T value)
+{
+    ptrdiff_t i = 0;
+    if (value != value) {
+        for (i = n - 1; i >= 0 && x[i] == x[i]; i--) {}
+        return i;
+    }
+    for (; i + L <= n && !CK_TYPED(pool_any)(vload(x + i), vset1(value)); i += L) {}
+    for (; i < n; i++)
+        if (x[i] == value) return i;
+    return -1;
+}
+
+/* Windows of whole rows: the value as without indices, then a look for it. */
+CK_INLINE ptrdiff_t CK_TYPED(where_in_rows)(const ck_pool *p, int bytes, const pool_cursor *c, ROWS r, T value)
+{
+    const pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
+    const int last = value != value;
+    for (ptrdiff_t k = 0; k < r.nd * r.nh; k++) {
+        ptrdiff_t row = last ? r.nd * r.nh - 1 - k : k, i = row / r.nh, j = row % r.nh;
+        ptrdiff_t at = CK_TYPED(where)(r.x + i * r.step_d + j * r.step_h, r.n, value);
+        if (at < 0) continue;
+        if (bytes) return ((d.skip + i) * p->kernel[1] + h.skip + j) * p->kernel[2] + p->pad[2] + at;
+        return ((d.first + i * p->dilation[0]) * p->size[1] + h.first + j * p->dilation[1]) * p->size[2] + at;
+    }
+    return 0; /* not reached: the value came from here */
+}
+
+CK_INLINE void CK_TYPED(indexed_rows)(int op, int bytes, const ck_pool *p, const ck_pool_arrays *a,
+                                      const ck_pool_block *b)
+{
+    pool_cursor c = pool_seek(p->out, b->row0);
+    for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
+        ROWS rows = CK_TYPED(rows_of)(p, a->in, &c, 0, p->size[2]);
+        T value = CK_TYPED(whole_rows)(op, rows, p->size[2]);
+        ptrdiff_t at = CK_TYPED(where_in_rows)(p, bytes, &c, rows, value);
+        ((T *)a->out)[r] = value;
+        if (bytes)
+            ((uint8_t *)a->chosen)[r] = (uint8_t)at;
+        else
+            ((int64_t *)a->chosen)[r] = at;
+    }
+}
+
+CK_INLINE void CK_TYPED(indexed)(int op, int bytes, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
                                  char *scratch)
 {
-    const ptrdiff_t n = b->col1 - b->col0, stride = p->stride[2], pitch = ck_pool_phase_width(p, n);
-    const ptrdiff_t slots_h = ck_pool_slots(p), slots = p->kernel[0] * slots_h;
-    const ptrdiff_t taps = p->kernel[0] * p->kernel[1] * p->kernel[2];
-    const ptrdiff_t start = b->col0 * stride - p->pad[2];
-    const ptrdiff_t reach = start + (n - 1) * stride + ck_pool_span(p, 2);
-    CK_TYPED(ring_t)
-    ring = {.rows = ck_pool_take(&scratch, slots * stride * pitch, sizeof(T)),
-            .held = ck_pool_take(&scratch, slots, sizeof *ring.held),
-            .slots_h = slots_h,
-            .pitch = pitch,
-            .lo = start < 0 ? 0 : start,
-            .hi = reach < p->size[2] ? reach : p->size[2],
-            .start = start,
-            .odd = vset1(0)};
-    CK_TYPED(windows_t)
-    w = {.taps = ck_pool_take(&scratch, taps, sizeof *w.taps),
-         .flat = ck_pool_take(&scratch, taps, sizeof *w.flat),
-         .skip = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof *w.skip),
-         .stride = (TI)stride};
-    ptrdiff_t *columns = ck_pool_take(&scratch, p->kernel[2], sizeof *columns);
-    CK_TYPED(fill)(ring.rows, slots * stride * pitch, CK_TYPED(neutral)(op));
-    for (ptrdiff_t i = 0; i < slots; i++) ring.held[i] = -1;
+    if (pool_whole_rows(p)) {
+        CK_TYPED(indexed_rows)(op, bytes, p, a, b);
+        return;
+    }
+    const ptrdiff_t n = b->col1 - b->col0, stride = p->adaptive ? 1 : p->stride[2], W = p->size[2];
+    const ptrdiff_t slots_h = ck_pool_slots(p), slots = p->kernel[0] * slots_h, rows_max = p->kernel[0] * p->kernel[1];
+    const ptrdiff_t start = pool_start(p, 2, b->col0), reach = pool_end(p, 2, b->col1 - 1);
+    FOUND found = {.values = ck_pool_take(&scratch, slots * (n + CK_POOL_LINE), sizeof(T)),
+                   .which = ck_pool_take(&scratch, slots * (n + CK_POOL_LINE), sizeof(TI)),
+                   .held = ck_pool_take(&scratch, slots, sizeof(ptrdiff_t)),
+                   .slots_h = slots_h,
+                   .pitch = n + CK_POOL_LINE};
+    SEARCH s = {.stage_width = ck_pool_stage_width(p, n),
+                .pitch = ck_pool_phase_width(p, n),
+                .stride = stride,
+                .lo = start < 0 ? 0 : start,
+                .hi = reach < W ? reach : W,
+                .start = start,
+                .n = n,
+                .unit = (TI)(bytes ? 1 : p->dilation[2]),
+                .odd = vset1(0),
+                .waiting = 0};
+    s.stage = ck_pool_take(&scratch, CK_POOL_ROWS * s.stage_width, sizeof(T));
+    s.columns = ck_pool_take(&scratch, p->kernel[2], sizeof *s.columns);
+    s.skip = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof *s.skip);
+    TAP_ROWS taps = {.values = ck_pool_take(&scratch, rows_max, sizeof *taps.values),
+                     .which = ck_pool_take(&scratch, rows_max, sizeof *taps.which),
+                     .base = ck_pool_take(&scratch, rows_max, sizeof *taps.base)};
+    CK_TYPED(fill)(s.stage, CK_POOL_ROWS * s.stage_width, CK_TYPED(neutral)(op));
+    for (ptrdiff_t i = 0; i < slots; i++) found.held[i] = -1;
     for (ptrdiff_t k = 0; k < p->kernel[2]; k++)
-        columns[k] = k * p->dilation[2] % stride * pitch + k * p->dilation[2] / stride;
-    for (ptrdiff_t o = 0; o < n + 2 * L; o++)
-        w.skip[o] = o < n ? (TI)(pool_inside(p, 2, b->col0 + o).skip * p->dilation[2]) : 0;
+        s.columns[k] = k * p->dilation[2] % stride * s.pitch + k * p->dilation[2] / stride;
+    for (ptrdiff_t o = 0; o < n + L; o++) s.skip[o] = o < n ? (TI)pool_inside(p, 2, b->col0 + o).skip * s.unit : 0;
 
     pool_cursor c = pool_seek(p->out, b->row0);
     for (ptrdiff_t r = b->row0; r < b->row1;) {
@@ -453,100 +630,169 @@ CK_INLINE void CK_TYPED(indexed)(int op, const ck_pool *p, const ck_pool_arrays 
         if (rows > CK_POOL_ROWS) rows = CK_POOL_ROWS;
         if (rows > b->row1 - r) rows = b->row1 - r;
         pool_cursor ahead = c;
-        for (ptrdiff_t i = 0; i < rows; i++, ahead.at[1]++) CK_TYPED(hold)(p, a->in, &ahead, &ring);
-        int nans = vsum(ring.odd) != 0; /* once seen, the check for NaN stays on: it costs time, no result */
+        for (ptrdiff_t i = 0; i < rows; i++, ahead.at[1]++) CK_TYPED(hold)(op, p, a->in, &ahead, b->col0, &s, &found);
+        CK_TYPED(search_rows)(op, p, &s, b->col0, &found);
+        const int nans = vsum(s.odd) != 0; /* once seen, the check for NaN stays on: it costs time, no result */
         for (ptrdiff_t i = 0; i < rows; i++, r++, pool_next(p->out, &c)) {
-            T *y = (T *)a->out + r * p->out[2] + b->col0;
-            int64_t *indices = a->indices + r * p->out[2] + b->col0;
-            CK_TYPED(list_taps)(p, &c, &ring, columns, &w);
+            ptrdiff_t first = r * p->out[2] + b->col0;
+            T *y = (T *)a->out + first;
+            void *chosen = (char *)a->chosen + first * (ptrdiff_t)(bytes ? 1 : sizeof(int64_t));
+            CK_TYPED(list_rows)(p, bytes, &c, &s, &found, &taps);
             if (nans)
-                CK_TYPED(search)(op, 1, &w, y, indices, n);
+                CK_TYPED(join_rows)(op, 1, bytes, &taps, taps.count, y, chosen, n);
+            else if (taps.count == 2)
+                CK_TYPED(join_rows)(op, 0, bytes, &taps, 2, y, chosen, n);
+            else if (taps.count == 3)
+                CK_TYPED(join_rows)(op, 0, bytes, &taps, 3, y, chosen, n);
             else
-                CK_TYPED(search)(op, 0, &w, y, indices, n);
+                CK_TYPED(join_rows)(op, 0, bytes, &taps, taps.count, y, chosen, n);
         }
     }
 }
 
-#define INDEXED(name, op)                                                                                              \
+#define INDEXED(name, op, bytes)                                                                                       \
     static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)             \
     {                                                                                                                  \
-        CK_TYPED(indexed)(op, p, a, b, s);                                                                             \
+        CK_TYPED(indexed)(op, bytes, p, a, b, s);                                                                      \
         return 1;                                                                                                      \
     }
-INDEXED(ck_pool_max_indices, POOL_MAX)
-INDEXED(ck_pool_min_indices, POOL_MIN)
+INDEXED(ck_pool_max_indices, POOL_MAX, 0)
+INDEXED(ck_pool_min_indices, POOL_MIN, 0)
+INDEXED(ck_pool_max_taps, POOL_MAX, 1)
+INDEXED(ck_pool_min_taps, POOL_MIN, 1)
 #undef INDEXED
 
 /* ---- backward */
 
-static int CK_KERNEL(ck_pool_scatter)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)
+/* One plane of `size` elements and n positions in it: add or store the n values there, or collect them. */
+CK_INLINE int CK_TYPED(by_index)(int op, const T *in, const int64_t *indices, T *out, ptrdiff_t n, ptrdiff_t size)
 {
-    const ptrdiff_t n = p->out[0] * p->out[1] * p->out[2];
-    const uint64_t size = (uint64_t)(p->size[0] * p->size[1] * p->size[2]);
-    (void)s;
-    for (ptrdiff_t plane = b->row0; plane < b->row1; plane++) {
-        const T *dy = (const T *)a->in + plane * n;
-        const int64_t *indices = a->indices + plane * n;
-        T *dx = (T *)a->out + plane * (ptrdiff_t)size;
-        memset(dx, 0, size * sizeof(T));
-        for (ptrdiff_t i = 0; i < n; i++) {
-            uint64_t at = (uint64_t)indices[i]; /* a negative one is huge */
-            if (at >= size) return 0;
-            dx[at] += dy[i];
-        }
+    for (ptrdiff_t i = 0; i < n; i++) {
+        uint64_t at = (uint64_t)indices[i]; /* a negative one is huge */
+        if (at >= (uint64_t)size) return 0;
+        if (op == POOL_ADD)
+            out[at] += in[i];
+        else if (op == POOL_PLACE)
+            out[at] = in[i];
+        else
+            out[i] = in[at];
     }
     return 1;
 }
 
-/* One row of dy-sums -> one row of dx: dx[P] = sum of g[o] over the windows o that cover padded column P,
- * where P = o * stride + tap. Columns of one phase (P % stride) take neighbours of g; `g` points at window 0,
- * with zeros where there are no windows. P0 is the padded column of dx[0]. */
-CK_INLINE V CK_TYPED(spread)(const T *g, ptrdiff_t taps)
+#define BY_INDEX(name, op)                                                                                             \
+    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)             \
+    {                                                                                                                  \
+        const ptrdiff_t n = p->out[0] * p->out[1] * p->out[2], size = p->size[0] * p->size[1] * p->size[2];            \
+        (void)s;                                                                                                       \
+        for (ptrdiff_t plane = b->row0; plane < b->row1; plane++) {                                                    \
+            const T *in = (const T *)a->in + plane * (op == POOL_GATHER ? size : n);                                   \
+            T *out = (T *)a->out + plane * (op == POOL_GATHER ? n : size);                                             \
+            if (op != POOL_GATHER) memset(out, 0, (size_t)size * sizeof(T));                                           \
+            if (!CK_TYPED(by_index)(op, in, (const int64_t *)a->chosen + plane * n, out, n, size)) return 0;           \
+        }                                                                                                              \
+        return 1;                                                                                                      \
+    }
+BY_INDEX(ck_pool_scatter, POOL_ADD)
+BY_INDEX(ck_pool_place, POOL_PLACE)
+BY_INDEX(ck_pool_gather, POOL_GATHER)
+#undef BY_INDEX
+
+/* A row of gradients of windows; `g` points at window 0, with nothing to give where there are no windows. Where
+ * `which` is not NULL, the row gives to tap base + k only the windows whose number is base + k. */
+typedef struct {
+    const T *g;
+    const TI *which;
+    TI base;
+} CK_TYPED(giver_t);
+
+#define GIVER CK_TYPED(giver_t)
+
+/* Rows of windows -> one row of dx: dx[P] = sum of g[o] over the windows o that cover padded column P, where
+ * P = o * stride + tap, in ascending order of rows and windows. Columns of one phase (P % stride) take neighbours
+ * of g. P0 is the padded column of dx[0]. */
+CK_INLINE V CK_TYPED(spread)(int some, const GIVER *row, ptrdiff_t rows, ptrdiff_t o, ptrdiff_t phase, ptrdiff_t stride,
+                             ptrdiff_t taps)
 {
-    V acc = taps > 0 ? vload(g) : vset1(0);
-    for (ptrdiff_t m = 1; m < taps; m++) acc += vload(g - m);
+    V acc = vset1(0);
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t m = taps - 1; m >= 0; m--) {
+            V g = vload(row[r].g + o - m);
+            if (some)
+                acc = CK_TYPED(pool_add_where)(acc, g, CK_TYPED(load_numbers)(row[r].which + o - m),
+                                               row[r].base + (TI)(phase + m * stride));
+            else
+                acc += g;
+        }
     return acc;
 }
 
-CK_INLINE void CK_TYPED(spread_step1)(const T *g, ptrdiff_t kernel, ptrdiff_t P0, T *dx, ptrdiff_t n)
+CK_INLINE void CK_TYPED(spread_step1)(int some, const GIVER *row, ptrdiff_t rows, ptrdiff_t kernel, ptrdiff_t P0, T *dx,
+                                      ptrdiff_t n)
 {
-    for (ptrdiff_t i = 0; i < n; i += L) CK_TYPED(deliver)(dx + i, CK_TYPED(spread)(g + P0 + i, kernel), n - i);
+    for (ptrdiff_t i = 0; i < n; i += L)
+        CK_TYPED(deliver)(dx + i, CK_TYPED(spread)(some, row, rows, P0 + i, 0, 1, kernel), n - i);
 }
 
-CK_INLINE void CK_TYPED(spread_step2)(const T *g, ptrdiff_t kernel, ptrdiff_t P0, T *dx, ptrdiff_t n)
+CK_INLINE void CK_TYPED(spread_step2)(int some, const GIVER *row, ptrdiff_t rows, ptrdiff_t kernel, ptrdiff_t P0, T *dx,
+                                      ptrdiff_t n)
 {
-    ptrdiff_t i = 0, even = (kernel + 1) / 2, odd = kernel / 2;
-    g += P0 / 2;
+    ptrdiff_t i = 0, o = P0 / 2, even = (kernel + 1) / 2, odd = kernel / 2;
     if (P0 % 2) { /* begin in the middle of a pair */
-        vstore_part(dx, CK_TYPED(spread)(g, odd), 1);
-        g++, i++;
+        vstore_part(dx, CK_TYPED(spread)(some, row, rows, o, 1, 2, odd), 1);
+        o++, i++;
     }
-    for (; i < n; i += 2 * L, g += L) {
-        V a = CK_TYPED(spread)(g, even), b = CK_TYPED(spread)(g, odd);
+    for (; i < n; i += 2 * L, o += L) {
+        V a = CK_TYPED(spread)(some, row, rows, o, 0, 2, even), b = CK_TYPED(spread)(some, row, rows, o, 1, 2, odd);
         CK_TYPED(deliver)(dx + i, vziplo(a, b), n - i);
         if (i + L < n) CK_TYPED(deliver)(dx + i + L, vziphi(a, b), n - i - L);
     }
 }
 
-CK_INLINE void CK_TYPED(spread_any)(const T *g, ptrdiff_t kernel, ptrdiff_t stride, ptrdiff_t P0, T *dx, ptrdiff_t n)
+CK_INLINE void CK_TYPED(spread_any)(int some, const GIVER *row, ptrdiff_t rows, ptrdiff_t kernel, ptrdiff_t stride,
+                                    ptrdiff_t P0, T *dx, ptrdiff_t n)
 {
     for (ptrdiff_t first = 0; first < stride && first < n; first++) {
         ptrdiff_t phase = (P0 + first) % stride, taps = phase < kernel ? (kernel - 1 - phase) / stride + 1 : 0;
-        const T *at = g + (P0 + first) / stride;
-        for (ptrdiff_t i = first; i < n; at += L) {
+        ptrdiff_t o = (P0 + first) / stride;
+        for (ptrdiff_t i = first; i < n; o += L) {
             T lane[L];
-            vstore(lane, CK_TYPED(spread)(at, taps));
+            vstore(lane, CK_TYPED(spread)(some, row, rows, o, phase, stride, taps));
             for (int w = 0; w < L && i < n; w++, i += stride) dx[i] = lane[w];
         }
     }
 }
 
-/* g (+)= dy * share * shares */
-CK_INLINE void CK_TYPED(add_row)(int first, T *g, const T *dy, T share, const T *shares, ptrdiff_t n)
+/* One row of dx, from column b->col0 on. */
+CK_INLINE void CK_TYPED(spread_row)(int some, const ck_pool *p, const GIVER *row, ptrdiff_t rows, ptrdiff_t P0, T *dx,
+                                    ptrdiff_t n)
+{
+    const ptrdiff_t kernel = p->kernel[2], stride = p->stride[2];
+    if (stride == 2 && kernel == 2 && rows == 1)
+        CK_TYPED(spread_step2)(some, row, 1, 2, P0, dx, n);
+    else if (stride == 2 && kernel == 3)
+        CK_TYPED(spread_step2)(some, row, rows, 3, P0, dx, n);
+    else if (stride == 1 && kernel == 3)
+        CK_TYPED(spread_step1)(some, row, rows, 3, P0, dx, n);
+    else if (stride == 1)
+        CK_TYPED(spread_step1)(some, row, rows, kernel, P0, dx, n);
+    else if (stride == 2)
+        CK_TYPED(spread_step2)(some, row, rows, kernel, P0, dx, n);
+    else
+        CK_TYPED(spread_any)(some, row, rows, kernel, stride, P0, dx, n);
+}
+
+/* g (+)= dy * share * shares, and for POOL_POWER over y^(p - 1), nothing where y is 0. */
+CK_INLINE void CK_TYPED(add_row)(int op, int first, double power, T *g, const T *dy, const T *y, T share,
+                                 const T *shares, ptrdiff_t n)
 {
     V s = vset1(share);
     for (ptrdiff_t o = 0; o < n; o += L) {
         V v = n - o >= L ? vload(dy + o) : vload_part(dy + o, n - o), each = s * vload(shares + o);
+        if (op == POOL_POWER) {
+            V root = n - o >= L ? vload(y + o) : vload_part(y + o, n - o);
+            each = vselect((VI)(root == vset1(0)), vset1(0), each / CK_TYPED(raise)(root, power - 1));
+        }
         CK_TYPED(deliver)(g + o, first ? v * each : vfma(v, each, vload(g + o)), n - o);
     }
 }
@@ -567,32 +813,44 @@ CK_INLINE ptrdiff_t CK_TYPED(column_shares)(const ck_pool *p, pool_cover w, T *s
 }
 
 /* Sum the shares of every window row that covers one row of dx. */
-CK_INLINE void CK_TYPED(covering_rows)(const ck_pool *p, const T *dy, const pool_cursor *c, pool_cover d, pool_cover h,
-                                       pool_cover w, const T *shares, ptrdiff_t same, T *g)
+CK_INLINE void CK_TYPED(covering_rows)(int op, const ck_pool *p, const ck_pool_arrays *a, const pool_cursor *c,
+                                       pool_cover d, pool_cover h, pool_cover w, const T *shares, ptrdiff_t same, T *g)
 {
     ptrdiff_t n = w.last - w.first + 1;
+    T whole = op == POOL_POWER ? (T)p->whole : 1;
     if (d.first > d.last || h.first > h.last) CK_TYPED(fill)(g, n, 0);
     for (ptrdiff_t i = d.first; i <= d.last; i++)
         for (ptrdiff_t j = h.first; j <= h.last; j++) {
-            const T *row = dy + ((c->plane * p->out[0] + i) * p->out[1] + j) * p->out[2] + w.first;
+            ptrdiff_t row = ((c->plane * p->out[0] + i) * p->out[1] + j) * p->out[2] + w.first;
             ptrdiff_t count = p->divisor ? p->divisor : pool_count(p, 0, i) * pool_count(p, 1, j);
-            T share = 1 / (T)(same ? count * same : count);
-            CK_TYPED(add_row)(i == d.first && j == h.first, g, row, share, shares, n);
+            T share = whole / (T)(same ? count * same : count);
+            CK_TYPED(add_row)(op, i == d.first && j == h.first, p->power, g, (const T *)a->in + row,
+                              op == POOL_POWER ? (const T *)a->y + row : NULL, share, shares, n);
         }
 }
 
-static int CK_KERNEL(ck_pool_avg_backward)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)
+/* dx *= x^(p - 1) */
+CK_INLINE void CK_TYPED(times_power)(T *dx, const T *x, double power, ptrdiff_t n)
 {
-    const ptrdiff_t n = b->col1 - b->col0, kernel = p->kernel[2], stride = p->stride[2];
-    const ptrdiff_t P0 = b->col0 + p->pad[2], zeros = (kernel - 1) / stride, width = ck_pool_shares(p, n);
+    for (ptrdiff_t i = 0; i < n; i += L) {
+        V v = n - i >= L ? vload(x + i) : vload_part(x + i, n - i);
+        V d = n - i >= L ? vload(dx + i) : vload_part(dx + i, n - i);
+        CK_TYPED(deliver)(dx + i, d * CK_TYPED(raise)(v, power - 1), n - i);
+    }
+}
+
+CK_INLINE void CK_TYPED(sum_backward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
+                                      char *scratch)
+{
+    const ptrdiff_t n = b->col1 - b->col0, width = ck_pool_shares(p, n);
+    const ptrdiff_t P0 = b->col0 + p->pad[2], zeros = (p->kernel[2] - 1) / p->stride[2];
     const pool_cover w = {pool_covering(p, 2, b->col0).first, pool_covering(p, 2, b->col1 - 1).last};
-    char *scratch = s;
     T *shares = ck_pool_take(&scratch, width, sizeof(T)), *g[CK_POOL_ROWS];
     const ptrdiff_t same = CK_TYPED(column_shares)(p, w, shares);
     for (int i = 0; i < CK_POOL_ROWS; i++) {
         T *row = ck_pool_take(&scratch, width, sizeof(T));
         CK_TYPED(fill)(row, width, 0);
-        g[i] = row - (P0 / stride - zeros); /* the place of window 0 */
+        g[i] = row - (p->adaptive ? w.first : P0 / p->stride[2] - zeros); /* the place of window 0 */
     }
 
     pool_cursor c = pool_seek(p->size, b->row0);
@@ -603,22 +861,96 @@ static int CK_KERNEL(ck_pool_avg_backward)(const ck_pool *p, const ck_pool_array
         int repeats[CK_POOL_ROWS]; /* lies under the same windows as the row before */
         for (ptrdiff_t i = 0; i < rows; i++, pool_next(p->size, &c)) {
             pool_cover d = pool_covering(p, 0, c.at[0]), h = pool_covering(p, 1, c.at[1]);
+            /* lp multiplies by x once its rows are spread, so the row before is only this group's */
             repeats[i] = c.plane == old_plane && d.first == old_d.first && d.last == old_d.last &&
-                         h.first == old_h.first && h.last == old_h.last;
+                         h.first == old_h.first && h.last == old_h.last && (i || op == POOL_SUM);
             old_plane = c.plane, old_d = d, old_h = h;
-            if (!repeats[i]) CK_TYPED(covering_rows)(p, a->in, &c, d, h, w, shares, same, g[i] + w.first);
+            if (!repeats[i]) CK_TYPED(covering_rows)(op, p, a, &c, d, h, w, shares, same, g[i] + w.first);
         }
+        T *dx = (T *)a->out + r * p->size[2] + b->col0;
         for (ptrdiff_t i = 0; i < rows; i++) {
-            T *dx = (T *)a->out + (r + i) * p->size[2] + b->col0;
+            T *row = dx + i * p->size[2];
             if (repeats[i])
-                memcpy(dx, dx - p->size[2], (size_t)n * sizeof(T));
-            else if (stride == 1)
-                CK_TYPED(spread_step1)(g[i], kernel, P0, dx, n);
-            else if (stride == 2)
-                CK_TYPED(spread_step2)(g[i], kernel, P0, dx, n);
+                memcpy(row, row - p->size[2], (size_t)n * sizeof(T));
+            else if (p->adaptive)
+                CK_TYPED(split_row)(POOL_SUM, g[i] + w.first, p->out[2], p->size[2], b->col0, row, n);
             else
-                CK_TYPED(spread_any)(g[i], kernel, stride, P0, dx, n);
+                CK_TYPED(spread_row)(0, p, &(GIVER){g[i], NULL, 0}, 1, P0, row, n);
         }
+        if (op == POOL_POWER)
+            for (ptrdiff_t i = 0; i < rows; i++) {
+                const T *x = (const T *)a->x + (r + i) * p->size[2] + b->col0;
+                CK_TYPED(times_power)(dx + i * p->size[2], x, p->power, n);
+            }
+    }
+}
+
+#define SUM_BACKWARD(name, op)                                                                                         \
+    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)             \
+    {                                                                                                                  \
+        CK_TYPED(sum_backward)(op, p, a, b, s);                                                                        \
+        return 1;                                                                                                      \
+    }
+SUM_BACKWARD(ck_pool_avg_backward, POOL_SUM)
+SUM_BACKWARD(ck_pool_lp_backward, POOL_POWER)
+#undef SUM_BACKWARD
+
+/* Copy the window rows that cover one row of dx into the slots that have not got them, and list them. */
+CK_INLINE ptrdiff_t CK_TYPED(givers)(const ck_pool *p, const ck_pool_arrays *a, const pool_cursor *c, pool_cover w,
+                                     ptrdiff_t to, T *g, TI *which, ptrdiff_t *held, ptrdiff_t width, GIVER *list)
+{
+    const pool_cover d = pool_covering(p, 0, c->at[0]), h = pool_covering(p, 1, c->at[1]);
+    const ptrdiff_t slots_d = ck_pool_giver_slots(p, 0), slots_h = ck_pool_giver_slots(p, 1);
+    ptrdiff_t count = 0;
+    for (ptrdiff_t i = d.first; i <= d.last; i++)
+        for (ptrdiff_t j = h.first; j <= h.last; j++, count++) {
+            ptrdiff_t slot = i % slots_d * slots_h + j % slots_h, id = (c->plane * p->out[0] + i) * p->out[1] + j;
+            T *row = g + slot * width;
+            TI *numbers = which + slot * width;
+            if (held[slot] != id) {
+                const uint8_t *bytes = (const uint8_t *)a->chosen + id * p->out[2] + w.first;
+                ptrdiff_t n = w.last - w.first + 1;
+                if (n > 0) memcpy(row + to, (const T *)a->in + id * p->out[2] + w.first, (size_t)n * sizeof(T));
+                for (ptrdiff_t o = 0; o < n; o++) numbers[to + o] = bytes[o];
+                held[slot] = id;
+            }
+            ptrdiff_t tap_d = c->at[0] + p->pad[0] - i * p->stride[0], tap_h = c->at[1] + p->pad[1] - j * p->stride[1];
+            list[count] = (GIVER){row + to - w.first, numbers + to - w.first,
+                                  (TI)((tap_d * p->kernel[1] + tap_h) * p->kernel[2])};
+        }
+    return count;
+}
+
+static int CK_KERNEL(ck_pool_taps_backward)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)
+{
+    const ptrdiff_t n = b->col1 - b->col0, width = ck_pool_shares(p, n), P0 = b->col0 + p->pad[2];
+    const pool_cover w = {pool_covering(p, 2, b->col0).first, pool_covering(p, 2, b->col1 - 1).last};
+    const ptrdiff_t zeros = (p->kernel[2] - 1) / p->stride[2], to = w.first - (P0 / p->stride[2] - zeros);
+    const ptrdiff_t slots = ck_pool_giver_slots(p, 0) * ck_pool_giver_slots(p, 1);
+    char *scratch = s;
+    T *g = ck_pool_take(&scratch, slots * width, sizeof(T));
+    TI *which = ck_pool_take(&scratch, slots * width, sizeof(TI));
+    ptrdiff_t *held = ck_pool_take(&scratch, slots, sizeof *held), count[CK_POOL_ROWS];
+    GIVER *list = ck_pool_take(&scratch, CK_POOL_ROWS * slots, sizeof *list);
+    CK_TYPED(fill)(g, slots * width, 0);
+    for (ptrdiff_t i = 0; i < slots * width; i++) which[i] = -1;
+    for (ptrdiff_t i = 0; i < slots; i++) held[i] = -1;
+
+    pool_cursor c = pool_seek(p->size, b->row0);
+    for (ptrdiff_t r = b->row0; r < b->row1;) {
+        /* some rows of one plane at a time, as in `indexed` */
+        ptrdiff_t rows = p->size[1] - c.at[1];
+        if (rows > CK_POOL_ROWS) rows = CK_POOL_ROWS;
+        if (rows > b->row1 - r) rows = b->row1 - r;
+        for (ptrdiff_t i = 0; i < rows; i++, pool_next(p->size, &c))
+            count[i] = CK_TYPED(givers)(p, a, &c, w, to, g, which, held, width, list + i * slots);
+        for (ptrdiff_t i = 0; i < rows; i++, r++)
+            CK_TYPED(spread_row)(1, p, list + i * slots, count[i], P0, (T *)a->out + r * p->size[2] + b->col0, n);
     }
     return 1;
 }
+
+#undef FOUND
+#undef SEARCH
+#undef TAP_ROWS
+#undef GIVER

@@ -33,16 +33,31 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
     switch (kernel) {
     case CK_POOL_max_indices:
     case CK_POOL_min_indices:
+    case CK_POOL_max_taps:
+    case CK_POOL_min_taps:
         rows = p->kernel[0] * ck_pool_slots(p);
-        taps = p->kernel[0] * p->kernel[1] * p->kernel[2];
-        PIECE(rows * p->stride[2] * ck_pool_phase_width(p, cols), item);
+        taps = p->kernel[0] * p->kernel[1];
+        PIECE(rows * (cols + CK_POOL_LINE), item);
+        PIECE(rows * (cols + CK_POOL_LINE), item);
         PIECE(rows, sizeof(ptrdiff_t));
+        PIECE(CK_POOL_ROWS * ck_pool_stage_width(p, cols), item);
+        PIECE(p->kernel[2], sizeof(ptrdiff_t));
+        PIECE(cols + CK_POOL_LINE, item);
+        PIECE(taps, sizeof(void *));
         PIECE(taps, sizeof(void *));
         PIECE(taps, item);
-        PIECE(cols + CK_POOL_LINE, item);
-        PIECE(p->kernel[2], sizeof(ptrdiff_t));
         break;
-    case CK_POOL_scatter: break;
+    case CK_POOL_gather:
+    case CK_POOL_scatter:
+    case CK_POOL_place: break;
+    case CK_POOL_taps_backward:
+        rows = ck_pool_giver_slots(p, 0) * ck_pool_giver_slots(p, 1);
+        PIECE(rows * ck_pool_shares(p, cols), item);
+        PIECE(rows * ck_pool_shares(p, cols), item);
+        PIECE(rows, sizeof(ptrdiff_t));
+        PIECE(CK_POOL_ROWS * rows, 3 * sizeof(void *));
+        break;
+    case CK_POOL_lp_backward:
     case CK_POOL_avg_backward:
         width = ck_pool_shares(p, cols);
         for (int i = 0; i < 1 + CK_POOL_ROWS; i++) PIECE(width, item);

@@ -8,9 +8,12 @@
  * writes does not depend on how the work was cut into tasks.
  *
  *   max, min   NaN in a window gives NaN; a window of equal values gives the first. Exact.
- *   avg        sum in the order rows, then columns (whole-row windows: a fixed tree), then one division (an
- * exact multiplication if the divisor is a power of two). Accumulates in the dtype. indices    int64, flat
- * within the plane: the first of equal values, the last NaN. Planes of up to CK_POOL_MAX_INDEXED elements.
+ *   avg, lp    sum in the order rows, then columns (whole-row windows: a fixed tree), then one division (an
+ * exact multiplication if the divisor is a power of two). Accumulates in the dtype. lp adds
+ * the powers of x, scales the sum to a window of all elements where some are missing, and takes the root.
+ *   indices    int64, flat within the plane: the first of equal values, the last NaN. Planes of up to
+ * CK_POOL_MAX_INDEXED elements.
+ *   taps       bytes, the same as the number of the tap within the window; no dilation.
  */
 #ifndef CK_POOL_H
 #define CK_POOL_H
@@ -25,21 +28,27 @@ typedef struct {
     ptrdiff_t pad[3], pad_end[3];
     ptrdiff_t divisor; /* of an average; 0: the number of elements in the window */
     int include_pad;   /* whether padding counts as elements */
+    double power;      /* of lp: the exponent, at least 1 and finite */
+    double whole;      /* of lp: elements of a window that lacks none */
+    /* Windows [o * size / out, the same for o + 1 rounded up) instead: kernel is then the most elements of one,
+     * stride the most between two, and there is neither padding nor dilation. */
+    int adaptive;
 } ck_pool;
 
 typedef struct {
     const void *in;
     void *out;
-    int64_t *indices; /* written by *_indices, read by scatter, else unused */
+    void *chosen;      /* which elements: int64 indices or bytes, by the kernel's name; else unused */
+    const void *x, *y; /* what the forward pass saw and gave, for lp_backward */
 } ck_pool_arrays;
 
 /* What one call computes: rows [row0, row1) of `out`, counted over all planes, and of each its columns [col0,
- * col1). For scatter a row is a whole plane and the columns are not looked at. */
+ * col1). For scatter, place and gather a row is a whole plane and the columns are not looked at. */
 typedef struct {
     ptrdiff_t row0, row1, col0, col1;
 } ck_pool_block;
 
-/* Returns 1, or 0 from scatter when an index lies outside its plane; it stops there, having touched nothing
+/* Returns 1, or 0 from those three when an index lies outside its plane; it stops there, having touched nothing
  * outside. */
 typedef int (*ck_pool_kernel)(const ck_pool *p, const ck_pool_arrays *arrays, const ck_pool_block *block,
                               void *scratch);
@@ -78,8 +87,24 @@ CK_INLINE ptrdiff_t ck_pool_phase_width(const ck_pool *p, ptrdiff_t cols)
     return cols + ck_pool_span(p, 2) / p->stride[2] + 2 * CK_POOL_LINE;
 }
 
+/* The rows that are copied by phases before they are searched for indices. */
+CK_INLINE ptrdiff_t ck_pool_stage_width(const ck_pool *p, ptrdiff_t cols)
+{
+    return p->adaptive ? ck_pool_row_width(p, cols) : p->stride[2] * ck_pool_phase_width(p, cols);
+}
+
 /* One row of shares of dy, with the zeros around it, for `cols` columns of dx. */
-CK_INLINE ptrdiff_t ck_pool_shares(const ck_pool *p, ptrdiff_t cols) { return cols + p->kernel[2] + 3 * CK_POOL_LINE; }
+CK_INLINE ptrdiff_t ck_pool_shares(const ck_pool *p, ptrdiff_t cols)
+{
+    ptrdiff_t windows = p->adaptive ? cols * (p->out[2] / p->size[2] + 1) : cols;
+    return windows + p->kernel[2] + 3 * CK_POOL_LINE;
+}
+
+/* Rows of windows that cover one row of the plane along d, or CK_POOL_ROWS of them along h. */
+CK_INLINE ptrdiff_t ck_pool_giver_slots(const ck_pool *p, int axis)
+{
+    return (p->kernel[axis] - 1 + (axis ? CK_POOL_ROWS : 0)) / p->stride[axis] + 2;
+}
 
 /* Rows of x along h that the windows of CK_POOL_ROWS output rows see. */
 CK_INLINE ptrdiff_t ck_pool_slots(const ck_pool *p)

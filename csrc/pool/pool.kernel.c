@@ -4,7 +4,8 @@
 
 #include "base/simd.h"
 
-enum { POOL_MAX, POOL_MIN, POOL_SUM };
+enum { POOL_MAX, POOL_MIN, POOL_SUM, POOL_POWER /* of powers, then the root */ };
+enum { POOL_ADD, POOL_PLACE, POOL_GATHER };
 enum { CK_POOL_AHEAD = 2048 }; /* bytes; 4 KB does about the same, nothing at all costs 5 % of data beyond L2 */
 
 /* Where an output row is: its plane, and its place along the first two axes. */
@@ -27,6 +28,52 @@ CK_INLINE void pool_next(const ptrdiff_t size[3], pool_cursor *c)
     c->plane++;
 }
 
+/* Adaptive windows: part o of the `parts` that `size` elements are split into is [o * size / parts, the same for
+ * o + 1 rounded up); neighbours may share an element. The other way round, these are the parts that element i
+ * of `parts` lies in, if `size` is their number. */
+typedef struct {
+    ptrdiff_t first, end, over, step, rest, parts;
+} pool_splitter;
+
+CK_INLINE void pool_split_end(pool_splitter *s)
+{
+    ptrdiff_t over = s->over + s->rest;
+    s->end = s->first + s->step + (over > s->parts ? 2 : over > 0);
+}
+
+CK_INLINE pool_splitter pool_split_from(ptrdiff_t size, ptrdiff_t parts, ptrdiff_t o)
+{
+    pool_splitter s = {o * size / parts, 0, o * size % parts, size / parts, size % parts, parts};
+    pool_split_end(&s);
+    return s;
+}
+
+CK_INLINE void pool_split_next(pool_splitter *s) /* one addition and one comparison instead of two divisions */
+{
+    s->first += s->step, s->over += s->rest;
+    if (s->over >= s->parts) s->first++, s->over -= s->parts;
+    pool_split_end(s);
+}
+
+/* Where window `o` begins, in the plane or in the padding before it, and where it ends. */
+CK_INLINE ptrdiff_t pool_start(const ck_pool *p, int axis, ptrdiff_t o)
+{
+    if (p->adaptive) return pool_split_from(p->size[axis], p->out[axis], o).first;
+    return o * p->stride[axis] - p->pad[axis];
+}
+
+CK_INLINE ptrdiff_t pool_end(const ck_pool *p, int axis, ptrdiff_t o)
+{
+    if (p->adaptive) return pool_split_from(p->size[axis], p->out[axis], o).end;
+    return pool_start(p, axis, o) + ck_pool_span(p, axis);
+}
+
+/* Whether every window holds whole rows. */
+CK_INLINE int pool_whole_rows(const ck_pool *p)
+{
+    return p->out[2] == 1 && p->dilation[2] == 1 && pool_start(p, 2, 0) <= 0 && pool_end(p, 2, 0) >= p->size[2];
+}
+
 /* The taps of window `o` that lie inside the plane: which is the first, where that is, and how many. */
 typedef struct {
     ptrdiff_t skip, first, n;
@@ -34,6 +81,7 @@ typedef struct {
 
 CK_INLINE pool_taps pool_inside(const ck_pool *p, int axis, ptrdiff_t o)
 {
+    if (p->adaptive) return (pool_taps){0, pool_start(p, axis, o), pool_end(p, axis, o) - pool_start(p, axis, o)};
     ptrdiff_t step = p->dilation[axis], size = p->size[axis];
     pool_taps t = {0, o * p->stride[axis] - p->pad[axis], p->kernel[axis]};
     ptrdiff_t last = t.first + (t.n - 1) * step;
@@ -50,7 +98,7 @@ CK_INLINE pool_taps pool_inside(const ck_pool *p, int axis, ptrdiff_t o)
 CK_INLINE ptrdiff_t pool_count(const ck_pool *p, int axis, ptrdiff_t o)
 {
     if (p->divisor) return 1;
-    ptrdiff_t start = o * p->stride[axis] - p->pad[axis], end = start + p->kernel[axis];
+    ptrdiff_t start = pool_start(p, axis, o), end = pool_end(p, axis, o);
     ptrdiff_t limit = p->size[axis] + (p->include_pad ? p->pad_end[axis] : 0);
     if (start < 0 && !p->include_pad) start = 0;
     return (end < limit ? end : limit) - start;
@@ -63,15 +111,20 @@ typedef struct {
 
 CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
 {
+    if (p->adaptive) {
+        pool_splitter s = pool_split_from(p->out[axis], p->size[axis], i);
+        return (pool_cover){s.first, s.end - 1};
+    }
     ptrdiff_t at = i + p->pad[axis], step = p->stride[axis], before = at - p->kernel[axis];
     pool_cover c = {before < 0 ? 0 : before / step + 1, at / step};
     if (c.last >= p->out[axis]) c.last = p->out[axis] - 1;
     return c;
 }
 
-/* The step of a search, and the way out of its lane numbers (pool_keep, pool_widen): where `next` is better
- * than `best` (or NaN), keep it and the number `tap` in `at`; store the numbers of the first `left` lanes as
- * int64. Written per level: from a mask that is a vector, compilers make two dependent operations where
+/* The step of a search, the ways out of its lane numbers and the way back (pool_keep, pool_widen, pool_narrow,
+ * pool_add_where): where `next` is better than `best` (or NaN), keep it and the number `tap` in `at`; store the
+ * numbers of the first `left` lanes as int64, or as bytes; add g where the number is `wanted`. And pool_any: does a
+ * lane of a equal that of b? Written per level: from a mask that is a vector, compilers make two dependent operations where
  * AVX-512 has one. */
 #if defined(CK_AVX512)
 
@@ -83,6 +136,20 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
         if (nans) wins |= _mm512_cmp_##s##_mask((M)next, (M)next, _CMP_UNORD_Q);                                       \
         *best = (ck_##t##v)_mm512_mask_mov_##s((M) * best, wins, (M)next);                                             \
         *at = (VI)_mm512_mask_mov_##i((__m512i) * at, wins, (__m512i)tap);                                             \
+    }                                                                                                                  \
+    CK_INLINE int pool_any_##t(ck_##t##v a, ck_##t##v b)                                                               \
+    {                                                                                                                  \
+        return _mm512_cmp_##s##_mask((M)a, (M)b, _CMP_EQ_OQ) != 0;                                                     \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v pool_add_where_##t(ck_##t##v acc, ck_##t##v g, VI number, TI wanted)                           \
+    {                                                                                                                  \
+        MASK here = _mm512_cmpeq_##i##_mask((__m512i)number, (__m512i)(wanted - (VI){0}));                             \
+        return (ck_##t##v)_mm512_mask_add_##s((M)acc, here, (M)acc, (M)g);                                             \
+    }                                                                                                                  \
+    CK_INLINE void pool_narrow_##t(uint8_t *to, VI v, ptrdiff_t left)                                                  \
+    {                                                                                                                  \
+        const int lanes = (int)(sizeof(VI) / sizeof(TI));                                                              \
+        _mm512_mask_cvt##i##_storeu_epi8(to, (MASK)(left >= lanes ? -1 : (1 << left) - 1), (__m512i)v);                \
     }
 KEEP(f32, float, int32_t, ck_i32v, ps, epi32, __m512, __mmask16)
 KEEP(f64, double, int64_t, ck_i64v, pd, epi64, __m512d, __mmask8)
@@ -108,6 +175,21 @@ CK_INLINE void pool_widen_f32(int64_t *to, ck_i32v v, ptrdiff_t left)
         *best = ck_select_##t(wins, next, *best);                                                                      \
         *at = (tap & wins) | (*at & ~wins);                                                                            \
     }                                                                                                                  \
+    CK_INLINE int pool_any_##t(ck_##t##v a, ck_##t##v b)                                                               \
+    {                                                                                                                  \
+        VI equal = (VI)(a == b);                                                                                       \
+        TI any = 0;                                                                                                    \
+        for (int i = 0; i < LANES; i++) any |= equal[i];                                                               \
+        return any != 0;                                                                                               \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v pool_add_where_##t(ck_##t##v acc, ck_##t##v g, VI number, TI wanted)                           \
+    {                                                                                                                  \
+        return acc + (ck_##t##v)((VI)g & (VI)(number == wanted));                                                      \
+    }                                                                                                                  \
+    CK_INLINE void pool_narrow_##t(uint8_t *to, VI v, ptrdiff_t left)                                                  \
+    {                                                                                                                  \
+        for (int i = 0; i < LANES && i < left; i++) to[i] = (uint8_t)v[i];                                             \
+    }                                                                                                                  \
     CK_INLINE void pool_widen_##t(int64_t *to, VI v, ptrdiff_t left)                                                   \
     {                                                                                                                  \
         TI lane[LANES];                                                                                                \
@@ -123,10 +205,12 @@ KEEP(f64, double, int64_t, ck_i64v, CK_F64_LANES)
 #endif
 
 #include "base/float32.h"
+#include "elementwise/exp_log.h"
 #include "pool/pool.body.h"
 #undef ROWS
 #undef MEAN
 #include "base/float64.h"
+#include "elementwise/exp_log.h"
 #include "pool/pool.body.h"
 
 #define TABLE(dtype) CK_FN(ck_pool_table_##dtype)
