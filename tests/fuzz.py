@@ -30,7 +30,8 @@ except ImportError:
 # Images alone give the same bits: (operation, positions of the arguments that carry a batch axis).
 RANKS = (1, 2, 3)
 CONVOLUTIONS = tuple(f"conv{t}{rank}d" for t in ("", "_transpose") for rank in RANKS)
-BY_ITEM = {**dict.fromkeys((*CONVOLUTIONS, "pad", "pad_backward", "max_pool2d", "min_pool2d", "avg_pool2d"), (0,)),
+POOLINGS = tuple(f"{kind}_pool{rank}d" for kind in ("max", "min", "avg", "lp") for rank in RANKS)
+BY_ITEM = {**dict.fromkeys((*CONVOLUTIONS, *POOLINGS, "pad", "pad_backward"), (0,)),
            **dict.fromkeys(ACTIVATIONS, (0,)), **{f"{name}_backward": (0, 1) for name in ACTIVATIONS},
            "max_pool2d_backward": (0, 1), "min_pool2d_backward": (0, 1)}
 SPECIALS = (np.nan, np.inf, -np.inf, -0.0, 1e-40, 0.0)
@@ -235,11 +236,18 @@ def by_torch(name, args, options):
         y = function.pad(full, crop)
     elif name == "pad":
         y = function.pad(*to[:3], to[3] if to[2] == "constant" else None)
-    elif name == "max_pool2d":
-        if np.isnan(args[0]).any():
+    elif "pool" in name:
+        if name.endswith("backward") or "unpool" in name or not hasattr(function, name) or np.isnan(args[0]).any():
             return None
-        y = function.max_pool2d(to[0], **{k: v for k, v in options.items() if k != "return_indices"})
-    elif name == "avg_pool2d" or name in ACTIVATIONS:
+        if options.get("norm_type") == np.inf or (name == "avg_pool1d" and options["divisor_override"]) \
+                or (name.startswith("adaptive") and args[1] == (None,)):
+            return None
+        drop = ("return_indices", "divisor_override" if name == "avg_pool1d" else "")
+        options = {k: v for k, v in options.items() if k not in drop}
+        if name == "lp_pool1d":  # takes no tuples
+            options |= {k: v and v[0] for k, v in options.items() if k in ("kernel_size", "stride")}
+        y = getattr(function, name)(*to, **options)
+    elif name in ACTIVATIONS:
         y = getattr(function, name)(to[0], **options)
     elif name in ("softmax", "log_softmax", "linear"):
         y = getattr(function, name)(*to)

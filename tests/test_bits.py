@@ -117,23 +117,40 @@ def test_linear(isa, x_shape, w_shape):
             assert same_bits(F.linear_backward(y[i], x[i], w)[0], dx[i])
 
 
+def pooling_calls():
+    """One call of each pooling, with work enough for several threads."""
+    calls = {}
+    for rank, shape in ((1, (4, 20, 2550)), (2, (4, 20, 50, 51)), (3, (4, 20, 13, 14, 15))):
+        x, d, out = data(shape)[0], f"{rank}d", (7, 11, 6)[:rank]
+        y, index = getattr(F, f"max_pool{d}")(x, 2, return_indices=True)
+        norms, small = getattr(F, f"lp_pool{d}")(x, 2, 3, 2), getattr(F, f"adaptive_avg_pool{d}")(x, out)
+        _, where = getattr(F, f"adaptive_max_pool{d}")(x, out, True)
+        calls |= {
+            f"max_pool{d}": ((x, 3, 2, 1), {}), f"max_pool{d} indices": ((x, 3, 2, 1), {"return_indices": True}),
+            f"min_pool{d}": ((x, 2, 2), {"ceil_mode": True}), f"avg_pool{d}": ((x, 3, 1, 1), {}),
+            f"max_pool{d}_backward": ((y, index, shape), {}), f"min_pool{d}_backward": ((y, index, shape), {}),
+            f"avg_pool{d}_backward": ((x, shape, 3, 1, 1), {}), f"lp_pool{d}": ((x, 2, 3, 2), {}),
+            f"lp_pool{d}_backward": ((norms, x, norms, 2, 3, 2), {}), f"adaptive_avg_pool{d}": ((x, out), {}),
+            f"adaptive_max_pool{d}": ((x, out, True), {}), f"adaptive_avg_pool{d}_backward": ((small, shape), {}),
+            f"adaptive_max_pool{d}_backward": ((small, where, shape), {}),
+            f"max_unpool{d}": ((y, index, 2), {"output_size": shape}), f"max_unpool{d}_backward": ((x, index), {})}
+    point, where = F.global_max_pool(x, True)
+    for kind in ("max", "min"):
+        calls |= {f"global_{kind}_pool": ((x, True), {}), f"global_{kind}_pool_backward": ((point, where, shape), {})}
+    return calls | {"global_avg_pool": ((x,), {}), "global_avg_pool_backward": ((point, shape), {})}
+
+
 def calls_of_the_rest():
     x, dy = data((4, 20, 50, 51), (4, 20, 50, 51))
     flat, = data((900, 300))
     target = np.random.default_rng(1).integers(0, 300, 900)
     mean, var, weight = np.zeros(20, np.float32), np.ones(20, np.float32), np.full(20, 1.5, np.float32)
-    pooled, index = F.max_pool2d(x, 3, 2, 1, return_indices=True)
-    _, low = F.min_pool2d(x, 3, 2, 1, return_indices=True)
     y = F.softmax(flat)
     logs = F.log_softmax(flat)
     pixels, y20 = np.random.default_rng(2).integers(0, 20, (4, 50, 51)), F.softmax(dy, 1)
     return {
-        "max_pool2d": ((x, 3, 2, 1), {}), "max_pool2d indices": ((x, 3, 2, 1), {"return_indices": True}),
-        "max_pool2d wide": ((x, 5, 1, 2), {"return_indices": True}), "min_pool2d": ((x, 2, 2), {"ceil_mode": True}),
-        "max_pool2d_backward": ((pooled, index, x.shape), {}), "min_pool2d_backward": ((pooled, low, x.shape), {}),
-        "avg_pool2d": ((x, 3, 1, 1), {}), "avg_pool2d uncounted": ((x, 3, 2, 1, True, False), {}),
-        "avg_pool2d global": ((x, (50, 51)), {}),
-        "avg_pool2d_backward": ((dy, x.shape, 3, 1, 1), {}),
+        **pooling_calls(), "max_pool2d wide": ((x, 5, 1, 2), {"return_indices": True}),
+        "avg_pool2d uncounted": ((x, 3, 2, 1, True, False), {}), "avg_pool2d global": ((x, (50, 51)), {}),
         **{name: ((x,), {}) for name in ACTIVATIONS}, **{f"{name}_backward": ((dy, x), {}) for name in ACTIVATIONS},
         "softmax": ((flat,), {}), "softmax axis": ((x, 1), {}), "log_softmax": ((flat,), {}),
         "log_softmax axis": ((x, 0), {}), "softmax_backward": ((flat, y), {}),
@@ -172,7 +189,7 @@ def test_everything_else():
 
 
 BY_IMAGE = ["max_pool2d indices", "max_pool2d wide", "min_pool2d", "avg_pool2d", "avg_pool2d uncounted",
-            "avg_pool2d global", *ACTIVATIONS, "softmax axis", "softmax", "log_softmax", "batch_norm eval",
+            "avg_pool2d global", "lp_pool3d", "adaptive_max_pool2d", "adaptive_avg_pool3d", "global_avg_pool", *ACTIVATIONS, "softmax axis", "softmax", "log_softmax", "batch_norm eval",
             "cross_entropy none"]
 
 

@@ -18,7 +18,7 @@ from convkit.kernels import native
 from convkit.plan import common as plans
 from convkit.plan.explain import OPERATIONS as EXPLAINED
 from convkit.spec.conv import conv_spec
-from convkit.verification import OPERATIONS, verify
+from convkit.verification import OPERATIONS, Fuzz, verify
 
 
 def run(capsys, *argv):
@@ -101,6 +101,30 @@ def test_info_names_version_isa_and_threads(capsys):
     assert run(capsys, "info")[1].count("\n") == len(facts)
 
 
+def explained_pooling(operation):
+    """The same for a pooling, of which verify knows how to draw a call."""
+    forward = operation.removesuffix("_backward")
+    call = next(op for op in OPERATIONS if op.name == forward).draw(Fuzz(0, np.dtype(np.float32)))
+    x, *rest = call.args
+    options = {k: v for k, v in call.options.items() if k != "return_indices"}
+    names = ("kernel_size", "stride") if "unpool" in operation else ("output_size",)[:len(rest)]
+    told = convkit.explain(operation, x.shape, **options, **dict(zip(names, rest[-len(names):], strict=True)))
+    with plans.recording() as taken:
+        y = getattr(convkit.functional, forward)(*call.args, **options)
+    if forward != operation:
+        if "unpool" in operation:
+            args, options = (y, rest[0]), {}
+        elif "lp" in operation:
+            args = (y, x, y)
+        elif "avg" in operation:
+            args = (y, x.shape)
+        else:
+            args, options = (y, np.zeros(y.shape, np.int64), x.shape), {}
+        with plans.recording() as taken:
+            getattr(convkit.functional, operation)(*args, **options)
+    assert [(s.algorithm, s.isa) for s in told.steps] == [(p.algorithm, p.isa) for p in taken]
+
+
 @pytest.mark.parametrize("operation", EXPLAINED)
 def test_explain_names_the_algorithm_that_a_call_takes(operation):
     rng = np.random.default_rng(0)
@@ -112,17 +136,12 @@ def test_explain_names_the_algorithm_that_a_call_takes(operation):
     elif "linear" in operation:
         weight = rng.standard_normal((5, 9), np.float32)
     elif "pool" in operation:
-        options = {"kernel_size": 3, "stride": 2}
+        return explained_pooling(operation)
     told = convkit.explain(operation, x.shape, None if weight is None else weight.shape, **options)
     forward = operation.removesuffix("_backward")
     operands = (x,) if weight is None else (x, weight)
     if operation == forward:
         call = [(forward, operands, options)]
-    elif operation == "avg_pool2d_backward":
-        call = [(operation, (convkit.functional.avg_pool2d(x, **options), x.shape), options)]
-    elif "pool" in operation:
-        pooled = getattr(convkit.functional, forward)(x, **options, return_indices=True)
-        call = [(operation, (*pooled, x.shape), {})]
     else:
         dy = getattr(convkit.functional, forward)(*operands, **options)
         call = [(operation, (dy, *operands), options)]

@@ -55,28 +55,56 @@ def test_linear_is_adjoint_in_all_three_operands(isa):
             assert dot(F.linear(np.zeros_like(x), w, bias), dy) == dot(bias, db)
 
 
-def test_average_pooling_is_adjoint(isa):
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_average_pooling_is_adjoint(isa, rank):
     """Sums (divisor 1) and eighths: both exact."""
+    pool, backward = getattr(F, f"avg_pool{rank}d"), getattr(F, f"avg_pool{rank}d_backward")
     with convkit.use(isa=isa):
         for divisor in (1, 8):
-            for draw, (x, options) in integer_draws(fuzz.verification._averages, 25):
+            for draw, (x, options) in integer_draws(lambda fuzz_: fuzz.verification._averages(fuzz_, rank), 15):
                 options = {**options, "divisor_override": divisor}
-                y = F.avg_pool2d(x, **options)
+                y = pool(x, **options)
                 dy = draw.numbers(*y.shape)
-                assert dot(y, dy) == dot(x, F.avg_pool2d_backward(dy, x.shape, **options)), (x.shape, options)
+                assert dot(y, dy) == dot(x, backward(dy, x.shape, **options)), (x.shape, options)
 
 
-@pytest.mark.parametrize("kind", ["max", "min"])
-def test_the_scatter_is_adjoint_to_gathering_at_the_indices(isa, kind):
-    pool, backward = getattr(F, f"{kind}_pool2d"), getattr(F, f"{kind}_pool2d_backward")
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_adaptive_averages_are_adjoint_where_windows_are_powers_of_two(isa, rank):
+    pool, backward = getattr(F, f"adaptive_avg_pool{rank}d"), getattr(F, f"adaptive_avg_pool{rank}d_backward")
     with convkit.use(isa=isa):
-        for draw, call in integer_draws(fuzz.verification._extreme_pool, 25):
+        for size, out in ((3, 2), (8, 4), (5, 8), (1, 5), (17, 16), (4, 4)):  # of one, two or four elements an axis
+            for dtype in DTYPES:
+                rng = np.random.default_rng([size, out])
+                x = whole(rng, (2, 3, *(size,) * rank), dtype)
+                y = pool(x, out)
+                dy = whole(rng, y.shape, dtype)
+                assert dot(y, dy) == dot(x, backward(dy, x.shape)), (size, out)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_unpooling_is_adjoint_to_its_gradient(isa, rank):
+    unpool, backward = getattr(F, f"max_unpool{rank}d"), getattr(F, f"max_unpool{rank}d_backward")
+    with convkit.use(isa=isa):
+        for dtype in DTYPES:
+            rng = np.random.default_rng(rank)
+            x = whole(rng, (2, 3, *(8,) * rank), dtype)
+            y, indices = getattr(F, f"max_pool{rank}d")(x, 2, return_indices=True)
+            dy = whole(rng, x.shape, dtype)
+            assert dot(unpool(y, indices, 2), dy) == dot(y, backward(dy, indices))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_the_scatter_is_adjoint_to_gathering_at_the_indices(isa, kind, rank):
+    pool, backward = getattr(F, f"{kind}_pool{rank}d"), getattr(F, f"{kind}_pool{rank}d_backward")
+    with convkit.use(isa=isa):
+        for draw, call in integer_draws(fuzz.verification._extreme_pool(rank), 15):
             x = np.nan_to_num(call.args[0])
             y, index = pool(x, **{**call.options, "return_indices": True})
-            gathered = np.take_along_axis(x.reshape(*x.shape[:-2], -1), index.reshape(*index.shape[:-2], -1), -1)
+            gathered = np.take_along_axis(x.reshape(*x.shape[:2], -1), index.reshape(*index.shape[:2], -1), -1)
             assert np.array_equal(gathered.reshape(y.shape), y)
             dy, other = draw.numbers(*y.shape), draw.numbers(*x.shape)
-            elsewhere = np.take_along_axis(other.reshape(*x.shape[:-2], -1), index.reshape(*index.shape[:-2], -1), -1)
+            elsewhere = np.take_along_axis(other.reshape(*x.shape[:2], -1), index.reshape(*index.shape[:2], -1), -1)
             assert dot(elsewhere, dy.reshape(elsewhere.shape)) == dot(other, backward(dy, index, x.shape))
 
 

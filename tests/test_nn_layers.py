@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from convkit import functional as F
 from convkit import nn
 from convkit.errors import DtypeError, ShapeError
 
@@ -79,6 +80,33 @@ LAYERS = {
     "min-pool": (lambda dtype: nn.MinPool2d(2), (2, 3, 4, 5), (2, 3, 2, 2), True),
     "avg-pool": (lambda dtype: nn.AvgPool2d(3, 2, 1), (2, 3, 6, 5), (2, 3, 3, 3), True),
     "avg-pool-all": (lambda dtype: nn.AvgPool2d(3, 2, 1, True, False, 5), (2, 3, 6, 5), (2, 3, 4, 3), True),
+    "max-pool-1d": (lambda dtype: nn.MaxPool1d(3, 2, 1), (2, 3, 9), (2, 3, 5), True),
+    "max-pool-3d": (lambda dtype: nn.MaxPool3d((2, 3, 2), 1, (1, 1, 0)), (2, 2, 3, 4, 5), (2, 2, 4, 4, 4), True),
+    "max-pool-far": (lambda dtype: nn.MaxPool2d(2, 3, ceil_mode=True), (2, 3, 5, 6), (2, 3, 2, 2), True),
+    "max-pool-257": (lambda dtype: nn.MaxPool1d(257, 2), (1, 2, 300), (1, 2, 22), True),
+    "min-pool-1d": (lambda dtype: nn.MinPool1d(2), (2, 3, 9), (2, 3, 4), True),
+    "min-pool-3d": (lambda dtype: nn.MinPool3d(2, dilation=(1, 2, 1)), (2, 2, 3, 5, 5), (2, 2, 1, 2, 2), True),
+    "avg-pool-1d": (lambda dtype: nn.AvgPool1d(3, 2, 1), (2, 3, 9), (2, 3, 5), True),
+    "avg-pool-3d": (lambda dtype: nn.AvgPool3d(2), (2, 2, 3, 4, 5), (2, 2, 1, 2, 2), True),
+    "lp-pool-1d": (lambda dtype: nn.LPPool1d(2, 3, 2), (2, 3, 9), (2, 3, 4), True),
+    "lp-pool": (lambda dtype: nn.LPPool2d(4, (2, 3), 1, ceil_mode=True), (2, 3, 4, 5), (2, 3, 3, 3), True),
+    "lp-pool-inf": (lambda dtype: nn.LPPool2d(float("inf"), 2), (2, 3, 4, 5), (2, 3, 2, 2), True),
+    "lp-pool-3d": (lambda dtype: nn.LPPool3d(2, 2), (2, 2, 3, 4, 5), (2, 2, 1, 2, 2), True),
+    "adaptive-max-1d": (lambda dtype: nn.AdaptiveMaxPool1d(4), (2, 3, 9), (2, 3, 4), True),
+    "adaptive-max": (lambda dtype: nn.AdaptiveMaxPool2d((None, 2)), (2, 3, 4, 5), (2, 3, 4, 2), True),
+    "adaptive-max-3d": (lambda dtype: nn.AdaptiveMaxPool3d(2), (2, 2, 3, 4, 5), (2, 2, 2, 2, 2), True),
+    "adaptive-avg-1d": (lambda dtype: nn.AdaptiveAvgPool1d(4), (2, 3, 9), (2, 3, 4), True),
+    "adaptive-avg": (lambda dtype: nn.AdaptiveAvgPool2d((3, 7)), (2, 3, 4, 5), (2, 3, 3, 7), True),
+    "adaptive-avg-3d": (lambda dtype: nn.AdaptiveAvgPool3d((1, None, 2)), (2, 2, 3, 4, 5), (2, 2, 1, 4, 2), True),
+    "global-max-1d": (lambda dtype: nn.GlobalMaxPool1d(), (2, 3, 9), (2, 3, 1), True),
+    "global-max": (lambda dtype: nn.GlobalMaxPool2d(), (2, 3, 4, 5), (2, 3, 1, 1), True),
+    "global-max-3d": (lambda dtype: nn.GlobalMaxPool3d(), (2, 2, 3, 4, 5), (2, 2, 1, 1, 1), True),
+    "global-min-1d": (lambda dtype: nn.GlobalMinPool1d(), (2, 3, 9), (2, 3, 1), True),
+    "global-min": (lambda dtype: nn.GlobalMinPool2d(), (2, 3, 4, 5), (2, 3, 1, 1), True),
+    "global-min-3d": (lambda dtype: nn.GlobalMinPool3d(), (2, 2, 3, 4, 5), (2, 2, 1, 1, 1), True),
+    "global-avg-1d": (lambda dtype: nn.GlobalAvgPool1d(), (2, 3, 9), (2, 3, 1), True),
+    "global-avg": (lambda dtype: nn.GlobalAvgPool2d(), (2, 3, 4, 5), (2, 3, 1, 1), True),
+    "global-avg-3d": (lambda dtype: nn.GlobalAvgPool3d(), (2, 2, 3, 4, 5), (2, 2, 1, 1, 1), True),
     "relu": (lambda dtype: nn.ReLU(inplace=True), (2, 3, 4, 5), (2, 3, 4, 5), True),
     **{name: (lambda dtype, make=make: make, (2, 3, 4), (2, 3, 4), True) for name, make in (
         ("relu6", nn.ReLU6()), ("leaky-relu", nn.LeakyReLU(0.3)), ("elu", nn.ELU(0.7)), ("selu", nn.SELU()),
@@ -260,6 +288,45 @@ def test_max_pool_can_return_indices():
     np.testing.assert_array_equal(indices.ravel(), [5, 7, 13, 15])
     np.testing.assert_array_equal(pool(x)[1], indices)
     assert backward(np.ones_like(y)).sum() == 4
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_pooling_and_unpooling_layers_fit_together(rank):
+    d = f"{rank}d"
+    x = _values(_rng(), (2, 3, *(5,) * rank), np.float64)
+    for pool in (getattr(nn, f"MaxPool{d}")(2, return_indices=True),
+                 getattr(nn, f"AdaptiveMaxPool{d}")(2, return_indices=True)):
+        (y, indices), _ = pool.forward(x)
+        unpool = getattr(nn, f"MaxUnpool{d}")(2)
+        back, backward = unpool.forward(y, indices, x.shape)
+        np.testing.assert_array_equal(back, np.where(np.isin(x, y), x, 0))
+        np.testing.assert_array_equal(unpool(y, indices, x.shape), back)
+        np.testing.assert_array_equal(backward(back), y)
+        with pytest.raises(ShapeError, match="^output_size must be less than the stride"):
+            unpool(y, indices, (9,) * rank)
+    for kind, extreme in (("Max", np.max), ("Min", np.min)):
+        (y, indices), backward = getattr(nn, f"Global{kind}Pool{d}")(return_indices=True).forward(x)
+        np.testing.assert_array_equal(y.ravel(), extreme(x, axis=tuple(range(2, 2 + rank))).ravel())
+        np.testing.assert_array_equal(np.take_along_axis(x.reshape(2, 3, -1), indices.reshape(2, 3, 1), 2).ravel(),
+                                      y.ravel())
+        assert backward(np.ones_like(y)).sum() == 6
+
+
+@pytest.mark.parametrize("kind", ["Max", "Min"])
+def test_a_layer_that_keeps_bytes_gives_the_bits_of_the_function_with_indices(kind):
+    rng = np.random.default_rng(3)
+    for rank, size in ((1, (70,)), (2, (21, 37)), (3, (5, 7, 19))):
+        for arguments in ((2,), (3, 2, 1), (3, 1, 1), (2, 3), ((3, 2, 4)[:rank], (1, 2, 3)[:rank], 1, 1), (3, 2, 1, 2)):
+            x = rng.integers(-3, 4, (2, 2, *size)).astype(np.float32)
+            x[rng.random(x.shape) < 0.1] = rng.choice([np.nan, -np.inf, 0.5])
+            name = f"{kind.lower()}_pool{rank}d"
+            want, indices = getattr(F, name)(x, *arguments, return_indices=True)
+            y, backward = getattr(nn, f"{kind}Pool{rank}d")(*arguments).forward(x)
+            np.testing.assert_array_equal(y, want)
+            dy = rng.normal(size=y.shape).astype(np.float32)
+            np.testing.assert_array_equal(backward(dy), getattr(F, f"{name}_backward")(dy, indices, x.shape))
+            with pytest.raises(ShapeError, match="^dy must have shape"):
+                backward(dy[:1])
 
 
 def test_batch_norm_statistics():

@@ -144,7 +144,8 @@ def test_every_candidate_of_every_operation_is_a_known_name_and_the_twin_is_last
     from convkit.settings import ALGORITHMS
 
     lists = [*conv_plan.CANDIDATES.values(), *linear_plan.CANDIDATES.values(), *pool_plan.CANDIDATES.values(),
-             pool_plan.SCATTER_CANDIDATES, pool_plan.AVERAGE_GRADIENT_CANDIDATES]
+             *pool_plan.GRADIENT_CANDIDATES.values(), *pool_plan.TAPS_CANDIDATES.values(),
+             pool_plan.SCATTER_CANDIDATES, pool_plan.TAPS_GRADIENT_CANDIDATES]
     for candidates in lists:
         assert {c.name for c in candidates} <= set(ALGORITHMS)
         assert candidates[-1].name == "reference"

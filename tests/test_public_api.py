@@ -28,6 +28,63 @@ HUGE = (2**31 - 1, 2**31, 2**32 + 3, 2**61, 2**62, 2**62 + 1, 2**63 - 1, 2**63, 
 Shape, Dtype = convkit.ShapeError, convkit.DtypeError
 
 
+def rows_of_the_other_poolings(row):
+    """Every rank of every pooling, and the rules that only these have."""
+    for rank in (1, 2, 3):
+        d = f"{rank}d"
+        x = np.ones((2, 4, *(8,) * rank), np.float32)
+        small, index = x[(..., *(slice(4),) * rank)], np.zeros((2, 4, *(4,) * rank), np.int64)
+        wrong = index.copy()
+        wrong[(1, 3, *(3,) * rank)] = 8**rank
+        if rank != 2:
+            for kind in ("max", "min", "avg"):
+                for bad in (0, -2, (2,) * (rank + 1), 9, 2**62, True, 1.5):
+                    yield row(f"{kind}_pool{d} {bad}", (Shape, Dtype), getattr(F, f"{kind}_pool{d}"), x, bad)
+                yield row(f"{kind}_pool{d} axes", Shape, getattr(F, f"{kind}_pool{d}"), x[0, 0], 2)
+            for kind in ("max", "min"):
+                yield row(f"{kind}_pool{d}_backward", Shape, getattr(F, f"{kind}_pool{d}_backward"), small, wrong, x.shape)
+            yield row(f"avg_pool{d}_backward", Shape, getattr(F, f"avg_pool{d}_backward"), x, x.shape, 2)
+        lp, lp_backward = getattr(F, f"lp_pool{d}"), getattr(F, f"lp_pool{d}_backward")
+        for bad in (0, 0.99, -1, -np.inf, np.nan):
+            yield row(f"lp_pool{d} norm {bad}", Shape, lp, x, bad, 2)
+        for bad in (None, True, "2", 2j):
+            yield row(f"lp_pool{d} norm {bad}", Dtype, lp, x, bad, 2)
+        yield row(f"lp_pool{d} kernel", Shape, lp, x, 2, 9)
+        yield row(f"lp_pool{d}_backward y", Shape, lp_backward, small, x, x, 2, 2)
+        yield row(f"lp_pool{d}_backward dy", Shape, lp_backward, x, x, small, 2, 2)
+        yield row(f"lp_pool{d}_backward float64", Dtype, lp_backward, small.astype(float), x, small, 2, 2)
+        for kind in ("max", "avg"):
+            adaptive = getattr(F, f"adaptive_{kind}_pool{d}")
+            for bad in (0, -1, (2,) * (rank + 1), (), 2**40 * 2**40, 10**400, 2**61):
+                yield row(f"adaptive_{kind}_pool{d} {str(bad)[:20]}", Shape, adaptive, x, bad)
+            for bad in (1.5, True, "2", (2.0,) * rank):
+                yield row(f"adaptive_{kind}_pool{d} {bad}", Dtype, adaptive, x, bad)
+        yield row(f"adaptive_max_pool{d}_backward", Shape, getattr(F, f"adaptive_max_pool{d}_backward"), small, wrong, x.shape)
+        for bad in ((2, 3, *(8,) * rank), (2, 4), None):
+            yield row(f"adaptive_avg_pool{d}_backward {bad}", (Shape, Dtype),
+                      getattr(F, f"adaptive_avg_pool{d}_backward"), small, bad)
+        unpool, unpool_backward = getattr(F, f"max_unpool{d}"), getattr(F, f"max_unpool{d}_backward")
+        for bad in (8**rank, -1, 2**32 + 3, -2**63, 2**63 - 1):
+            wrong = index.copy()
+            wrong[(1, 3, *(3,) * rank)] = bad
+            yield row(f"max_unpool{d} index {bad}", Shape, unpool, small, wrong, 2)
+            yield row(f"max_unpool{d}_backward index {bad}", Shape, unpool_backward, x, wrong)
+        for bad in ((6,) * rank, (10,) * rank, (8,) * (rank + 3), (-8,) * rank, (2**62,) * rank, (8.0,) * rank, 8):
+            yield row(f"max_unpool{d} output_size {bad}", (Shape, Dtype), unpool, small, index, 2, output_size=bad)
+        yield row(f"max_unpool{d} float indices", Dtype, unpool, small, index.astype(float), 2)
+        yield row(f"max_unpool{d} indices", Shape, unpool, small, index[:1], 2)
+        yield row(f"max_unpool{d} padding", Shape, unpool, small, index, 2, padding=4)
+        yield row(f"max_unpool{d}_backward planes", Shape, unpool_backward, x, index[:1])
+        yield row(f"max_unpool{d}_backward float indices", Dtype, unpool_backward, x, index.astype(float))
+    for kind in ("max", "min", "avg"):
+        for shape in ((4, 8), (2,) * 6, (2, 0, 4), (2, 4, 0)):
+            yield row(f"global_{kind}_pool {shape}", Shape, getattr(F, f"global_{kind}_pool"), np.ones(shape, np.float32))
+        args = (P,) if kind == "avg" else (P, INDEX)
+        for shape in ((2, 4, 8, 8), (2, 4), None, (2, 4, 2**62)):
+            yield row(f"global_{kind}_pool_backward {shape}", (Shape, Dtype), getattr(F, f"global_{kind}_pool_backward"),
+                      *args, shape if kind == "avg" else shape and (3, *shape[1:]))
+
+
 def rows():
     """(id, error, call)."""
     def row(name, error, function, *args, **options):
@@ -176,6 +233,7 @@ def rows():
     for shape in ((2, 4, 10, 8), (2, 4, 8), (1, 4, 8, 8), (2, 4, -8, 8), (2, 4, 2**62, 8), None):
         yield row(f"avg_pool2d_backward input_shape {shape}", (Shape, Dtype), F.avg_pool2d_backward, P, shape, 2)
     yield row("avg_pool2d_backward dy", Shape, F.avg_pool2d_backward, P[:, :, :3], X.shape, 2)
+    yield from rows_of_the_other_poolings(row)
     # the rest
     for shape in ((), (5,), (4, 5), (4, 0)):
         yield row(f"linear x {shape}", Shape, F.linear, np.ones(shape, np.float32), np.ones((3, 4), np.float32))

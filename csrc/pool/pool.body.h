@@ -53,7 +53,8 @@ CK_INLINE V CK_TYPED(root)(V v, double p)
     if (p != 2) return CK_TYPED(vexp)(CK_TYPED(vlog)(v) / (T)p);
     T lane[L];
     vstore(lane, v);
-    for (int i = 0; i < L; i++) lane[i] = sizeof(T) == 4 ? (T)__builtin_sqrtf((float)lane[i]) : (T)__builtin_sqrt(lane[i]);
+    for (int i = 0; i < L; i++)
+        lane[i] = sizeof(T) == 4 ? (T)__builtin_sqrtf((float)lane[i]) : (T)__builtin_sqrt(lane[i]);
     return vload(lane);
 }
 
@@ -425,8 +426,8 @@ CK_INLINE void CK_TYPED(search_taps)(int op, int nans, const SEARCH *s, ptrdiff_
 }
 
 /* Adaptive windows; the numbers are columns after the block's first. */
-CK_INLINE void CK_TYPED(search_split)(int op, const ck_pool *p, const SEARCH *s, ptrdiff_t col0, const T *row,
-                                      T *value, TI *which)
+CK_INLINE void CK_TYPED(search_split)(int op, const ck_pool *p, const SEARCH *s, ptrdiff_t col0, const T *row, T *value,
+                                      TI *which)
 {
     pool_splitter at = pool_split_from(p->size[2], p->out[2], col0);
     row -= s->start;
@@ -475,7 +476,8 @@ CK_INLINE void CK_TYPED(hold)(int op, const ck_pool *p, const T *x, const pool_c
     for (ptrdiff_t i = 0; i < d.n; i++) {
         ptrdiff_t id = (c->plane * p->size[0] + d.first + i * p->dilation[0]) * p->size[1] + h.first;
         ptrdiff_t at = first;
-        for (ptrdiff_t j = 0; j < h.n; j++, id += step, at += at + step < found->slots_h ? step : step - found->slots_h) {
+        for (ptrdiff_t j = 0; j < h.n;
+             j++, id += step, at += at + step < found->slots_h ? step : step - found->slots_h) {
             ptrdiff_t slot = (d.skip + i) * found->slots_h + at;
             if (found->held[slot] == id) continue;
             found->held[slot] = id;
@@ -509,16 +511,15 @@ CK_INLINE void CK_TYPED(list_rows)(const ck_pool *p, int bytes, const pool_curso
             ptrdiff_t slot = i * found->slots_h + at;
             t->values[count] = found->values + slot * found->pitch;
             t->which[count] = found->which + slot * found->pitch;
-            t->base[count] = (TI)(bytes ? (i * p->kernel[1] + j) * p->kernel[2]
-                                        : (i * p->dilation[0] * H + j * step) * W);
+            t->base[count] =
+                (TI)(bytes ? (i * p->kernel[1] + j) * p->kernel[2] : (i * p->dilation[0] * H + j * step) * W);
             at += at + step < found->slots_h ? step : step - found->slots_h;
         }
     }
     t->count = count;
     t->stride = bytes || p->adaptive ? 0 : (TI)p->stride[2];
     t->start = 0;
-    if (!bytes)
-        t->start = (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * step) * W + s->start);
+    if (!bytes) t->start = (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * step) * W + s->start);
 }
 
 CK_INLINE void CK_TYPED(join_rows)(int op, int nans, int bytes, const TAP_ROWS *t, ptrdiff_t count, T *y, void *chosen,
@@ -546,10 +547,12 @@ CK_INLINE ptrdiff_t CK_TYPED(where)(const T *x, ptrdiff_t n, T value)
 {
     ptrdiff_t i = 0;
     if (value != value) {
-        for (i = n - 1; i >= 0 && x[i] == x[i]; i--) {}
+        for (i = n - 1; i >= 0 && x[i] == x[i]; i--) {
+        }
         return i;
     }
-    for (; i + L <= n && !CK_TYPED(pool_any)(vload(x + i), vset1(value)); i += L) {}
+    for (; i + L <= n && !CK_TYPED(pool_any)(vload(x + i), vset1(value)); i += L) {
+    }
     for (; i < n; i++)
         if (x[i] == value) return i;
     return -1;
@@ -830,7 +833,7 @@ CK_INLINE void CK_TYPED(covering_rows)(int op, const ck_pool *p, const ck_pool_a
 }
 
 /* dx *= x^(p - 1) */
-CK_INLINE void CK_TYPED(times_power)(T *dx, const T *x, double power, ptrdiff_t n)
+CK_INLINE void CK_TYPED(times_x)(T *dx, const T *x, double power, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; i < n; i += L) {
         V v = n - i >= L ? vload(x + i) : vload_part(x + i, n - i);
@@ -880,7 +883,7 @@ CK_INLINE void CK_TYPED(sum_backward)(int op, const ck_pool *p, const ck_pool_ar
         if (op == POOL_POWER)
             for (ptrdiff_t i = 0; i < rows; i++) {
                 const T *x = (const T *)a->x + (r + i) * p->size[2] + b->col0;
-                CK_TYPED(times_power)(dx + i * p->size[2], x, p->power, n);
+                CK_TYPED(times_x)(dx + i * p->size[2], x, p->power, n);
             }
     }
 }
