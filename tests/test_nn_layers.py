@@ -325,7 +325,7 @@ def test_a_layer_that_keeps_bytes_gives_the_bits_of_the_function_with_indices(ki
             np.testing.assert_array_equal(y, want)
             dy = rng.normal(size=y.shape).astype(np.float32)
             np.testing.assert_array_equal(backward(dy), getattr(F, f"{name}_backward")(dy, indices, x.shape))
-            with pytest.raises(ShapeError, match="^dy must have shape"):
+            with pytest.raises(ShapeError, match="must have shape"):
                 backward(dy[:1])
 
 
