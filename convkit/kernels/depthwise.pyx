@@ -6,6 +6,7 @@ result depends on how many threads there are. The kernels are those of csrc/dept
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cython cimport floating
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 
 import numpy as np
@@ -18,8 +19,11 @@ cdef extern from "depthwise/depthwise.h" nogil:
         ptrdiff_t taps
         const ptrdiff_t* offset
         const ptrdiff_t* weight
+        ptrdiff_t across
+        const ptrdiff_t* row
+        const ptrdiff_t* column
     ctypedef struct ck_depthwise:
-        ptrdiff_t groups, planes, filters
+        ptrdiff_t groups, planes, filters, lanes
         ptrdiff_t source[3]
         ptrdiff_t target[3]
         ptrdiff_t lo[3]
@@ -31,15 +35,17 @@ cdef extern from "depthwise/depthwise.h" nogil:
         ptrdiff_t plane_pitch
         ptrdiff_t w_group, w_filter, w_plane
         ptrdiff_t reversed
+        const ptrdiff_t* place
+        const ptrdiff_t* dense
         ptrdiff_t phases
         const ck_depthwise_phase* phase
     ctypedef void (*ck_depthwise_sum)(const ck_depthwise* g, const void* source, const void* w, const void* bias,
                                       void* target, ptrdiff_t first, ptrdiff_t last, void* memory) noexcept nogil
-    ctypedef void (*ck_depthwise_dot)(const ck_depthwise* g, const void* dy, const void* x, void* dw, ptrdiff_t images,
+    ctypedef void (*ck_depthwise_dot)(const ck_depthwise* g, const void* dy, const void* x, void* dw, ptrdiff_t begin, ptrdiff_t end,
                                       ptrdiff_t first, ptrdiff_t last, void* memory) noexcept nogil
     ctypedef struct ck_depthwise_row:
         const char* name
-        int kernel, stride
+        int kernel, stride, lanes
         ck_depthwise_sum sum
         ck_depthwise_dot dot
     const ck_depthwise_row* ck_depthwise_rows_for(int level, int itemsize)
@@ -47,15 +53,15 @@ cdef extern from "depthwise/depthwise.h" nogil:
 
 # A unit is worth its multiply-adds and the elements that it moves. A call of less than SERIAL stays on its thread,
 # a task is worth about TASK: tens of microseconds, so that the threads end together.
-cdef double SERIAL = 1e6, TASK = 2.5e5
+cdef double SERIAL = 1e6, TASK = 2.5e5, LONGEST = 1e9
 
 
 def variants(isa, int itemsize):
-    """The registry of one level: ``(name, kernel, stride, has a sum, has a dot product)``, best first."""
+    """The registry of one level: ``(name, kernel, stride, lanes, has a sum, has a dot product)``, best first."""
     cdef const ck_depthwise_row* row = ck_depthwise_rows_for(level_of(isa), itemsize)
     found = []
     while row.name != NULL:
-        found.append((row.name.decode(), row.kernel, row.stride, row.sum != NULL, row.dot != NULL))
+        found.append((row.name.decode(), row.kernel, row.stride, row.lanes, row.sum != NULL, row.dot != NULL))
         row += 1
     return found
 
@@ -67,7 +73,8 @@ cdef struct job_t:
     const void* w
     const void* bias
     void* target
-    ptrdiff_t images, units, share
+    ptrdiff_t units, share
+    ptrdiff_t items, chunks, chunk_bytes  # of a weight gradient: blocks of images, the parts of them that are summed apart
     char* memory
     size_t memory_bytes
 
@@ -80,8 +87,20 @@ cdef void sum_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
 
 cdef void dot_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef const job_t* j = <const job_t*>job
-    j.kernel.dot(j.plan, j.source, j.w, j.target, j.images, task * j.share, min(j.units, (task + 1) * j.share),
+    cdef ptrdiff_t shares = (j.units + j.share - 1) // j.share, chunk = task // shares, first = task % shares * j.share
+    j.kernel.dot(j.plan, j.source, j.w, <char*>j.target + chunk * j.chunk_bytes, j.items * chunk // j.chunks,
+                 j.items * (chunk + 1) // j.chunks, first, min(j.units, first + j.share),
                  j.memory + worker * j.memory_bytes)
+
+
+cdef void add_chunks(floating* target, const floating* parts, ptrdiff_t n, ptrdiff_t chunks) noexcept nogil:
+    """target = the sum of ``chunks`` arrays of n elements, one after the other."""
+    cdef ptrdiff_t c, i
+    for i in range(n):
+        target[i] = parts[i]
+    for c in range(1, chunks):
+        for i in range(n):
+            target[i] += parts[c * n + i]
 
 
 cdef int open_buffer(Py_buffer* view, a, int flags, ptrdiff_t nbytes) except -1:
@@ -120,7 +139,7 @@ cdef class Depthwise:
         if self.kernel.name == NULL:
             raise ValueError(f"there is no depthwise kernel {variant!r} at level {isa}")
         self.variant = variant
-        p.groups, p.planes, p.filters = groups, planes, filters
+        p.groups, p.planes, p.filters, p.lanes = groups, planes, filters, self.kernel.lanes
         for i in range(3):
             p.source[i], p.target[i], p.lo[i], p.source_step[i] = source[i], target[i], lo[i], source_step[i]
             p.dilation[i], p.block[i], p.blocks[i], p.box[i] = dilation[i], block[i], blocks[i], box[i]
@@ -130,43 +149,60 @@ cdef class Depthwise:
         self.work = work
         p.phases = len(phases)
         self._fill_phases(phases)
+        if p.lanes > 1:
+            self._fill_places()
 
     cdef _fill_phases(self, phases):
         cdef ptrdiff_t i, a
         table = np.zeros(max(1, len(phases)) * sizeof(ck_depthwise_phase), np.uint8)
         cdef unsigned char[::1] memory = table
         cdef ck_depthwise_phase* f = <ck_depthwise_phase*>&memory[0]
-        cdef ptrdiff_t[::1] offset, weight
+        cdef ptrdiff_t[::1] offset, weight, row, column
         self.plan.phase = f
         self._keep = [table]
-        for i, (start, step, count, offsets, weights) in enumerate(phases):
+        for i, (start, step, count, across, offsets, weights, rows, columns) in enumerate(phases):
             for a in range(3):
                 f[i].start[a], f[i].step[a], f[i].count[a] = start[a], step[a], count[a]
-            offset, weight = np.array(offsets, np.intp), np.array(weights, np.intp)
-            f[i].taps, f[i].offset, f[i].weight = offset.shape[0], &offset[0], &weight[0]
-            self._keep.append((offset, weight))
+            offset, weight = np.array(offsets, np.intp) * self.plan.lanes, np.array(weights, np.intp)
+            row, column = np.array(rows, np.intp), np.array(columns, np.intp)
+            f[i].taps, f[i].across, f[i].offset, f[i].weight = offset.shape[0], across, &offset[0], &weight[0]
+            f[i].row, f[i].column = &row[0], &column[0]
+            self._keep.append((offset, weight, row, column))
+
+    cdef _fill_places(self):
+        """Where pixels of the source go in the box, whose rows have zeros on both sides, and pixels side by side."""
+        cdef ck_depthwise* p = &self.plan
+        rows, columns = np.divmod(np.arange(p.box[1] * p.source[2]), p.source[2])
+        cdef ptrdiff_t[::1] place = (rows * p.box[2] + columns + max(0, p.lo[2])) * p.lanes
+        cdef ptrdiff_t[::1] dense = np.arange(max(p.phase.taps, p.block[1] * p.target[2], p.w_group)) * p.lanes
+        p.place, p.dense = &place[0], &dense[0]
+        self._keep.append((place, dense))
 
     @property
     def workspace_bytes(self):
         """Scratch that each thread of a call uses."""
         return ck_depthwise_scratch(&self.plan, self.itemsize)
 
+    cdef ptrdiff_t _parts(self):
+        """Units of one image and block."""
+        return (self.plan.groups + self.plan.lanes - 1) // self.plan.lanes
+
     cdef ptrdiff_t _volume(self, ptrdiff_t* size):
         return size[0] * size[1] * size[2] * self.plan.groups * self.itemsize
 
     cdef int _start(self, job_t* j, double work, int threads) except -1:
         """Share out j.units; returns the number of threads."""
-        cdef double tasks = min(<double>j.units, max(1.0, work / TASK))
+        cdef double tasks = min(<double>j.units, max(1.0, work / TASK / j.chunks))
         if work < SERIAL:
             tasks = 1
         j.plan = &self.plan
         j.kernel = self.kernel
         j.share = max(1, <ptrdiff_t>(j.units / max(tasks, 1.0)))
-        if threads > tasks:
-            threads = <int>tasks
+        if threads > tasks * j.chunks:
+            threads = <int>(tasks * j.chunks)
         # whole cache lines, so that threads do not share any
         j.memory_bytes = (ck_depthwise_scratch(&self.plan, self.itemsize) + 127) // 64 * 64
-        j.memory = <char*>scratch(j.memory_bytes * threads)
+        j.memory = <char*>scratch(j.memory_bytes * threads + j.chunks * j.chunk_bytes)
         return threads
 
     def sum(self, source not None, w not None, bias, target not None, ptrdiff_t n, int threads):
@@ -183,12 +219,13 @@ cdef class Depthwise:
             open_buffer(&views[2], target, PyBUF_WRITABLE, n * p.filters * self._volume(p.target))
             opened = 3
             j.bias = NULL
+            j.chunks, j.chunk_bytes = 1, 0
             if bias is not None:
                 open_buffer(&views[3], bias, 0, p.groups * p.filters * self.itemsize)
                 opened = 4
                 j.bias = views[3].buf
             j.source, j.w, j.target = views[0].buf, views[1].buf, views[2].buf
-            j.units = n * p.groups * p.blocks[0] * p.blocks[1] * p.blocks[2]
+            j.units = n * self._parts() * p.blocks[0] * p.blocks[1] * p.blocks[2]
             threads = self._start(&j, n * self.work, threads)
             with nogil:
                 parallel_for(sum_task, &j, (j.units + j.share - 1) // j.share, threads)
@@ -204,20 +241,35 @@ cdef class Depthwise:
         cdef Py_buffer views[3]
         cdef job_t j
         cdef int opened = 0
+        cdef ptrdiff_t shares, elements = p.groups * p.w_group
         try:
             open_buffer(&views[0], dy, 0, n * p.filters * self._volume(p.target))
             opened = 1
             open_buffer(&views[1], x, 0, n * p.planes * self._volume(p.source))
             opened = 2
-            open_buffer(&views[2], dw, PyBUF_WRITABLE, p.groups * p.w_group * self.itemsize)
+            open_buffer(&views[2], dw, PyBUF_WRITABLE, elements * self.itemsize)
             opened = 3
-            j.source, j.w, j.target, j.images = views[0].buf, views[1].buf, views[2].buf, n
-            j.units = p.groups * p.filters * p.planes
+            j.source, j.w = views[0].buf, views[1].buf
+            j.units = self._parts() * p.filters * p.planes
+            j.items = n * p.blocks[0] * p.blocks[1] * p.blocks[2]
+            j.chunks = self._chunks(&j, n * self.work)
+            j.chunk_bytes = elements * self.itemsize if j.chunks > 1 else 0
             threads = self._start(&j, n * self.work, threads)
+            j.target = j.memory + threads * j.memory_bytes if j.chunks > 1 else views[2].buf
+            shares = (j.units + j.share - 1) // j.share
             with nogil:
-                parallel_for(dot_task, &j, (j.units + j.share - 1) // j.share, threads)
+                parallel_for(dot_task, &j, shares * j.chunks, threads)
+                if j.chunks > 1 and self.itemsize == 4:
+                    add_chunks(<float*>views[2].buf, <float*>j.target, elements, j.chunks)
+                elif j.chunks > 1:
+                    add_chunks(<double*>views[2].buf, <double*>j.target, elements, j.chunks)
                 scratch_done()
         finally:
             while opened:
                 opened -= 1
                 PyBuffer_Release(&views[opened])
+
+    cdef ptrdiff_t _chunks(self, job_t* j, double work):
+        """Parts of the items, by shape alone: tasks enough for many threads, none so long that it cannot be interrupted."""
+        cdef double wanted = max(64.0 / j.units, work / j.units / LONGEST)
+        return max(1, min(j.items, <ptrdiff_t>min(wanted, work / j.units / TASK)))

@@ -75,8 +75,9 @@ def variant(spec, isa):
     from convkit.kernels import depthwise
 
     dot = spec.direction == "weight_gradient"
-    for name, kernel, stride, has_sum, has_dot in depthwise.variants(isa, spec.dtype.itemsize):
-        if (has_dot if dot else has_sum) and (not kernel or _fits(spec, kernel, stride)):
+    for name, kernel, stride, lanes, has_sum, has_dot in depthwise.variants(isa, spec.dtype.itemsize):
+        if (has_dot if dot else has_sum) and (not kernel or _fits(spec, kernel, stride)) and (
+                lanes == 1 or _fits_channels(spec, lanes)):
             return name
     raise AssertionError("the last row takes everything")
 
@@ -85,6 +86,10 @@ def _fits(spec, kernel, stride):
     return (spec.rank == 2 and spec.c_in_per_group == spec.c_out_per_group == 1 and spec.kernel == (kernel, kernel)
             and spec.stride == (stride, stride)
             and (stride == 1 or spec.dilation == (1, 1) and spec.direction != "input_gradient"))
+
+
+def _fits_channels(spec, lanes):
+    return False
 
 
 def make(spec, isa, name=None):
@@ -97,18 +102,24 @@ def make(spec, isa, name=None):
     planes, filters = _roles(spec)
     itemsize = spec.dtype.itemsize
 
-    block = geometry.blocks(three, planes, itemsize)
+    lanes = {row[0]: row[3] for row in depthwise.variants(_level(spec, isa), itemsize)}[name]
+    block = geometry.blocks(three, planes, itemsize) if lanes == 1 else _rows_block(three, lanes, itemsize)
     blocks = [-(-a.count // b) for a, b in zip(three, block, strict=True)]
     step = three[2].source_step
     box = [a.extent(b) for a, b in zip(three, block, strict=True)]
-    box[2] = -(-box[2] // step)  # of one residue
+    skipped = 0
+    if lanes == 1:
+        box[2] = -(-box[2] // step)  # of one residue
+    else:
+        step, skipped = 1, max(0, -three[2].lo)  # columns that no tap sees are in the box too
+        box[2] = max(box[2] + skipped, three[2].lo + skipped + three[2].source)
     plane_pitch = geometry.pitch(box[0] * box[1] * box[2] * step, itemsize)
 
     taps = prod(spec.kernel)
     dilation = [d for *_, d in geometry.canonical(spec)]
     by_out, by_in = spec.c_in_per_group * taps, taps
     w_filter, w_plane = (by_in, by_out) if gradient else (by_out, by_in)
-    phases = [_phase(parts, positions, planes, box, step, plane_pitch, w_plane)
+    phases = [_phase(parts, positions, planes, box, step, plane_pitch, w_plane, skipped)
               for parts, positions in geometry.phases(three)]
     return depthwise.Depthwise(
         spec.dtype, _level(spec, isa), name, spec.groups, planes, filters, [a.source for a in three],
@@ -129,11 +140,26 @@ def _work(spec):
     return spec.macs + 8 * (prod(spec.x_shape(1)) + prod(spec.y_shape(1)))
 
 
-def _phase(parts, positions, planes, box, step, plane_pitch, w_plane):
+def _phase(parts, positions, planes, box, step, plane_pitch, w_plane, skipped):
     start, steps, count = ([getattr(p, field) for p in parts] for field in ("start", "step", "count"))
     # in the order of their positions, which is the order in which the row kernels add
-    positions = sorted(positions, key=lambda p: p[1])
+    positions = sorted(((tap, (z, y, x + skipped)) for tap, (z, y, x) in positions), key=lambda p: p[1])
     taps = [(((z * box[1] + y) * step + x % step) * box[2] + x // step, tap) for tap, (z, y, x) in positions]
     offsets = [c * plane_pitch + offset for c in range(planes) for offset, _ in taps]
     weights = [c * w_plane + tap for c in range(planes) for _, tap in taps]
-    return start, steps, count, offsets, weights
+    across = len(parts[2].taps)
+    return start, steps, count, across, offsets, weights, [z * box[1] + y for _, (z, y, _) in positions], [x for _, (_, _, x) in positions]
+
+
+CHANNELS_BYTES = 64 * 1024
+
+
+def _rows_block(three, lanes, itemsize):
+    """Rows of targets whose padded source, `lanes` channels of it, stays near the L1 cache."""
+    _, y, x = three
+    row = lanes * itemsize * (x.lo + x.source)
+    rows = y.count
+    while rows > 1 and y.extent(rows) * row > CHANNELS_BYTES:
+        rows -= 1
+    parts = -(-y.count // rows)
+    return [1, -(-y.count // parts), x.count]

@@ -288,7 +288,7 @@ typedef struct {
     T *sum; /* [taps][L], added to */
 } CK_TYPED(dots);
 
-CK_INLINE void CK_TYPED(run_dots)(const CK_TYPED(dots) * t, const int K)
+CK_INLINE void CK_TYPED(run_dots)(const CK_TYPED(dots) * t, const int K, const int S)
 {
     V acc[CK_TYPED(most_taps)];
     ptrdiff_t offset[CK_TYPED(most_taps)];
@@ -298,7 +298,7 @@ CK_INLINE void CK_TYPED(run_dots)(const CK_TYPED(dots) * t, const int K)
         ptrdiff_t i = 0;
         for (; i + L <= t->n; i += L) {
             V d = vload(dy + i);
-            CK_UNROLL for (int k = 0; k < K; k++) acc[k] = vfma(d, vload(x + i + offset[k]), acc[k]);
+            CK_UNROLL for (int k = 0; k < K; k++) acc[k] = vfma(d, vload(x + S * i + offset[k]), acc[k]);
         }
         if (i < t->n) { /* what lies past the row may be infinite: it must not meet a zero */
             V d = vload_part(dy + i, t->n - i);
@@ -309,7 +309,8 @@ CK_INLINE void CK_TYPED(run_dots)(const CK_TYPED(dots) * t, const int K)
 }
 
 #define CK_DOTS(K)                                                                                                     \
-    CK_NOINLINE void CK_TYPED(dots##K)(const CK_TYPED(dots) * t) { CK_TYPED(run_dots)(t, K); }
+    CK_NOINLINE void CK_TYPED(dots_##K##_1)(const CK_TYPED(dots) * t) { CK_TYPED(run_dots)(t, K, 1); }                 \
+    CK_NOINLINE void CK_TYPED(dots_##K##_2)(const CK_TYPED(dots) * t) { CK_TYPED(run_dots)(t, K, 2); }
 CK_DOTS(1)
 CK_DOTS(2)
 CK_DOTS(3)
@@ -320,19 +321,13 @@ CK_DOTS(7)
 CK_DOTS(8)
 CK_DOTS(9)
 #undef CK_DOTS
-static void (*const CK_TYPED(dots_of)[])(const CK_TYPED(dots) *) = {NULL,
-                                                                    CK_TYPED(dots1),
-                                                                    CK_TYPED(dots2),
-                                                                    CK_TYPED(dots3),
-                                                                    CK_TYPED(dots4),
-                                                                    CK_TYPED(dots5),
-                                                                    CK_TYPED(dots6),
-                                                                    CK_TYPED(dots7),
-                                                                    CK_TYPED(dots8),
-                                                                    CK_TYPED(dots9)};
+#define CK_DOTS(K) {CK_TYPED(dots_##K##_1), CK_TYPED(dots_##K##_2)}
+static void (*const CK_TYPED(dots_of)[][2])(const CK_TYPED(dots) *) = {
+    {NULL, NULL}, CK_DOTS(1), CK_DOTS(2), CK_DOTS(3), CK_DOTS(4), CK_DOTS(5), CK_DOTS(6), CK_DOTS(7), CK_DOTS(8), CK_DOTS(9)};
+#undef CK_DOTS
 
 /* Add one run of at most CK_DEPTHWISE_RUN vectors to the sums of all taps. */
-CK_INLINE void CK_TYPED(dot_run)(CK_TYPED(dots) t, const ptrdiff_t *offset, ptrdiff_t taps)
+CK_INLINE void CK_TYPED(dot_run)(CK_TYPED(dots) t, const ptrdiff_t *offset, ptrdiff_t taps, int S)
 {
     const ptrdiff_t parts = (taps + CK_TYPED(most_taps) - 1) / CK_TYPED(most_taps);
     T *sum = t.sum;
@@ -340,7 +335,7 @@ CK_INLINE void CK_TYPED(dot_run)(CK_TYPED(dots) t, const ptrdiff_t *offset, ptrd
         ptrdiff_t k = taps * i / parts, n = taps * (i + 1) / parts - k;
         t.offset = offset + k;
         t.sum = sum + k * L;
-        CK_TYPED(dots_of)[n](&t);
+        CK_TYPED(dots_of)[n][S - 1](&t);
     }
 }
 
@@ -358,7 +353,7 @@ CK_INLINE void CK_TYPED(dot_block)(const ck_depthwise *g, const T *box, const T 
                 t.dy = dy + (z * g->target[1] + y) * g->target[2] + i;
                 t.rows = CK_TYPED(least)(together, count[1] - y);
                 t.n = CK_TYPED(least)(width, count[2] - i);
-                CK_TYPED(dot_run)(t, s->offset, s->taps);
+                CK_TYPED(dot_run)(t, s->offset, s->taps, 1);
             }
 }
 
@@ -378,8 +373,8 @@ CK_INLINE void CK_TYPED(sum_lanes)(T *out, const T *sum, ptrdiff_t n)
     }
 }
 
-static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void *x, void *dw, ptrdiff_t images,
-                               ptrdiff_t first, ptrdiff_t last, void *scratch)
+static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void *x, void *dw, ptrdiff_t from,
+                               ptrdiff_t to, ptrdiff_t first, ptrdiff_t last, void *scratch)
 {
     const ptrdiff_t plane = g->source[0] * g->source[1] * g->source[2];
     const ptrdiff_t area = g->target[1] * g->target[2], volume = g->target[0] * area;
@@ -390,7 +385,7 @@ static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void
     for (ptrdiff_t i = first; i < last; i++) {
         const ptrdiff_t filter = i / g->planes, c = filter / g->filters * g->planes + i % g->planes;
         memset(sum, 0, (size_t)(s.taps * L) * sizeof(T));
-        for (ptrdiff_t b = 0; b < images * blocks; b++) {
+        for (ptrdiff_t b = from; b < to; b++) {
             const ptrdiff_t image = b / blocks;
             const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, b % blocks);
             ptrdiff_t corner[3], count[3];
@@ -622,15 +617,18 @@ CK_SUM_ROWS(7, 2)
 #undef CK_SUM_ROWS
 #undef CK_WALK
 
+#include "depthwise/channels.body.h"
+
 /* ---- registry ------------------------------------------------------------------------------------------ */
 
-#define CK_DEPTHWISE_ROW(name, kernel, stride, sum, dot) {#name, kernel, stride, CK_TYPED(sum), CK_TYPED(dot)},
+#define CK_DEPTHWISE_ROW(name, kernel, stride, lanes, sum, dot)                                                        \
+    {#name, kernel, stride, lanes, CK_TYPED(sum), CK_TYPED(dot)},
 #define none_f32 NULL
 #define none_f64 NULL
 extern const ck_depthwise_row CK_KERNEL(ck_depthwise)[];
 const ck_depthwise_row CK_KERNEL(ck_depthwise)[] = {
 #include "depthwise/kernels.def"
-    {NULL, 0, 0, NULL, NULL}};
+    {NULL, 0, 0, 0, NULL, NULL}};
 #undef CK_DEPTHWISE_ROW
 #undef none_f32
 #undef none_f64

@@ -24,11 +24,14 @@ typedef struct {
     ptrdiff_t taps;          /* planes of a group times kernel positions */
     const ptrdiff_t *offset; /* of each tap, from the position of j into the padded box */
     const ptrdiff_t *weight; /* of each tap, from the first weight of a filter */
+    ptrdiff_t across;        /* taps side by side in a row, at equal steps */
+    const ptrdiff_t *row, *column; /* of each tap, from the position of j into the padded source */
 } ck_depthwise_phase;
 
 /* One planned convolution. Sizes and steps are in elements. */
 typedef struct {
     ptrdiff_t groups, planes, filters; /* source and target planes of one group */
+    ptrdiff_t lanes;                   /* groups of one unit */
     ptrdiff_t source[3], target[3], lo[3], source_step[3];
     ptrdiff_t dilation[3]; /* source elements between neighbouring taps, of a geometry without phases */
     ptrdiff_t block[3], blocks[3]; /* j of one unit of work, and how many units cover all j */
@@ -37,6 +40,7 @@ typedef struct {
     ptrdiff_t box[3], plane_pitch;
     ptrdiff_t w_group, w_filter, w_plane; /* steps in the weight array */
     ptrdiff_t reversed;                   /* the kernel is applied from its last tap to its first */
+    const ptrdiff_t *place, *dense;       /* channels in the lanes: where pixels go in the box, and side by side */
     ptrdiff_t phases;                     /* innermost axis fastest */
     const ck_depthwise_phase *phase;
 } ck_depthwise;
@@ -51,13 +55,14 @@ typedef void (*ck_depthwise_sum)(const ck_depthwise *g, const void *source, cons
  * for units [first, last) of target channel times planes. The sum of a tap runs over images, blocks, rows and
  * vectors of pixels in that order, closed every CK_DEPTHWISE_RUN vectors; the lanes are added last. */
 enum { CK_DEPTHWISE_RUN = 128 };
-typedef void (*ck_depthwise_dot)(const ck_depthwise *g, const void *dy, const void *x, void *dw, ptrdiff_t images,
-                                 ptrdiff_t first, ptrdiff_t last, void *scratch);
+typedef void (*ck_depthwise_dot)(const ck_depthwise *g, const void *dy, const void *x, void *dw, ptrdiff_t from,
+                                 ptrdiff_t to, ptrdiff_t first, ptrdiff_t last, void *scratch);
 
 /* One variant: what it takes (0 is anything) and its two kernels, NULL where it has none. */
 typedef struct {
     const char *name;
     int kernel, stride; /* of a 2-d depthwise convolution: square kernel size, stride; dilation only at stride 1 */
+    int lanes;          /* groups that one unit takes: 1, or one per lane */
     ck_depthwise_sum sum;
     ck_depthwise_dot dot;
 } ck_depthwise_row;
