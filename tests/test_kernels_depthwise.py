@@ -73,9 +73,10 @@ def expected(spec, x, w, bias, dy):
 
 
 def rows(spec, direction, isa):
-    """The rows that take this spec: the one the plan names, and the last, which takes everything."""
+    """The rows that take this spec: the one the plan names, the one with channels in the lanes, and the last."""
     every = depthwise.variants(isa, spec.dtype.itemsize)
-    return {plan.variant(replace(spec, direction=direction), isa), every[-1][0]}
+    spec = replace(spec, direction=direction)
+    return {plan.variant(spec, isa), every[-1][0], *(["channels"] if plan.takes_channels(spec) else [])}
 
 
 def check_exact(spec, n=1):
@@ -91,9 +92,9 @@ def check_exact(spec, n=1):
 def test_every_row_is_reached_by_a_spec_of_its_shape():
     for isa in levels():
         for dtype in DTYPES:
-            for name, kernel, stride, has_sum, has_dot in depthwise.variants(isa, dtype.itemsize):
+            for name, kernel, stride, lanes, has_sum, has_dot in depthwise.variants(isa, dtype.itemsize):
                 size = kernel or 4
-                spec = spec_of((30, 31), (size, size), stride or 3, dtype=dtype)
+                spec = spec_of((30, 31), (size, size), stride or (2 if lanes > 1 else 3), groups=lanes, dtype=dtype)
                 assert not has_sum or plan.variant(spec, isa) == name
                 assert not has_dot or plan.variant(replace(spec, direction="weight_gradient"), isa) == name
 
@@ -178,14 +179,15 @@ def test_threads_and_batch_split_do_not_change_bits(stride):
     data = [a + np.float32(0.1) for a in operands(spec, 9)]
     isa = levels()[-1]
     for direction in DIRECTIONS:
-        first = compute(spec, direction, isa, None, *data)
-        for count in (2, 3):
-            assert np.array_equal(compute(spec, direction, isa, None, *data, n_threads=count), first)
-        if direction != "weight_gradient":
-            x, w, bias, dy = data
-            for i in range(3):
-                one = compute(spec, direction, isa, None, x[i:i + 1], w, bias, dy[i:i + 1])
-                assert np.array_equal(one[0], first[i])
+        for name in rows(spec, direction, isa):
+            first = compute(spec, direction, isa, name, *data)
+            for count in (2, 3):
+                assert np.array_equal(compute(spec, direction, isa, name, *data, n_threads=count), first)
+            if direction != "weight_gradient":
+                x, w, bias, dy = data
+                for i in range(3):
+                    one = compute(spec, direction, isa, name, x[i:i + 1], w, bias, dy[i:i + 1])
+                    assert np.array_equal(one[0], first[i])
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-def variants(isa: str, itemsize: int) -> list[tuple[str, int, int, bool, bool]]: ...
+def variants(isa: str, itemsize: int) -> list[tuple[str, int, int, int, bool, bool]]: ...
 
 class Depthwise:
     variant: str

@@ -21,7 +21,6 @@ cdef extern from "depthwise/depthwise.h" nogil:
         const ptrdiff_t* weight
         ptrdiff_t across
         const ptrdiff_t* row
-        const ptrdiff_t* column
     ctypedef struct ck_depthwise:
         ptrdiff_t groups, planes, filters, lanes
         ptrdiff_t source[3]
@@ -36,13 +35,14 @@ cdef extern from "depthwise/depthwise.h" nogil:
         ptrdiff_t w_group, w_filter, w_plane
         ptrdiff_t reversed
         const ptrdiff_t* place
+        const ptrdiff_t* place_tap
         const ptrdiff_t* dense
         ptrdiff_t phases
         const ck_depthwise_phase* phase
     ctypedef void (*ck_depthwise_sum)(const ck_depthwise* g, const void* source, const void* w, const void* bias,
                                       void* target, ptrdiff_t first, ptrdiff_t last, void* memory) noexcept nogil
-    ctypedef void (*ck_depthwise_dot)(const ck_depthwise* g, const void* dy, const void* x, void* dw, ptrdiff_t begin, ptrdiff_t end,
-                                      ptrdiff_t first, ptrdiff_t last, void* memory) noexcept nogil
+    ctypedef void (*ck_depthwise_dot)(const ck_depthwise* g, const void* dy, const void* x, void* dw, ptrdiff_t begin,
+                                      ptrdiff_t end, ptrdiff_t first, ptrdiff_t last, void* memory) noexcept nogil
     ctypedef struct ck_depthwise_row:
         const char* name
         int kernel, stride, lanes
@@ -74,7 +74,8 @@ cdef struct job_t:
     const void* bias
     void* target
     ptrdiff_t units, share
-    ptrdiff_t items, chunks, chunk_bytes  # of a weight gradient: blocks of images, the parts of them that are summed apart
+    # of a weight gradient: blocks of images, and the parts of them that are summed apart
+    ptrdiff_t items, chunks, chunk_bytes
     char* memory
     size_t memory_bytes
 
@@ -157,26 +158,31 @@ cdef class Depthwise:
         table = np.zeros(max(1, len(phases)) * sizeof(ck_depthwise_phase), np.uint8)
         cdef unsigned char[::1] memory = table
         cdef ck_depthwise_phase* f = <ck_depthwise_phase*>&memory[0]
-        cdef ptrdiff_t[::1] offset, weight, row, column
+        cdef ptrdiff_t[::1] offset, weight, row
         self.plan.phase = f
         self._keep = [table]
-        for i, (start, step, count, across, offsets, weights, rows, columns) in enumerate(phases):
+        for i, (start, step, count, across, offsets, weights, rows) in enumerate(phases):
             for a in range(3):
                 f[i].start[a], f[i].step[a], f[i].count[a] = start[a], step[a], count[a]
             offset, weight = np.array(offsets, np.intp) * self.plan.lanes, np.array(weights, np.intp)
-            row, column = np.array(rows, np.intp), np.array(columns, np.intp)
+            row = np.array(rows, np.intp)
             f[i].taps, f[i].across, f[i].offset, f[i].weight = offset.shape[0], across, &offset[0], &weight[0]
-            f[i].row, f[i].column = &row[0], &column[0]
-            self._keep.append((offset, weight, row, column))
+            f[i].row = &row[0]
+            self._keep.append((offset, weight, row))
 
     cdef _fill_places(self):
         """Where pixels of the source go in the box, whose rows have zeros on both sides, and pixels side by side."""
         cdef ck_depthwise* p = &self.plan
+        cdef ptrdiff_t i, k
         rows, columns = np.divmod(np.arange(p.box[1] * p.source[2]), p.source[2])
         cdef ptrdiff_t[::1] place = (rows * p.box[2] + columns + max(0, p.lo[2])) * p.lanes
         cdef ptrdiff_t[::1] dense = np.arange(max(p.phase.taps, p.block[1] * p.target[2], p.w_group)) * p.lanes
-        p.place, p.dense = &place[0], &dense[0]
-        self._keep.append((place, dense))
+        # weights in the order of the phases' tables; those of no phase come last
+        order = [p.phase[i].weight[k] for i in range(p.phases) for k in range(p.phase[i].taps)]
+        order += sorted(set(range(p.w_group)) - set(order))
+        cdef ptrdiff_t[::1] place_tap = np.argsort(order).astype(np.intp) * p.lanes
+        p.place, p.place_tap, p.dense = &place[0], &place_tap[0], &dense[0]
+        self._keep.append((place, place_tap, dense))
 
     @property
     def workspace_bytes(self):
@@ -270,6 +276,6 @@ cdef class Depthwise:
                 PyBuffer_Release(&views[opened])
 
     cdef ptrdiff_t _chunks(self, job_t* j, double work):
-        """Parts of the items, by shape alone: tasks enough for many threads, none so long that it cannot be interrupted."""
+        """Parts of the items, by shape alone: tasks enough for many threads, none too long to be interrupted."""
         cdef double wanted = max(64.0 / j.units, work / j.units / LONGEST)
         return max(1, min(j.items, <ptrdiff_t>min(wanted, work / j.units / TASK)))

@@ -7,6 +7,11 @@ from convkit import settings
 from convkit.plan import geometry
 from convkit.plan.direct import fill
 
+# Padded source of one unit with channels in the lanes: near the L1 cache.
+CHANNELS_BYTES = 64 * 1024
+# The kernels keep all taps of a sum in one chunk, and whole rows in scratch.
+CHANNELS_TAPS, CHANNELS_ROW = 256, 2048
+
 
 def rejects(spec, isa):
     """Why the depthwise kernels should not compute ``spec``, or None.
@@ -75,11 +80,11 @@ def variant(spec, isa):
     from convkit.kernels import depthwise
 
     dot = spec.direction == "weight_gradient"
-    for name, kernel, stride, lanes, has_sum, has_dot in depthwise.variants(isa, spec.dtype.itemsize):
-        if (has_dot if dot else has_sum) and (not kernel or _fits(spec, kernel, stride)) and (
-                lanes == 1 or _fits_channels(spec, lanes)):
-            return name
-    raise AssertionError("the last row takes everything")
+    rows = [(name, lanes, bool(kernel))
+            for name, kernel, stride, lanes, has_sum, has_dot in depthwise.variants(isa, spec.dtype.itemsize)
+            if (has_dot if dot else has_sum) and (not kernel or _fits(spec, kernel, stride))]
+    in_rows = any(own for *_, own in rows)
+    return next(name for name, lanes, _ in rows if lanes == 1 or _channels_pay(spec, lanes, in_rows))
 
 
 def _fits(spec, kernel, stride):
@@ -88,8 +93,25 @@ def _fits(spec, kernel, stride):
             and (stride == 1 or spec.dilation == (1, 1) and spec.direction != "input_gradient"))
 
 
-def _fits_channels(spec, lanes):
-    return False
+def takes_channels(spec):
+    """Whether the kernels with channels in the lanes can compute ``spec``."""
+    steps = spec.stride if spec.direction != "input_gradient" else (1,)
+    row = max(spec.out_size[-1], spec.size[-1] + sum(spec.padding[-1]))
+    return (spec.c_in_per_group == spec.c_out_per_group == 1 and spec.rank <= 2 and steps[-1] <= 2
+            and prod(spec.kernel) <= CHANNELS_TAPS and row <= CHANNELS_ROW)
+
+
+def _channels_pay(spec, lanes, in_rows):
+    """Whether transposing pays, ``in_rows`` if a row kernel takes the spec (figures in csrc/depthwise/README.md)."""
+    taps, strided = prod(spec.kernel), max(spec.stride) > 1
+    width = spec.size[-1] if spec.direction == "input_gradient" else spec.out_size[-1]
+    if taps == 1 or not takes_channels(spec) or 4 * spec.groups < 3 * lanes * -(-spec.groups // lanes):
+        return False
+    if spec.direction == "weight_gradient":
+        return strided or taps > 9 or width <= 32
+    if in_rows:
+        return width <= 8 or taps >= 49 and width <= 16
+    return strided or taps >= 25 or width <= 16
 
 
 def make(spec, isa, name=None):
@@ -102,7 +124,8 @@ def make(spec, isa, name=None):
     planes, filters = _roles(spec)
     itemsize = spec.dtype.itemsize
 
-    lanes = {row[0]: row[3] for row in depthwise.variants(_level(spec, isa), itemsize)}[name]
+    level = _level(spec, isa, name)
+    lanes = {row[0]: row[3] for row in depthwise.variants(level, itemsize)}[name]
     block = geometry.blocks(three, planes, itemsize) if lanes == 1 else _rows_block(three, lanes, itemsize)
     blocks = [-(-a.count // b) for a, b in zip(three, block, strict=True)]
     step = three[2].source_step
@@ -122,17 +145,16 @@ def make(spec, isa, name=None):
     phases = [_phase(parts, positions, planes, box, step, plane_pitch, w_plane, skipped)
               for parts, positions in geometry.phases(three)]
     return depthwise.Depthwise(
-        spec.dtype, _level(spec, isa), name, spec.groups, planes, filters, [a.source for a in three],
+        spec.dtype, level, name, spec.groups, planes, filters, [a.source for a in three],
         [a.target for a in three], [a.lo for a in three], [a.source_step for a in three], dilation, block, blocks, box,
-        plane_pitch,
-        (by_out * spec.c_out_per_group, w_filter, w_plane), gradient, phases,
+        plane_pitch, (by_out * spec.c_out_per_group, w_filter, w_plane), gradient, phases,
         _work(spec))
 
 
-def _level(spec, isa):
-    """AVX2 for rows that half a vector holds: the same bits, fewer loads across cache lines, more steps per cycle."""
+def _level(spec, isa, name):
+    """AVX2 for rows of pixels that half a vector holds: the same bits and fewer loads across cache lines."""
     width = spec.size[-1] if spec.direction == "input_gradient" else spec.out_size[-1]
-    return "avx2" if isa == "avx512" and width * spec.dtype.itemsize <= 32 else isa
+    return "avx2" if isa == "avx512" and name != "channels" and width * spec.dtype.itemsize <= 32 else isa
 
 
 def _work(spec):
@@ -147,11 +169,7 @@ def _phase(parts, positions, planes, box, step, plane_pitch, w_plane, skipped):
     taps = [(((z * box[1] + y) * step + x % step) * box[2] + x // step, tap) for tap, (z, y, x) in positions]
     offsets = [c * plane_pitch + offset for c in range(planes) for offset, _ in taps]
     weights = [c * w_plane + tap for c in range(planes) for _, tap in taps]
-    across = len(parts[2].taps)
-    return start, steps, count, across, offsets, weights, [z * box[1] + y for _, (z, y, _) in positions], [x for _, (_, _, x) in positions]
-
-
-CHANNELS_BYTES = 64 * 1024
+    return start, steps, count, len(parts[2].taps), offsets, weights, [z * box[1] + y for _, (z, y, _) in positions]
 
 
 def _rows_block(three, lanes, itemsize):

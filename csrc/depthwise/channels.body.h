@@ -5,8 +5,8 @@
 enum { CK_TYPED(most_wide) = 14 }; /* pixels of a row that share one load of a weight */
 
 /* out[place[p]] = pixel p of all channels, for n pixels whose channels lie `plane` apart. */
-CK_INLINE void CK_TYPED(to_lanes)(T *out, const ptrdiff_t *place, const T *x, ptrdiff_t plane, ptrdiff_t channels,
-                                  ptrdiff_t n)
+CK_NOINLINE void CK_TYPED(to_lanes)(T *out, const ptrdiff_t *place, const T *x, ptrdiff_t plane, ptrdiff_t channels,
+                                    ptrdiff_t n)
 {
     const T *from[L]; /* a channel that is not there is a copy of the last one */
     CK_UNROLL for (int c = 0; c < L; c++) from[c] = x + (c < channels ? c : channels - 1) * plane;
@@ -14,8 +14,7 @@ CK_INLINE void CK_TYPED(to_lanes)(T *out, const ptrdiff_t *place, const T *x, pt
     for (ptrdiff_t p = 0; p < n; p += L) {
         ptrdiff_t left = n - p;
         if (left <= L / 4) {
-            for (; p < n; p++)
-                CK_UNROLL for (int c = 0; c < L; c++) out[place[p] + c] = from[c][p];
+            for (; p < n; p++) CK_UNROLL for (int c = 0; c < L; c++) out[place[p] + c] = from[c][p];
             return;
         }
         if (left >= L || n >= L) {
@@ -32,7 +31,7 @@ CK_INLINE void CK_TYPED(to_lanes)(T *out, const ptrdiff_t *place, const T *x, pt
 }
 
 /* The inverse, for pixels that lie side by side. */
-CK_INLINE void CK_TYPED(from_lanes)(T *y, ptrdiff_t plane, ptrdiff_t channels, const T *out, ptrdiff_t n)
+CK_NOINLINE void CK_TYPED(from_lanes)(T *y, ptrdiff_t plane, ptrdiff_t channels, const T *out, ptrdiff_t n)
 {
     V r[L];
     for (ptrdiff_t p = 0; p < n; p += L) {
@@ -48,91 +47,157 @@ CK_INLINE void CK_TYPED(from_lanes)(T *y, ptrdiff_t plane, ptrdiff_t channels, c
         if (left >= L && channels == L)
             CK_UNROLL for (int c = 0; c < L; c++) vstore(y + c * plane + p, r[c]);
         else
-            CK_UNROLL for (int c = 0; c < L; c++)
-                if (c < channels) vstore_part(y + c * plane + p, r[c], left < L ? left : L);
+            CK_UNROLL for (int c = 0; c < L; c++) if (c < channels)
+                vstore_part(y + c * plane + p, r[c], left < L ? left : L);
     }
 }
 
-/* What one row of targets sees: runs of taps, each along a row of the box. */
+/* A tile: M neighbouring pixels of R rows. Taps [first, last) of a table of offsets, weights side by side. */
 typedef struct {
-    const T *x[CK_DEPTHWISE_CHUNK], *w[CK_DEPTHWISE_CHUNK];
-    ptrdiff_t runs, across, x_tap, w_tap;
+    const T *x;
+    const ptrdiff_t *offset;
+    const T *w;
+    ptrdiff_t first, last, x_row;
     V bias;
-    ptrdiff_t y_step;
-} CK_TYPED(window);
+    T *y;
+    ptrdiff_t y_row, y_step;
+} CK_TYPED(pixels);
 
-CK_INLINE void CK_TYPED(run_pixels)(const CK_TYPED(window) * t, ptrdiff_t shift, T *y, const int M, const int S)
+CK_INLINE void CK_TYPED(run_pixels)(const CK_TYPED(pixels) * t, const int R, const int M, const int S)
 {
     V acc[CK_TYPED(most_wide)];
-    const ptrdiff_t across = t->across, x_tap = t->x_tap, w_tap = t->w_tap;
-    CK_UNROLL for (int m = 0; m < M; m++) acc[m] = (V){0};
-    for (ptrdiff_t r = 0; r < t->runs; r++) {
-        const T *x = t->x[r] + shift, *w = t->w[r];
-        for (ptrdiff_t k = 0; k < across; k++, x += x_tap, w += w_tap) {
-            V weight = vload(w);
-            CK_UNROLL for (int m = 0; m < M; m++) acc[m] = vfma(weight, vload(x + m * S * L), acc[m]);
-        }
+    const ptrdiff_t *offset = t->offset, x_row = t->x_row, last = t->last;
+    const T *const first = t->x, *const w = t->w;
+    CK_UNROLL for (int m = 0; m < R * M; m++) acc[m] = (V){0};
+    for (ptrdiff_t k = t->first; k < last; k++) {
+        const T *x = first + offset[k];
+        V weight = vload(w + k * L);
+        CK_UNROLL for (int m = 0; m < M; m++) acc[m] = vfma(weight, vload(x + m * S * L), acc[m]);
+        x += x_row;
+        if (R == 2) CK_UNROLL for (int m = 0; m < M; m++) acc[M + m] = vfma(weight, vload(x + m * S * L), acc[M + m]);
     }
-    CK_UNROLL for (int m = 0; m < M; m++) vstore(y + m * t->y_step, acc[m] + t->bias);
+    CK_UNROLL for (int r = 0; r < R; r++) CK_UNROLL for (int m = 0; m < M; m++)
+        vstore(t->y + r * t->y_row + m * t->y_step, acc[r * M + m] + t->bias);
 }
 
-#define CK_PIXELS(M)                                                                                                   \
-    CK_NOINLINE void CK_TYPED(pixels_##M##_1)(const CK_TYPED(window) * t, ptrdiff_t shift, T *y)                       \
-    {                                                                                                                  \
-        CK_TYPED(run_pixels)(t, shift, y, M, 1);                                                                       \
-    }                                                                                                                  \
-    CK_NOINLINE void CK_TYPED(pixels_##M##_2)(const CK_TYPED(window) * t, ptrdiff_t shift, T *y)                       \
-    {                                                                                                                  \
-        CK_TYPED(run_pixels)(t, shift, y, M, 2);                                                                       \
+/* The same for rows of K neighbouring taps: weights stay in registers and every pixel is loaded once for all of them. */
+CK_INLINE void CK_TYPED(run_rows)(const CK_TYPED(pixels) * t, const int R, const int M, const int S, const int K)
+{
+    V acc[CK_TYPED(most_wide)], weight[CK_TYPED(most_kernel)];
+    const ptrdiff_t *offset = t->offset, x_row = t->x_row, last = t->last;
+    const T *const first = t->x, *const w = t->w;
+    CK_UNROLL for (int m = 0; m < R * M; m++) acc[m] = (V){0};
+    for (ptrdiff_t k = t->first; k < last; k += K) {
+        const T *x = first + offset[k];
+        CK_UNROLL for (int j = 0; j < K; j++)
+        {
+            weight[j] = vload(w + (k + j) * L);
+            CK_HOLD(weight[j]);
+        }
+        CK_UNROLL for (int i = 0; i < (M - 1) * S + K; i++)
+        {
+            CK_UNROLL for (int r = 0; r < R; r++)
+            {
+                V pixel = vload(x + r * x_row + i * L);
+                CK_HOLD(pixel);
+                CK_UNROLL for (int m = 0; m < M; m++) if (i >= m * S && i < m * S + K) acc[r * M + m] =
+                    vfma(weight[i - m * S], pixel, acc[r * M + m]);
+            }
+        }
     }
-CK_PIXELS(1)
-CK_PIXELS(2)
-CK_PIXELS(3)
-CK_PIXELS(4)
-CK_PIXELS(5)
-CK_PIXELS(6)
-CK_PIXELS(7)
-CK_PIXELS(8)
-CK_PIXELS(9)
-CK_PIXELS(10)
-CK_PIXELS(11)
-CK_PIXELS(12)
-CK_PIXELS(13)
-CK_PIXELS(14)
-#undef CK_PIXELS
-#define CK_BOTH(M) {CK_TYPED(pixels_##M##_1), CK_TYPED(pixels_##M##_2)}
-static void (*const CK_TYPED(pixels_of)[][2])(const CK_TYPED(window) *, ptrdiff_t, T *) = {
-    {NULL, NULL}, CK_BOTH(1), CK_BOTH(2),  CK_BOTH(3),  CK_BOTH(4),  CK_BOTH(5),  CK_BOTH(6), CK_BOTH(7),
-    CK_BOTH(8),   CK_BOTH(9), CK_BOTH(10), CK_BOTH(11), CK_BOTH(12), CK_BOTH(13), CK_BOTH(14)};
-#undef CK_BOTH
+    CK_UNROLL for (int r = 0; r < R; r++) CK_UNROLL for (int m = 0; m < M; m++)
+        vstore(t->y + r * t->y_row + m * t->y_step, acc[r * M + m] + t->bias);
+}
 
-/* All targets of one phase of a block whose box and packed weights are ready. */
+#define CK_PIXELS(R, M)                                                                                                \
+    CK_NOINLINE void CK_TYPED(pixels_##R##_##M##_1)(const CK_TYPED(pixels) * t) { CK_TYPED(run_pixels)(t, R, M, 1); }  \
+    CK_NOINLINE void CK_TYPED(pixels_##R##_##M##_2)(const CK_TYPED(pixels) * t) { CK_TYPED(run_pixels)(t, R, M, 2); }
+#define CK_EACH_TILE(DO)                                                                                               \
+    DO(1, 1)                                                                                                           \
+    DO(1, 2)                                                                                                           \
+    DO(1, 3)                                                                                                           \
+    DO(1, 4) DO(1, 5) DO(1, 6) DO(1, 7) DO(1, 8) DO(1, 9) DO(1, 10) DO(1, 11) DO(1, 12) DO(1, 13) DO(1, 14) DO(2, 1)   \
+        DO(2, 2) DO(2, 3) DO(2, 4) DO(2, 5) DO(2, 6) DO(2, 7)
+CK_EACH_TILE(CK_PIXELS)
+#undef CK_PIXELS
+#define CK_NAME(R, M) [R - 1][M] = {CK_TYPED(pixels_##R##_##M##_1), CK_TYPED(pixels_##R##_##M##_2)},
+static void (*const CK_TYPED(pixels_of)[2][CK_TYPED(most_wide) + 1][2])(const CK_TYPED(pixels) *) = {
+    CK_EACH_TILE(CK_NAME)};
+#undef CK_NAME
+#undef CK_EACH_TILE
+
+/* [kernel / 2][stride - 1][one row of half a tile, two of them, one row of a tile] */
+enum { CK_TYPED(half_wide) = CK_TYPED(most_wide) / 2, CK_TYPED(whole) = CK_REGISTERS == 32 };
+#define CK_ROWS(K, S)                                                                                                  \
+    CK_NOINLINE void CK_TYPED(half_##K##_##S)(const CK_TYPED(pixels) * t)                                              \
+    {                                                                                                                  \
+        CK_TYPED(run_rows)(t, 1, CK_TYPED(half_wide), S, K);                                                           \
+    }                                                                                                                  \
+    CK_NOINLINE void CK_TYPED(halves_##K##_##S)(const CK_TYPED(pixels) * t)                                            \
+    {                                                                                                                  \
+        if (CK_TYPED(whole)) CK_TYPED(run_rows)(t, 2, CK_TYPED(half_wide), S, K);                                      \
+    }                                                                                                                  \
+    CK_NOINLINE void CK_TYPED(whole_##K##_##S)(const CK_TYPED(pixels) * t)                                             \
+    {                                                                                                                  \
+        if (CK_TYPED(whole)) CK_TYPED(run_rows)(t, 1, CK_TYPED(most_wide), S, K);                                      \
+    }
+CK_ROWS(3, 1)
+CK_ROWS(5, 1)
+CK_ROWS(7, 1)
+CK_ROWS(3, 2)
+CK_ROWS(5, 2)
+CK_ROWS(7, 2)
+#undef CK_ROWS
+#define CK_NAME(K, S) {CK_TYPED(half_##K##_##S), CK_TYPED(halves_##K##_##S), CK_TYPED(whole_##K##_##S)}
+static void (*const CK_TYPED(rows_of)[][2][3])(const CK_TYPED(pixels) *) = {
+    {{NULL}}, {CK_NAME(3, 1), CK_NAME(3, 2)}, {CK_NAME(5, 1), CK_NAME(5, 2)}, {CK_NAME(7, 1), CK_NAME(7, 2)}};
+#undef CK_NAME
+
+/* Whether tap k of any of the target rows whose windows begin at rows `top` to `end` lies in the source. */
+CK_INLINE int CK_TYPED(sees)(const ck_depthwise *g, const ck_depthwise_phase *s, ptrdiff_t k, ptrdiff_t top,
+                             ptrdiff_t end)
+{
+    return end + s->row[k] >= 0 && top + s->row[k] < g->source[1];
+}
+
+/* All targets of one phase of a block whose box is filled; `w` has the phase's weights side by side. Taps that see
+ * only padding, which are the first and the last of the table, are left out if `skip`. */
 CK_INLINE void CK_TYPED(sum_pixels)(const ck_depthwise *g, const ck_depthwise_phase *s, ptrdiff_t origin, const T *box,
                                     const T *w, V bias, int skip, T *out)
 {
-    const ptrdiff_t pitch = g->box[2] * L, n = s->count[2], S = g->source_step[2];
-    const ptrdiff_t rows = CK_TYPED(least)(g->block[1], s->count[1] - origin), runs = s->taps / s->across;
-    const ptrdiff_t parts = (n + CK_TYPED(most_wide) - 1) / CK_TYPED(most_wide), M = (n + parts - 1) / parts;
-    CK_TYPED(window)
-    t = {.across = s->across,
-         .x_tap = s->across > 1 ? (s->column[1] - s->column[0]) * L : 0,
-         .w_tap = s->across > 1 ? (s->weight[1] - s->weight[0]) * L : 0,
+    enum { MOST = CK_TYPED(most_wide), HALF = CK_TYPED(half_wide) };
+    const ptrdiff_t n = s->count[2], S = g->source_step[2], across = s->across;
+    const ptrdiff_t rows = CK_TYPED(least)(g->block[1], s->count[1] - origin);
+    const int odd = across == 3 || across == 5 || across == 7;
+    const int fast = odd && s->offset[1] == s->offset[0] + L && n >= HALF && (n + HALF - 1) / HALF * HALF * 4 <= n * 5;
+    const ptrdiff_t parts = (n + MOST - 1) / MOST, even = (n + parts - 1) / parts;
+    const ptrdiff_t first = origin * g->source_step[1] - g->lo[1];
+    CK_TYPED(pixels)
+    t = {.offset = s->offset,
+         .w = w,
+         .x_row = g->source_step[1] * g->box[2] * L,
          .bias = bias,
+         .y_row = s->step[1] * g->target[2] * L,
          .y_step = s->step[2] * L};
-    void (*const run)(const CK_TYPED(window) *, ptrdiff_t, T *) = CK_TYPED(pixels_of)[M][S - 1];
-    for (ptrdiff_t y = 0; y < rows; y++) {
-        t.runs = 0;
-        for (ptrdiff_t r = 0; r < runs; r++) {
-            const ptrdiff_t row = y * g->source_step[1] + s->row[r * s->across];
-            const size_t real = (size_t)(origin * g->source_step[1] - g->lo[1] + row);
-            if (skip && real >= (size_t)g->source[1]) continue;
-            t.x[t.runs] = box + row * pitch + s->column[0] * L;
-            t.w[t.runs++] = w + s->weight[r * s->across] * L;
+    for (ptrdiff_t y = 0, R; y < rows; y += R) {
+        R = y + 1 < rows && 2 * n <= MOST && (CK_TYPED(whole) || !fast) ? 2 : 1;
+        t.first = 0, t.last = s->taps;
+        if (skip) {
+            const ptrdiff_t top = first + y * g->source_step[1], end = top + (R - 1) * g->source_step[1];
+            while (t.first < t.last && !CK_TYPED(sees)(g, s, t.first, top, end)) t.first += across;
+            while (t.first < t.last && !CK_TYPED(sees)(g, s, t.last - 1, top, end)) t.last -= across;
         }
         T *to = out + ((s->start[1] + y * s->step[1]) * g->target[2] + s->start[2]) * L;
-        for (ptrdiff_t q = 0; q < n; q += M) {
+        for (ptrdiff_t q = 0, M; q < n; q += M) {
+            const int whole = CK_TYPED(whole) && n >= MOST && n - q > HALF;
+            M = !fast ? even : whole ? MOST : HALF;
             if (q + M > n) q = n - M;
-            run(&t, q * S * L, to + q * t.y_step);
+            t.x = box + y * t.x_row + q * S * L;
+            t.y = to + q * t.y_step;
+            if (fast)
+                CK_TYPED(rows_of)[across / 2][S - 1][whole ? 2 : R - 1](&t);
+            else
+                CK_TYPED(pixels_of)[R - 1][M][S - 1](&t);
         }
     }
 }
@@ -149,7 +214,14 @@ CK_INLINE void CK_TYPED(fill_box)(const ck_depthwise *g, T *box, const T *x, ptr
         memset(box + end * pitch, 0, (size_t)((g->box[1] - end) * pitch) * sizeof(T));
     }
     if (end > a)
-        CK_TYPED(to_lanes)(box + a * pitch, g->place, x + (first + a) * width, g->source[1] * width, channels, (end - a) * width);
+        CK_TYPED(to_lanes)(box + a * pitch, g->place, x + (first + a) * width, g->source[1] * width, channels,
+                           (end - a) * width);
+}
+
+/* The weights of some channels, those of each phase side by side. Taps that belong to no phase are copied too, behind. */
+CK_INLINE void CK_TYPED(pack)(const ck_depthwise *g, T *w, const T *weights, ptrdiff_t channels)
+{
+    CK_TYPED(to_lanes)(w, g->place_tap, weights, g->w_group, channels, g->w_group);
 }
 
 static void CK_TYPED(sum_channels)(const ck_depthwise *g, const void *source, const void *weights, const void *bias,
@@ -162,23 +234,29 @@ static void CK_TYPED(sum_channels)(const ck_depthwise *g, const void *source, co
     int skip = 0;
     V b = {0};
     memset(box, 0, (size_t)(g->box[1] * g->box[2] * L) * sizeof(T));
-    memset(out, 0, (size_t)((g->block[1] + 1) * step * g->target[2] * L) * sizeof(T));
+    ptrdiff_t reached = 0;
+    for (ptrdiff_t j = 0; j < g->phases; j++) reached += g->phase[j].count[1] * g->phase[j].count[2];
     for (ptrdiff_t i = first; i < last; i++) {
         const ptrdiff_t origin = i % g->blocks[1] * g->block[1], part = i / g->blocks[1] % parts;
         const ptrdiff_t image = i / g->blocks[1] / parts, channel = part * L;
         const ptrdiff_t channels = CK_TYPED(least)(L, g->groups - channel);
         if (packed != part) {
-            CK_TYPED(to_lanes)(w, g->dense, (const T *)weights + channel * taps, taps, channels, taps);
+            CK_TYPED(pack)(g, w, (const T *)weights + channel * taps, channels);
             skip = CK_TYPED(all_finite)(w, taps * L);
             if (bias) b = vload_part((const T *)bias + channel, channels);
             packed = part;
         }
         CK_TYPED(fill_box)(g, box, (const T *)source + (image * g->groups + channel) * plane, channels, origin);
-        for (ptrdiff_t j = 0; j < g->phases; j++)
-            if (g->phase[j].count[1] > origin) CK_TYPED(sum_pixels)(g, g->phase + j, origin, box, w, b, skip, out);
+        if (reached < area) /* targets that no tap reaches */
+            for (ptrdiff_t p = 0; p < (g->block[1] + 1) * step * g->target[2] * L; p += L) vstore(out + p, b);
+        const T *own = w;
+        for (ptrdiff_t j = 0; j < g->phases; own += g->phase[j++].taps * L)
+            if (g->phase[j].count[1] > origin) CK_TYPED(sum_pixels)(g, g->phase + j, origin, box, own, b, skip, out);
         const ptrdiff_t top = origin * step; /* rows that no tap reaches may follow the last */
-        const ptrdiff_t rows = origin + g->block[1] < g->blocks[1] * g->block[1] ? g->block[1] * step : g->target[1] - top;
-        CK_TYPED(from_lanes)((T *)target + (image * g->groups + channel) * area + top * g->target[2], area, channels, out, rows * g->target[2]);
+        const ptrdiff_t rows =
+            origin + g->block[1] < g->blocks[1] * g->block[1] ? g->block[1] * step : g->target[1] - top;
+        CK_TYPED(from_lanes)((T *)target + (image * g->groups + channel) * area + top * g->target[2], area, channels,
+                             out, rows * g->target[2]);
     }
 }
 
@@ -214,7 +292,8 @@ static void CK_TYPED(dot_channels)(const ck_depthwise *g, const void *dy, const 
             const ptrdiff_t origin = i % g->blocks[1] * g->block[1], plane0 = i / g->blocks[1] * g->groups + channel;
             const ptrdiff_t rows = CK_TYPED(least)(g->block[1], g->target[1] - origin);
             CK_TYPED(fill_box)(g, box, (const T *)x + plane0 * plane, channels, origin);
-            CK_TYPED(to_lanes)(tile, g->dense, (const T *)dy + plane0 * area + origin * width, area, channels, rows * width);
+            CK_TYPED(to_lanes)(tile, g->dense, (const T *)dy + plane0 * area + origin * width, area, channels,
+                               rows * width);
             memset(sum, 0, (size_t)(taps * L) * sizeof(T));
             CK_TYPED(dot_pixels)(g, box, tile, rows, sum);
             for (ptrdiff_t k = 0; k < taps * L; k += L) vstore(total + k, vload(total + k) + vload(sum + k));

@@ -322,8 +322,9 @@ CK_DOTS(8)
 CK_DOTS(9)
 #undef CK_DOTS
 #define CK_DOTS(K) {CK_TYPED(dots_##K##_1), CK_TYPED(dots_##K##_2)}
-static void (*const CK_TYPED(dots_of)[][2])(const CK_TYPED(dots) *) = {
-    {NULL, NULL}, CK_DOTS(1), CK_DOTS(2), CK_DOTS(3), CK_DOTS(4), CK_DOTS(5), CK_DOTS(6), CK_DOTS(7), CK_DOTS(8), CK_DOTS(9)};
+static void (*const CK_TYPED(dots_of)[][2])(const CK_TYPED(dots) *) = {{NULL, NULL}, CK_DOTS(1), CK_DOTS(2), CK_DOTS(3),
+                                                                       CK_DOTS(4),   CK_DOTS(5), CK_DOTS(6), CK_DOTS(7),
+                                                                       CK_DOTS(8),   CK_DOTS(9)};
 #undef CK_DOTS
 
 /* Add one run of at most CK_DEPTHWISE_RUN vectors to the sums of all taps. */

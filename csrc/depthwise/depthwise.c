@@ -25,7 +25,7 @@ size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
     }
     if (g->lanes > 1) {
         ptrdiff_t pixels = g->box[1] * g->box[2] + (g->block[1] + 1) * g->phase[0].step[1] * g->target[2];
-        return (size_t)((pixels + 2 * taps) * g->lanes) * (size_t)itemsize;
+        return (size_t)((pixels + 2 * g->w_group) * g->lanes) * (size_t)itemsize;
     }
     ptrdiff_t elements = g->planes * g->plane_pitch + 2 * LANES + taps * g->filters;
     if (step > 1) elements += g->block[0] * g->block[1] * step * width;

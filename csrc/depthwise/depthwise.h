@@ -25,7 +25,7 @@ typedef struct {
     const ptrdiff_t *offset; /* of each tap, from the position of j into the padded box */
     const ptrdiff_t *weight; /* of each tap, from the first weight of a filter */
     ptrdiff_t across;        /* taps side by side in a row, at equal steps */
-    const ptrdiff_t *row, *column; /* of each tap, from the position of j into the padded source */
+    const ptrdiff_t *row;    /* of each tap, from the row of j in the padded source */
 } ck_depthwise_phase;
 
 /* One planned convolution. Sizes and steps are in elements. */
@@ -40,8 +40,9 @@ typedef struct {
     ptrdiff_t box[3], plane_pitch;
     ptrdiff_t w_group, w_filter, w_plane; /* steps in the weight array */
     ptrdiff_t reversed;                   /* the kernel is applied from its last tap to its first */
-    const ptrdiff_t *place, *dense;       /* channels in the lanes: where pixels go in the box, and side by side */
-    ptrdiff_t phases;                     /* innermost axis fastest */
+    /* channels in the lanes: where pixels go in the box, weights among those of their phase, and anything side by side */
+    const ptrdiff_t *place, *place_tap, *dense;
+    ptrdiff_t phases; /* innermost axis fastest */
     const ck_depthwise_phase *phase;
 } ck_depthwise;
 
@@ -62,7 +63,7 @@ typedef void (*ck_depthwise_dot)(const ck_depthwise *g, const void *dy, const vo
 typedef struct {
     const char *name;
     int kernel, stride; /* of a 2-d depthwise convolution: square kernel size, stride; dilation only at stride 1 */
-    int lanes;          /* groups that one unit takes: 1, or one per lane */
+    int lanes; /* groups that one unit takes: 1, or one per lane */
     ck_depthwise_sum sum;
     ck_depthwise_dot dot;
 } ck_depthwise_row;
