@@ -4,7 +4,7 @@ Every row is a layer of a published network at the input size that the network i
 miniature geometries, each there for one thing that can go wrong.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,35 @@ def _conv(network, kernel, c_in, c_out, size, stride=1, groups=1, dilation=1, ba
                 stride=stride, padding=padding, dilation=dilation, groups=groups)
 
 
+def _conv1d(network, kernel, c_in, c_out, length, stride=1, groups=1, dilation=1, padding=0, batch=1):
+    return _any_rank(network, "conv1d", (kernel,), c_in, c_out, (length,), stride, groups, dilation, padding, batch)
+
+
+def _conv3d(network, kernel, c_in, c_out, size, stride=1, groups=1):
+    """Padded by half its kernel."""
+    padding = tuple(k // 2 for k in kernel)
+    return _any_rank(network, "conv3d", kernel, c_in, c_out, size, stride, groups, 1, padding, 1)
+
+
+def _transposed(network, kernel, c_in, c_out, size, stride, padding=0, batch=1):
+    case = _any_rank(network, f"conv_transpose{len(size)}d", (kernel,) * len(size), c_in, c_out, size, stride, 1, 1,
+                     padding, batch)
+    return replace(case, name=f"up {case.name}", group="transposed", weight=(c_in, c_out, *case.weight[2:]))
+
+
+def _any_rank(network, op, kernel, c_in, c_out, size, stride, groups, dilation, padding, batch):
+    """Named as the square convolutions are."""
+    depthwise = groups == c_in == c_out and groups > 1
+    words = ["dw"] if depthwise else []
+    words.append("x".join(map(str, kernel)) + (f"s{stride}" if stride != 1 else ""))
+    words += [f"d{dilation}"] if dilation != 1 else []
+    words += [f"g{groups}"] if groups > 1 and not depthwise else []
+    words += [str(c_in) if depthwise else f"{c_in}-{c_out}", "@" + "x".join(map(str, size))]
+    words += [f"b{batch}"] if batch > 1 else []
+    return Case(network, " ".join(words), op.removeprefix("conv"), op, (batch, c_in, *size),
+                (c_out, c_in // groups, *kernel), stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
 def _pool(network, kind, kernel, stride, channels, size, padding=0, batch=1):
     name = f"{kind} {kernel}x{kernel}s{stride}" + (f"p{padding}" if padding else "") + f" {channels} @{size}"
     return Case(network, name + (f" b{batch}" if batch > 1 else ""), "pooling", f"{kind}_pool2d",
@@ -113,6 +142,29 @@ CONVOLUTIONS = (
     _conv("Image filter", 5, 1, 1, 1024),
 )
 
+# Sound and text, video and volumes, and what enlarges.
+OTHER_CONVOLUTIONS = (
+    _conv1d("M5", 80, 1, 128, 32000, stride=4, padding=38),
+    _conv1d("M5", 3, 128, 256, 500, padding=1),
+    _conv1d("TCN", 3, 600, 600, 400, dilation=4, padding=8),
+    _conv1d("wav2vec 2.0", 10, 1, 512, 16000, stride=5),
+    _conv1d("wav2vec 2.0", 3, 512, 512, 3199, stride=2),
+    _conv1d("wav2vec 2.0", 128, 768, 768, 49, groups=16, padding=64),
+    _conv1d("Kim text CNN", 4, 300, 100, 56, batch=50),
+    _conv1d("Conformer", 31, 512, 512, 500, groups=512, padding=15),
+    _conv3d("C3D", (3, 3, 3), 3, 64, (16, 112, 112)),
+    _conv3d("C3D", (3, 3, 3), 128, 256, (8, 28, 28)),
+    _conv3d("C3D", (3, 3, 3), 512, 512, (2, 7, 7)),
+    _conv3d("R(2+1)D-18", (1, 3, 3), 64, 144, (8, 56, 56)),
+    _conv3d("R(2+1)D-18", (3, 1, 1), 144, 64, (8, 56, 56)),
+    _conv3d("X3D-M", (3, 3, 3), 54, 54, (16, 56, 56), groups=54),
+    _transposed("DCGAN", 4, 512, 256, (8, 8), 2, 1),
+    _transposed("DCGAN", 4, 128, 3, (32, 32), 2, 1),
+    _transposed("U-Net", 2, 256, 128, (56, 56), 2),
+    _transposed("HiFi-GAN", 16, 512, 256, (100,), 8, 4),
+    _transposed("3-D U-Net", 2, 128, 128, (8, 16, 16), 2),
+)
+
 # What an epoch of training is made of: batches, both gradients.
 TRAINING = (
     _conv("ResNet-18", 7, 3, 64, 224, stride=2, batch=8),
@@ -126,6 +178,9 @@ TRAINING = (
     _conv("LeNet-5", 5, 1, 6, 28, batch=64),
     _conv("LeNet-5", 5, 6, 16, 14, batch=64, padding=0),
     _conv("CIFAR net", 3, 32, 64, 32, batch=64),
+    _conv1d("wav2vec 2.0", 3, 512, 512, 799, stride=2),
+    _conv3d("C3D", (3, 3, 3), 128, 256, (8, 28, 28)),
+    _transposed("DCGAN", 4, 512, 256, (8, 8), 2, 1, batch=8),
 )
 
 POOLINGS = (
@@ -146,11 +201,11 @@ OTHERS = (
     Case("ImageNet", "softmax 1000 b256", "elementwise", "softmax", (256, 1000)),
 )
 
-LAYERS = CONVOLUTIONS + POOLINGS + OTHERS
+LAYERS = CONVOLUTIONS + OTHER_CONVOLUTIONS + POOLINGS + OTHERS
 
 
-def _small(name, x, weight, **options):
-    return Case("small", name, "small", "conv2d", x, weight, **options)
+def _small(name, x, weight, op=None, **options):
+    return Case("small", name, "small", op or f"conv{len(x) - 2}d", x, weight, **options)
 
 
 SMALL = (
@@ -174,4 +229,18 @@ SMALL = (
     _small("one row", (1, 3, 1, 40), (4, 3, 1, 5), padding=(0, 2)),
     _small("wide row past one tile", (1, 2, 3, 67), (18, 2, 3, 3), padding=1),
     _small("seven by seven map", (2, 16, 7, 7), (48, 16, 3, 3), padding=1),
+    _small("one sample", (1, 2, 1), (3, 2, 1)),
+    _small("causal", (2, 5, 70), (18, 5, 3), dilation=4, padding=((8, 0),)),
+    _small("1-d depthwise", (2, 19, 40), (19, 1, 31), groups=19, padding=15),
+    _small("1-d strided, long kernel", (1, 1, 300), (17, 1, 80), stride=4, padding=38),
+    _small("cube", (2, 3, 4, 5, 6), (17, 3, 3, 3, 3), padding=1),
+    _small("3-d, all unequal", (1, 4, 6, 7, 9), (6, 2, 2, 3, 1), stride=(1, 2, 3), padding=((1, 0), (2, 1), (0, 2)),
+           dilation=(2, 1, 1), groups=2),
+    _small("3-d depthwise", (1, 19, 3, 9, 10), (19, 1, 3, 3, 3), groups=19, padding=1),
+    _small("up by two", (2, 5, 4, 6), (5, 18, 4, 4), "conv_transpose2d", stride=2, padding=1),
+    _small("up with gaps", (1, 3, 4, 3), (3, 2, 1, 2), "conv_transpose2d", stride=(3, 4)),
+    _small("up, grouped and dilated", (1, 6, 9), (6, 3, 3), "conv_transpose1d", stride=2, dilation=3, groups=2),
+    _small("up depthwise", (2, 19, 5, 6), (19, 1, 4, 3), "conv_transpose2d", stride=2, groups=19),
+    _small("up in three dimensions", (1, 3, 2, 3, 4), (3, 17, 2, 3, 2), "conv_transpose3d", stride=(1, 2, 2),
+           padding=1),
 )

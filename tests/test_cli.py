@@ -17,7 +17,7 @@ from convkit.cli import common, main, measure, peers
 from convkit.kernels import native
 from convkit.plan import common as plans
 from convkit.plan.explain import OPERATIONS as EXPLAINED
-from convkit.spec.conv import conv_spec
+from convkit.spec.conv import conv_spec, transposed_spec
 from convkit.verification import OPERATIONS, Fuzz, verify
 
 
@@ -40,12 +40,13 @@ def test_every_layer_has_its_own_name():
         assert len(set(ids)) == len(ids)
 
 
-@pytest.mark.parametrize("case", [c for c in cases.LAYERS + cases.TRAINING + cases.SMALL if c.op == "conv2d"],
+@pytest.mark.parametrize("case", [c for c in cases.LAYERS + cases.TRAINING + cases.SMALL if c.op.startswith("conv")],
                          ids=lambda c: c.id)
 def test_every_convolution_of_the_table_is_valid(case):
     dtype = np.dtype(np.float32)
-    spec, n, _ = conv_spec(case.x, dtype, case.weight, dtype, None, None, **case.options, rank=2)
-    assert n == case.x[0] and min(spec.out_size) > 0
+    make = transposed_spec if "transpose" in case.op else conv_spec
+    spec, n, _ = make(case.x, dtype, case.weight, dtype, None, None, **case.options, rank=len(case.x) - 2)
+    assert n == case.x[0] and min(spec.size + spec.out_size) > 0
 
 
 # ---- main, info, explain
@@ -263,6 +264,9 @@ SMALL_LAYERS = (
     Case("t", "strided", "3x3", "conv2d", (1, 8, 11, 10), (12, 8, 3, 2), stride=(2, 3), padding=(1, 0)),
     Case("t", "grouped", "grouped", "conv2d", (2, 8, 9, 9), (8, 2, 3, 3), padding=1, groups=4),
     Case("t", "depthwise", "dw", "conv2d", (1, 8, 9, 9), (8, 1, 3, 3), padding=2, dilation=2, groups=8),
+    Case("t", "signal", "1d", "conv1d", (2, 8, 30), (12, 4, 5), stride=2, padding=2, groups=2),
+    Case("t", "volume", "3d", "conv3d", (1, 8, 4, 5, 6), (12, 8, 3, 1, 3), padding=(1, 0, 1)),
+    Case("t", "up", "transposed", "conv_transpose2d", (2, 8, 5, 6), (8, 12, 4, 3), stride=2, padding=1),
     Case("t", "max", "pooling", "max_pool2d", (1, 4, 9, 9), kernel=(3, 3), stride=2, padding=1),
     Case("t", "min", "pooling", "min_pool2d", (1, 4, 9, 9), kernel=(3, 3), stride=2, padding=1),
     Case("t", "avg", "pooling", "avg_pool2d", (2, 4, 9, 9), kernel=(3, 3), stride=2, padding=1),
@@ -272,7 +276,7 @@ SMALL_LAYERS = (
     Case("t", "norm", "elementwise", "batch_norm", (2, 4, 5, 5)),
     Case("t", "softmax", "elementwise", "softmax", (3, 10)),
 )
-OFFERED = {"torch": 12, "torch_cl": 8, "onnxruntime": 11, "openvino": 11, "ncnn": 11}
+OFFERED = {"torch": 15, "torch_cl": 9, "onnxruntime": 14, "openvino": 14, "ncnn": 11}
 
 
 @pytest.mark.parametrize("peer", peers.PEERS, ids=lambda p: p.name)
@@ -282,7 +286,7 @@ def test_an_installed_peer_computes_what_convkit_does(peer):
     offered = 0
     directions = ("forward", "dx", "dw") if peer.package == "torch" else ("forward",)
     for case in SMALL_LAYERS:
-        for direction in directions if case.op == "conv2d" or "pool" in case.op else ("forward",):
+        for direction in directions if "conv" in case.op or "pool" in case.op else ("forward",):
             if (direction == "dw" and case.weight is None) or (direction == "dx" and case.op == "min_pool2d"):
                 continue
             problem = measure.make_problem(case, direction)

@@ -44,6 +44,37 @@ def test_convolution_is_adjoint_in_all_three_operands(isa):
             assert dot(F.conv2d(np.zeros_like(x), w, bias, **options), dy) == dot(bias, db)
 
 
+@pytest.mark.parametrize("name", fuzz.CONVOLUTIONS)
+def test_every_convolution_is_adjoint(isa, name):
+    """All ranks, transposed ones and padding modes too; and a transposed one is the adjoint of the plain one."""
+    conv, backward = getattr(F, name), getattr(F, f"{name}_backward")
+    operands = fuzz.verification._transposed if "transpose" in name else fuzz.verification._convolution
+    rank = int(name[-2])
+    with convkit.use(isa=isa):
+        for draw, (x, w, options) in integer_draws(lambda draw: operands(draw, rank), 12):
+            y = conv(x, w, **options)
+            dy = draw.numbers(*y.shape)
+            bias = draw.numbers(y.shape[1])
+            dx, dw, db = backward(dy, x, w, **options)
+            assert dot(y, dy) == dot(x, dx) == dot(w, dw), (x.shape, w.shape, options)
+            assert dot(conv(np.zeros_like(x), w, bias, **options), dy) == dot(bias, db)
+            if "transpose" in name:
+                plain = {k: v for k, v in options.items() if k != "output_padding"}
+                back = getattr(F, f"conv{rank}d")(dy, w, **plain)
+                seen = tuple(slice(n) for n in x.shape)  # what output padding beyond the padding adds is not x's
+                assert np.array_equal(back[seen], dx)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+def test_padding_is_adjoint(isa, mode):
+    for draw, call in integer_draws(fuzz.verification._pad_options, 60):
+        x, padding, how = call
+        if how == mode:
+            y = F.pad(x, padding, mode)
+            dy = draw.numbers(*y.shape)
+            assert dot(y, dy) == dot(x, F.pad_backward(dy, padding, mode)), (x.shape, padding)
+
+
 def test_linear_is_adjoint_in_all_three_operands(isa):
     with convkit.use(isa=isa):
         for draw, call in integer_draws(fuzz.verification._linear, 30):

@@ -286,10 +286,10 @@ def test_the_cases_table_is_exact(isa, dtype):
     rng = np.random.default_rng(6)
     for case in SMALL:
         x, w = whole(rng, *case.x, dtype=dtype), whole(rng, *case.weight, dtype=dtype)
-        want = reference.conv2d(x, w, **case.options)
+        want = getattr(reference, case.op)(x, w, **case.options)
         dy = whole(rng, *want.shape, dtype=dtype)
         with convkit.use(isa=isa):
-            np.testing.assert_array_equal(F.conv2d(x, w, **case.options), want, err_msg=case.id)
-            for got, right in zip(F.conv2d_backward(dy, x, w, **case.options),
-                                  reference.conv2d_backward(dy, x, w, **case.options), strict=True):
+            np.testing.assert_array_equal(getattr(F, case.op)(x, w, **case.options), want, err_msg=case.id)
+            gradients = (getattr(floor, f"{case.op}_backward")(dy, x, w, **case.options) for floor in (F, reference))
+            for got, right in zip(*gradients, strict=True):
                 np.testing.assert_array_equal(got, right, err_msg=case.id)

@@ -47,6 +47,41 @@ def test_conv2d(floor, args):
     agree(db, lambda a: (dy * floor.conv2d(x, w, a, *args)).sum(), b)
 
 
+OTHER_CONVOLUTIONS = [
+    ("conv1d", (2, 4, 7), (6, 2, 3), 6, {"stride": 2, "padding": ((2, 1),), "groups": 2}),
+    ("conv1d", (2, 2, 5), (3, 2, 3), 3, {"padding": 3, "padding_mode": "reflect"}),
+    ("conv2d", (1, 2, 4, 3), (2, 2, 3, 2), 2, {"padding": (2, 1), "padding_mode": "circular", "stride": 2}),
+    ("conv3d", (1, 2, 3, 3, 2), (2, 1, 2, 2, 1), 2, {"padding": 1, "groups": 2, "padding_mode": "replicate"}),
+    ("conv_transpose1d", (2, 4, 5), (4, 3, 3), 6, {"stride": 3, "padding": 1, "output_padding": 2, "groups": 2}),
+    ("conv_transpose2d", (2, 2, 3, 2), (2, 3, 2, 3), 3, {"stride": (1, 3), "dilation": (2, 1), "output_padding": (1, 0)}),
+    ("conv_transpose3d", (1, 2, 2, 2, 3), (2, 2, 1, 2, 2), 2, {"stride": (2, 1, 2), "padding": ((0, 1), 0, (1, 0))}),
+]
+
+
+@both
+@pytest.mark.parametrize(("name", "x_shape", "w_shape", "filters", "options"), OTHER_CONVOLUTIONS,
+                         ids=[row[0] + str(i) for i, row in enumerate(OTHER_CONVOLUTIONS)])
+def test_other_convolutions(floor, name, x_shape, w_shape, filters, options):
+    conv = getattr(floor, name)
+    x, w, b = draw(x_shape, w_shape, filters)
+    dy, = draw(conv(x, w, b, **options).shape)
+    dx, dw, db = getattr(floor, f"{name}_backward")(dy, x, w, **options)
+    agree(dx, lambda a: (dy * conv(a, w, b, **options)).sum(), x)
+    agree(dw, lambda a: (dy * conv(x, a, b, **options)).sum(), w)
+    agree(db, lambda a: (dy * conv(x, w, a, **options)).sum(), b)
+
+
+@both
+@pytest.mark.parametrize(("padding", "mode"), [((1, 2, 0, -2, -1, 3), "constant"), ((1, 2, 3, 0), "reflect"),
+                                               ((4, 1), "replicate"), ((3, 2, 1, 4, 0, 1), "circular")], ids=str)
+def test_padding(floor, padding, mode):
+    x, = draw((2, 1, 3, 4, 3))
+    x = x[:, 0] if len(padding) < 6 else x
+    x = x[0] if len(padding) < 4 else x
+    dy, = draw(floor.pad(x, padding, mode).shape)
+    agree(floor.pad_backward(dy, padding, mode), lambda a: (dy * floor.pad(a, padding, mode)).sum(), x)
+
+
 @both
 @pytest.mark.parametrize("kind", ["max", "min"])
 @pytest.mark.parametrize("args", [(2,), (3, 1, 1), (3, 2, 1, 1, True), ((2, 3), 1, 0, (2, 1))], ids=str)

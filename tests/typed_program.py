@@ -37,11 +37,14 @@ def main() -> None:
     scores: NDArray[np.floating] = convkit.predict(model, x)
     dx, dw, db = F.conv2d_backward(F.conv2d(x, x[:, :, :3, :3]), x, x[:, :, :3, :3], needs=(True, True, False))
     pooled, indices = F.max_pool2d(x, 2, return_indices=True)
+    up = nn.ConvTranspose2d(8, 8, 2, stride=2, rng=rng)(x[:, :1].repeat(8, axis=1), output_size=(16, 16))
+    padded = F.pad_backward(F.pad(F.conv_transpose1d(x[:, 0], x[:8, 0, :8, :3], output_padding=0), (1, 1), "reflect"),
+                            (1, 1), "reflect")
     with convkit.threads(2), convkit.use(algorithm="reference"):
         y = F.relu(F.max_pool2d(x, kernel_size=2, stride=(2, 2)))
     convkit.save("model.safetensors", model.state_dict())
     model.load_state_dict(convkit.load("model.safetensors"))
-    print(rate, scores.shape, dx, dw, db, pooled, indices, y, model.summary((1, 8, 8)).macs)
+    print(rate, scores.shape, dx, dw, db, pooled, indices, up, padded, y, model.summary((1, 8, 8)).macs)
     print(convkit.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1), convkit.verify(cases=1).passed)
 
 

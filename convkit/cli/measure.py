@@ -117,7 +117,8 @@ def make_problem(case, direction, seed=0):
     x, given = normal(case.x), {}
     if case.weight is not None:
         scale = math.prod(case.weight[1:]) ** -0.5
-        given = {"weight": normal(case.weight, scale), "bias": normal(case.weight[0])}
+        filters = case.weight[1] * case.groups if "transpose" in case.op else case.weight[0]
+        given = {"weight": normal(case.weight, scale), "bias": normal(filters)}
     if case.op == "batch_norm":
         given = {name: normal(case.x[1]) for name in ("weight", "bias", "mean")}
         given["var"] = rng.uniform(0.5, 2, case.x[1]).astype(np.float32)
@@ -153,19 +154,22 @@ def _layer(problem):
     from convkit import nn
 
     case = problem.case
-    layer = (nn.Conv2d(case.x[1], case.weight[0], case.weight[2:], **case.options) if case.op == "conv2d"
-             else nn.Linear(case.weight[1], case.weight[0]))
+    if case.op.startswith("conv"):
+        name = case.op.replace("conv_transpose", "ConvTranspose").replace("conv", "Conv")
+        layer = getattr(nn, name)(case.x[1], problem.bias.size, case.weight[2:], **case.options)
+    else:
+        layer = nn.Linear(case.weight[1], case.weight[0])
     layer.load_state_dict({"weight": problem.weight, "bias": problem.bias})
     return layer
 
 
 def _our_backward(problem, functions):
     case, x, dy, options = problem.case, problem.x, problem.dy, problem.case.options
-    if case.op == "conv2d":
+    backward = getattr(functions, f"{case.op}_backward")
+    if case.op.startswith("conv"):
         dx = problem.direction == "dx"
         needs, wanted = (dx, not dx, not dx), slice(0, 1) if dx else slice(1, 3)
-        return lambda: functions.conv2d_backward(dy, x, problem.weight, **options, needs=needs)[wanted]
-    backward = getattr(functions, f"{case.op}_backward")
+        return lambda: backward(dy, x, problem.weight, **options, needs=needs)[wanted]
     if case.op == "avg_pool2d":
         return lambda: backward(dy, x.shape, **options)
     _, indices = getattr(convkit.functional, case.op)(x, **options, return_indices=True)
@@ -236,6 +240,8 @@ def _work(problem, outputs):
     if case.weight is None:
         return 0, nbytes
     results = outputs[0].size if problem.direction == "forward" else problem.dy.size
+    if "transpose" in case.op:
+        results = problem.x.size  # each element of x meets all taps
     return 2 * results * math.prod(case.weight[1:]), nbytes
 
 

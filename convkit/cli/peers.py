@@ -45,8 +45,8 @@ class Runner:
     to_numpy: Callable[[Any], Any]
 
 
-def _pair(value):
-    return (value, value) if isinstance(value, int) else tuple(value)
+def _per_axis(case, value):
+    return (value,) * (len(case.x) - 2) if isinstance(value, int) else tuple(value)
 
 
 # ---- torch
@@ -102,7 +102,7 @@ class TorchChannelsLast(Torch):
         torch.set_num_threads(threads)
         case = problem.case
         x, bias = self._layout(torch.from_numpy(problem.x)), torch.from_numpy(problem.bias)
-        geometry = [list(_pair(v)) for v in (case.padding, case.stride, case.dilation)]
+        geometry = [list(_per_axis(case, v)) for v in (case.padding, case.stride, case.dilation)]
         weight = pack(torch.from_numpy(problem.weight).to_mkldnn(), *geometry, case.groups, list(case.x))
         conv = torch.ops.mkldnn._convolution_pointwise
 
@@ -119,15 +119,18 @@ class TorchChannelsLast(Torch):
 
 
 def _torch_conv(torch, case, direction, t):
-    conv = torch.nn.functional.conv2d
-    return lambda: conv(t["x"], t["weight"], t["bias"], case.stride, case.padding, case.dilation, case.groups)
+    conv = getattr(torch.nn.functional, case.op)
+    stride, padding, dilation = (_per_axis(case, v) for v in (case.stride, case.padding, case.dilation))
+    rest = (0, case.groups, dilation) if "transpose" in case.op else (dilation, case.groups)
+    return lambda: conv(t["x"], t["weight"], t["bias"], stride, padding, *rest)
 
 
 def _torch_conv_backward(torch, case, direction, t):
     backward = torch.ops.aten.convolution_backward
-    geometry = [list(_pair(v)) for v in (case.stride, case.padding, case.dilation)]
+    geometry = [list(_per_axis(case, v)) for v in (case.stride, case.padding, case.dilation)]
     dx = direction == "dx"
-    rest = ([case.weight[0]], *geometry, False, [0, 0], case.groups, [dx, not dx, not dx])
+    rest = ([len(t["bias"])], *geometry, "transpose" in case.op, [0] * len(geometry[0]), case.groups,
+            [dx, not dx, not dx])
     wanted = slice(0, 1) if dx else slice(1, 3)
     return lambda: backward(t["dy"], t["x"], t["weight"], *rest)[wanted]
 
@@ -148,14 +151,14 @@ def _torch_avg_pool(torch, case, direction, t):
 
 
 def _torch_max_pool_backward(torch, case, direction, t):
-    geometry = [list(_pair(v)) for v in (case.kernel, case.stride, case.padding, case.dilation)]
+    geometry = [list(_per_axis(case, v)) for v in (case.kernel, case.stride, case.padding, case.dilation)]
     _, indices = torch.nn.functional.max_pool2d(t["x"], *geometry, return_indices=True)
     backward = torch.ops.aten.max_pool2d_with_indices_backward
     return lambda: backward(t["dy"], t["x"], *geometry, False, indices)
 
 
 def _torch_avg_pool_backward(torch, case, direction, t):
-    geometry = [list(_pair(v)) for v in (case.kernel, case.stride, case.padding)]
+    geometry = [list(_per_axis(case, v)) for v in (case.kernel, case.stride, case.padding)]
     backward = torch.ops.aten.avg_pool2d_backward
     return lambda: backward(t["dy"], t["x"], *geometry, False, True, None)
 
@@ -170,8 +173,8 @@ def _torch_batch_norm(torch, case, direction, t):
 
 
 _TORCH_CALLS = {  # (operation, backward?)
-    ("conv2d", False): _torch_conv,
-    ("conv2d", True): _torch_conv_backward,
+    **{(f"conv{kind}{rank}d", False): _torch_conv for kind in ("", "_transpose") for rank in (1, 2, 3)},
+    **{(f"conv{kind}{rank}d", True): _torch_conv_backward for kind in ("", "_transpose") for rank in (1, 2, 3)},
     ("max_pool2d", False): _torch_max_pool,
     ("max_pool2d", True): _torch_max_pool_backward,
     ("min_pool2d", False): _torch_min_pool,
@@ -189,10 +192,11 @@ _TORCH_CALLS = {  # (operation, backward?)
 
 def _onnx_node(case):
     """Operator, attributes and names of the constant inputs; None where ONNX has no single such operator."""
-    pads, strides, dilations = (_pair(v) for v in (case.padding, case.stride, case.dilation))
+    pads, strides, dilations = (_per_axis(case, v) for v in (case.padding, case.stride, case.dilation))
     window = {"strides": strides, "pads": pads * 2}
-    if case.op == "conv2d":
-        return "Conv", {**window, "dilations": dilations, "group": case.groups}, ("weight", "bias")
+    if case.op.startswith("conv"):
+        operator = "ConvTranspose" if "transpose" in case.op else "Conv"
+        return operator, {**window, "dilations": dilations, "group": case.groups}, ("weight", "bias")
     if case.op == "max_pool2d":
         return "MaxPool", {**window, "dilations": dilations, "kernel_shape": case.kernel}, ()
     if case.op == "avg_pool2d" and case.kernel == case.x[2:]:
@@ -329,8 +333,9 @@ class Ncnn:
 
 def _ncnn_layer(problem):
     case = problem.case
-    (stride_h, stride_w), (pad_h, pad_w) = _pair(case.stride), _pair(case.padding)
-    dil_h, dil_w = _pair(case.dilation)
+    if len(case.x) == 4:
+        (stride_h, stride_w), (pad_h, pad_w), (dil_h, dil_w) = (
+            _per_axis(case, v) for v in (case.stride, case.padding, case.dilation))
     float32_tag = b"\0\0\0\0"
     if case.op == "conv2d":
         c_out, _, kh, kw = case.weight
