@@ -474,6 +474,55 @@ def _channel_shuffle(fuzz):
     return Call((fuzz.numbers(fuzz.size(1, 4), groups * fuzz.size(1, 6), *fuzz.sizes(fuzz.size(1, 3), 1, 7)), groups))
 
 
+def _layer_norm(fuzz):
+    x = fuzz.numbers(*fuzz.sizes(fuzz.size(0, 2), 1, 5), fuzz.size(2, 700 if fuzz.large else 40))
+    shape = x.shape[fuzz.size(0, x.ndim - 1):]
+    affine = (fuzz.numbers(*shape), fuzz.numbers(*shape)) if fuzz.chance(0.7) else (None, None)
+    return Call((x, shape, *affine))
+
+
+def _layer_norm_backward(fuzz):
+    x, shape, weight, _ = _layer_norm(fuzz).args
+    return Call((fuzz.numbers(*x.shape), x, shape, weight))
+
+
+def _group_norm(fuzz):
+    groups = fuzz.size(1, 4)
+    size = fuzz.sizes(fuzz.size(0, 2), 2, 30 if fuzz.large else 8)
+    x = fuzz.numbers(fuzz.size(1, 4), groups * fuzz.size(1, 6), *size)
+    affine = (fuzz.numbers(x.shape[1]), fuzz.numbers(x.shape[1])) if fuzz.chance(0.7) else (None, None)
+    return Call((x, groups, *affine))
+
+
+def _group_norm_backward(fuzz):
+    x, groups, weight, _ = _group_norm(fuzz).args
+    return Call((fuzz.numbers(*x.shape), x, groups, weight))
+
+
+def _instance_norm(fuzz):
+    x, mean, var, *affine = _batch_norm(fuzz).args
+    own = fuzz.chance(0.7)  # the running statistics then move in place, which the tests look at
+    return Call((x, *((None, None) if own else (mean, var)), *affine), {"use_input_stats": own})
+
+
+def _prelu(fuzz):
+    x = _any_array(fuzz)
+    return Call((x, fuzz.numbers(x.shape[1] if x.ndim > 1 and fuzz.chance(0.7) else 1)))
+
+
+def _prelu_backward(fuzz):
+    x, weight = _prelu(fuzz).args
+    return Call((fuzz.numbers(*x.shape), x, weight))
+
+
+def _dropped_channels(rank):
+    def draw(fuzz):
+        dy = fuzz.numbers(*fuzz.sizes(rank + fuzz.size(1, 2), 1, 20 if fuzz.large else 6))
+        mask = fuzz.rng.random(dy.shape[:dy.ndim - rank]) < 0.6
+        return Call((dy, mask), {"p": fuzz.size(0, 3) / 4})
+    return draw
+
+
 # ---- bounds: what the operation does to absolute values, in float64
 
 
@@ -663,6 +712,59 @@ def _batch_norm_backward_bound(name, call, want):
     return (dx, *sums)
 
 
+def _prelu_bound(name, call, want):
+    return (np.abs(want[0]),)
+
+
+def _prelu_backward_bound(name, call, want):
+    dy, x, weight = call.args
+    return (np.abs(want[0]), np.abs(reference.prelu_backward(np.abs(dy), -np.abs(x) * (x <= 0), weight)[1]))
+
+
+def _row_shape(name, x, by):
+    """``x`` as images, groups, runs of a group, elements of a run; ``by`` is what the norm of this name goes by."""
+    if name.startswith("layer"):
+        return -1, 1, np.prod(by), 1
+    groups = by if name.startswith("group") else x.shape[1]
+    return -1, groups, x.shape[1] // groups, np.prod(x.shape[2:], dtype=int)
+
+
+def _row_spread(x, rows, statistics):
+    """``|x| + |mean|`` and ``1 / sqrt(var + eps)``, of each row of ``x`` or those given for each channel."""
+    if statistics is None:
+        mean, var = np.abs(x).mean((2, 3), keepdims=True), x.var((2, 3), keepdims=True)
+    else:
+        mean, var = (np.abs(s).reshape(rows[1], rows[2], 1) for s in statistics)
+    return np.abs(x) + mean, 1 / np.sqrt(var + 1e-5)
+
+
+def _by_run(a, rows, otherwise):
+    return otherwise if a is None else np.abs(a).reshape(rows[1], rows[2], 1)
+
+
+def _row_norm_bound(name, call, want):
+    x, by, *rest = call.args
+    rows = _row_shape(name, x, by)
+    statistics = None
+    if name == "instance_norm":
+        statistics = None if call.options["use_input_stats"] else (by, rest[0])
+        rest = rest[1:]
+    spread, scale = _row_spread(x.reshape(rows), rows, statistics)
+    y = 2 * spread * scale * _by_run(rest[0], rows, 1) + _by_run(rest[1], rows, 0)
+    return (y.reshape(x.shape),)
+
+
+def _row_norm_backward_bound(name, call, want):
+    dy, x, *by, weight = call.args
+    rows = _row_shape(name, x, *by or (None,))
+    spread, scale = _row_spread(x.reshape(rows), rows, None)
+    spread, dy = spread * scale, np.abs(dy).reshape(rows)
+    g = dy * _by_run(weight, rows, 1)
+    dx = g + g.mean((2, 3), keepdims=True) + spread * (g * spread).mean((2, 3), keepdims=True)
+    dweight, dbias = (a.sum((0, 3)).reshape(want[1].shape) for a in (2 * dy * spread, dy))
+    return ((2 * dx * scale).reshape(x.shape), dweight, dbias)
+
+
 def _activations():
     for name in ACTIVATIONS:
         chosen = name in ("relu", "relu6")
@@ -734,6 +836,16 @@ OPERATIONS = (
     Operation("batch_norm", _batch_norm, _batch_norm_bound, exact_on_integers=False),
     Operation("batch_norm_backward", _batch_norm_backward, _batch_norm_backward_bound,
               exact_on_integers=False),
+    Operation("layer_norm", _layer_norm, _row_norm_bound, exact_on_integers=False),
+    Operation("layer_norm_backward", _layer_norm_backward, _row_norm_backward_bound, exact_on_integers=False),
+    Operation("group_norm", _group_norm, _row_norm_bound, exact_on_integers=False),
+    Operation("group_norm_backward", _group_norm_backward, _row_norm_backward_bound, exact_on_integers=False),
+    Operation("instance_norm", _instance_norm, _row_norm_bound, exact_on_integers=False),
+    Operation("instance_norm_backward", _batch_norm_backward, _row_norm_backward_bound, exact_on_integers=False),
+    *(Operation(f"dropout{rank}d_backward", _dropped_channels(rank), _of_absolute_values, exact_on_integers=False)
+      for rank in (1, 2, 3)),
+    Operation("prelu", _prelu, _prelu_bound),
+    Operation("prelu_backward", _prelu_backward, _prelu_backward_bound),
     Operation("pixel_shuffle", _pixel_shuffle, _nothing),
     Operation("pixel_shuffle_backward", _pixel_unshuffle, _nothing),
     Operation("pixel_unshuffle", _pixel_unshuffle, _nothing),

@@ -166,12 +166,18 @@ def calls_of_the_rest():
         "batch_norm": ((x, mean, var, weight, mean), {"training": True}),
         "batch_norm eval": ((x, mean, var, weight, mean), {}),
         "batch_norm_backward": ((dy, x, weight), {}),
+        "layer_norm": ((x, (51,)), {}), "layer_norm_backward": ((dy, x, (51,)), {}),
+        "group_norm": ((x, 5, weight, mean), {}), "group_norm_backward": ((dy, x, 5, weight), {}),
+        "instance_norm": ((x, None, None, weight, mean), {}), "instance_norm_backward": ((dy, x, weight), {}),
+        "prelu": ((x, weight), {}), "prelu_backward": ((dy, x, weight), {}),
+        "dropout2d_backward": ((x, x[:, :, 0, 0] > 0, 0.3), {}),
     }
 
 
 def test_everything_else():
     calls = calls_of_the_rest()
     elsewhere = {"linear", "linear_backward", "dropout", "dropout_backward", "flatten",
+                 *(f"dropout{rank}d{suffix}" for rank in (1, 2, 3) for suffix in ("", "_backward")),
                  # copies, which no thread shares
                  "pixel_shuffle", "pixel_shuffle_backward", "pixel_unshuffle", "pixel_unshuffle_backward",
                  "channel_shuffle", "channel_shuffle_backward", "pad", "pad_backward"}
@@ -189,8 +195,9 @@ def test_everything_else():
 
 
 BY_IMAGE = ["max_pool2d indices", "max_pool2d wide", "min_pool2d", "avg_pool2d", "avg_pool2d uncounted",
-            "avg_pool2d global", "lp_pool3d", "adaptive_max_pool2d", "adaptive_avg_pool3d", "global_avg_pool", *ACTIVATIONS, "softmax axis", "softmax", "log_softmax", "batch_norm eval",
-            "cross_entropy none"]
+            "avg_pool2d global", "lp_pool3d", "adaptive_max_pool2d", "adaptive_avg_pool3d", "global_avg_pool",
+            *ACTIVATIONS, "softmax axis", "softmax", "log_softmax", "batch_norm eval", "cross_entropy none",
+            "layer_norm", "group_norm", "instance_norm"]
 
 
 @every_isa

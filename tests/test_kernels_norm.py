@@ -1,11 +1,14 @@
 """csrc/norm: sums and batch normalisation at every level and dtype, in eps, against extended precision."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from dense import check_gradient, every_dtype, every_isa, pytestmark, same_bits, wide, worst  # noqa: F401
 
 import convkit
 import convkit.functional as F
+from convkit.functional import norm
 from convkit.kernels import native
 
 if native.available:
@@ -16,7 +19,8 @@ INNER = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 49, 63, 64, 65, 100, 196, 1
 
 
 def test_the_registry_is_covered():
-    assert set(KERNELS) == {"channel_sum", "train", "eval", "train_backward", "eval_backward"}
+    assert set(KERNELS) == {"channel_sum", "train", "eval", "train_backward", "eval_backward", "rows", "rows_backward",
+                            "prelu", "prelu_backward", "scale"}
 
 
 class Oracle:
@@ -190,3 +194,97 @@ def test_gradients_by_finite_differences():
         x,
         rng,
     )
+
+
+# ---- rows: (images, groups, runs of a group, elements of a run)
+
+ROWS = [(3, 1, n, 1) for n in (1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 64, 65, 100, 257, 1100, 5000)]
+ROWS += [(2, 3, 5, 1), (100, 2, 17, 1), (2, 2, 3, 2), (2, 1, 4, 49), (3, 4, 1, 7), (3, 4, 1, 64), (1, 2, 3, 5000)]
+
+
+def _by_groups(rng, shape, dtype, offset=0.0):
+    images, groups, affine, inner = shape
+    full = (images, groups * affine, inner) if inner > 1 else (images, groups * affine)
+    return _operands(rng, full, dtype, offset)
+
+
+def _row_oracle(x, dy, weight, bias, shape):
+    x, dy = wide(x).reshape(shape), wide(dy).reshape(shape)
+    weight, bias = (wide(a).reshape(shape[1], shape[2], 1) for a in (weight, bias))
+    m = shape[2] * shape[3]
+
+    def mean(a):
+        return a.sum((2, 3), keepdims=True) / m
+
+    d = x - mean(x)
+    scale = 1 / np.sqrt(mean(d * d) + wide(EPS))
+    z, g = d * scale, dy * weight
+    y, y_scale = z * weight + bias, np.abs(z * weight) + np.abs(weight) + np.abs(bias)
+    dx = (g - mean(g) - z * mean(g * z)) * scale
+    dx_scale = (np.abs(g) + mean(np.abs(g)) + (np.abs(z) + 1) * mean(np.abs(g) * (np.abs(z) + 1))) * scale
+    dw, dw_scale = (dy * z).sum((0, 3)), (np.abs(dy) * (np.abs(z) + 1)).sum((0, 3))
+    return (y, y_scale), (dx, dx_scale), (dw, dw_scale), (dy.sum((0, 3)), np.abs(dy).sum((0, 3)))
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize("shape", ROWS, ids=str)
+def test_rows(isa, dtype, shape):
+    rng = np.random.default_rng(sum(shape))
+    for offset in (0.0, 1000.0):
+        x, dy, weight, bias = _by_groups(rng, shape, dtype, offset)
+        want = _row_oracle(x, dy, weight, bias, shape)
+        with convkit.use(isa=isa):
+            y = F.group_norm(x, shape[1], weight, bias)
+            got = (y, *F.group_norm_backward(dy, x, shape[1], weight))
+        for a, (right, scale) in zip(got, want, strict=True):
+            assert worst(a.reshape(right.shape), right, scale) <= 4
+
+
+@every_isa
+@every_dtype
+def test_statistics_of_a_forward_pass_give_the_gradients_that_are_found_again(isa, dtype):
+    rng = np.random.default_rng(0)
+    for offset in (0.0, 1e4):
+        x, dy, weight, bias = _operands(rng, (4, 6, 50), dtype, offset)
+        with convkit.use(isa=isa):
+            for kept, gradients in (
+                    (norm.batch_norm_kept(x, None, None, weight, bias, True, 0.1, EPS),
+                     partial(norm.batch_norm_gradients, dy, x, weight, EPS, None, None, True)),
+                    (norm.group_norm_kept(x, 3, weight, bias, EPS),
+                     partial(norm.group_norm_gradients, dy, x, 3, weight, EPS))):
+                _, saved = kept
+                assert saved.dtype == np.float64
+                for a, b in zip(gradients(saved), gradients(None), strict=True):
+                    np.testing.assert_allclose(a, b, rtol=0, atol=50 * np.finfo(dtype).eps * np.abs(b).max())
+
+
+@every_dtype
+def test_rows_have_the_same_bits_at_any_thread_count_and_layout(dtype):
+    rng = np.random.default_rng(1)
+    for shape, groups in (((700, 130), 1), ((5, 12, 31, 43), 3)):
+        x, dy, weight, bias = _operands(rng, shape, dtype)
+        same_bits(lambda x, g=groups, w=weight, b=bias: (F.group_norm(x, g, w, b),), x)
+        same_bits(lambda dy, x, g=groups, w=weight: F.group_norm_backward(dy, x, g, w), dy, x)
+        same_bits(lambda x, w=weight: (F.prelu(x, w),), x)
+        same_bits(lambda dy, x, w=weight: F.prelu_backward(dy, x, w), dy, x)
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize("inner", (1, 2, 7, 16, 31, 64, 65, 300))
+def test_what_multiplies_channels(isa, dtype, inner):
+    rng = np.random.default_rng(inner)
+    x, dy = (rng.integers(-4, 5, (3, 5, inner)).astype(dtype) for _ in range(2))
+    weight = rng.integers(-2, 3, 5).astype(dtype)
+    by_channel = weight[:, None]
+    with convkit.use(isa=isa):
+        np.testing.assert_array_equal(F.prelu(x, weight), np.where(x > 0, x, by_channel * x))
+        dx, dweight = F.prelu_backward(dy, x, weight)
+        np.testing.assert_array_equal(dx, np.where(x > 0, dy, by_channel * dy))
+        np.testing.assert_array_equal(dweight, np.where(x > 0, 0, x * dy).sum((0, 2)))
+        dx, dweight = F.prelu_backward(dy, x, weight[:1])
+        np.testing.assert_array_equal(dweight, [np.where(x > 0, 0, x * dy).sum()])
+        mask = rng.random((3, 5)) < 0.5
+        x[0, 0], mask[0, 0] = np.nan, False
+        np.testing.assert_array_equal(F.dropout1d_backward(x, mask, 0.5), np.where(mask[..., None], 2 * x, 0))

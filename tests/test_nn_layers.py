@@ -121,6 +121,23 @@ LAYERS = {
     "batch-norm-eval": (lambda dtype: _moved(nn.BatchNorm2d(3, dtype=dtype)).eval(), (4, 3, 2, 3), (4, 3, 2, 3), False),
     "batch-norm-bare": (lambda dtype: nn.BatchNorm2d(3, affine=False, track_running_stats=False, dtype=dtype).eval(),
                         (4, 3, 2, 3), (4, 3, 2, 3), False),
+    "batch-norm-1d": (lambda dtype: nn.BatchNorm1d(3, dtype=dtype), (4, 3), (4, 3), False),
+    "batch-norm-1d-long": (lambda dtype: nn.BatchNorm1d(3, dtype=dtype), (4, 3, 5), (4, 3, 5), False),
+    "batch-norm-3d": (lambda dtype: _moved(nn.BatchNorm3d(3, dtype=dtype)).eval(), (2, 3, 2, 2, 3), (2, 3, 2, 2, 3), False),
+    "layer-norm": (lambda dtype: nn.LayerNorm((3, 4), dtype=dtype), (2, 3, 4), (2, 3, 4), True),
+    "layer-norm-bare": (lambda dtype: nn.LayerNorm(4, elementwise_affine=False), (2, 3, 4), (2, 3, 4), True),
+    "layer-norm-no-bias": (lambda dtype: nn.LayerNorm(4, bias=False, dtype=dtype), (2, 3, 4), (2, 3, 4), True),
+    "group-norm": (lambda dtype: nn.GroupNorm(2, 6, dtype=dtype), (2, 6, 3), (2, 6, 3), False),
+    "group-norm-bare": (lambda dtype: nn.GroupNorm(3, 6, affine=False), (2, 6), (2, 6), False),
+    "instance-norm": (lambda dtype: nn.InstanceNorm2d(3, affine=True, dtype=dtype), (2, 3, 3, 2), (2, 3, 3, 2), True),
+    "instance-norm-one": (lambda dtype: nn.InstanceNorm1d(3), (3, 5), (3, 5), False),
+    "instance-norm-eval": (lambda dtype: _moved(nn.InstanceNorm3d(3, affine=True, track_running_stats=True, dtype=dtype)
+                                                ).eval(), (2, 3, 2, 1, 3), (2, 3, 2, 1, 3), False),
+    "prelu": (lambda dtype: nn.PReLU(dtype=dtype), (2, 3, 4), (2, 3, 4), True),
+    "prelu-channels": (lambda dtype: nn.PReLU(3, 0.1, dtype=dtype), (2, 3, 4), (2, 3, 4), False),
+    "dropout1d": (lambda dtype: nn.Dropout1d(0.3, rng=_rng()), (2, 3, 4), (2, 3, 4), False),
+    "dropout2d": (lambda dtype: nn.Dropout2d(0.3, rng=_rng()), (2, 3, 4, 2), (2, 3, 4, 2), False),
+    "dropout3d": (lambda dtype: nn.Dropout3d(0.3, rng=_rng()), (3, 2, 2, 2), (3, 2, 2, 2), False),
     "dropout": (lambda dtype: nn.Dropout(0.3, rng=_rng()), (4, 5), (4, 5), False),
     "dropout-eval": (lambda dtype: nn.Dropout(0.3).eval(), (4, 5), (4, 5), True),
     "flatten": (lambda dtype: nn.Flatten(), (2, 3, 4), (2, 12), False),
@@ -490,6 +507,12 @@ def test_a_transposed_layer_makes_the_size_asked_for():
     ("Linear", (3, 4), {"bias": False}),
     ("Softmax", (1,), {}),
     ("BatchNorm2d", (3,), {"affine": False}),
+    ("BatchNorm1d", (3,), {}),
+    ("InstanceNorm2d", (3,), {"affine": True}),
+    ("GroupNorm", (3, 6), {"eps": 1e-3}),
+    ("LayerNorm", ((3, 6),), {"bias": False}),
+    ("PReLU", (3, 0.5), {}),
+    ("Dropout2d", (0.2,), {}),
     ("Dropout", (0.2,), {}),
     ("Flatten", (), {}),
     ("PixelShuffle", (2,), {}),
@@ -500,7 +523,7 @@ def test_a_transposed_layer_makes_the_size_asked_for():
 def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
     torch = pytest.importorskip("torch")
     ours, theirs = getattr(nn, name)(*args, **kwargs), getattr(torch.nn, name)(*args, **kwargs)
-    if name != "BatchNorm2d":  # PyTorch's text differs between its versions
+    if "Norm" not in name:  # PyTorch's text differs between its versions
         assert repr(ours) == repr(theirs)
     for attribute, value in vars(ours).items():
         if not isinstance(value, (nn.Parameter, np.ndarray, np.random.Generator)) and not attribute.startswith("_"):
@@ -530,6 +553,11 @@ def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
     (lambda: nn.AvgPool2d(2, divisor_override=0), ShapeError, "divisor_override must be at least 1"),
     (lambda: nn.BatchNorm2d(3, eps=-1), ShapeError, "eps must be finite and not negative"),
     (lambda: nn.BatchNorm2d(3, momentum=2), ShapeError, "momentum must be between 0 and 1"),
+    (lambda: nn.LayerNorm(()), ShapeError, "normalized_shape must name at least 1 axis"),
+    (lambda: nn.LayerNorm(2**60), ShapeError, "more than the limit"),
+    (lambda: nn.GroupNorm(4, 6), ShapeError, "num_groups must divide num_channels, got num_groups=4 and num_channels=6"),
+    (lambda: nn.InstanceNorm2d(3, momentum=-1), ShapeError, "momentum must be between 0 and 1"),
+    (lambda: nn.PReLU(0), ShapeError, "num_parameters must be at least 1"),
     (lambda: nn.LeakyReLU(float("nan")), ShapeError, "negative_slope must be finite, got negative_slope=nan"),
     (lambda: nn.ELU("1"), DtypeError, "alpha must be a number, got alpha='1'"),
     (lambda: nn.GELU("erf"), ShapeError, "approximate must be one of none, tanh, got 'erf'"),
@@ -556,6 +584,12 @@ def test_bad_arguments_are_refused_by_the_constructor(make, error, message):
     (nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"), np.zeros((3, 5), np.float32), ShapeError,
      "x must have 4 axes"),
     (nn.BatchNorm2d(3), np.zeros((2, 3), np.float32), ShapeError, "x must have 4 axes"),
+    (nn.BatchNorm1d(3), np.zeros((2, 3, 4, 4), np.float32), ShapeError,
+     r"x must have 2 axes \(N, C\) or 3 axes \(N, C, L\), got"),
+    (nn.InstanceNorm2d(3), np.zeros((2, 4, 3, 3), np.float32), ShapeError, "x must have num_features=3 channels"),
+    (nn.InstanceNorm1d(3), np.zeros((2, 4, 3, 3), np.float32), ShapeError, "x must have 3 axes"),
+    (nn.GroupNorm(2, 4), np.zeros((2, 6, 3), np.float32), ShapeError, "x must have num_channels=4 channels"),
+    (nn.LayerNorm(4), np.zeros((2, 5), np.float32), ShapeError, "normalized_shape must be the shape of the last axes"),
     (nn.Linear(3, 2), [1.0, 2.0, 3.0], DtypeError, "x must be a NumPy array, got list"),
     (nn.Concat(nn.MaxPool2d(2), nn.Identity()), np.zeros((1, 2, 4, 4)), ShapeError,
      r"the outputs of all branches must have one shape but for axis 1, got \[\(1, 2, 2, 2\), \(1, 2, 4, 4\)\]"),

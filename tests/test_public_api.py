@@ -311,6 +311,34 @@ def rows():
     yield row("batch_norm_backward weight", Shape, F.batch_norm_backward, X, X, np.ones(3, np.float32))
     yield row("batch_norm_backward mixed", Dtype, F.batch_norm_backward, X.astype(float), X)
     yield row("batch_norm_backward statistics", Shape, F.batch_norm_backward, X, X, training=False)
+    for shape in ((7,), (8, 7), (2, 2, 4, 8, 8), (4,), ()):
+        yield row(f"layer_norm {shape}", Shape, F.layer_norm, X, shape)
+        yield row(f"layer_norm_backward {shape}", Shape, F.layer_norm_backward, X, X, shape)
+    for bad in (0, -1, 3, 8):
+        yield row(f"group_norm {bad}", Shape, F.group_norm, X, bad)
+        yield row(f"group_norm_backward {bad}", Shape, F.group_norm_backward, X, X, bad)
+    for bad in (1.0, "8", None, (8.0,), True):
+        yield row(f"layer_norm {bad!r}", Dtype, F.layer_norm, X, bad)
+    for bad in (np.ones(5, np.float32), np.ones((4, 1), np.float32), np.ones(4), [1.0] * 4):
+        what = f"{type(bad).__name__}{getattr(bad, 'shape', '')}"
+        yield row(f"group_norm weight {what}", (Shape, Dtype), F.group_norm, X, 2, bad)
+        yield row(f"instance_norm bias {what}", (Shape, Dtype), F.instance_norm, X, None, None, V, bad)
+        yield row(f"layer_norm weight {what}", (Shape, Dtype), F.layer_norm, X[..., :4], 4, bad)
+        yield row(f"prelu weight {what}", (Shape, Dtype), F.prelu, X, bad)
+        yield row(f"prelu_backward weight {what}", (Shape, Dtype), F.prelu_backward, X, X, bad)
+    yield row("prelu_backward dy", Shape, F.prelu_backward, X[:1], X, V)
+    yield row("instance_norm of one value", Shape, F.instance_norm, X[:, :, :1, :1])
+    yield row("instance_norm 2-d", Shape, F.instance_norm, X[:, :, 0, 0])
+    yield row("instance_norm half statistics", Shape, F.instance_norm, X, V.copy())
+    yield row("instance_norm without statistics", Shape, F.instance_norm, X, use_input_stats=False)
+    yield row("instance_norm read-only statistics", Shape, F.instance_norm, X, frozen, frozen)
+    yield row("instance_norm_backward", Shape, F.instance_norm_backward, X[:1], X)
+    yield row("instance_norm_backward statistics", Shape, F.instance_norm_backward, X, X, use_input_stats=False)
+    for rank, x in ((1, X), (2, X[0, 0]), (3, X[0])):
+        yield row(f"dropout{rank}d axes", Shape, getattr(F, f"dropout{rank}d"), x, rng=RNG)
+        backward = getattr(F, f"dropout{rank}d_backward")
+        yield row(f"dropout{rank}d_backward axes", Shape, backward, x, None)
+    yield row("dropout2d_backward mask", Shape, F.dropout2d_backward, X, np.ones(X.shape, bool))
     for p in (-0.1, 1.1, float("nan"), float("inf"), "half", None):
         yield row(f"dropout {p}", (Shape, Dtype), F.dropout, X, p, rng=RNG)
     for rng in (None, 0, np.random, np.random.RandomState(0)):

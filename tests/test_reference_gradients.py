@@ -192,3 +192,28 @@ def test_convolution_gradients_are_adjoint_exactly_on_integers(floor, dtype):
     dx, dw, db = floor.conv2d_backward(dy, x, w, *args)
     assert (y * dy).sum() == (x * dx).sum() == (w * dw).sum()
     np.testing.assert_array_equal(db, dy.sum(axis=(0, 2, 3)))
+
+
+@both
+def test_layer_and_group_and_instance_norm(floor):
+    for name, by, shape in (("layer_norm", ((2, 5),), (3, 2, 5)), ("group_norm", (2,), (3, 4, 5)),
+                            ("group_norm", (2,), (3, 6)), ("instance_norm", None, (3, 4, 5))):
+        forward, backward = getattr(floor, name), getattr(floor, f"{name}_backward")
+        weights = by[0] if name == "layer_norm" else shape[1]
+        x, dy, w, b = draw(shape, shape, weights, weights)
+
+        def value(x, w, b, forward=forward, by=by, dy=dy):
+            return (dy * forward(x, *((None, None) if by is None else by), w, b)).sum()
+
+        dx, dw, db = backward(dy, x, *(by or ()), w)
+        agree(dx, lambda a, w=w, b=b, f=value: f(a, w, b), x)
+        agree(dw, lambda a, x=x, b=b, f=value: f(x, a, b), w)
+        agree(db, lambda a, x=x, w=w, f=value: f(x, w, a), b)
+
+
+@both
+def test_prelu(floor):
+    x, dy, w = draw((3, 4, 5), (3, 4, 5), 4)
+    dx, dw = floor.prelu_backward(dy, x, w)
+    agree(dx, lambda a: (dy * floor.prelu(a, w)).sum(), x)
+    agree(dw, lambda a: (dy * floor.prelu(x, a)).sum(), w)

@@ -192,3 +192,61 @@ def test_activations(name):
         near(np.where(np.isinf(x), 0, got), np.where(np.isinf(x), 0, want), tolerance)
     special = np.array([np.nan, -np.inf])
     np.testing.assert_array_equal(getattr(F, name)(special), getattr(T, name)(torch.tensor(special)).numpy())
+
+
+def _gradients(got, *leaves):
+    for gradient, of in zip(got, leaves, strict=True):
+        if of is not None:
+            near(gradient, of.grad)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize(("shape", "last"), [((5, 7), (7,)), ((2, 3, 4, 5), (4, 5)), ((2, 3), (2, 3)), ((3, 4, 90), (90,))])
+def test_layer_norm(shape, last, affine):
+    x, dy, w, b = data(shape, shape, last, last)
+    w, b = (w, b) if affine else (None, None)
+    xt, wt, bt = leaf(x), *(None if a is None else leaf(a) for a in (w, b))
+    y = T.layer_norm(xt, last, wt, bt, 1e-3)
+    near(F.layer_norm(x, last, w, b, 1e-3), y)
+    y.backward(torch.tensor(dy))
+    _gradients(F.layer_norm_backward(dy, x, last, w, 1e-3), xt, wt, bt)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("shape", [(5, 12), (3, 6, 5), (2, 6, 4, 17), (2, 6, 2, 3, 4)])
+def test_group_norm(shape, groups):
+    x, dy, w, b = data(shape, shape, shape[1], shape[1])
+    xt, wt, bt = leaf(x), leaf(w), leaf(b)
+    y = T.group_norm(xt, groups, wt, bt, 1e-3)
+    near(F.group_norm(x, groups, w, b, 1e-3), y)
+    y.backward(torch.tensor(dy))
+    _gradients(F.group_norm_backward(dy, x, groups, w, 1e-3), xt, wt, bt)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("shape", [(3, 6, 5), (2, 6, 4, 17), (2, 6, 2, 3, 4)])
+def test_instance_norm(shape, own):
+    x, dy, w, b, mean = data(shape, shape, 6, 6, 6)
+    var = np.random.default_rng(1).uniform(0.5, 2, 6)
+    xt, wt, bt = leaf(x), leaf(w), leaf(b)
+    mean_t, var_t = torch.tensor(mean), torch.tensor(var)
+    y = T.instance_norm(xt, mean_t, var_t, wt, bt, own, 0.3, 1e-3)
+    twin_mean, twin_var = mean.copy(), var.copy()
+    near(convkit.reference.instance_norm(x, twin_mean, twin_var, w, b, own, 0.3, 1e-3), y)
+    statistics = {} if own else {"mean": mean.copy(), "var": var.copy()}
+    near(F.instance_norm(x, mean, var, w, b, own, 0.3, 1e-3), y)
+    for a, t in ((mean, mean_t), (var, var_t), (twin_mean, mean_t), (twin_var, var_t)):
+        near(a, t)
+    y.backward(torch.tensor(dy))
+    _gradients(F.instance_norm_backward(dy, x, w, 1e-3, use_input_stats=own, **statistics), xt, wt, bt)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 4), (3, 4, 7), (2, 4, 3, 5)])
+def test_prelu(shape):
+    x, dy, slopes = data(shape, shape, 4)
+    for w in (slopes[:1], slopes) if len(shape) > 1 else (slopes[:1],):
+        xt, wt = leaf(x), leaf(w)
+        y = T.prelu(xt, wt)
+        near(F.prelu(x, w), y)
+        y.backward(torch.tensor(dy))
+        _gradients(F.prelu_backward(dy, x, w), xt, wt)

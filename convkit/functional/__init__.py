@@ -17,6 +17,8 @@ from convkit.functional.activation import (
     leaky_relu_backward,
     mish,
     mish_backward,
+    prelu,
+    prelu_backward,
     relu,
     relu6,
     relu6_backward,
@@ -66,7 +68,16 @@ from convkit.functional.conv import (
     conv_transpose3d,
     conv_transpose3d_backward,
 )
-from convkit.functional.dropout import dropout, dropout_backward
+from convkit.functional.dropout import (
+    dropout,
+    dropout1d,
+    dropout1d_backward,
+    dropout2d,
+    dropout2d_backward,
+    dropout3d,
+    dropout3d_backward,
+    dropout_backward,
+)
 from convkit.functional.linear import linear, linear_backward
 from convkit.functional.loss import (
     binary_cross_entropy_with_logits,
@@ -84,7 +95,16 @@ from convkit.functional.loss import (
     smooth_l1_loss,
     smooth_l1_loss_backward,
 )
-from convkit.functional.norm import batch_norm, batch_norm_backward
+from convkit.functional.norm import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+)
 from convkit.functional.pad import pad, pad_backward
 from convkit.functional.pool import (
     avg_pool1d,
@@ -173,6 +193,12 @@ __all__ = [
     "dice_loss",
     "dice_loss_backward",
     "dropout",
+    "dropout1d",
+    "dropout1d_backward",
+    "dropout2d",
+    "dropout2d_backward",
+    "dropout3d",
+    "dropout3d_backward",
     "dropout_backward",
     "elu",
     "elu_backward",
@@ -185,12 +211,18 @@ __all__ = [
     "global_max_pool_backward",
     "global_min_pool",
     "global_min_pool_backward",
+    "group_norm",
+    "group_norm_backward",
     "hardsigmoid",
     "hardsigmoid_backward",
     "hardswish",
     "hardswish_backward",
+    "instance_norm",
+    "instance_norm_backward",
     "l1_loss",
     "l1_loss_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -233,6 +265,8 @@ __all__ = [
     "pixel_shuffle_backward",
     "pixel_unshuffle",
     "pixel_unshuffle_backward",
+    "prelu",
+    "prelu_backward",
     "relu",
     "relu6",
     "relu6_backward",

@@ -8,8 +8,8 @@ PyTorch gives: the limit, but NaN for silu, mish and gelu at ``-inf``.
 import numpy as np
 
 from convkit.functional.common import contiguous
-from convkit.plan.activation import backward_plan, plan
-from convkit.spec.activation import activation_backward_spec, activation_spec
+from convkit.plan.activation import backward_plan, plan, prelu_backward_plan, prelu_plan
+from convkit.spec.activation import activation_backward_spec, activation_spec, prelu_backward_spec, prelu_spec
 from convkit.typing import Floats
 
 
@@ -222,6 +222,67 @@ def softplus(x: Floats, beta: float = 1.0, threshold: float = 20.0) -> Floats:
 def softplus_backward(dy: Floats, x: Floats, beta: float = 1.0, threshold: float = 20.0) -> Floats:
     """Gradient of ``softplus``: ``dy * sigmoid(beta * x)``, or ``dy`` above the threshold."""
     return _backward("softplus", dy, x, beta, threshold)
+
+
+def prelu(x: Floats, weight: Floats) -> Floats:
+    """``x`` where it is positive, else ``weight * x``, with one weight for all or one for each channel.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, ...), or (n,)
+        float32 or float64.
+    weight : ndarray, shape (1,) or (C,)
+        Of the same dtype.
+
+    Returns
+    -------
+    ndarray
+        Same shape and dtype as ``x``.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If the operands do not fit.
+    """
+    spec = prelu_spec(x, weight)
+    y = np.empty(x.shape, spec.dtype)
+    if y.size:
+        prelu_plan(spec).run(_by_channel(spec, x), _per_channel(spec, weight), _by_channel(spec, y))
+    return y
+
+
+def prelu_backward(dy: Floats, x: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """Gradients ``(dx, dweight)`` of ``prelu``.
+
+    Parameters
+    ----------
+    dy, x : ndarray
+        Gradient of the output, and the input.
+    weight : ndarray, shape (1,) or (C,)
+        As in the forward pass.
+
+    Returns
+    -------
+    (dx, dweight)
+        Gradients of ``x`` and ``weight``.
+    """
+    spec = prelu_backward_spec(dy, x, weight)
+    dx, dweight = np.empty(x.shape, spec.dtype), np.zeros(spec.channels, spec.dtype)
+    if dx.size:
+        prelu_backward_plan(spec).run(_by_channel(spec, dy), _by_channel(spec, x), _per_channel(spec, weight),
+                                      _by_channel(spec, dx), dweight)
+    if weight.size != spec.channels:
+        with np.errstate(all="ignore"):
+            dweight = dweight.sum(dtype=np.float64, keepdims=True).astype(spec.dtype)
+    return dx, dweight
+
+
+def _by_channel(spec, a):
+    return contiguous(a, spec.dtype).reshape(-1, spec.channels, spec.inner)
+
+
+def _per_channel(spec, weight):
+    return contiguous(np.broadcast_to(weight, (spec.channels,)), spec.dtype)
 
 
 def _forward(name, x, *arguments):

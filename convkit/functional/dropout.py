@@ -3,7 +3,7 @@
 import numpy as np
 
 from convkit.functional.common import contiguous
-from convkit.plan.dropout import plan
+from convkit.plan.dropout import channel_plan, plan
 from convkit.spec.dropout import dropout_backward_spec, dropout_spec
 from convkit.typing import Floats, Mask
 
@@ -54,6 +54,78 @@ def dropout_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
     """
     spec = dropout_backward_spec(dy, mask, p)
     return dy.astype(spec.dtype) if mask is None else _apply(spec, dy, mask)
+
+
+def dropout1d(x: Floats, p: float = 0.5, training: bool = True, *,
+              rng: np.random.Generator) -> tuple[Floats, Mask | None]:
+    """Zero each channel of ``x (N, C, L)`` or ``(C, L)`` with probability ``p``; see ``dropout2d``."""
+    return _drop_channels(1, x, p, training, rng)
+
+
+def dropout1d_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
+    """Gradient of ``dropout1d``: ``dy * mask / (1 - p)`` for whole channels."""
+    return _channels_backward(1, dy, mask, p)
+
+
+def dropout2d(x: Floats, p: float = 0.5, training: bool = True, *,
+              rng: np.random.Generator) -> tuple[Floats, Mask | None]:
+    """Zero each channel with probability ``p`` and divide the others by ``1 - p``.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, H, W) or (C, H, W)
+        float32 or float64.
+    p : float
+        Probability between 0 and 1.
+    training : bool
+        Without it, the result is a copy of ``x``.
+    rng : numpy.random.Generator
+        Draws one float32 for each channel of each image; a channel stays where it is at least ``p``.
+
+    Returns
+    -------
+    (y, mask)
+        The result, and the channels that stayed, ``(N, C)`` or ``(C,)`` (None without training).
+    """
+    return _drop_channels(2, x, p, training, rng)
+
+
+def dropout2d_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
+    """Gradient of ``dropout2d``: ``dy * mask / (1 - p)`` for whole channels."""
+    return _channels_backward(2, dy, mask, p)
+
+
+def dropout3d(x: Floats, p: float = 0.5, training: bool = True, *,
+              rng: np.random.Generator) -> tuple[Floats, Mask | None]:
+    """Zero each channel of ``x (N, C, D, H, W)`` or ``(C, D, H, W)`` with probability ``p``; see ``dropout2d``."""
+    return _drop_channels(3, x, p, training, rng)
+
+
+def dropout3d_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
+    """Gradient of ``dropout3d``: ``dy * mask / (1 - p)`` for whole channels."""
+    return _channels_backward(3, dy, mask, p)
+
+
+def _drop_channels(rank, x, p, training, rng):
+    spec, training = dropout_spec(x, p, training, rng, rank)
+    if not training:
+        return x.astype(spec.dtype), None
+    mask = rng.random(x.shape[:x.ndim - rank], np.float32) >= spec.p
+    return _apply_to_channels(spec, x, mask), mask
+
+
+def _channels_backward(rank, dy, mask, p):
+    spec = dropout_backward_spec(dy, mask, p, rank)
+    return dy.astype(spec.dtype) if mask is None else _apply_to_channels(spec, dy, mask)
+
+
+def _apply_to_channels(spec, x, mask):
+    y = np.empty(x.shape, spec.dtype)
+    if y.size:
+        channels = (1, mask.size, -1)
+        channel_plan(spec).run(contiguous(x, spec.dtype).reshape(channels),
+                               contiguous(mask, np.dtype(bool)).reshape(-1), y.reshape(channels))
+    return y
 
 
 def _apply(spec, x, mask):

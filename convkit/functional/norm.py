@@ -1,12 +1,22 @@
-"""Batch normalisation without state of its own."""
+"""Normalisations without state of their own."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from convkit.functional.common import contiguous, optional
-from convkit.plan.norm import backward_plan, plan
-from convkit.spec.norm import batch_norm_backward_spec, batch_norm_spec, momentum_of
+from convkit.plan.norm import backward_plan, plan, rows_backward_plan, rows_plan
+from convkit.spec.norm import (
+    batch_norm_backward_spec,
+    batch_norm_spec,
+    check_gradient_of,
+    group_norm_spec,
+    instance_norm_backward_spec,
+    instance_norm_spec,
+    layer_norm_spec,
+    momentum_of,
+)
 from convkit.typing import Floats
 
 
@@ -40,13 +50,19 @@ def batch_norm(x: Floats, running_mean: Floats, running_var: Floats, weight: Flo
     ShapeError, DtypeError
         If the operands do not fit, or a channel has only one value when training.
     """
+    return batch_norm_kept(x, running_mean, running_var, weight, bias, training, momentum, eps, keep=False)[0]
+
+
+def batch_norm_kept(x, running_mean, running_var, weight, bias, training, momentum, eps, keep=True):
+    """``batch_norm``, and what its gradient can do without finding again (None where there is nothing)."""
     spec = batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
     momentum = momentum_of(momentum)
     y = np.empty(x.shape, spec.dtype)
+    saved = np.empty((spec.channels, 3)) if keep and spec.training and y.size else None
     if y.size:
         plan(spec).run(_by_channel(spec, x), running_mean, running_var, optional(weight, spec.dtype),
-                       optional(bias, spec.dtype), momentum, _by_channel(spec, y))
-    return y
+                       optional(bias, spec.dtype), momentum, _by_channel(spec, y), saved)
+    return y, saved
 
 
 def batch_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps: float = 1e-5, *,
@@ -74,15 +90,216 @@ def batch_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps
     ShapeError, DtypeError
         If the operands do not fit.
     """
+    return batch_norm_gradients(dy, x, weight, eps, mean, var, training, None)
+
+
+def batch_norm_gradients(dy, x, weight, eps, mean, var, training, saved):
+    """``batch_norm_backward``, with what ``batch_norm_kept`` returned."""
     spec = batch_norm_backward_spec(dy, x, weight, eps, mean, var, training)
     dx = np.empty(x.shape, spec.dtype)
     dweight, dbias = np.zeros(spec.channels, spec.dtype), np.zeros(spec.channels, spec.dtype)
     if dx.size:
         backward_plan(spec).run(_by_channel(spec, dy), _by_channel(spec, x),
-                                *(optional(a, spec.dtype) for a in (weight, mean, var)),
+                                *(optional(a, spec.dtype) for a in (weight, mean, var)), saved,
                                 _by_channel(spec, dx), dweight, dbias)
     return dx, dweight, dbias
 
 
 def _by_channel(spec, a):
     return contiguous(a, spec.dtype).reshape(len(a), spec.channels, spec.inner)
+
+
+def layer_norm(x: Floats, normalized_shape: int | Sequence[int], weight: Floats | None = None,
+               bias: Floats | None = None, eps: float = 1e-5) -> Floats:
+    """``(x - mean) / sqrt(var + eps) * weight + bias``, mean and biased variance over the last axes.
+
+    Parameters
+    ----------
+    x : ndarray, shape (..., *normalized_shape)
+        float32 or float64.
+    normalized_shape : int or sequence of int
+        The shape of the axes to normalise over.
+    weight, bias : ndarray of that shape, optional
+        Scale and shift of each element.
+    eps : float
+        Keeps the division finite.
+
+    Returns
+    -------
+    ndarray
+        Same shape and dtype as ``x``.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If the operands do not fit.
+    """
+    spec, _ = layer_norm_spec(x, normalized_shape, weight, bias, eps)
+    return _rows_forward(spec, x, weight, bias, keep=False)[0]
+
+
+def layer_norm_kept(x, normalized_shape, weight, bias, eps):
+    """``layer_norm``, and the statistics for its gradient."""
+    spec, _ = layer_norm_spec(x, normalized_shape, weight, bias, eps)
+    return _rows_forward(spec, x, weight, bias)
+
+
+def layer_norm_backward(dy: Floats, x: Floats, normalized_shape: int | Sequence[int], weight: Floats | None = None,
+                        eps: float = 1e-5) -> tuple[Floats, Floats, Floats]:
+    """Gradients ``(dx, dweight, dbias)`` of ``layer_norm``: arguments as in ``layer_norm``, after ``dy``."""
+    return layer_norm_gradients(dy, x, normalized_shape, weight, eps, None)
+
+
+def layer_norm_gradients(dy, x, normalized_shape, weight, eps, saved):
+    """``layer_norm_backward``, with what ``layer_norm_kept`` returned."""
+    spec, shape = layer_norm_spec(x, normalized_shape, weight, None, eps)
+    return _rows_gradients(spec, dy, x, weight, shape, saved)
+
+
+def group_norm(x: Floats, num_groups: int, weight: Floats | None = None, bias: Floats | None = None,
+               eps: float = 1e-5) -> Floats:
+    """``(x - mean) / sqrt(var + eps) * weight + bias``, statistics over each group of channels of each image.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, ...)
+        float32 or float64.
+    num_groups : int
+        A divisor of C.
+    weight, bias : ndarray, shape (C,), optional
+        Scale and shift of each channel.
+    eps : float
+        Keeps the division finite.
+
+    Returns
+    -------
+    ndarray
+        Same shape and dtype as ``x``.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If the operands do not fit.
+    """
+    return _rows_forward(group_norm_spec(x, num_groups, weight, bias, eps), x, weight, bias, keep=False)[0]
+
+
+def group_norm_kept(x, num_groups, weight, bias, eps):
+    """``group_norm``, and the statistics for its gradient."""
+    return _rows_forward(group_norm_spec(x, num_groups, weight, bias, eps), x, weight, bias)
+
+
+def group_norm_backward(dy: Floats, x: Floats, num_groups: int, weight: Floats | None = None, eps: float = 1e-5
+                        ) -> tuple[Floats, Floats, Floats]:
+    """Gradients ``(dx, dweight, dbias)`` of ``group_norm``: arguments as in ``group_norm``, after ``dy``."""
+    return group_norm_gradients(dy, x, num_groups, weight, eps, None)
+
+
+def group_norm_gradients(dy, x, num_groups, weight, eps, saved):
+    """``group_norm_backward``, with what ``group_norm_kept`` returned."""
+    spec = group_norm_spec(x, num_groups, weight, None, eps)
+    return _rows_gradients(spec, dy, x, weight, (spec.weights,), saved)
+
+
+def instance_norm(x: Floats, running_mean: Floats | None = None, running_var: Floats | None = None,
+                  weight: Floats | None = None, bias: Floats | None = None, use_input_stats: bool = True,
+                  momentum: float = 0.1, eps: float = 1e-5) -> Floats:
+    """``(x - mean) / sqrt(var + eps) * weight + bias``, statistics over each channel of each image.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, L, ...)
+        float32 or float64.
+    running_mean, running_var : ndarray, shape (C,), optional
+        With ``use_input_stats`` they are moved towards the means over the images, else they are used.
+    weight, bias : ndarray, shape (C,), optional
+        Scale and shift of each channel.
+    use_input_stats : bool
+        Whether to use the statistics of ``x``.
+    momentum : float
+        Weight of the new batch, between 0 and 1.
+    eps : float
+        Keeps the division finite.
+
+    Returns
+    -------
+    ndarray
+        Same shape and dtype as ``x``.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If the operands do not fit, or a channel of an image has only one value of which to find the statistics.
+    """
+    return instance_norm_kept(x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps,
+                              keep=False)[0]
+
+
+def instance_norm_kept(x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps, keep=True):
+    """``instance_norm``, and the statistics for its gradient (None where they are the running ones)."""
+    spec = instance_norm_spec(x, running_mean, running_var, weight, bias, use_input_stats, eps)
+    momentum = momentum_of(momentum)
+    if not use_input_stats:
+        return batch_norm_kept(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    y, saved = _rows_forward(spec, x, weight, bias, keep or running_mean is not None)
+    if running_mean is not None and saved is not None:
+        center, shift, var = saved.reshape(len(x), spec.groups, 3).mean(0).T
+        with np.errstate(all="ignore"):
+            running_mean += momentum * (center + shift - running_mean)
+            running_var += momentum * (var * (spec.length / (spec.length - 1)) - running_var)
+    return y, saved
+
+
+def instance_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps: float = 1e-5, *,
+                           mean: Floats | None = None, var: Floats | None = None, use_input_stats: bool = True
+                           ) -> tuple[Floats, Floats, Floats]:
+    """Gradients ``(dx, dweight, dbias)`` of ``instance_norm``.
+
+    Parameters
+    ----------
+    dy, x : ndarray, shape (N, C, L, ...)
+        Gradient of the output, and the input.
+    weight, eps, use_input_stats
+        As in the forward pass.
+    mean, var : ndarray, shape (C,), optional
+        The running statistics, where the forward pass used those.
+
+    Returns
+    -------
+    (dx, dweight, dbias)
+        Gradients of ``x``, ``weight`` and ``bias``.
+    """
+    return instance_norm_gradients(dy, x, weight, eps, mean, var, use_input_stats, None)
+
+
+def instance_norm_gradients(dy, x, weight, eps, mean, var, use_input_stats, saved):
+    """``instance_norm_backward``, with what ``instance_norm_kept`` returned."""
+    spec = instance_norm_backward_spec(dy, x, weight, eps, mean, var, use_input_stats)
+    if not use_input_stats:
+        return batch_norm_gradients(dy, x, weight, eps, mean, var, False, None)
+    return _rows_gradients(spec, dy, x, weight, (spec.weights,), saved)
+
+
+def _rows_forward(spec, x, weight, bias, keep=True):
+    y = np.empty(x.shape, spec.dtype)
+    saved = np.empty((y.size // spec.length, 3)) if keep and y.size else None
+    if y.size:
+        rows_plan(spec).run(_by_row(spec, x), optional(weight, spec.dtype), optional(bias, spec.dtype),
+                            _by_row(spec, y), saved)
+    return y, saved
+
+
+def _rows_gradients(spec, dy, x, weight, shape, saved):
+    check_gradient_of(spec, dy, x)
+    dx = np.empty(x.shape, spec.dtype)
+    dweight, dbias = np.zeros(shape, spec.dtype), np.zeros(shape, spec.dtype)
+    if dx.size:
+        gradients = rows_backward_plan(spec).run(_by_row(spec, dy), _by_row(spec, x), optional(weight, spec.dtype),
+                                                 saved, _by_row(spec, dx))
+        with np.errstate(over="ignore"):
+            dweight.reshape(-1)[:], dbias.reshape(-1)[:] = gradients
+    return dx, dweight, dbias
+
+
+def _by_row(spec, a):
+    return contiguous(a, spec.dtype).reshape(-1, spec.length)

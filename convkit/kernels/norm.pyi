@@ -14,6 +14,7 @@ class Norm:
         bias: np.ndarray | None,
         momentum: float,
         y: np.ndarray,
+        saved: np.ndarray | None,
         threads: int,
     ) -> None: ...
     def backward(
@@ -23,8 +24,40 @@ class Norm:
         weight: np.ndarray | None,
         mean: np.ndarray | None,
         var: np.ndarray | None,
+        saved: np.ndarray | None,
         dx: np.ndarray,
         dweight: np.ndarray,
         dbias: np.ndarray,
         threads: int,
     ) -> None: ...
+    def multiply(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray,
+        y: np.ndarray,
+        threads: int,
+        dy: np.ndarray | None = None,
+        dweight: np.ndarray | None = None,
+    ) -> None: ...
+    def forward_rows(
+        self,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        bias: np.ndarray | None,
+        y: np.ndarray,
+        saved: np.ndarray | None,
+        groups: int,
+        affine: int,
+        threads: int,
+    ) -> None: ...
+    def backward_rows(
+        self,
+        dy: np.ndarray,
+        x: np.ndarray,
+        weight: np.ndarray | None,
+        saved: np.ndarray | None,
+        dx: np.ndarray,
+        groups: int,
+        affine: int,
+        threads: int,
+    ) -> tuple[np.ndarray, np.ndarray]: ...

@@ -1,8 +1,10 @@
-"""Sums over channels and batch normalisation: a task is one channel or some, so no sum depends on the number
+"""Sums over channels and normalisation: a task is one channel, or some, or some rows, so no sum depends on the number
 of threads.
 
 The kernels are csrc/norm.
 """
+
+import numpy as np
 
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for
@@ -18,17 +20,23 @@ cdef extern from "norm/norm.h" nogil:
         void* var
         void* dweight
         void* dbias
+        double* saved
+        double* sums
         double eps
         double momentum
         ptrdiff_t images, channels, inner
+        ptrdiff_t groups, affine, share
     ctypedef void (*ck_norm_kernel)(const ck_norm* job, ptrdiff_t channel, ptrdiff_t channels) noexcept nogil
     ptrdiff_t ck_norm_group(ptrdiff_t inner)
     const char* const* ck_norm_names
     ck_norm_kernel ck_norm_for(int level, int itemsize, const char* name)
 
-# Elements below which all channels stay on the calling thread (about 50 us).
+# Elements below which all channels stay on the calling thread (about 50 us), and those of a task of rows. Partial sums
+# of a weight gradient are kept for at most SHARES tasks.
 cdef enum:
     SERIAL = 65536
+    TASK = 16384
+    SHARES = 64
 
 
 cdef struct job_t:
@@ -40,6 +48,12 @@ cdef void run_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef const job_t* j = <const job_t*>job
     cdef ptrdiff_t group = ck_norm_group(j.arrays.inner), first = task * group
     j.kernel(&j.arrays, first, min(group, j.arrays.channels - first))
+
+
+cdef void run_rows(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    cdef const job_t* j = <const job_t*>job
+    cdef ptrdiff_t first = task * j.arrays.share
+    j.kernel(&j.arrays, first, min(j.arrays.share, j.arrays.channels - first))
 
 
 def _names():
@@ -91,24 +105,83 @@ cdef class Norm:
         job.arrays.x, job.arrays.y = reading(x, x.nbytes), writing(y, each)
         self.run(&job, threads)
 
-    def forward(self, x not None, mean, var, weight, bias, double momentum, y not None, int threads):
-        """``train`` (``mean`` and ``var`` are the running ones, updated, or None) or ``eval``."""
+    def forward(self, x not None, mean, var, weight, bias, double momentum, y not None, saved, int threads):
+        """``train`` (``mean`` and ``var`` are the running ones, updated, or None) or ``eval``.
+
+        ``saved (channels, 3)``, float64, or None, takes what a training pass found, for ``backward``.
+        """
         cdef job_t job
         cdef ck_norm* a = &job.arrays
         cdef ptrdiff_t each = self.shape(a, x), nbytes = x.nbytes
         a.x, a.y, a.momentum = reading(x, nbytes), writing(y, nbytes), momentum
         a.mean, a.var = <void*>reading(mean, each), <void*>reading(var, each)
         a.weight, a.bias = reading(weight, each), reading(bias, each)
+        a.saved = <double*>writing(saved, 3 * a.channels * sizeof(double))
         self.run(&job, threads)
 
-    def backward(self, dy not None, x not None, weight, mean, var, dx not None, dweight not None,
+    def backward(self, dy not None, x not None, weight, mean, var, saved, dx not None, dweight not None,
                  dbias not None, int threads):
-        """``train_backward`` or ``eval_backward``; training can do without ``mean`` and ``var``."""
+        """``train_backward`` or ``eval_backward``; training takes ``saved``, or ``mean`` and ``var``, or finds them."""
         cdef job_t job
         cdef ck_norm* a = &job.arrays
         cdef ptrdiff_t each = self.shape(a, x), nbytes = x.nbytes
         a.x, a.dy, a.y = reading(x, nbytes), reading(dy, nbytes), writing(dx, nbytes)
         a.mean, a.var = <void*>reading(mean, each), <void*>reading(var, each)
         a.weight = reading(weight, each)
+        a.saved = <double*>reading(saved, 3 * a.channels * sizeof(double))
         a.dweight, a.dbias = writing(dweight, each), writing(dbias, each)
         self.run(&job, threads)
+
+    def multiply(self, x not None, weight not None, y not None, int threads, dy=None, dweight=None):
+        """``prelu`` or ``scale`` of ``x`` into ``y``; ``prelu_backward`` of ``dy`` and ``x`` into ``y`` and ``dweight``."""
+        cdef job_t job
+        cdef ck_norm* a = &job.arrays
+        cdef ptrdiff_t each = self.shape(a, x), nbytes = x.nbytes
+        a.x, a.dy, a.y = reading(x, nbytes), reading(dy, nbytes), writing(y, nbytes)
+        a.weight, a.dweight = reading(weight, each), writing(dweight, each)
+        self.run(&job, threads)
+
+    cdef ptrdiff_t rows(self, ck_norm* job, x, ptrdiff_t groups, ptrdiff_t affine):
+        """Fill in the sizes of ``x (rows, length)``; returns the bytes of a weight."""
+        job.images, job.eps, job.groups, job.affine = 1, self.eps, groups, affine
+        job.channels, job.inner = x.shape
+        job.share = max(<ptrdiff_t>1, TASK // job.inner)
+        return groups * affine * self.itemsize
+
+    cdef run_rows(self, job_t* job, int threads):
+        job.kernel = self.kernel
+        with nogil:
+            if job.arrays.channels * job.arrays.inner < SERIAL:
+                threads = 1
+            parallel_for(run_rows, job, (job.arrays.channels + job.arrays.share - 1) // job.arrays.share, threads)
+
+    def forward_rows(self, x not None, weight, bias, y not None, saved, ptrdiff_t groups, ptrdiff_t affine,
+                     int threads):
+        """``rows`` of ``x (rows, length)``, each with ``affine`` weights; ``saved (rows, 3)`` as in ``forward``."""
+        cdef job_t job
+        cdef ck_norm* a = &job.arrays
+        cdef ptrdiff_t each = self.rows(a, x, groups, affine), nbytes = x.nbytes
+        a.x, a.y = reading(x, nbytes), writing(y, nbytes)
+        a.weight, a.bias = reading(weight, each), reading(bias, each)
+        a.saved = <double*>writing(saved, 3 * a.channels * sizeof(double))
+        self.run_rows(&job, threads)
+
+    def backward_rows(self, dy not None, x not None, weight, saved, dx not None, ptrdiff_t groups, ptrdiff_t affine,
+                      int threads):
+        """``rows_backward``; returns dweight and dbias, ``(groups * affine,)``, in float64."""
+        cdef job_t job
+        cdef ck_norm* a = &job.arrays
+        cdef ptrdiff_t each = self.rows(a, x, groups, affine), nbytes = x.nbytes, shares
+        a.x, a.dy, a.y = reading(x, nbytes), reading(dy, nbytes), writing(dx, nbytes)
+        a.weight, a.saved = reading(weight, each), <double*>reading(saved, 3 * a.channels * sizeof(double))
+        a.share = max(a.share, (a.channels + SHARES - 1) // SHARES)
+        a.share = (a.share + groups - 1) // groups * groups
+        shares = (a.channels + a.share - 1) // a.share
+        if affine == a.inner:
+            sums = np.zeros((shares, 2, groups * affine))
+        else:
+            sums = np.zeros((2, a.channels // groups, groups * affine))
+        a.sums = <double*>writing(sums, sums.nbytes)
+        self.run_rows(&job, threads)
+        dbias, dweight = sums.sum(0) if affine == a.inner else sums.sum(1)
+        return dweight, dbias

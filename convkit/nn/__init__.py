@@ -10,6 +10,7 @@ from convkit.nn.activation import (
     LeakyReLU,
     LogSoftmax,
     Mish,
+    PReLU,
     ReLU,
     ReLU6,
     Sigmoid,
@@ -47,11 +48,28 @@ from convkit.nn.conv import (
     SeparableConv2d,
     SeparableConv3d,
 )
-from convkit.nn.dropout import Dropout
+from convkit.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from convkit.nn.linear import Identity, Linear
-from convkit.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
+from convkit.nn.loss import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
 from convkit.nn.module import Module
-from convkit.nn.norm import BatchNorm2d
+from convkit.nn.norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+)
 from convkit.nn.pad import (
     CircularPad1d,
     CircularPad2d,
@@ -85,11 +103,7 @@ from convkit.nn.pool import (
     MinPool3d,
 )
 from convkit.nn.shape import ChannelShuffle, Flatten, PixelShuffle, PixelUnshuffle
-from convkit.nn.unpool import (
-    MaxUnpool1d,
-    MaxUnpool2d,
-    MaxUnpool3d,
-)
+from convkit.nn.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 
 __all__ = [
     "ELU",
@@ -105,7 +119,9 @@ __all__ = [
     "AvgPool2d",
     "AvgPool3d",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
     "BatchNorm2d",
+    "BatchNorm3d",
     "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
@@ -123,6 +139,9 @@ __all__ = [
     "CrossEntropyLoss",
     "DiceLoss",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Flatten",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
@@ -133,13 +152,18 @@ __all__ = [
     "GlobalMinPool1d",
     "GlobalMinPool2d",
     "GlobalMinPool3d",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "L1Loss",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
@@ -156,6 +180,7 @@ __all__ = [
     "Mish",
     "Module",
     "NLLLoss",
+    "PReLU",
     "Parameter",
     "PixelShuffle",
     "PixelUnshuffle",

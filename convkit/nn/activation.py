@@ -1,7 +1,13 @@
 """Activation layers."""
 
+from sys import float_info
+
+import numpy as np
+from numpy.typing import DTypeLike
+
 from convkit import functional as F
 from convkit.nn.module import Module
+from convkit.nn.parameter import Parameter, wants_grad
 from convkit.spec import common
 from convkit.spec.activation import FROM_OUTPUT, arguments_of
 from convkit.typing import Backward, Floats
@@ -114,6 +120,42 @@ class LeakyReLU(_Activation):
 
     def extra_repr(self) -> str:
         return f"negative_slope={self.negative_slope}" + (", inplace=True" if self.inplace else "")
+
+
+class PReLU(Module):
+    """``x`` where it is positive, else ``weight * x`` with a learned weight.
+
+    Parameters
+    ----------
+    num_parameters : int
+        1, or the number of channels (axis 1).
+    init : float
+        First value of the weight.
+    dtype : float32 or float64
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: DTypeLike = np.float32) -> None:
+        self.num_parameters = common.integer("num_parameters", num_parameters, 1)
+        self.init = common.real("init", init, -float_info.max, float_info.max, "finite")
+        dtype = common.native_float("dtype", np.dtype(dtype))
+        self.weight = Parameter(np.full(self.num_parameters, self.init, dtype))
+
+    def predict(self, x: Floats) -> Floats:
+        return F.prelu(x, self.weight._data)
+
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
+        y = self.predict(x)
+
+        def backward(dy):
+            dx, dweight = F.prelu_backward(dy, x, self.weight._data)
+            if wants_grad(self.weight):
+                self.weight.add_grad(dweight)
+            return dx
+
+        return y, backward
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"
 
 
 class ELU(_Activation):

@@ -1,24 +1,38 @@
 """Normalisation layers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import DTypeLike
 
 from convkit import functional as F
 from convkit.errors import ShapeError
+from convkit.functional.norm import (
+    batch_norm_gradients,
+    batch_norm_kept,
+    group_norm_gradients,
+    group_norm_kept,
+    instance_norm_gradients,
+    instance_norm_kept,
+    layer_norm_gradients,
+    layer_norm_kept,
+)
 from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, array_or_none, wants_grad
 from convkit.spec import common
-from convkit.spec.norm import momentum_of
+from convkit.spec.norm import momentum_of, normalized_shape_of
 from convkit.typing import Backward, Floats
 
 
-class _BatchNorm(Module):
-    """What batch norms of all ranks share; a subclass gives ``rank``."""
+class _ChannelNorm(Module):
+    """What batch and instance norms share: parameters and running statistics; a subclass gives its ``ranks``."""
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
+    ranks = (0,)
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
                  track_running_stats: bool = True, *, dtype: DTypeLike = np.float32) -> None:
         self.num_features = common.integer("num_features", num_features, 1)
-        self.eps = common.real("eps", eps, 0.0, np.finfo(np.float64).max, "finite and not negative")
+        self.eps = _eps(eps)
         self.momentum = None if momentum is None else momentum_of(momentum)
         self.affine = common.flag("affine", affine)
         self.track_running_stats = common.flag("track_running_stats", track_running_stats)
@@ -30,7 +44,43 @@ class _BatchNorm(Module):
         self.register_buffer("running_var", np.ones(self.num_features, dtype) if tracked else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracked else None)
 
+    def _check_input(self, x):
+        if common.array("x", x).ndim not in [rank + 2 for rank in self.ranks]:
+            shapes = [f"{rank + 2} axes (N, C{', ' if rank else ''}{common.AXES.get(rank, '')})" for rank in self.ranks]
+            raise ShapeError(f"x must have {' or '.join(shapes)}, got x.shape={x.shape}")
+
+    def _own_statistics(self):
+        """Whether those of the input are used, and otherwise copies of the running ones for the backward pass, because
+        they may move on before it is called.
+        """
+        if self.training or not self.track_running_stats:
+            return True, None, None
+        return False, self.running_mean.copy(), self.running_var.copy()
+
+    def extra_repr(self) -> str:
+        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+                f"track_running_stats={self.track_running_stats}")
+
+
+def _eps(value):
+    return common.real("eps", value, 0.0, np.finfo(np.float64).max, "finite and not negative")
+
+
+def _give(module, dweight, dbias):
+    """Add gradients to the weight and bias of a norm, where it has them."""
+    if wants_grad(module.weight):
+        module.weight.add_grad(dweight)
+    if wants_grad(module.bias):
+        module.bias.add_grad(dbias)
+
+
+class _BatchNorm(_ChannelNorm):
+    """What batch norms of all ranks share."""
+
     def predict(self, x: Floats) -> Floats:
+        return self._normalise(x, keep=False)[0]
+
+    def _normalise(self, x, keep):
         self._check_input(x)
         learn = self.training and self.track_running_stats
         if learn:
@@ -39,34 +89,26 @@ class _BatchNorm(Module):
         if momentum is None:  # the plain mean over all batches so far
             momentum = 1 / int(self.num_batches_tracked) if learn else 0.0
         use_batch = self.training or not self.track_running_stats
-        weight, bias = array_or_none(self.weight), array_or_none(self.bias)
-        return F.batch_norm(x, self.running_mean, self.running_var, weight, bias, use_batch, momentum, self.eps)
+        return batch_norm_kept(x, self.running_mean, self.running_var, array_or_none(self.weight),
+                               array_or_none(self.bias), use_batch, momentum, self.eps, keep)
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
-        y = self.predict(x)
-        use_batch = self.training or not self.track_running_stats
-        # Copies, because the statistics may move on before backward is called.
-        stats = {} if use_batch else {"mean": self.running_mean.copy(), "var": self.running_var.copy()}
+        y, saved = self._normalise(x, keep=True)
+        use_batch, mean, var = self._own_statistics()
 
         def backward(dy):
-            weight = array_or_none(self.weight)
-            dx, dw, db = F.batch_norm_backward(dy, x, weight, self.eps, training=use_batch, **stats)
-            if wants_grad(self.weight):
-                self.weight.add_grad(dw)
-            if wants_grad(self.bias):
-                self.bias.add_grad(db)
+            dx, dweight, dbias = batch_norm_gradients(dy, x, array_or_none(self.weight), self.eps, mean, var, use_batch,
+                                                      saved)
+            _give(self, dweight, dbias)
             return dx
 
         return y, backward
 
-    def _check_input(self, x):
-        axes = self.rank + 2
-        if common.array("x", x).ndim != axes:
-            raise ShapeError(f"x must have {axes} axes (N, C, {common.AXES[self.rank]}), got x.shape={x.shape}")
 
-    def extra_repr(self) -> str:
-        return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-                f"track_running_stats={self.track_running_stats}")
+class BatchNorm1d(_BatchNorm):
+    """Each channel of ``x (N, C)`` or ``(N, C, L)`` to mean 0 and variance 1; see ``BatchNorm2d``."""
+
+    ranks = (0, 1)
 
 
 class BatchNorm2d(_BatchNorm):
@@ -89,4 +131,181 @@ class BatchNorm2d(_BatchNorm):
     dtype : float32 or float64
     """
 
-    rank = 2
+    ranks = (2,)
+
+
+class BatchNorm3d(_BatchNorm):
+    """Each channel of ``x (N, C, D, H, W)`` to mean 0 and variance 1; see ``BatchNorm2d``."""
+
+    ranks = (3,)
+
+
+class _InstanceNorm(_ChannelNorm):
+    """What instance norms of all ranks share; ``x`` may lack its batch axis."""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = False,
+                 track_running_stats: bool = False, *, dtype: DTypeLike = np.float32) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype=dtype)
+
+    def predict(self, x: Floats) -> Floats:
+        return self._normalise(x, keep=False)[0]
+
+    def _normalise(self, x, keep):
+        rank, = self.ranks
+        if common.array("x", x).ndim == rank + 1:
+            y, saved = self._normalise(x[None], keep)
+            return y[0], saved
+        self._check_input(x)
+        if x.shape[1] != self.num_features:
+            raise ShapeError(f"x must have num_features={self.num_features} channels, got x.shape={x.shape}")
+        use_input = self.training or not self.track_running_stats
+        momentum = 0.0 if self.momentum is None else self.momentum
+        return instance_norm_kept(x, self.running_mean, self.running_var, array_or_none(self.weight),
+                                  array_or_none(self.bias), use_input, momentum, self.eps, keep)
+
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
+        y, saved = self._normalise(x, keep=True)
+        use_input, mean, var = self._own_statistics()
+        whole = (-1, *x.shape[-1 - self.ranks[0]:])  # with a batch axis
+
+        def backward(dy):
+            common.check_shape("dy", common.array("dy", dy).shape, x.shape, "that of x")
+            weight = array_or_none(self.weight)
+            gradients = instance_norm_gradients(dy.reshape(whole), x.reshape(whole), weight, self.eps, mean, var,
+                                                use_input, saved)
+            dx, dweight, dbias = gradients
+            _give(self, dweight, dbias)
+            return dx.reshape(x.shape)
+
+        return y, backward
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Each channel of each image of ``x (N, C, L)`` to mean 0 and variance 1; see ``InstanceNorm2d``."""
+
+    ranks = (1,)
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Each channel of each image of ``x (N, C, H, W)`` to mean 0 and variance 1, then times ``weight`` plus ``bias``.
+
+    Parameters
+    ----------
+    num_features : int
+        C.
+    eps : float
+        Added to the variance.
+    momentum : float or None
+        Weight of a new batch in the running statistics.
+    affine : bool
+        Whether there are ``weight`` and ``bias``.
+    track_running_stats : bool
+        With them, ``eval()`` uses the running statistics instead of the image's own.
+    dtype : float32 or float64
+    """
+
+    ranks = (2,)
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Each channel of each image of ``x (N, C, D, H, W)`` to mean 0 and variance 1; see ``InstanceNorm2d``."""
+
+    ranks = (3,)
+
+
+class LayerNorm(Module):
+    """The last axes of ``x`` to mean 0 and variance 1, then times ``weight`` plus ``bias``.
+
+    Parameters
+    ----------
+    normalized_shape : int or sequence of int
+        The shape of those axes.
+    eps : float
+        Added to the variance.
+    elementwise_affine : bool
+        Whether there is a ``weight``.
+    bias : bool
+        Whether there is a ``bias`` beside it.
+    dtype : float32 or float64
+    """
+
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
+                 bias: bool = True, *, dtype: DTypeLike = np.float32) -> None:
+        self.normalized_shape = normalized_shape_of(normalized_shape)
+        self.eps = _eps(eps)
+        self.elementwise_affine = common.flag("elementwise_affine", elementwise_affine)
+        dtype = common.native_float("dtype", np.dtype(dtype))
+        common.check_bytes("weight", self.normalized_shape, dtype)
+        self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
+        has_bias = common.flag("bias", bias) and self.elementwise_affine
+        self.bias = Parameter(np.zeros(self.normalized_shape, dtype)) if has_bias else None
+
+    def predict(self, x: Floats) -> Floats:
+        return F.layer_norm(x, self.normalized_shape, array_or_none(self.weight), array_or_none(self.bias), self.eps)
+
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
+        y, saved = layer_norm_kept(x, self.normalized_shape, array_or_none(self.weight), array_or_none(self.bias),
+                                   self.eps)
+
+        def backward(dy):
+            dx, dweight, dbias = layer_norm_gradients(dy, x, self.normalized_shape, array_or_none(self.weight),
+                                                      self.eps, saved)
+            _give(self, dweight, dbias)
+            return dx
+
+        return y, backward
+
+    def extra_repr(self) -> str:
+        return (f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
+                f"bias={self.bias is not None}")
+
+
+class GroupNorm(Module):
+    """Each group of channels of each image to mean 0 and variance 1, then times ``weight`` plus ``bias`` by channel.
+
+    Parameters
+    ----------
+    num_groups, num_channels : int
+        The groups divide the channels.
+    eps : float
+        Added to the variance.
+    affine : bool
+        Whether there are ``weight`` and ``bias``.
+    dtype : float32 or float64
+    """
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *,
+                 dtype: DTypeLike = np.float32) -> None:
+        self.num_groups = common.integer("num_groups", num_groups, 1)
+        self.num_channels = common.integer("num_channels", num_channels, 1)
+        if self.num_channels % self.num_groups:
+            raise ShapeError(f"num_groups must divide num_channels, got num_groups={num_groups} and "
+                             f"num_channels={num_channels}")
+        self.eps = _eps(eps)
+        self.affine = common.flag("affine", affine)
+        dtype = common.native_float("dtype", np.dtype(dtype))
+        self.weight = Parameter(np.ones(self.num_channels, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(self.num_channels, dtype)) if affine else None
+
+    def predict(self, x: Floats) -> Floats:
+        self._check_input(x)
+        return F.group_norm(x, self.num_groups, array_or_none(self.weight), array_or_none(self.bias), self.eps)
+
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
+        self._check_input(x)
+        y, saved = group_norm_kept(x, self.num_groups, array_or_none(self.weight), array_or_none(self.bias), self.eps)
+
+        def backward(dy):
+            dx, dweight, dbias = group_norm_gradients(dy, x, self.num_groups, array_or_none(self.weight), self.eps,
+                                                      saved)
+            _give(self, dweight, dbias)
+            return dx
+
+        return y, backward
+
+    def _check_input(self, x):
+        if common.array("x", x).ndim < 2 or x.shape[1] != self.num_channels:
+            raise ShapeError(f"x must have num_channels={self.num_channels} channels, got x.shape={x.shape}")
+
+    def extra_repr(self) -> str:
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"

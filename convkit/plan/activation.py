@@ -1,4 +1,8 @@
-"""Ways to compute elementwise activations, best first: flat arrays, ``run(x, y)``, ``run(dy, other, dx)``."""
+"""Ways to compute activations, best first: flat arrays, ``run(x, y)``, ``run(dy, other, dx)``.
+
+PReLU: ``run(x, weight, y)`` and ``run(dy, x, weight, dx, dweight)`` on ``(N, channels, inner)``, one weight for each
+channel.
+"""
 
 from convkit import reference, settings
 from convkit.kernels import native
@@ -6,6 +10,7 @@ from convkit.plan.common import Candidate, choose, never, twin
 
 if native.available:
     from convkit.kernels import elementwise as kernels
+    from convkit.kernels import norm as channel_kernels
 
 
 def _kernel(spec, isa, suffix):
@@ -33,6 +38,28 @@ def _backward(spec, dy, other):
     return getattr(reference, f"{spec.name}_backward")(dy, other, *spec.arguments)
 
 
+def _direct_prelu(spec, isa):
+    kernel = channel_kernels.Norm("prelu", isa, spec.dtype.itemsize)
+    return lambda x, weight, y: kernel.multiply(x, weight, y, settings.get_threads())
+
+
+def _direct_prelu_backward(spec, isa):
+    kernel = channel_kernels.Norm("prelu_backward", isa, spec.dtype.itemsize)
+    return lambda dy, x, weight, dx, dweight: kernel.multiply(x, weight, dx, settings.get_threads(), dy, dweight)
+
+
+def _prelu_backward(dy, x, weight, dx, dweight):
+    dx[...], dweight[...] = reference.prelu_backward(dy, x, weight)
+
+
+PRELU_CANDIDATES = (
+    Candidate("direct", never, _direct_prelu),
+    twin(lambda _spec, x, weight: reference.prelu(x, weight)),
+)
+PRELU_BACKWARD_CANDIDATES = (
+    Candidate("direct", never, _direct_prelu_backward),
+    Candidate("reference", never, lambda _spec, _isa: _prelu_backward, native=False),
+)
 CANDIDATES = (Candidate("direct", never, _direct), twin(_forward))
 BACKWARD_CANDIDATES = (Candidate("direct", never, _direct_backward), twin(_backward))
 
@@ -45,3 +72,13 @@ def plan(spec):
 def backward_plan(spec):
     """The plan for the gradient of an ActivationSpec."""
     return choose(spec, BACKWARD_CANDIDATES)
+
+
+def prelu_plan(spec):
+    """The plan for a PreluSpec."""
+    return choose(spec, PRELU_CANDIDATES)
+
+
+def prelu_backward_plan(spec):
+    """The plan for the gradient of a PreluSpec."""
+    return choose(spec, PRELU_BACKWARD_CANDIDATES)

@@ -1,10 +1,15 @@
-"""Ways to compute batch normalisation, best first.
+"""Ways to compute normalisations, best first.
 
-``run(x, running_mean, running_var, weight, bias, momentum, y)`` updates the running statistics (the user's
-own arrays, of any layout, or None) in place when training; ``run(dy, x, weight, mean, var, dx, dweight,
-dbias)`` takes None for mean and var where the batch's own are to be found. ``x``, ``y``, ``dy`` and ``dx``
-are ``(N, channels, inner)``, contiguous like ``weight`` and ``bias``, which may be None. There is at least
-one image.
+Batch norm: ``run(x, running_mean, running_var, weight, bias, momentum, y, saved)`` updates the running statistics (the
+user's own arrays, of any layout, or None) in place when training; ``run(dy, x, weight, mean, var, saved, dx, dweight,
+dbias)`` takes None for mean and var where the batch's own are to be found. ``x``, ``y``, ``dy`` and ``dx`` are
+``(N, channels, inner)``, contiguous like ``weight`` and ``bias``, which may be None. There is at least one image.
+
+Rows (layer, group and instance norm): ``run(x, weight, bias, y, saved)`` and ``run(dy, x, weight, saved, dx)``, which
+returns dweight and dbias in float64; ``x``, ``y``, ``dy`` and ``dx`` are ``(rows, length)``.
+
+``saved (channels or rows, 3)``, float64, takes the mean in two parts and the variance in a forward pass and gives them to
+the backward pass, whichever candidate that is; it may be None.
 """
 
 from functools import partial
@@ -13,17 +18,20 @@ import numpy as np
 
 from convkit import reference, settings
 from convkit.kernels import native
-from convkit.plan.common import Candidate, choose, never, twin
+from convkit.plan.common import Candidate, choose, never
+from convkit.reference import norm as twins
 
 if native.available:
     from convkit.kernels import norm as kernels
 
 
-def _forward(spec, x, running_mean, running_var, weight, bias, momentum):
-    return reference.batch_norm(x, running_mean, running_var, weight, bias, spec.training, momentum, spec.eps)
+def _forward(spec, x, running_mean, running_var, weight, bias, momentum, y, saved):
+    y[...] = reference.batch_norm(x, running_mean, running_var, weight, bias, spec.training, momentum, spec.eps)
+    if saved is not None:
+        _save(x, saved)
 
 
-def _backward(spec, dy, x, weight, mean, var, dx, dweight, dbias):
+def _backward(spec, dy, x, weight, mean, var, saved, dx, dweight, dbias):
     dx[...], dweight[...], dbias[...] = reference.batch_norm_backward(
         dy, x, weight, spec.eps, mean=mean, var=var, training=spec.training)
 
@@ -31,9 +39,9 @@ def _backward(spec, dy, x, weight, mean, var, dx, dweight, dbias):
 def _direct(spec, isa):
     kernel = kernels.Norm("train" if spec.training else "eval", isa, spec.dtype.itemsize, spec.eps)
 
-    def run(x, running_mean, running_var, weight, bias, momentum, y):
+    def run(x, running_mean, running_var, weight, bias, momentum, y, saved):
         mean, var = (_plain(a, spec.dtype) for a in (running_mean, running_var))
-        kernel.forward(x, mean, var, weight, bias, momentum, y, settings.get_threads())
+        kernel.forward(x, mean, var, weight, bias, momentum, y, saved, settings.get_threads())
         if spec.training:
             for own, used in ((running_mean, mean), (running_var, var)):
                 if used is not own:
@@ -53,11 +61,42 @@ def _direct_backward(spec, isa):
     return lambda *arrays: kernel.backward(*arrays, settings.get_threads())
 
 
-CANDIDATES = (Candidate("direct", never, _direct), twin(_forward))
-BACKWARD_CANDIDATES = (
-    Candidate("direct", never, _direct_backward),
-    Candidate("reference", never, lambda spec, _isa: partial(_backward, spec), native=False),
-)
+def _rows(spec, x, weight, bias, y, saved):
+    y[...] = twins.normalise_rows(spec, x, weight, bias)
+    if saved is not None:
+        _save(x[None], saved)
+
+
+def _save(x, saved):
+    saved[:, 0], saved[:, 2], _ = twins.statistics(x)
+    saved[:, 1] = 0
+
+
+@np.errstate(over="ignore")
+def _rows_backward(spec, dy, x, weight, saved, dx):
+    dx[...], dweight, dbias = twins.rows_backward(spec, dy, x, weight)
+    return dweight.reshape(-1), dbias.reshape(-1)
+
+
+def _direct_rows(spec, isa):
+    kernel = kernels.Norm("rows", isa, spec.dtype.itemsize, spec.eps)
+    return lambda *arrays: kernel.forward_rows(*arrays, spec.groups, spec.affine, settings.get_threads())
+
+
+def _direct_rows_backward(spec, isa):
+    kernel = kernels.Norm("rows_backward", isa, spec.dtype.itemsize, spec.eps)
+    return lambda *arrays: kernel.backward_rows(*arrays, spec.groups, spec.affine, settings.get_threads())
+
+
+def _by_twin(compute):
+    """The last row of a list: ``compute(spec, *arrays)`` fills in the results."""
+    return Candidate("reference", never, lambda spec, _isa: partial(compute, spec), native=False)
+
+
+CANDIDATES = (Candidate("direct", never, _direct), _by_twin(_forward))
+BACKWARD_CANDIDATES = (Candidate("direct", never, _direct_backward), _by_twin(_backward))
+ROW_CANDIDATES = (Candidate("direct", never, _direct_rows), _by_twin(_rows))
+ROW_BACKWARD_CANDIDATES = (Candidate("direct", never, _direct_rows_backward), _by_twin(_rows_backward))
 
 
 def plan(spec):
@@ -68,3 +107,13 @@ def plan(spec):
 def backward_plan(spec):
     """The plan for the gradient of a BatchNormSpec."""
     return choose(spec, BACKWARD_CANDIDATES)
+
+
+def rows_plan(spec):
+    """The plan for a RowNormSpec."""
+    return choose(spec, ROW_CANDIDATES)
+
+
+def rows_backward_plan(spec):
+    """The plan for the gradient of a RowNormSpec."""
+    return choose(spec, ROW_BACKWARD_CANDIDATES)

@@ -5,7 +5,7 @@ from math import erfc, pi, sqrt
 import numpy as np
 
 from convkit.reference.common import narrow, widen
-from convkit.spec.activation import activation_backward_spec, activation_spec
+from convkit.spec.activation import activation_backward_spec, activation_spec, prelu_backward_spec, prelu_spec
 from convkit.typing import Floats
 
 # Klambauer et al., 2017: the fixed point of mean 0 and variance 1.
@@ -55,6 +55,30 @@ def leaky_relu_backward(dy: Floats, x: Floats, negative_slope: float = 0.01) -> 
     spec = activation_backward_spec("leaky_relu", dy, x, negative_slope)
     dy = widen(dy)
     return _rounded(np.where(x > 0, dy, negative_slope * dy), spec)
+
+
+@np.errstate(all="ignore")
+def prelu(x: Floats, weight: Floats) -> Floats:
+    """``y = x`` where it is positive, else ``weight * x``; one weight, or one for each channel (axis 1)."""
+    spec = prelu_spec(x, weight)
+    x = widen(x)
+    return _rounded(np.where(x > 0, x, _slopes64(weight, x) * x), spec)
+
+
+@np.errstate(all="ignore")
+def prelu_backward(dy: Floats, x: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """``dx = dy`` where ``x`` is positive, else ``weight * dy``; ``dweight`` sums ``x * dy`` where it is not."""
+    spec = prelu_backward_spec(dy, x, weight)
+    dy, x = widen(dy), widen(x)
+    dx = np.where(x > 0, dy, _slopes64(weight, x) * dy)
+    products = np.where(x > 0, 0, x * dy)
+    dweight = products.sum() if weight.size == 1 else products.sum((0, *range(2, x.ndim)))
+    return _rounded(dx, spec), narrow(np.reshape(dweight, weight.shape), spec.dtype)
+
+
+def _slopes64(weight, x):
+    """The weight, shaped to broadcast over ``x``."""
+    return widen(weight).reshape(-1, *[1] * max(0, x.ndim - 2)) if x.ndim > 1 else widen(weight)[0]
 
 
 @np.errstate(all="ignore")

@@ -1,11 +1,21 @@
-"""Batch normalisation: each channel to mean 0 and variance 1, then scaled and shifted."""
+"""Normalisations: batch (each channel to mean 0 and variance 1, then scaled and shifted), layer, group and instance."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from convkit.reference.common import narrow, widen
-from convkit.spec.norm import batch_norm_backward_spec, batch_norm_spec, momentum_of
+from convkit.spec.norm import (
+    batch_norm_backward_spec,
+    batch_norm_spec,
+    check_gradient_of,
+    group_norm_spec,
+    instance_norm_backward_spec,
+    instance_norm_spec,
+    layer_norm_spec,
+    momentum_of,
+)
 from convkit.typing import Floats
 
 
@@ -23,7 +33,7 @@ def batch_norm(x: Floats, running_mean: Floats, running_var: Floats, weight: Flo
     if not spec.training:
         mean, var = widen(running_mean), widen(running_var)
     else:
-        mean, var, count = _statistics(x)
+        mean, var, count = statistics(x)
         if running_mean is not None and count:
             _move(running_mean, mean, momentum)
             _move(running_var, var * (count / (count - 1)), momentum)
@@ -47,7 +57,7 @@ def batch_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps
     out.
     """
     spec = batch_norm_backward_spec(dy, x, weight, eps, mean, var, training)
-    mean, var = (widen(mean), widen(var)) if mean is not None else _statistics(x)[:2]
+    mean, var = (widen(mean), widen(var)) if mean is not None else statistics(x)[:2]
     axes = (0, *range(2, x.ndim))
     dy = widen(dy)
     scale = 1 / np.sqrt(_wide(var, x) + spec.eps)
@@ -60,7 +70,7 @@ def batch_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps
     return narrow(dx, spec.dtype), narrow(dweight, spec.dtype), narrow(dbias, spec.dtype)
 
 
-def _statistics(x):
+def statistics(x):
     """Mean and biased variance of each channel, and the number of elements behind each."""
     count = x.size // x.shape[1]
     axes = (0, *range(2, x.ndim))
@@ -76,3 +86,102 @@ def _wide(per_channel, x):
 
 def _move(running, batch, momentum):
     running[...] = widen(running) + momentum * (batch - widen(running))
+
+
+def layer_norm(x: Floats, normalized_shape: int | Sequence[int], weight: Floats | None = None,
+               bias: Floats | None = None, eps: float = 1e-5) -> Floats:
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias`` over the last axes, those of ``normalized_shape``."""
+    spec, _ = layer_norm_spec(x, normalized_shape, weight, bias, eps)
+    return normalise_rows(spec, x, weight, bias)
+
+
+def layer_norm_backward(dy: Floats, x: Floats, normalized_shape: int | Sequence[int], weight: Floats | None = None,
+                        eps: float = 1e-5) -> tuple[Floats, Floats, Floats]:
+    """Gradients ``(dx, dweight, dbias)``; see ``rows_backward``."""
+    spec, shape = layer_norm_spec(x, normalized_shape, weight, None, eps)
+    check_gradient_of(spec, dy, x)
+    return _narrowed(spec, rows_backward(spec, dy, x, weight), shape)
+
+
+def group_norm(x: Floats, num_groups: int, weight: Floats | None = None, bias: Floats | None = None,
+               eps: float = 1e-5) -> Floats:
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias``, statistics over each group of channels of each image."""
+    return normalise_rows(group_norm_spec(x, num_groups, weight, bias, eps), x, weight, bias)
+
+
+def group_norm_backward(dy: Floats, x: Floats, num_groups: int, weight: Floats | None = None, eps: float = 1e-5
+                        ) -> tuple[Floats, Floats, Floats]:
+    """Gradients ``(dx, dweight, dbias)``; see ``rows_backward``."""
+    spec = group_norm_spec(x, num_groups, weight, None, eps)
+    check_gradient_of(spec, dy, x)
+    return _narrowed(spec, rows_backward(spec, dy, x, weight), (spec.weights,))
+
+
+def instance_norm(x: Floats, running_mean: Floats | None = None, running_var: Floats | None = None,
+                  weight: Floats | None = None, bias: Floats | None = None, use_input_stats: bool = True,
+                  momentum: float = 0.1, eps: float = 1e-5) -> Floats:
+    """``y = (x - mean) / sqrt(var + eps) * weight + bias``, statistics over each channel of each image.
+
+    The running statistics, if there are any, move towards the means of those over the images (unbiased variance);
+    without ``use_input_stats`` they are used instead.
+    """
+    spec = instance_norm_spec(x, running_mean, running_var, weight, bias, use_input_stats, eps)
+    momentum = momentum_of(momentum)
+    if not use_input_stats:
+        return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    if running_mean is not None and len(x):
+        mean, var, count = statistics(x.reshape(1, -1, spec.inner))
+        _move(running_mean, mean.reshape(len(x), -1).mean(0), momentum)
+        _move(running_var, var.reshape(len(x), -1).mean(0) * (count / (count - 1)), momentum)
+    return normalise_rows(spec, x, weight, bias)
+
+
+def instance_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps: float = 1e-5, *,
+                           mean: Floats | None = None, var: Floats | None = None, use_input_stats: bool = True
+                           ) -> tuple[Floats, Floats, Floats]:
+    """Gradients ``(dx, dweight, dbias)``; ``mean`` and ``var`` are the running ones where those were used."""
+    spec = instance_norm_backward_spec(dy, x, weight, eps, mean, var, use_input_stats)
+    if not use_input_stats:
+        return batch_norm_backward(dy, x, weight, eps, mean=mean, var=var, training=False)
+    return _narrowed(spec, rows_backward(spec, dy, x, weight), (spec.weights,))
+
+
+@np.errstate(all="ignore")
+def normalise_rows(spec, x, weight, bias):
+    """What the three have in common, on ``x`` as images, groups, runs of a group, elements of a run."""
+    z, _ = _normal_rows(spec, x)
+    weight = 1.0 if weight is None else widen(weight).reshape(spec.groups, spec.affine, 1)
+    bias = 0.0 if bias is None else widen(bias).reshape(spec.groups, spec.affine, 1)
+    return narrow((z * weight + bias).reshape(x.shape), spec.dtype)
+
+
+@np.errstate(all="ignore")
+def rows_backward(spec, dy, x, weight):
+    """``dx`` of the shape of ``x``, ``dweight`` and ``dbias (groups, affine)``, in float64.
+
+    With ``g = dy * weight`` and ``z = (x - mean) / sqrt(var + eps)``, m elements of a row:
+    ``dx = (g - sum(g) / m - z * sum(g * z) / m) / sqrt(var + eps)``, ``dweight = sum(dy * z)``, ``dbias = sum(dy)``.
+    """
+    z, scale = _normal_rows(spec, x)
+    dy = widen(dy).reshape(z.shape)
+    g = dy if weight is None else dy * widen(weight).reshape(spec.groups, spec.affine, 1)
+
+    def mean(a):
+        return a.sum((2, 3), keepdims=True) / spec.length
+
+    dx = (g - mean(g) - z * mean(g * z)) * scale
+    return dx.reshape(x.shape), (dy * z).sum((0, 3)), dy.sum((0, 3))
+
+
+def _normal_rows(spec, x):
+    """``z`` with mean 0 and variance 1 in each row, and what it was multiplied by."""
+    x = widen(x).reshape(-1, spec.groups, spec.affine, spec.inner)
+    mean = x.sum((2, 3), keepdims=True) / spec.length
+    var = ((x - mean)**2).sum((2, 3), keepdims=True) / spec.length
+    scale = 1 / np.sqrt(var + spec.eps)
+    return (x - mean) * scale, scale
+
+
+def _narrowed(spec, gradients, shape):
+    dx, dweight, dbias = (narrow(a, spec.dtype) for a in gradients)
+    return dx, dweight.reshape(shape), dbias.reshape(shape)

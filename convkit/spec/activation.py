@@ -1,6 +1,7 @@
 """What an elementwise activation is."""
 
 from dataclasses import dataclass
+from math import prod
 from sys import float_info
 
 import numpy as np
@@ -42,6 +43,34 @@ def arguments_of(name, *arguments):
     """The arguments of an activation, checked and made numbers of one kind."""
     check = CHECKS.get(name)
     return () if check is None else check(*arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class PreluSpec:
+    """``channels`` channels (axis 1) of ``inner`` elements per image, each with a slope of its own."""
+
+    channels: int
+    inner: int
+    dtype: np.dtype
+
+
+def prelu_spec(x, weight):
+    """Check ``x`` against a weight of one element, or of one for each channel."""
+    dtype = common.native_float("x", common.array("x", x).dtype)
+    channels = x.shape[1] if x.ndim > 1 else 1
+    common.same_dtype("weight", common.array("weight", weight).dtype, "x", dtype)
+    if weight.shape not in ((1,), (channels,)):
+        raise ShapeError(f"weight must have shape (1,) or ({channels},) (one per channel), "
+                         f"got weight.shape={weight.shape}")
+    return PreluSpec(channels, prod(x.shape[2:]) if x.ndim > 1 else x.size, dtype)
+
+
+def prelu_backward_spec(dy, x, weight):
+    """Check the gradient's operands."""
+    spec = prelu_spec(x, weight)
+    common.same_dtype("dy", common.array("dy", dy).dtype, "x", spec.dtype)
+    common.check_shape("dy", dy.shape, x.shape, "that of x")
+    return spec
 
 
 def _finite(name, value):

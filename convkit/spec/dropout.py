@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convkit.errors import DtypeError
+from convkit.errors import DtypeError, ShapeError
 from convkit.spec import common
 
 
@@ -21,21 +21,35 @@ class DropoutSpec:
         return 1.0 / (1.0 - self.p) if self.p < 1.0 else 0.0
 
 
-def dropout_spec(x, p, training, rng):
-    """Check the operands; returns the DropoutSpec and ``training`` as a bool."""
+def dropout_spec(x, p, training, rng, rank=0):
+    """Check the operands (``rank`` as below); returns the DropoutSpec and ``training`` as a bool."""
     if not isinstance(rng, np.random.Generator):
         raise DtypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
-    return _spec("x", x, p), common.flag("training", training)
+    spec = _spec("x", x, p)
+    check_channels("x", x, rank)
+    return spec, common.flag("training", training)
 
 
-def dropout_backward_spec(dy, mask, p):
-    """Check ``dy`` against the mask that ``dropout`` returned (None when it was not training)."""
+def dropout_backward_spec(dy, mask, p, rank=0):
+    """Check ``dy`` against the mask that a dropout returned (None when it was not training).
+
+    Where whole channels are dropped, ``rank`` is the number of their axes, which the mask does not have.
+    """
     spec = _spec("dy", dy, p)
+    check_channels("dy", dy, rank)
     if mask is not None:
         if common.array("mask", mask).dtype != np.bool_:
             raise DtypeError(f"mask must be an array of bools, got mask.dtype={mask.dtype}")
-        common.check_shape("mask", mask.shape, dy.shape, "that of dy")
+        of = "dy without its last axes" if rank else "dy"
+        common.check_shape("mask", mask.shape, dy.shape[:dy.ndim - rank], f"that of {of}")
     return spec
+
+
+def check_channels(name, x, rank):
+    """Refuse an array that has no channels of so many axes, with or without a batch axis."""
+    if rank and x.ndim not in (rank + 1, rank + 2):
+        raise ShapeError(f"{name} must have {rank + 1} or {rank + 2} axes (C, {common.AXES[rank]}) or "
+                         f"(N, C, {common.AXES[rank]}), got {name}.shape={x.shape}")
 
 
 def _spec(name, x, p):

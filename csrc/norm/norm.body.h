@@ -2,9 +2,9 @@
 #ifndef CK_NORM_SUMS
 #define CK_NORM_SUMS
 
-/* What a pass sums over a channel, with d = x - center: x; d and d^2; dy and dy d; or the last two together.
- */
-enum { CK_SUM_X = 0, CK_SUM_MOMENTS = 1, CK_SUM_GRADIENTS = 2, CK_SUM_ALL = 3 };
+/* What a pass sums over a channel, with d = x - center: x; d and d^2; dy and dy d; the last two together; or dy and dy x
+ * where x is not positive. */
+enum { CK_SUM_X = 0, CK_SUM_MOMENTS = 1, CK_SUM_GRADIENTS = 2, CK_SUM_ALL = 3, CK_SUM_NEGATIVE = 6 };
 
 /* The terms of y = dy a + (x - mean) b + c that there are. */
 enum { CK_WITH_X = 1, CK_WITH_DY = 2 };
@@ -58,7 +58,8 @@ CK_INLINE void CK_TYPED(add)(const T *x, const T *dy, ptrdiff_t n, const ck_f64v
     if (what & CK_SUM_GRADIENTS) CK_TYPED(widen_some)(dy, n, wide_dy);
     CK_UNROLL
     for (int w = 0; w < WIDE; w++) {
-        ck_f64v d = what == CK_SUM_X ? wide_x[w] : wide_x[w] - center[w * center_step];
+        ck_f64v d = what == CK_SUM_X || what == CK_SUM_NEGATIVE ? wide_x[w] : wide_x[w] - center[w * center_step];
+        if (what == CK_SUM_NEGATIVE) d = (ck_f64v)((ck_i64v)d & ~(ck_i64v)(d > 0));
         if (mask) d = (ck_f64v)((ck_i64v)d & mask[w]);
         if (ck_sums_has(what, 0)) CK_TYPED(accumulate)(sum + w, lost ? lost + w : NULL, d, NULL);
         if (ck_sums_has(what, 1)) CK_TYPED(accumulate)(sum + stride + w, lost ? lost + stride + w : NULL, d, &d);
@@ -251,6 +252,25 @@ CK_INLINE void CK_TYPED(find_statistics)(const ck_norm *job, ptrdiff_t channel, 
     CK_TYPED(settle)(job, channels, own);
 }
 
+CK_INLINE void CK_TYPED(saved_statistics)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own)
+{
+    for (ptrdiff_t c = 0; c < channels; c++) {
+        own[c].center = job->saved[3 * (channel + c)];
+        own[c].shift = job->saved[3 * (channel + c) + 1];
+        own[c].var = job->saved[3 * (channel + c) + 2];
+    }
+}
+
+CK_INLINE void CK_TYPED(save_statistics)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
+                                         const ck_channel *own)
+{
+    for (ptrdiff_t c = 0; c < channels; c++) {
+        job->saved[3 * (channel + c)] = own[c].center;
+        job->saved[3 * (channel + c) + 1] = own[c].shift;
+        job->saved[3 * (channel + c) + 2] = own[c].var;
+    }
+}
+
 CK_INLINE void CK_TYPED(given_statistics)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own)
 {
     for (ptrdiff_t c = 0; c < channels; c++) {
@@ -299,6 +319,7 @@ static void CK_TYPED(train)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t cha
             CK_TYPED(move)((T *)job->mean + channel + c, own[c].center + own[c].shift, job->momentum);
             CK_TYPED(move)((T *)job->var + channel + c, own[c].var * (m / (m - 1.0)), job->momentum);
         }
+    if (job->saved) CK_TYPED(save_statistics)(job, channel, channels, own);
     CK_TYPED(normalise)(job, channel, channels, own);
 }
 
@@ -313,10 +334,13 @@ CK_INLINE void CK_TYPED(backward)(const ck_norm *job, ptrdiff_t channel, ptrdiff
 {
     const double m = (double)job->images * (double)job->inner;
     ck_channel own[CK_NORM_GROUP];
-    if (training && !job->mean) {
+    if (training && !job->mean && !job->saved) {
         CK_TYPED(find_statistics)(job, channel, channels, own, CK_SUM_ALL);
     } else {
-        CK_TYPED(given_statistics)(job, channel, channels, own);
+        if (job->saved)
+            CK_TYPED(saved_statistics)(job, channel, channels, own);
+        else
+            CK_TYPED(given_statistics)(job, channel, channels, own);
         CK_TYPED(sum_channels)(job, channel, channels, own, CK_SUM_GRADIENTS);
     }
     for (ptrdiff_t c = 0; c < channels; c++) {
@@ -341,6 +365,223 @@ static void CK_TYPED(train_backward)(const ck_norm *job, ptrdiff_t channel, ptrd
 static void CK_TYPED(eval_backward)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels)
 {
     CK_TYPED(backward)(job, channel, channels, 0);
+}
+
+/* ---- rows: layer, group and instance norm ---- */
+
+/* Mean and variance of one row: those of the forward pass if they are there, else found around its first element, and again
+ * around the mean where that lies too far out. */
+CK_INLINE void CK_TYPED(row_statistics)(const ck_norm *job, ptrdiff_t row, ck_channel *own, const int saved)
+{
+    if (saved) {
+        CK_TYPED(saved_statistics)(job, row, 1, own);
+        return;
+    }
+    own->center = ((const T *)job->x)[row * job->inner];
+    CK_TYPED(sum_pixels)(job, row, own, CK_SUM_MOMENTS);
+    if (CK_TYPED(settle)(job, 1, own)) return;
+    own->center += own->shift;
+    CK_TYPED(sum_pixels)(job, row, own, CK_SUM_MOMENTS);
+    CK_TYPED(settle)(job, 1, own);
+}
+
+/* The runs of all rows as channels, for the functions above. */
+CK_INLINE ck_norm CK_TYPED(as_runs)(const ck_norm *job)
+{
+    ck_norm runs = *job;
+    runs.channels = job->channels * job->affine;
+    runs.inner = job->inner / job->affine;
+    return runs;
+}
+
+/* A weight or bias for n elements of a row, `otherwise` where there is none. */
+CK_INLINE V CK_TYPED(some_or)(const T *p, ptrdiff_t i, ptrdiff_t n, T otherwise)
+{
+    return !p ? vset1(otherwise) : n >= L ? vload(p + i) : vload_part(p + i, n);
+}
+
+CK_INLINE V CK_TYPED(some)(const T *p, ptrdiff_t n) { return n >= L ? vload(p) : vload_part(p, n); }
+
+static void CK_TYPED(rows)(const ck_norm *job, ptrdiff_t first, ptrdiff_t count)
+{
+    const ptrdiff_t affine = job->affine, length = job->inner;
+    const ck_norm runs = CK_TYPED(as_runs)(job);
+    ck_channel own;
+    for (ptrdiff_t row = first; row < first + count; row++) {
+        const ptrdiff_t at = row % job->groups * affine;
+        CK_TYPED(row_statistics)(job, row, &own, 0);
+        if (job->saved) CK_TYPED(save_statistics)(job, row, 1, &own);
+        const double inverse = 1.0 / sqrt(own.var + job->eps);
+        if (runs.inner > 1) {
+            for (ptrdiff_t k = 0; k < affine; k++) {
+                CK_TYPED(set_line)(&own, 0.0, inverse * CK_TYPED(value_or)(job->weight, at + k, 1.0),
+                                   CK_TYPED(value_or)(job->bias, at + k, 0.0));
+                CK_TYPED(transform_pixels)(&runs, row * affine + k, &own, CK_WITH_X);
+            }
+            continue;
+        }
+        CK_TYPED(set_line)(&own, 0.0, inverse, 0.0);
+        const V mean = vset1((T)own.mean), b = vset1((T)own.b), c = vset1((T)own.c);
+        const T *x = (const T *)job->x + row * length;
+        const T *weight = job->weight ? (const T *)job->weight + at : NULL;
+        const T *bias = job->bias ? (const T *)job->bias + at : NULL;
+        T *y = (T *)job->y + row * length;
+        for (ptrdiff_t i = 0; i < length; i += L) {
+            V z = vfma(CK_TYPED(some)(x + i, length - i) - mean, b, c);
+            z = vfma(z, CK_TYPED(some_or)(weight, i, length - i, 1), CK_TYPED(some_or)(bias, i, length - i, 0));
+            CK_TYPED(store)(y + i, z, length - i);
+        }
+    }
+}
+
+/* The line dx = g a + (x - mean) b + c of a row from the sums of g and g (x - mean). */
+CK_INLINE void CK_TYPED(row_line)(ck_channel *own, double inverse, double sum_g, double sum_gd, double m)
+{
+    CK_TYPED(set_line)(own, inverse, -inverse * inverse * inverse * sum_gd / m, -inverse * sum_g / m);
+}
+
+/* Rows whose runs are longer than one element: sums of every run, then its line. */
+CK_INLINE void CK_TYPED(backward_of_runs)(const ck_norm *job, ptrdiff_t row, ck_channel *own, double inverse)
+{
+    const ptrdiff_t affine = job->affine, at = row % job->groups * affine;
+    const ck_norm runs = CK_TYPED(as_runs)(job);
+    double *dbias = job->sums + row * affine, *dweight = dbias + job->channels * affine;
+    double sum_g = 0.0, sum_gd = 0.0;
+    for (ptrdiff_t k = 0; k < affine; k++) {
+        const double weight = CK_TYPED(value_or)(job->weight, at + k, 1.0);
+        CK_TYPED(sum_pixels)(&runs, row * affine + k, own, CK_SUM_GRADIENTS);
+        dbias[k] = ck_total_value(own->sum[2]);
+        const double sum_dyd = ck_total_value(own->sum[3]) - own->shift * dbias[k];
+        dweight[k] = sum_dyd * inverse;
+        sum_g += weight * dbias[k];
+        sum_gd += weight * sum_dyd;
+    }
+    CK_TYPED(row_line)(own, inverse, sum_g, sum_gd, (double)job->inner);
+    for (ptrdiff_t k = 0; k < affine; k++) {
+        own->a = inverse * CK_TYPED(value_or)(job->weight, at + k, 1.0);
+        CK_TYPED(transform_pixels)(&runs, row * affine + k, own, CK_WITH_X | CK_WITH_DY);
+    }
+}
+
+/* dbias and dweight of up to L elements, and their part in the sums of g and g d. */
+CK_INLINE void CK_TYPED(add_features)(const T *dy, const T *x, const T *weight, ptrdiff_t n, const ck_channel *own,
+                                      double inverse, double *dbias, double *dweight, ck_f64v *sum_g, ck_f64v *sum_gd)
+{
+    ck_f64v wide_dy[WIDE], wide_x[WIDE], wide_w[WIDE];
+    vwiden(CK_TYPED(some)(dy, n), wide_dy);
+    vwiden(CK_TYPED(some)(x, n), wide_x);
+    vwiden(CK_TYPED(some_or)(weight, 0, n, 1), wide_w);
+    CK_UNROLL
+    for (int w = 0; w < WIDE; w++) {
+        const ptrdiff_t left = n - w * CK_F64_LANES, all = left >= CK_F64_LANES;
+        if (left <= 0) break;
+        ck_f64v d = (wide_x[w] - own->center) - own->shift, g = wide_dy[w] * wide_w[w];
+        double *db = dbias + w * CK_F64_LANES, *dw = dweight + w * CK_F64_LANES;
+        ck_f64v old_b = all ? ck_load_f64(db) : ck_load_part_f64(db, left);
+        ck_f64v old_w = all ? ck_load_f64(dw) : ck_load_part_f64(dw, left);
+        old_b += wide_dy[w];
+        old_w = ck_fma_f64(wide_dy[w], d * inverse, old_w);
+        if (all) {
+            ck_store_f64(db, old_b);
+            ck_store_f64(dw, old_w);
+        } else {
+            ck_store_part_f64(db, old_b, left);
+            ck_store_part_f64(dw, old_w, left);
+        }
+        sum_g[w] += g; /* past the end dy is 0, and so is g */
+        sum_gd[w] = ck_fma_f64(g, d, sum_gd[w]);
+    }
+}
+
+/* Rows of single elements, each with a weight of its own. */
+CK_INLINE void CK_TYPED(backward_of_features)(const ck_norm *job, ptrdiff_t row, ck_channel *own, double inverse,
+                                              double *dbias, double *dweight)
+{
+    const ptrdiff_t block = 1024, length = job->inner, at = row % job->groups * length;
+    const T *x = (const T *)job->x + row * length, *dy = (const T *)job->dy + row * length;
+    const T *weight = job->weight ? (const T *)job->weight + at : NULL;
+    T *dx = (T *)job->y + row * length;
+    ck_total sum_g = {0, 0}, sum_gd = {0, 0};
+    for (ptrdiff_t begin = 0; begin < length; begin += block) {
+        const ptrdiff_t end = length - begin < block ? length : begin + block;
+        ck_f64v g[WIDE] = {{0}}, gd[WIDE] = {{0}};
+        for (ptrdiff_t i = begin; i < end; i += L) CK_TYPED(add_features)
+        (dy + i, x + i, weight ? weight + i : NULL, end - i, own, inverse, dbias + at + i, dweight + at + i, g, gd);
+        ck_total_add(&sum_g, ck_sum_f64(WIDE == 2 ? g[0] + g[WIDE - 1] : g[0]));
+        ck_total_add(&sum_gd, ck_sum_f64(WIDE == 2 ? gd[0] + gd[WIDE - 1] : gd[0]));
+    }
+    CK_TYPED(row_line)(own, inverse, ck_total_value(sum_g), ck_total_value(sum_gd), (double)length);
+    const V mean = vset1((T)own->mean), a = vset1((T)own->a), b = vset1((T)own->b), c = vset1((T)own->c);
+    for (ptrdiff_t i = 0; i < length; i += L) {
+        V g = CK_TYPED(some)(dy + i, length - i) * CK_TYPED(some_or)(weight, i, length - i, 1);
+        V d = vfma(CK_TYPED(some)(x + i, length - i) - mean, b, c);
+        CK_TYPED(store)(dx + i, vfma(g, a, d), length - i);
+    }
+}
+
+static void CK_TYPED(rows_backward)(const ck_norm *job, ptrdiff_t first, ptrdiff_t count)
+{
+    const ptrdiff_t features = job->groups * job->affine;
+    double *dbias = job->sums + first / job->share * 2 * features;
+    ck_channel own;
+    for (ptrdiff_t row = first; row < first + count; row++) {
+        CK_TYPED(row_statistics)(job, row, &own, job->saved != NULL);
+        const double inverse = 1.0 / sqrt(own.var + job->eps);
+        if (job->affine == job->inner)
+            CK_TYPED(backward_of_features)(job, row, &own, inverse, dbias, dbias + features);
+        else
+            CK_TYPED(backward_of_runs)(job, row, &own, inverse);
+    }
+}
+
+/* ---- what multiplies whole channels ---- */
+
+enum { CK_TYPED(PRELU), CK_TYPED(PRELU_BACKWARD), CK_TYPED(SCALE) };
+
+/* One element of an operation for n lanes. */
+CK_INLINE V CK_TYPED(multiplied)(const T *x, const T *dy, V weight, ptrdiff_t n, const int what)
+{
+    V v = CK_TYPED(some)(x, n);
+    if (what == CK_TYPED(SCALE)) return (V)((VI)(v * weight) & (VI)(weight != vset1(0)));
+    V g = what == CK_TYPED(PRELU) ? v : CK_TYPED(some)(dy, n);
+    return vselect((VI)(v > vset1(0)), g, g * weight);
+}
+
+CK_INLINE void CK_TYPED(multiply)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, const int what)
+{
+    const ptrdiff_t inner = job->inner, stride = job->channels * inner, few = inner < CK_NORM_FEW;
+    const ptrdiff_t columns = few ? channels * inner : inner;
+    T weight[CK_NORM_GROUP] = {0};
+    CK_ASSERT(few || channels == 1);
+    for (ptrdiff_t i = 0; few && i < columns; i++) weight[i] = ((const T *)job->weight)[channel + i / inner];
+    const V one = vset1(((const T *)job->weight)[channel]);
+    const T *x = (const T *)job->x + channel * inner;
+    const T *dy = what == CK_TYPED(PRELU_BACKWARD) ? (const T *)job->dy + channel * inner : x;
+    T *y = (T *)job->y + channel * inner;
+    for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride, y += stride)
+        for (ptrdiff_t i = 0; i < columns; i += L) {
+            V w = few ? vload(weight + i) : one;
+            CK_TYPED(store)(y + i, CK_TYPED(multiplied)(x + i, dy + i, w, columns - i, what), columns - i);
+        }
+}
+
+static void CK_TYPED(prelu)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels)
+{
+    CK_TYPED(multiply)(job, channel, channels, CK_TYPED(PRELU));
+}
+
+static void CK_TYPED(scale)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels)
+{
+    CK_TYPED(multiply)(job, channel, channels, CK_TYPED(SCALE));
+}
+
+static void CK_TYPED(prelu_backward)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels)
+{
+    ck_channel own[CK_NORM_GROUP];
+    for (ptrdiff_t c = 0; c < channels; c++) own[c].center = 0.0;
+    CK_TYPED(sum_channels)(job, channel, channels, own, CK_SUM_NEGATIVE);
+    for (ptrdiff_t c = 0; c < channels; c++) ((T *)job->dweight)[channel + c] = (T)ck_total_value(own[c].sum[3]);
+    CK_TYPED(multiply)(job, channel, channels, CK_TYPED(PRELU_BACKWARD));
 }
 
 #define CK_NORM_ROW(name) CK_TYPED(name),

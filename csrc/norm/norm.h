@@ -1,4 +1,4 @@
-/* Sums over channels and batch normalisation.
+/* Sums over channels, normalisation of channels and of rows, and what multiplies whole channels.
  *
  * Arrays are [images][channels][inner]; a channel is `images` runs of `inner` elements. All sums of float32
  * are kept in float64; those of float64 are closed every 1024 elements and the partial sums added without
@@ -12,6 +12,17 @@
  *     eval            y = (x - mean) scale + bias,                  scale = weight / sqrt(var + eps)
  *     train_backward  dbias = sum dy, dweight = sum dy z, dx = scale (dy - dbias / m - z dweight / m)
  *     eval_backward   the same sums, dx = scale dy                  z = (x - mean) / sqrt(var + eps)
+ *     prelu           y = x > 0 ? x : x weight
+ *     prelu_backward  dx = x > 0 ? dy : dy weight, dweight = sum of dy x where x is not positive
+ *     scale           y = x weight; 0 where weight is 0, whatever x is
+ *
+ * Layer, group and instance norm see x as rows, [channels][inner] with images == 1: a row has mean and variance of its own and
+ * consists of `affine` runs of inner / affine elements, each run with a weight and a bias. Row r takes those of group r mod groups.
+ *
+ *     rows            y = z weight + bias
+ *     rows_backward   dx = (g - sum g / m - z sum g z / m) / sqrt(var + eps) with g = dy weight, and into `sums` (zeroed
+ *                     before) dbias and dweight: where a run is one element [first / share][2][groups affine], sums over
+ *                     `share` rows, else [2][channels][affine]
  */
 #ifndef CK_NORM_H
 #define CK_NORM_H
@@ -25,12 +36,16 @@ typedef struct {
     const void *weight, *bias;
     void *mean, *var; /* eval: given; train: running statistics or NULL; backward: given or NULL (found again) */
     void *dweight, *dbias;
+    double *
+        saved; /* [channels][3]: mean in two parts and variance, found by a forward pass for its backward pass; or NULL */
+    double *sums; /* of rows_backward */
     double eps, momentum;
     ptrdiff_t images, channels, inner;
+    ptrdiff_t groups, affine, share; /* rows alone; share: rows of one task, a multiple of groups */
 } ck_norm;
 
 /* Channels channel .. channel + channels - 1. The work is that of ck_norm_group(inner) channels at a time,
- * and one call takes at most so many. */
+ * and one call takes at most so many; of rows it takes any number (rows_backward: `share`). */
 typedef void (*ck_norm_kernel)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels);
 
 enum { CK_NORM_GROUP = 256, CK_NORM_FEW = 64 };
