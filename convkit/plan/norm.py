@@ -8,8 +8,8 @@ dbias)`` takes None for mean and var where the batch's own are to be found. ``x`
 Rows (layer, group and instance norm): ``run(x, weight, bias, y, saved)`` and ``run(dy, x, weight, saved, dx)``, which
 returns dweight and dbias in float64; ``x``, ``y``, ``dy`` and ``dx`` are ``(rows, length)``.
 
-``saved (channels or rows, 3)``, float64, takes the mean in two parts and the variance in a forward pass and gives them to
-the backward pass, whichever candidate that is; it may be None.
+``saved (channels or rows, 3)``, float64, takes the mean in two parts and the variance in a forward pass, for the
+backward pass, whichever candidate that is; it may be None.
 """
 
 from functools import partial
