@@ -133,7 +133,7 @@ cdef class Norm:
         self.run(&job, threads)
 
     def multiply(self, x not None, weight not None, y not None, int threads, dy=None, dweight=None):
-        """``prelu`` or ``scale`` of ``x`` into ``y``; ``prelu_backward`` of ``dy`` and ``x`` into ``y`` and ``dweight``."""
+        """``prelu`` or ``scale`` of ``x``; ``prelu_backward`` of ``dy`` and ``x``; into ``y`` and ``dweight``."""
         cdef job_t job
         cdef ck_norm* a = &job.arrays
         cdef ptrdiff_t each = self.shape(a, x), nbytes = x.nbytes
