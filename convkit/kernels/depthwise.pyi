@@ -26,6 +26,7 @@ class Depthwise:
         w_steps: tuple[int, int, int],
         reversed: bool,
         phases: Sequence[tuple],
+        slab: int,
         work: float,
     ) -> None: ...
     @property

@@ -37,6 +37,7 @@ cdef extern from "depthwise/depthwise.h" nogil:
         const ptrdiff_t* place
         const ptrdiff_t* place_tap
         const ptrdiff_t* dense
+        ptrdiff_t slab
         ptrdiff_t phases
         const ck_depthwise_phase* phase
     ctypedef void (*ck_depthwise_sum)(const ck_depthwise* g, const void* source, const void* w, const void* bias,
@@ -130,7 +131,7 @@ cdef class Depthwise:
 
     def __init__(self, dtype, isa, str variant, ptrdiff_t groups, ptrdiff_t planes, ptrdiff_t filters, source, target,
                  lo, source_step, dilation, block, blocks, box, ptrdiff_t plane_pitch, w_steps, bint reversed, phases,
-                 double work):
+                 ptrdiff_t slab, double work):
         cdef ck_depthwise* p = &self.plan
         cdef ptrdiff_t i
         self.itemsize = dtype.itemsize
@@ -147,6 +148,7 @@ cdef class Depthwise:
         p.plane_pitch = plane_pitch
         p.w_group, p.w_filter, p.w_plane = w_steps
         p.reversed = reversed
+        p.slab = slab
         self.work = work
         p.phases = len(phases)
         self._fill_phases(phases)

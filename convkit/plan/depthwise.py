@@ -8,7 +8,9 @@ from convkit.plan import geometry
 from convkit.plan.direct import fill
 
 # Padded source of one unit with channels in the lanes: near the L1 cache.
-CHANNELS_BYTES = 64 * 1024
+CHANNELS_BYTES = 128 * 1024
+# Targets that are transposed back together: whole vectors of most rows, still in the L1 cache.
+CHANNELS_PIXELS = 112
 # The kernels keep all taps of a sum in one chunk, and whole rows in scratch.
 CHANNELS_TAPS, CHANNELS_ROW = 256, 2048
 
@@ -148,7 +150,7 @@ def make(spec, isa, name=None):
         spec.dtype, level, name, spec.groups, planes, filters, [a.source for a in three],
         [a.target for a in three], [a.lo for a in three], [a.source_step for a in three], dilation, block, blocks, box,
         plane_pitch, (by_out * spec.c_out_per_group, w_filter, w_plane), gradient, phases,
-        _work(spec))
+        max(1, min(block[1], CHANNELS_PIXELS // three[2].target)), _work(spec))
 
 
 def _level(spec, isa, name):

@@ -162,14 +162,14 @@ CK_INLINE int CK_TYPED(sees)(const ck_depthwise *g, const ck_depthwise_phase *s,
     return end + s->row[k] >= 0 && top + s->row[k] < g->source[1];
 }
 
-/* All targets of one phase of a block whose box is filled; `w` has the phase's weights side by side. Taps that see
+/* Rows [from, to) of the targets of one phase of a block; `w` has the phase's weights side by side. Taps that see
  * only padding, which are the first and the last of the table, are left out if `skip`. */
-CK_INLINE void CK_TYPED(sum_pixels)(const ck_depthwise *g, const ck_depthwise_phase *s, ptrdiff_t origin, const T *box,
-                                    const T *w, V bias, int skip, T *out)
+CK_INLINE void CK_TYPED(sum_pixels)(const ck_depthwise *g, const ck_depthwise_phase *s, ptrdiff_t origin,
+                                    ptrdiff_t from, ptrdiff_t to, const T *box, const T *w, V bias, int skip, T *out)
 {
     enum { MOST = CK_TYPED(most_wide), HALF = CK_TYPED(half_wide) };
     const ptrdiff_t n = s->count[2], S = g->source_step[2], across = s->across;
-    const ptrdiff_t rows = CK_TYPED(least)(g->block[1], s->count[1] - origin);
+    const ptrdiff_t rows = CK_TYPED(least)(to, s->count[1] - origin);
     const int odd = across == 3 || across == 5 || across == 7;
     const int fast = odd && s->offset[1] == s->offset[0] + L && n >= HALF && (n + HALF - 1) / HALF * HALF * 4 <= n * 5;
     const ptrdiff_t parts = (n + MOST - 1) / MOST, even = (n + parts - 1) / parts;
@@ -181,7 +181,7 @@ CK_INLINE void CK_TYPED(sum_pixels)(const ck_depthwise *g, const ck_depthwise_ph
          .bias = bias,
          .y_row = s->step[1] * g->target[2] * L,
          .y_step = s->step[2] * L};
-    for (ptrdiff_t y = 0, R; y < rows; y += R) {
+    for (ptrdiff_t y = from, R; y < rows; y += R) {
         R = y + 1 < rows && 2 * n <= MOST && (CK_TYPED(whole) || !fast) ? 2 : 1;
         t.first = 0, t.last = s->taps;
         if (skip) {
@@ -189,13 +189,13 @@ CK_INLINE void CK_TYPED(sum_pixels)(const ck_depthwise *g, const ck_depthwise_ph
             while (t.first < t.last && !CK_TYPED(sees)(g, s, t.first, top, end)) t.first += across;
             while (t.first < t.last && !CK_TYPED(sees)(g, s, t.last - 1, top, end)) t.last -= across;
         }
-        T *to = out + ((s->start[1] + y * s->step[1]) * g->target[2] + s->start[2]) * L;
+        T *row = out + ((s->start[1] + (y - from) * s->step[1]) * g->target[2] + s->start[2]) * L;
         for (ptrdiff_t q = 0, M; q < n; q += M) {
             const int whole = CK_TYPED(whole) && n >= MOST && n - q > HALF;
             M = !fast ? even : whole ? MOST : HALF;
             if (q + M > n) q = n - M;
             t.x = box + y * t.x_row + q * S * L;
-            t.y = to + q * t.y_step;
+            t.y = row + q * t.y_step;
             if (fast)
                 CK_TYPED(rows_of)[across / 2][S - 1][whole ? 2 : R - 1](&t);
             else
@@ -204,20 +204,29 @@ CK_INLINE void CK_TYPED(sum_pixels)(const ck_depthwise *g, const ck_depthwise_ph
     }
 }
 
-/* Rows of the box that lie in the source, transposed; the others are zero. */
-CK_INLINE void CK_TYPED(fill_box)(const ck_depthwise *g, T *box, const T *x, ptrdiff_t channels, ptrdiff_t origin)
+/* Zero the rows of the box that lie outside the source; `rows` gets those that do not, [0] to [1]. */
+CK_INLINE void CK_TYPED(open_box)(const ck_depthwise *g, T *box, ptrdiff_t origin, ptrdiff_t rows[2])
 {
-    const ptrdiff_t first = origin * g->source_step[1] - g->lo[1], pitch = g->box[2] * L, width = g->source[2];
-    ptrdiff_t a = first < 0 ? CK_TYPED(least)(-first, g->box[1]) : 0;
-    ptrdiff_t end = CK_TYPED(least)(g->source[1] - first, g->box[1]);
-    if (end < a) end = a;
+    const ptrdiff_t first = origin * g->source_step[1] - g->lo[1], pitch = g->box[2] * L;
+    rows[0] = first < 0 ? CK_TYPED(least)(-first, g->box[1]) : 0;
+    rows[1] = CK_TYPED(least)(g->source[1] - first, g->box[1]);
+    if (rows[1] < rows[0]) rows[1] = rows[0];
     if (g->blocks[1] > 1) {
-        memset(box, 0, (size_t)(a * pitch) * sizeof(T));
-        memset(box + end * pitch, 0, (size_t)((g->box[1] - end) * pitch) * sizeof(T));
+        memset(box, 0, (size_t)(rows[0] * pitch) * sizeof(T));
+        memset(box + rows[1] * pitch, 0, (size_t)((g->box[1] - rows[1]) * pitch) * sizeof(T));
     }
-    if (end > a)
-        CK_TYPED(to_lanes)(box + a * pitch, g->place, x + (first + a) * width, g->source[1] * width, channels,
-                           (end - a) * width);
+}
+
+/* Transpose the next rows of the source, up to what targets below `to` see, and take them off `rows`. */
+CK_INLINE void CK_TYPED(fill_box)(const ck_depthwise *g, T *box, const T *x, ptrdiff_t channels, ptrdiff_t origin,
+                                  ptrdiff_t to, ptrdiff_t rows[2])
+{
+    const ptrdiff_t width = g->source[2], row = origin * g->source_step[1] - g->lo[1] + rows[0];
+    const ptrdiff_t end = CK_TYPED(least)(g->box[1] - (g->block[1] - to) * g->source_step[1], rows[1]);
+    if (end <= rows[0]) return;
+    CK_TYPED(to_lanes)(box + rows[0] * g->box[2] * L, g->place, x + row * width, g->source[1] * width, channels,
+                       (end - rows[0]) * width);
+    rows[0] = end;
 }
 
 /* The weights of some channels, those of each phase side by side. Taps that belong to no phase are copied too, behind. */
@@ -230,39 +239,45 @@ static void CK_TYPED(sum_channels)(const ck_depthwise *g, const void *source, co
                                    void *target, ptrdiff_t first, ptrdiff_t last, void *scratch)
 {
     const ptrdiff_t plane = g->source[1] * g->source[2], area = g->target[1] * g->target[2], taps = g->w_filter;
-    const ptrdiff_t parts = (g->groups + L - 1) / L, step = g->phase[0].step[1];
-    T *box = scratch, *out = box + g->box[1] * g->box[2] * L, *w = out + (g->block[1] + 1) * step * g->target[2] * L;
-    ptrdiff_t packed = -1;
+    const ptrdiff_t parts = (g->groups + L - 1) / L, step = g->phase[0].step[1], slab = g->slab;
+    const ptrdiff_t width = g->target[2];
+    T *box = scratch, *out = box + g->box[1] * g->box[2] * L, *w = out + (slab + 1) * step * width * L;
+    ptrdiff_t packed = -1, reached = 0;
     int skip = 0;
     V b = {0};
     memset(box, 0, (size_t)(g->box[1] * g->box[2] * L) * sizeof(T));
-    ptrdiff_t reached = 0;
     for (ptrdiff_t j = 0; j < g->phases; j++) reached += g->phase[j].count[1] * g->phase[j].count[2];
     for (ptrdiff_t i = first; i < last; i++) {
         const ptrdiff_t origin = i % g->blocks[1] * g->block[1], part = i / g->blocks[1] % parts;
         const ptrdiff_t image = i / g->blocks[1] / parts, channel = part * L;
         const ptrdiff_t channels = CK_TYPED(least)(L, g->groups - channel);
+        const T *x = (const T *)source + (image * g->groups + channel) * plane;
+        T *y = (T *)target + (image * g->groups + channel) * area;
+        const int more = origin + g->block[1] < g->blocks[1] * g->block[1]; /* the last takes rows that no tap reaches */
+        const ptrdiff_t targets = more ? g->block[1] : (g->target[1] + step - 1) / step - origin;
+        ptrdiff_t rows[2];
         if (packed != part) {
             CK_TYPED(pack)(g, w, (const T *)weights + channel * taps, channels);
             skip = CK_TYPED(all_finite)(w, taps * L);
             if (bias) b = vload_part((const T *)bias + channel, channels);
             packed = part;
         }
-        CK_TYPED(fill_box)(g, box, (const T *)source + (image * g->groups + channel) * plane, channels, origin);
-        if (reached < area) /* targets that no tap reaches */
-            for (ptrdiff_t p = 0; p < (g->block[1] + 1) * step * g->target[2] * L; p += L) vstore(out + p, b);
-        const T *own = w;
-        for (ptrdiff_t j = 0; j < g->phases; own += g->phase[j++].taps * L)
-            if (g->phase[j].count[1] > origin) CK_TYPED(sum_pixels)(g, g->phase + j, origin, box, own, b, skip, out);
-        const ptrdiff_t top = origin * step; /* rows that no tap reaches may follow the last */
-        const ptrdiff_t rows =
-            origin + g->block[1] < g->blocks[1] * g->block[1] ? g->block[1] * step : g->target[1] - top;
-        CK_TYPED(from_lanes)((T *)target + (image * g->groups + channel) * area + top * g->target[2], area, channels,
-                             out, rows * g->target[2]);
+        CK_TYPED(open_box)(g, box, origin, rows);
+        for (ptrdiff_t from = 0, to; from < targets; from = to) {
+            to = CK_TYPED(least)(from + slab, targets);
+            CK_TYPED(fill_box)(g, box, x, channels, origin, to, rows);
+            if (reached < area) /* targets that no tap reaches */
+                for (ptrdiff_t p = 0; p < slab * step * width * L; p += L) vstore(out + p, b);
+            const T *own = w;
+            for (ptrdiff_t j = 0; j < g->phases; own += g->phase[j++].taps * L)
+                CK_TYPED(sum_pixels)(g, g->phase + j, origin, from, to, box, own, b, skip, out);
+            const ptrdiff_t top = (origin + from) * step, height = CK_TYPED(least)((to - from) * step, g->target[1] - top);
+            CK_TYPED(from_lanes)(y + top * width, area, channels, out, height * width);
+        }
     }
 }
 
-/* Sums of products of one block of one image, added to sum[taps][L]. */
+/* Sums of products of some rows of one image, added to sum[taps][L]. */
 CK_INLINE void CK_TYPED(dot_pixels)(const ck_depthwise *g, const T *box, const T *dy, ptrdiff_t rows, T *sum)
 {
     const ck_depthwise_phase *s = g->phase;
@@ -284,7 +299,7 @@ static void CK_TYPED(dot_channels)(const ck_depthwise *g, const void *dy, const 
 {
     const ptrdiff_t plane = g->source[1] * g->source[2], width = g->target[2], area = g->target[1] * width;
     const ptrdiff_t taps = g->phase[0].taps;
-    T *box = scratch, *tile = box + g->box[1] * g->box[2] * L, *sum = tile + g->block[1] * width * L;
+    T *box = scratch, *tile = box + g->box[1] * g->box[2] * L, *sum = tile + g->slab * width * L;
     memset(box, 0, (size_t)(g->box[1] * g->box[2] * L) * sizeof(T));
     for (ptrdiff_t part = first; part < last; part++) {
         const ptrdiff_t channel = part * L, channels = CK_TYPED(least)(L, g->groups - channel);
@@ -292,12 +307,17 @@ static void CK_TYPED(dot_channels)(const ck_depthwise *g, const void *dy, const 
         memset(total, 0, (size_t)(taps * L) * sizeof(T));
         for (ptrdiff_t i = from; i < to; i++) {
             const ptrdiff_t origin = i % g->blocks[1] * g->block[1], plane0 = i / g->blocks[1] * g->groups + channel;
-            const ptrdiff_t rows = CK_TYPED(least)(g->block[1], g->target[1] - origin);
-            CK_TYPED(fill_box)(g, box, (const T *)x + plane0 * plane, channels, origin);
-            CK_TYPED(to_lanes)(tile, g->dense, (const T *)dy + plane0 * area + origin * width, area, channels,
-                               rows * width);
+            const ptrdiff_t targets = CK_TYPED(least)(g->block[1], g->target[1] - origin);
+            ptrdiff_t rows[2];
             memset(sum, 0, (size_t)(taps * L) * sizeof(T));
-            CK_TYPED(dot_pixels)(g, box, tile, rows, sum);
+            CK_TYPED(open_box)(g, box, origin, rows);
+            for (ptrdiff_t y = 0, to; y < targets; y = to) {
+                to = CK_TYPED(least)(y + g->slab, targets);
+                CK_TYPED(fill_box)(g, box, (const T *)x + plane0 * plane, channels, origin, to, rows);
+                CK_TYPED(to_lanes)(tile, g->dense, (const T *)dy + plane0 * area + (origin + y) * width, area, channels,
+                                   (to - y) * width);
+                CK_TYPED(dot_pixels)(g, box + y * g->source_step[1] * g->box[2] * L, tile, to - y, sum);
+            }
             for (ptrdiff_t k = 0; k < taps * L; k += L) vstore(total + k, vload(total + k) + vload(sum + k));
         }
         CK_TYPED(from_lanes)((T *)dw + channel * taps, taps, channels, total, taps);

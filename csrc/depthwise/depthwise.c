@@ -24,7 +24,7 @@ size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
         step = g->phase[i].step[2];
     }
     if (g->lanes > 1) {
-        ptrdiff_t pixels = g->box[1] * g->box[2] + (g->block[1] + 1) * g->phase[0].step[1] * g->target[2];
+        ptrdiff_t pixels = g->box[1] * g->box[2] + (g->slab + 1) * g->phase[0].step[1] * g->target[2];
         return (size_t)((pixels + 2 * g->w_group) * g->lanes) * (size_t)itemsize;
     }
     ptrdiff_t elements = g->planes * g->plane_pitch + 2 * LANES + taps * g->filters;

@@ -42,6 +42,7 @@ typedef struct {
     ptrdiff_t reversed;                   /* the kernel is applied from its last tap to its first */
     /* channels in the lanes: where pixels go in the box, weights among those of their phase, and anything side by side */
     const ptrdiff_t *place, *place_tap, *dense;
+    ptrdiff_t slab; /* and rows j that are computed between transposing what they read and what they write */
     ptrdiff_t phases; /* innermost axis fastest */
     const ck_depthwise_phase *phase;
 } ck_depthwise;
