@@ -190,6 +190,17 @@ def test_threads_and_batch_split_do_not_change_bits(stride):
                     assert np.array_equal(one[0], first[i])
 
 
+def test_a_packed_weight_gives_the_same_bits():
+    spec = spec_of((9, 10), (3, 3), 2, 1, groups=37)
+    x, w, bias, dy = (a + np.float32(0.1) for a in operands(spec, 2))
+    for isa in levels():
+        for direction, source, target in (("forward", x, dy), ("input_gradient", dy, x)):
+            kernel = plan.make(replace(spec, direction=direction), isa, "channels")
+            got = np.full_like(target, np.nan)
+            kernel.sum(source, kernel.pack(w), None, got, 2, 1, packed=True)
+            assert np.array_equal(got, compute(spec, direction, isa, "channels", x, w, None, dy))
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_nan_or_infinity_stays_in_its_windows(stride):
     spec = spec_of((12, 40), (3, 3), stride, 1, groups=1)

@@ -11,6 +11,8 @@ from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_
 
 import numpy as np
 
+from convkit.kernels.runtime import aligned_empty
+
 cdef extern from "depthwise/depthwise.h" nogil:
     ctypedef struct ck_depthwise_phase:
         ptrdiff_t start[3]
@@ -44,9 +46,11 @@ cdef extern from "depthwise/depthwise.h" nogil:
                                       void* target, ptrdiff_t first, ptrdiff_t last, void* memory) noexcept nogil
     ctypedef void (*ck_depthwise_dot)(const ck_depthwise* g, const void* dy, const void* x, void* dw, ptrdiff_t begin,
                                       ptrdiff_t end, ptrdiff_t first, ptrdiff_t last, void* memory) noexcept nogil
+    ctypedef void (*ck_depthwise_pack)(const ck_depthwise* g, const void* w, void* packed) noexcept nogil
     ctypedef struct ck_depthwise_row:
         const char* name
         int kernel, stride, lanes
+        ck_depthwise_pack pack
         ck_depthwise_sum sum
         ck_depthwise_dot dot
     const ck_depthwise_row* ck_depthwise_rows_for(int level, int itemsize)
@@ -126,6 +130,7 @@ cdef class Depthwise:
     cdef const ck_depthwise_row* kernel
     cdef object _keep        # the arrays that the C structs point into
     cdef int itemsize
+    cdef object dtype
     cdef double work
     cdef readonly str variant
 
@@ -134,7 +139,7 @@ cdef class Depthwise:
                  ptrdiff_t slab, double work):
         cdef ck_depthwise* p = &self.plan
         cdef ptrdiff_t i
-        self.itemsize = dtype.itemsize
+        self.itemsize, self.dtype = dtype.itemsize, dtype
         self.kernel = ck_depthwise_rows_for(level_of(isa), self.itemsize)
         while self.kernel.name != NULL and self.kernel.name.decode() != variant:
             self.kernel += 1
@@ -213,8 +218,29 @@ cdef class Depthwise:
         j.memory = <char*>scratch(j.memory_bytes * threads + j.chunks * j.chunk_bytes)
         return threads
 
-    def sum(self, source not None, w not None, bias, target not None, ptrdiff_t n, int threads):
-        """Convolve ``n`` images: C-contiguous arrays, ``bias`` one per filter or None."""
+    @property
+    def packs(self):
+        """Whether ``sum`` reads its weights in an order of its own, made by ``pack``."""
+        return self.kernel.pack != NULL
+
+    cdef ptrdiff_t _packed_bytes(self):
+        return self._parts() * (self.plan.w_group + 1) * self.plan.lanes * self.itemsize
+
+    def pack(self, w not None):
+        """The weight array, C-contiguous, for ``sum(..., packed=True)``."""
+        packed = aligned_empty(self._packed_bytes() // self.itemsize, self.dtype)
+        cdef unsigned char[::1] out = packed.view(np.uint8)
+        cdef Py_buffer view
+        open_buffer(&view, w, 0, self.plan.groups * self.plan.w_group * self.itemsize)
+        with nogil:
+            self.kernel.pack(&self.plan, view.buf, &out[0])
+        PyBuffer_Release(&view)
+        return packed
+
+    def sum(self, source not None, w not None, bias, target not None, ptrdiff_t n, int threads, bint packed=False):
+        """Convolve ``n`` images: C-contiguous arrays, ``bias`` one per filter or None, ``w`` made by ``pack``."""
+        if self.packs and not packed:
+            w, packed = self.pack(w), True
         cdef ck_depthwise* p = &self.plan
         cdef Py_buffer views[4]
         cdef job_t j
@@ -222,7 +248,7 @@ cdef class Depthwise:
         try:
             open_buffer(&views[0], source, 0, n * p.planes * self._volume(p.source))
             opened = 1
-            open_buffer(&views[1], w, 0, p.groups * p.w_group * self.itemsize)
+            open_buffer(&views[1], w, 0, self._packed_bytes() if packed else p.groups * p.w_group * self.itemsize)
             opened = 2
             open_buffer(&views[2], target, PyBUF_WRITABLE, n * p.filters * self._volume(p.target))
             opened = 3

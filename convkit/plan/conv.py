@@ -27,8 +27,8 @@ def _channel_sums(spec, isa):
 
 
 CANDIDATES = {
-    "forward": _candidates(depthwise.Sums, direct.Sums, reference.forward),
-    "input_gradient": _candidates(depthwise.Sums, direct.input_gradient, reference.input_gradient),
+    "forward": _candidates(depthwise.sums, direct.Sums, reference.forward),
+    "input_gradient": _candidates(depthwise.sums, direct.input_gradient, reference.input_gradient),
     "weight_gradient": _candidates(depthwise.WeightGradient, direct.WeightGradient, reference.weight_gradient),
     "bias_gradient": (Candidate("direct", never, _channel_sums), twin(reference.bias_gradient)),
 }

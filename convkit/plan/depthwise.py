@@ -45,19 +45,11 @@ def _axes(spec):
     return geometry.axes(spec if spec.direction == "input_gradient" else replace(spec, direction="forward"))
 
 
-class Sums:
-    """Runs ``(x, weight, bias, y)`` or ``(dy, weight, bias, dx)``, the same sums over rotated taps, a stride's residues
-    apart.
-    """
+class _Planned:
+    """One kernel object and what a plan tells about it."""
 
-    def __init__(self, spec, isa):
-        self.kernel = make(spec, isa)
-        self.complete = all(axis.complete for axis in _axes(spec))
-
-    def __call__(self, x, weight, bias, y):
-        if not self.complete:
-            fill(y, bias)
-        self.kernel.sum(x, weight, bias, y, len(x), settings.get_threads())
+    def __init__(self, spec, isa, kernel=None):
+        self.kernel = kernel or make(spec, isa)
 
     @property
     def variant(self):
@@ -70,7 +62,43 @@ class Sums:
         return self.kernel.workspace_bytes
 
 
-class WeightGradient(Sums):
+class _Sums(_Planned):
+    """Runs ``(x, weight, bias, y)`` or ``(dy, weight, bias, dx)``, the same sums over rotated taps, a stride's residues
+    apart.
+    """
+
+    def __init__(self, spec, isa, kernel):
+        super().__init__(spec, isa, kernel)
+        self.complete = all(axis.complete for axis in _axes(spec))
+
+    def __call__(self, x, weight, bias, y, packed=False):
+        if not self.complete:
+            fill(y, bias)
+        self.kernel.sum(x, weight, bias, y, len(x), settings.get_threads(), packed)
+
+
+class _PackedSums(_Sums):
+    """The same by a kernel that packs its weight; a layer packs it once."""
+
+    def __init__(self, spec, isa, kernel):
+        super().__init__(spec, isa, kernel)
+        taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in _axes(spec))
+        self.pack_key = ("depthwise", isa, spec.direction, taps)
+
+    def pack(self, weight):
+        return self.kernel.pack(weight)
+
+    def with_packed(self, x, packed, bias, y):
+        self(x, packed, bias, y, packed=True)
+
+
+def sums(spec, isa):
+    """The object that runs ``(x, weight, bias, y)`` or ``(dy, weight, bias, dx)``."""
+    kernel = make(spec, isa)
+    return (_PackedSums if kernel.packs else _Sums)(spec, isa, kernel)
+
+
+class WeightGradient(_Planned):
     """Runs ``(dy, x, dw)``."""
 
     def __call__(self, dy, x, dw):

@@ -118,8 +118,11 @@ CK_INLINE void CK_TYPED(run_rows)(const CK_TYPED(pixels) * t, const int R, const
     DO(1, 3)                                                                                                           \
     DO(1, 4)                                                                                                           \
     DO(1, 5)                                                                                                           \
-    DO(1, 6) DO(1, 7) DO(1, 8) DO(1, 9) DO(1, 10) DO(1, 11) DO(1, 12) DO(1, 13) DO(1, 14) DO(2, 1) DO(2, 2) DO(2, 3)   \
-        DO(2, 4) DO(2, 5) DO(2, 6) DO(2, 7)
+    DO(1, 6)                                                                                                           \
+    DO(1, 7)                                                                                                           \
+    DO(1, 8)                                                                                                           \
+    DO(1, 9) DO(1, 10) DO(1, 11) DO(1, 12) DO(1, 13) DO(1, 14) DO(2, 1) DO(2, 2) DO(2, 3) DO(2, 4) DO(2, 5) DO(2, 6)   \
+        DO(2, 7)
 CK_EACH_TILE(CK_PIXELS)
 #undef CK_PIXELS
 #define CK_NAME(R, M) [R - 1][M] = {CK_TYPED(pixels_##R##_##M##_1), CK_TYPED(pixels_##R##_##M##_2)},
@@ -229,22 +232,30 @@ CK_INLINE void CK_TYPED(fill_box)(const ck_depthwise *g, T *box, const T *x, ptr
     rows[0] = end;
 }
 
-/* The weights of some channels, those of each phase side by side. Taps that belong to no phase are copied too, behind. */
-CK_INLINE void CK_TYPED(pack)(const ck_depthwise *g, T *w, const T *weights, ptrdiff_t channels)
+/* Blocks of L channels: the weights of each phase side by side, those of no phase behind them, and the sum of all times
+ * zero, which tells whether they are finite. */
+static void CK_TYPED(pack_channels)(const ck_depthwise *g, const void *weights, void *packed)
 {
-    CK_TYPED(to_lanes)(w, g->place_tap, weights, g->w_group, channels, g->w_group);
+    const ptrdiff_t taps = g->w_filter;
+    T *to = packed;
+    for (ptrdiff_t channel = 0; channel < g->groups; channel += L) {
+        CK_TYPED(to_lanes)(to, g->place_tap, (const T *)weights + channel * taps, taps,
+                           CK_TYPED(least)(L, g->groups - channel), taps);
+        V zero = {0};
+        for (ptrdiff_t k = 0; k < taps; k++, to += L) zero = vfma(vload(to), (V){0}, zero);
+        vstore(to, zero);
+        to += L;
+    }
 }
 
-static void CK_TYPED(sum_channels)(const ck_depthwise *g, const void *source, const void *weights, const void *bias,
+static void CK_TYPED(sum_channels)(const ck_depthwise *g, const void *source, const void *packed, const void *bias,
                                    void *target, ptrdiff_t first, ptrdiff_t last, void *scratch)
 {
     const ptrdiff_t plane = g->source[1] * g->source[2], area = g->target[1] * g->target[2], taps = g->w_filter;
     const ptrdiff_t parts = (g->groups + L - 1) / L, step = g->phase[0].step[1], slab = g->slab;
     const ptrdiff_t width = g->target[2];
-    T *box = scratch, *out = box + g->box[1] * g->box[2] * L, *w = out + (slab + 1) * step * width * L;
-    ptrdiff_t packed = -1, reached = 0;
-    int skip = 0;
-    V b = {0};
+    T *box = scratch, *out = box + g->box[1] * g->box[2] * L;
+    ptrdiff_t reached = 0;
     memset(box, 0, (size_t)(g->box[1] * g->box[2] * L) * sizeof(T));
     for (ptrdiff_t j = 0; j < g->phases; j++) reached += g->phase[j].count[1] * g->phase[j].count[2];
     for (ptrdiff_t i = first; i < last; i++) {
@@ -253,15 +264,13 @@ static void CK_TYPED(sum_channels)(const ck_depthwise *g, const void *source, co
         const ptrdiff_t channels = CK_TYPED(least)(L, g->groups - channel);
         const T *x = (const T *)source + (image * g->groups + channel) * plane;
         T *y = (T *)target + (image * g->groups + channel) * area;
-        const int more = origin + g->block[1] < g->blocks[1] * g->block[1]; /* the last takes rows that no tap reaches */
+        const int more =
+            origin + g->block[1] < g->blocks[1] * g->block[1]; /* the last takes rows that no tap reaches */
         const ptrdiff_t targets = more ? g->block[1] : (g->target[1] + step - 1) / step - origin;
         ptrdiff_t rows[2];
-        if (packed != part) {
-            CK_TYPED(pack)(g, w, (const T *)weights + channel * taps, channels);
-            skip = CK_TYPED(all_finite)(w, taps * L);
-            if (bias) b = vload_part((const T *)bias + channel, channels);
-            packed = part;
-        }
+        const T *w = (const T *)packed + part * (taps + 1) * L;
+        const int skip = vsum(vload(w + taps * L)) == 0;
+        const V b = bias ? vload_part((const T *)bias + channel, channels) : (V){0};
         CK_TYPED(open_box)(g, box, origin, rows);
         for (ptrdiff_t from = 0, to; from < targets; from = to) {
             to = CK_TYPED(least)(from + slab, targets);
@@ -271,7 +280,8 @@ static void CK_TYPED(sum_channels)(const ck_depthwise *g, const void *source, co
             const T *own = w;
             for (ptrdiff_t j = 0; j < g->phases; own += g->phase[j++].taps * L)
                 CK_TYPED(sum_pixels)(g, g->phase + j, origin, from, to, box, own, b, skip, out);
-            const ptrdiff_t top = (origin + from) * step, height = CK_TYPED(least)((to - from) * step, g->target[1] - top);
+            const ptrdiff_t top = (origin + from) * step,
+                            height = CK_TYPED(least)((to - from) * step, g->target[1] - top);
             CK_TYPED(from_lanes)(y + top * width, area, channels, out, height * width);
         }
     }

@@ -622,14 +622,14 @@ CK_SUM_ROWS(7, 2)
 
 /* ---- registry ------------------------------------------------------------------------------------------ */
 
-#define CK_DEPTHWISE_ROW(name, kernel, stride, lanes, sum, dot)                                                        \
-    {#name, kernel, stride, lanes, CK_TYPED(sum), CK_TYPED(dot)},
+#define CK_DEPTHWISE_ROW(name, kernel, stride, lanes, pack, sum, dot)                                                  \
+    {#name, kernel, stride, lanes, CK_TYPED(pack), CK_TYPED(sum), CK_TYPED(dot)},
 #define none_f32 NULL
 #define none_f64 NULL
 extern const ck_depthwise_row CK_KERNEL(ck_depthwise)[];
 const ck_depthwise_row CK_KERNEL(ck_depthwise)[] = {
 #include "depthwise/kernels.def"
-    {NULL, 0, 0, 0, NULL, NULL}};
+    {NULL, 0, 0, 0, NULL, NULL, NULL}};
 #undef CK_DEPTHWISE_ROW
 #undef none_f32
 #undef none_f64

@@ -60,11 +60,16 @@ enum { CK_DEPTHWISE_RUN = 128 };
 typedef void (*ck_depthwise_dot)(const ck_depthwise *g, const void *dy, const void *x, void *dw, ptrdiff_t from,
                                  ptrdiff_t to, ptrdiff_t first, ptrdiff_t last, void *scratch);
 
-/* One variant: what it takes (0 is anything) and its two kernels, NULL where it has none. */
+/* Weights in the order in which a sum with channels in the lanes reads them, taps + 1 vectors for each `lanes` groups;
+ * such a sum takes them as `w`. */
+typedef void (*ck_depthwise_pack)(const ck_depthwise *g, const void *w, void *packed);
+
+/* One variant: what it takes (0 is anything) and its kernels, NULL where it has none. */
 typedef struct {
     const char *name;
     int kernel, stride; /* of a 2-d depthwise convolution: square kernel size, stride; dilation only at stride 1 */
     int lanes; /* groups that one unit takes: 1, or one per lane */
+    ck_depthwise_pack pack;
     ck_depthwise_sum sum;
     ck_depthwise_dot dot;
 } ck_depthwise_row;
