@@ -125,5 +125,5 @@ def _sides(y, pairs):
         if lo or hi:
             later = pairs[axis + 1 - first:]
             size = [n - sum(pair) for n, pair in zip(y.shape[axis + 1:], later, strict=True)]
-            part = np.moveaxis(y[_inner(size, later)], axis, 0)
+            part = y[_inner(size, later)].swapaxes(0, axis)
             yield part[:lo], part[lo:len(part) - hi], part[len(part) - hi:]
