@@ -505,6 +505,17 @@ def _instance_norm(fuzz):
     return Call((x, *((None, None) if own else (mean, var)), *affine), {"use_input_stats": own})
 
 
+def _response(fuzz):
+    x = _normalised(fuzz)
+    numbers = {"alpha": fuzz.size(1, 8) / 4, "beta": fuzz.size(1, 4) / 4, "k": fuzz.size(1, 4) / 2}
+    return Call((x, fuzz.size(1, 7)), numbers)
+
+
+def _response_backward(fuzz):
+    call = _response(fuzz)
+    return Call((fuzz.numbers(*call.args[0].shape), *call.args), call.options)
+
+
 def _prelu(fuzz):
     x = _any_array(fuzz)
     return Call((x, fuzz.numbers(x.shape[1] if x.ndim > 1 and fuzz.chance(0.7) else 1)))
@@ -712,6 +723,25 @@ def _batch_norm_backward_bound(name, call, want):
     return (dx, *sums)
 
 
+def _response_bound(name, call, want):
+    x, size = call.args
+    return (np.abs(want[0]) * (1 + _log_of_response(x, size, **call.options)),)
+
+
+def _response_backward_bound(name, call, want):
+    dy, x, size = call.args
+    y = np.abs(reference.local_response_norm(x, size, **call.options))
+    first = np.abs(dy) * np.where(x == 0, 1, y / np.where(x == 0, 1, np.abs(x)))
+    difference = reference.local_response_norm_backward(np.abs(dy), np.abs(x), size, **call.options)
+    terms = np.abs(want[0]) + np.where(x == 0, 0, 2 * first - difference)  # first term and second, not their difference
+    return (terms * (1 + _log_of_response(x, size, **call.options)),)
+
+
+def _log_of_response(x, size, alpha, beta, k):
+    """The largest ``|log d|``: what the power magnifies."""
+    return np.abs(np.log(k)) + np.log1p(alpha * (x * x).max(initial=0) / k)
+
+
 def _prelu_bound(name, call, want):
     return (np.abs(want[0]),)
 
@@ -844,6 +874,8 @@ OPERATIONS = (
     Operation("instance_norm_backward", _batch_norm_backward, _row_norm_backward_bound, exact_on_integers=False),
     *(Operation(f"dropout{rank}d_backward", _dropped_channels(rank), _of_absolute_values, exact_on_integers=False)
       for rank in (1, 2, 3)),
+    Operation("local_response_norm", _response, _response_bound, exact_on_integers=False),
+    Operation("local_response_norm_backward", _response_backward, _response_backward_bound, exact_on_integers=False),
     Operation("prelu", _prelu, _prelu_bound),
     Operation("prelu_backward", _prelu_backward, _prelu_backward_bound),
     Operation("pixel_shuffle", _pixel_shuffle, _nothing),

@@ -169,6 +169,7 @@ def calls_of_the_rest():
         "layer_norm": ((x, (51,)), {}), "layer_norm_backward": ((dy, x, (51,)), {}),
         "group_norm": ((x, 5, weight, mean), {}), "group_norm_backward": ((dy, x, 5, weight), {}),
         "instance_norm": ((x, None, None, weight, mean), {}), "instance_norm_backward": ((dy, x, weight), {}),
+        "local_response_norm": ((x, 5), {}), "local_response_norm_backward": ((dy, x, 4, 0.5), {}),
         "prelu": ((x, weight), {}), "prelu_backward": ((dy, x, weight), {}),
         "dropout2d_backward": ((x, x[:, :, 0, 0] > 0, 0.3), {}),
     }
@@ -197,7 +198,7 @@ def test_everything_else():
 BY_IMAGE = ["max_pool2d indices", "max_pool2d wide", "min_pool2d", "avg_pool2d", "avg_pool2d uncounted",
             "avg_pool2d global", "lp_pool3d", "adaptive_max_pool2d", "adaptive_avg_pool3d", "global_avg_pool",
             *ACTIVATIONS, "softmax axis", "softmax", "log_softmax", "batch_norm eval", "cross_entropy none",
-            "layer_norm", "group_norm", "instance_norm"]
+            "layer_norm", "group_norm", "instance_norm", "local_response_norm"]
 
 
 @every_isa

@@ -20,7 +20,7 @@ INNER = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 49, 63, 64, 65, 100, 196, 1
 
 def test_the_registry_is_covered():
     assert set(KERNELS) == {"channel_sum", "train", "eval", "train_backward", "eval_backward", "rows", "rows_backward",
-                            "prelu", "prelu_backward", "scale"}
+                            "prelu", "prelu_backward", "scale", "response", "response_backward"}
 
 
 class Oracle:
@@ -288,3 +288,19 @@ def test_what_multiplies_channels(isa, dtype, inner):
         mask = rng.random((3, 5)) < 0.5
         x[0, 0], mask[0, 0] = np.nan, False
         np.testing.assert_array_equal(F.dropout1d_backward(x, mask, 0.5), np.where(mask[..., None], 2 * x, 0))
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize("shape", [(2, 7, 1), (1, 9, 17), (2, 5, 300), (1, 1, 64)])
+@pytest.mark.parametrize("size", (1, 2, 5, 40))
+def test_local_response(isa, dtype, shape, size):
+    rng = np.random.default_rng(size)
+    x, dy, _, _ = _operands(rng, shape, dtype)
+    with convkit.use(isa=isa):
+        y = F.local_response_norm(x, size, 0.5, 0.75, 2.0)
+        dx = F.local_response_norm_backward(dy, x, size, 0.5, 0.75, 2.0)
+    want = convkit.reference.local_response_norm(x.astype(np.float64), size, 0.5, 0.75, 2.0)
+    assert worst(y, wide(want), np.abs(want)) <= 12
+    want = convkit.reference.local_response_norm_backward(dy.astype(np.float64), x.astype(np.float64), size, 0.5, 0.75, 2.0)
+    assert worst(dx, wide(want), np.abs(want) + np.abs(dy) + 1) <= 12

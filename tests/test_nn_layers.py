@@ -133,6 +133,7 @@ LAYERS = {
     "instance-norm-one": (lambda dtype: nn.InstanceNorm1d(3), (3, 5), (3, 5), False),
     "instance-norm-eval": (lambda dtype: _moved(nn.InstanceNorm3d(3, affine=True, track_running_stats=True, dtype=dtype)
                                                 ).eval(), (2, 3, 2, 1, 3), (2, 3, 2, 1, 3), False),
+    "local-response": (lambda dtype: nn.LocalResponseNorm(3, 0.5), (2, 5, 3, 2), (2, 5, 3, 2), False),
     "prelu": (lambda dtype: nn.PReLU(dtype=dtype), (2, 3, 4), (2, 3, 4), True),
     "prelu-channels": (lambda dtype: nn.PReLU(3, 0.1, dtype=dtype), (2, 3, 4), (2, 3, 4), False),
     "dropout1d": (lambda dtype: nn.Dropout1d(0.3, rng=_rng()), (2, 3, 4), (2, 3, 4), False),
@@ -511,6 +512,7 @@ def test_a_transposed_layer_makes_the_size_asked_for():
     ("InstanceNorm2d", (3,), {"affine": True}),
     ("GroupNorm", (3, 6), {"eps": 1e-3}),
     ("LayerNorm", ((3, 6),), {"bias": False}),
+    ("LocalResponseNorm", (5, 0.1), {"k": 2.0}),
     ("PReLU", (3, 0.5), {}),
     ("Dropout2d", (0.2,), {}),
     ("Dropout", (0.2,), {}),

@@ -326,6 +326,13 @@ def rows():
         yield row(f"layer_norm weight {what}", (Shape, Dtype), F.layer_norm, X[..., :4], 4, bad)
         yield row(f"prelu weight {what}", (Shape, Dtype), F.prelu, X, bad)
         yield row(f"prelu_backward weight {what}", (Shape, Dtype), F.prelu_backward, X, X, bad)
+    for bad in (0, -1, 1.5, None, 2**63):
+        yield row(f"local_response_norm {bad}", (Shape, Dtype), F.local_response_norm, X, bad)
+    for bad in (np.nan, np.inf, "1", None):
+        yield row(f"local_response_norm alpha {bad}", (Shape, Dtype), F.local_response_norm, X, 5, bad)
+        yield row(f"local_response_norm k {bad}", (Shape, Dtype), F.local_response_norm_backward, X, X, 5, 1.0, 1.0, bad)
+    yield row("local_response_norm 2-d", Shape, F.local_response_norm, X[:, :, 0, 0], 5)
+    yield row("local_response_norm_backward", Shape, F.local_response_norm_backward, X[:1], X, 5)
     yield row("prelu_backward dy", Shape, F.prelu_backward, X[:1], X, V)
     yield row("instance_norm of one value", Shape, F.instance_norm, X[:, :, :1, :1])
     yield row("instance_norm 2-d", Shape, F.instance_norm, X[:, :, 0, 0])

@@ -217,3 +217,11 @@ def test_prelu(floor):
     dx, dw = floor.prelu_backward(dy, x, w)
     agree(dx, lambda a: (dy * floor.prelu(a, w)).sum(), x)
     agree(dw, lambda a: (dy * floor.prelu(x, a)).sum(), w)
+
+
+@both
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_local_response_norm(floor, size):
+    x, dy = draw((2, 5, 3), (2, 5, 3))
+    agree(floor.local_response_norm_backward(dy, x, size, 0.5, 0.75, 2.0),
+          lambda a: (dy * floor.local_response_norm(a, size, 0.5, 0.75, 2.0)).sum(), x)

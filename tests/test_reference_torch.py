@@ -250,3 +250,14 @@ def test_prelu(shape):
         near(F.prelu(x, w), y)
         y.backward(torch.tensor(dy))
         _gradients(F.prelu_backward(dy, x, w), xt, wt)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 20])
+@pytest.mark.parametrize("shape", [(2, 7, 3), (2, 6, 4, 5), (1, 3, 2, 3, 4)])
+def test_local_response_norm(shape, size):
+    x, dy = data(shape, shape)
+    xt = leaf(x)
+    y = T.local_response_norm(xt, size, 0.7, 0.6, 1.5)
+    near(F.local_response_norm(x, size, 0.7, 0.6, 1.5), y)
+    y.backward(torch.tensor(dy))
+    near(F.local_response_norm_backward(dy, x, size, 0.7, 0.6, 1.5), xt.grad)

@@ -104,6 +104,8 @@ from convkit.functional.norm import (
     instance_norm_backward,
     layer_norm,
     layer_norm_backward,
+    local_response_norm,
+    local_response_norm_backward,
 )
 from convkit.functional.pad import pad, pad_backward
 from convkit.functional.pool import (
@@ -227,6 +229,8 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "local_response_norm",
+    "local_response_norm_backward",
     "log_softmax",
     "log_softmax_backward",
     "lp_pool1d",

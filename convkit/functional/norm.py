@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 
 from convkit.functional.common import contiguous, optional
-from convkit.plan.norm import backward_plan, plan, rows_backward_plan, rows_plan
+from convkit.plan.norm import (
+    backward_plan,
+    plan,
+    response_backward_plan,
+    response_plan,
+    rows_backward_plan,
+    rows_plan,
+)
 from convkit.spec.norm import (
     batch_norm_backward_spec,
     batch_norm_spec,
@@ -16,6 +23,7 @@ from convkit.spec.norm import (
     instance_norm_spec,
     layer_norm_spec,
     momentum_of,
+    response_spec,
 )
 from convkit.typing import Floats
 
@@ -278,6 +286,46 @@ def instance_norm_gradients(dy, x, weight, eps, mean, var, use_input_stats, save
     if not use_input_stats:
         return batch_norm_gradients(dy, x, weight, eps, mean, var, False, None)
     return _rows_gradients(spec, dy, x, weight, (spec.weights,), saved)
+
+
+def local_response_norm(x: Floats, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Floats:
+    """``x / (k + alpha * mean(x**2))**beta``, the mean over ``size`` neighbouring channels, missing ones counted as 0.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, L, ...)
+        float32 or float64.
+    size : int
+        Channels of a window: channel c sees those from ``c - size // 2`` on.
+    alpha, beta, k : float
+        Finite.
+
+    Returns
+    -------
+    ndarray
+        Same shape and dtype as ``x``.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If the operands do not fit.
+    """
+    spec = response_spec(x, size, alpha, beta, k)
+    y = np.empty(x.shape, spec.dtype)
+    if y.size:
+        response_plan(spec).run(_by_channel(spec, x), _by_channel(spec, y))
+    return y
+
+
+def local_response_norm_backward(dy: Floats, x: Floats, size: int, alpha: float = 1e-4, beta: float = 0.75,
+                                 k: float = 1.0) -> Floats:
+    """Gradient of ``local_response_norm``: arguments as in ``local_response_norm``, after ``dy``."""
+    spec = response_spec(x, size, alpha, beta, k)
+    check_gradient_of(spec, dy, x)
+    dx = np.empty(x.shape, spec.dtype)
+    if dx.size:
+        response_backward_plan(spec).run(_by_channel(spec, dy), _by_channel(spec, x), _by_channel(spec, dx))
+    return dx
 
 
 def _rows_forward(spec, x, weight, bias, keep=True):

@@ -39,6 +39,18 @@ class Norm:
         dy: np.ndarray | None = None,
         dweight: np.ndarray | None = None,
     ) -> None: ...
+    def respond(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        window: int,
+        alpha: float,
+        beta: float,
+        k: float,
+        threads: int,
+        dy: np.ndarray | None = None,
+        part: np.ndarray | None = None,
+    ) -> None: ...
     def forward_rows(
         self,
         x: np.ndarray,

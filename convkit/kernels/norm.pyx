@@ -25,7 +25,12 @@ cdef extern from "norm/norm.h" nogil:
         double eps
         double momentum
         ptrdiff_t images, channels, inner
+        void* part
+        double alpha, beta, k
+        ptrdiff_t window
         ptrdiff_t groups, affine, share
+    enum:
+        CK_NORM_BLOCK
     ctypedef void (*ck_norm_kernel)(const ck_norm* job, ptrdiff_t channel, ptrdiff_t channels) noexcept nogil
     ptrdiff_t ck_norm_group(ptrdiff_t inner)
     const char* const* ck_norm_names
@@ -54,6 +59,11 @@ cdef void run_rows(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef const job_t* j = <const job_t*>job
     cdef ptrdiff_t first = task * j.arrays.share
     j.kernel(&j.arrays, first, min(j.arrays.share, j.arrays.channels - first))
+
+
+cdef void run_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    cdef const job_t* j = <const job_t*>job
+    j.kernel(&j.arrays, task, 1)
 
 
 def _names():
@@ -140,6 +150,22 @@ cdef class Norm:
         a.x, a.dy, a.y = reading(x, nbytes), reading(dy, nbytes), writing(y, nbytes)
         a.weight, a.dweight = reading(weight, each), writing(dweight, each)
         self.run(&job, threads)
+
+    def respond(self, x not None, y not None, ptrdiff_t window, double alpha, double beta, double k, int threads,
+                dy=None, part=None):
+        """``response`` of ``x`` into ``y``, or ``response_backward`` into ``y`` with room for ``part``."""
+        cdef job_t job
+        cdef ck_norm* a = &job.arrays
+        cdef ptrdiff_t nbytes = x.nbytes, blocks
+        self.shape(a, x)
+        job.kernel = self.kernel
+        a.x, a.dy, a.y, a.part = reading(x, nbytes), reading(dy, nbytes), writing(y, nbytes), writing(part, nbytes)
+        a.window, a.alpha, a.beta, a.k = window, alpha, beta, k
+        with nogil:
+            blocks = (a.inner + CK_NORM_BLOCK - 1) // CK_NORM_BLOCK
+            if a.images * a.channels * a.inner < SERIAL:
+                threads = 1
+            parallel_for(run_block, &job, a.images * blocks, threads)
 
     cdef ptrdiff_t rows(self, ck_norm* job, x, ptrdiff_t groups, ptrdiff_t affine):
         """Fill in the sizes of ``x (rows, length)``; returns the bytes of a weight."""

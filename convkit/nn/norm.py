@@ -20,7 +20,7 @@ from convkit.functional.norm import (
 from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, array_or_none, wants_grad
 from convkit.spec import common
-from convkit.spec.norm import momentum_of, normalized_shape_of
+from convkit.spec.norm import momentum_of, normalized_shape_of, response_numbers
 from convkit.typing import Backward, Floats
 
 
@@ -309,3 +309,28 @@ class GroupNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+
+
+class LocalResponseNorm(Module):
+    """``x / (k + alpha * mean(x**2))**beta``, the mean over ``size`` neighbouring channels.
+
+    Parameters
+    ----------
+    size : int
+        Channels of a window.
+    alpha, beta, k : float
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        self.size = common.integer("size", size, 1)
+        self.alpha, self.beta, self.k = response_numbers(alpha, beta, k)
+
+    def predict(self, x: Floats) -> Floats:
+        return F.local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+
+    def forward(self, x: Floats) -> tuple[Floats, Backward]:
+        numbers = self.size, self.alpha, self.beta, self.k
+        return F.local_response_norm(x, *numbers), lambda dy: F.local_response_norm_backward(dy, x, *numbers)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

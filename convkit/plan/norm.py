@@ -8,6 +8,8 @@ dbias)`` takes None for mean and var where the batch's own are to be found. ``x`
 Rows (layer, group and instance norm): ``run(x, weight, bias, y, saved)`` and ``run(dy, x, weight, saved, dx)``, which
 returns dweight and dbias in float64; ``x``, ``y``, ``dy`` and ``dx`` are ``(rows, length)``.
 
+Local response norm: ``run(x, y)`` and ``run(dy, x, dx)`` on ``(N, channels, inner)``.
+
 ``saved (channels or rows, 3)``, float64, takes the mean in two parts and the variance in a forward pass, for the
 backward pass, whichever candidate that is; it may be None.
 """
@@ -18,7 +20,7 @@ import numpy as np
 
 from convkit import reference, settings
 from convkit.kernels import native
-from convkit.plan.common import Candidate, choose, never
+from convkit.plan.common import Candidate, choose, never, twin
 from convkit.reference import norm as twins
 
 if native.available:
@@ -88,6 +90,25 @@ def _direct_rows_backward(spec, isa):
     return lambda *arrays: kernel.backward_rows(*arrays, spec.groups, spec.affine, settings.get_threads())
 
 
+def _direct_response(spec, isa):
+    kernel = kernels.Norm("response", isa, spec.dtype.itemsize)
+    return lambda x, y: kernel.respond(x, y, spec.size, spec.alpha, spec.beta, spec.k, settings.get_threads())
+
+
+def _direct_response_backward(spec, isa):
+    kernel = kernels.Norm("response_backward", isa, spec.dtype.itemsize)
+    return lambda dy, x, dx: kernel.respond(x, dx, spec.size, spec.alpha, spec.beta, spec.k, settings.get_threads(),
+                                            dy, np.empty_like(dx))
+
+
+def _response(spec, x):
+    return reference.local_response_norm(x, spec.size, spec.alpha, spec.beta, spec.k)
+
+
+def _response_backward(spec, dy, x):
+    return reference.local_response_norm_backward(dy, x, spec.size, spec.alpha, spec.beta, spec.k)
+
+
 def _by_twin(compute):
     """The last row of a list: ``compute(spec, *arrays)`` fills in the results."""
     return Candidate("reference", never, lambda spec, _isa: partial(compute, spec), native=False)
@@ -97,6 +118,8 @@ CANDIDATES = (Candidate("direct", never, _direct), _by_twin(_forward))
 BACKWARD_CANDIDATES = (Candidate("direct", never, _direct_backward), _by_twin(_backward))
 ROW_CANDIDATES = (Candidate("direct", never, _direct_rows), _by_twin(_rows))
 ROW_BACKWARD_CANDIDATES = (Candidate("direct", never, _direct_rows_backward), _by_twin(_rows_backward))
+RESPONSE_CANDIDATES = (Candidate("direct", never, _direct_response), twin(_response))
+RESPONSE_BACKWARD_CANDIDATES = (Candidate("direct", never, _direct_response_backward), twin(_response_backward))
 
 
 def plan(spec):
@@ -117,3 +140,13 @@ def rows_plan(spec):
 def rows_backward_plan(spec):
     """The plan for the gradient of a RowNormSpec."""
     return choose(spec, ROW_BACKWARD_CANDIDATES)
+
+
+def response_plan(spec):
+    """The plan for a ResponseSpec."""
+    return choose(spec, RESPONSE_CANDIDATES)
+
+
+def response_backward_plan(spec):
+    """The plan for the gradient of a ResponseSpec."""
+    return choose(spec, RESPONSE_BACKWARD_CANDIDATES)

@@ -15,6 +15,7 @@ from convkit.spec.norm import (
     instance_norm_spec,
     layer_norm_spec,
     momentum_of,
+    response_spec,
 )
 from convkit.typing import Floats
 
@@ -144,6 +145,34 @@ def instance_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, 
     if not use_input_stats:
         return batch_norm_backward(dy, x, weight, eps, mean=mean, var=var, training=False)
     return _narrowed(spec, rows_backward(spec, dy, x, weight), (spec.weights,))
+
+
+@np.errstate(all="ignore")
+def local_response_norm(x: Floats, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Floats:
+    """``y_c = x_c d_c^-beta`` with ``d_c = k + alpha / size * (sum of x_j^2 over the window of channel c)``."""
+    spec = response_spec(x, size, alpha, beta, k)
+    x = widen(x)
+    return narrow(x * (k + alpha / size * _windows(spec, x * x, size // 2))**-spec.beta, spec.dtype)
+
+
+@np.errstate(all="ignore")
+def local_response_norm_backward(dy: Floats, x: Floats, size: int, alpha: float = 1e-4, beta: float = 0.75,
+                                 k: float = 1.0) -> Floats:
+    """``dx_c = dy_c d_c^-beta - 2 alpha beta / size x_c (sum of dy_j x_j d_j^(-beta - 1) over the j that see c)``."""
+    spec = response_spec(x, size, alpha, beta, k)
+    check_gradient_of(spec, dy, x)
+    dy, x = widen(dy), widen(x)
+    d = k + alpha / size * _windows(spec, x * x, size // 2)
+    seen = _windows(spec, dy * x * d**(-beta - 1), (size - 1) // 2)
+    return narrow(dy * d**-beta - 2 * alpha * beta / size * x * seen, spec.dtype)
+
+
+def _windows(spec, a, before):
+    """For each channel c the sum of ``a`` over the ``size`` channels from ``c - before`` on, as far as they exist."""
+    sums = np.empty_like(a)
+    for c in range(spec.channels):
+        sums[:, c] = a[:, max(0, c - before):max(0, c - before + spec.size)].sum(1)
+    return sums
 
 
 @np.errstate(all="ignore")

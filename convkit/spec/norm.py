@@ -137,6 +137,33 @@ def _rows_of_instances(x, weight, bias, eps):
     return spec
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseSpec:
+    """``x * d**-beta`` with ``d = k + alpha * mean(x**2)`` over a window of ``size`` neighbouring channels."""
+
+    channels: int
+    inner: int
+    size: int
+    alpha: float
+    beta: float
+    k: float
+    dtype: np.dtype
+
+
+def response_spec(x, size, alpha, beta, k):
+    """Check ``x (N, C, L, ...)`` and the numbers of a local response norm."""
+    dtype = _check_channels_of(x, 3)
+    size = common.integer("size", size, 1)
+    numbers = response_numbers(alpha, beta, k)
+    return ResponseSpec(x.shape[1], prod(x.shape[2:]), size, *numbers, dtype)
+
+
+def response_numbers(alpha, beta, k):
+    """The three numbers of a local response norm, each finite."""
+    return tuple(common.real(name, value, -float_info.max, float_info.max, "finite")
+                 for name, value in (("alpha", alpha), ("beta", beta), ("k", k)))
+
+
 def check_gradient_of(spec, dy, x):
     """Refuse a ``dy`` that is not like ``x``."""
     common.same_dtype("dy", common.array("dy", dy).dtype, "x", spec.dtype)

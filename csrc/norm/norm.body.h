@@ -584,6 +584,67 @@ static void CK_TYPED(prelu_backward)(const ck_norm *job, ptrdiff_t channel, ptrd
     CK_TYPED(multiply)(job, channel, channels, CK_TYPED(PRELU_BACKWARD));
 }
 
+/* ---- local response ---- */
+
+/* The sum over some channels [from, to), cut to those that there are, of p or of p^2 at n neighbouring positions. */
+CK_INLINE V CK_TYPED(sum_over)(const ck_norm *job, const T *p, ptrdiff_t from, ptrdiff_t to, ptrdiff_t n,
+                               const int square)
+{
+    V sum = vset1(0);
+    if (from < 0) from = 0;
+    if (to > job->channels) to = job->channels;
+    for (ptrdiff_t c = from; c < to; c++) {
+        V v = CK_TYPED(some)(p + c * job->inner, n);
+        sum = square ? vfma(v, v, sum) : sum + v;
+    }
+    return sum;
+}
+
+/* Positions first .. of image `image`, n of them, one vector or the last part of one. */
+CK_INLINE void CK_TYPED(respond)(const ck_norm *job, ptrdiff_t at, ptrdiff_t n, const int backward)
+{
+    const ptrdiff_t before = job->window / 2, after = job->window - before, inner = job->inner;
+    const T *x = (const T *)job->x + at, *dy = backward ? (const T *)job->dy + at : x;
+    T *y = (T *)job->y + at, *part = backward ? (T *)job->part + at : y;
+    const V share = vset1((T)(job->alpha / (double)job->window)), k = vset1((T)job->k), beta = vset1((T)-job->beta);
+    const V factor = vset1((T)(-2.0 * job->alpha * job->beta / (double)job->window));
+    for (ptrdiff_t c = 0; c < job->channels; c++) {
+        V d = vfma(CK_TYPED(sum_over)(job, x, c - before, c + after, n, 1), share, k);
+        V power = CK_TYPED(vexp)(CK_TYPED(vlog)(d) * beta), v = CK_TYPED(some)(x + c * inner, n);
+        if (backward) {
+            V g = CK_TYPED(some)(dy + c * inner, n) * power;
+            CK_TYPED(store)(part + c * inner, g * v / d, n);
+            CK_TYPED(store)(y + c * inner, g, n);
+        } else {
+            CK_TYPED(store)(y + c * inner, v * power, n);
+        }
+    }
+    for (ptrdiff_t c = 0; backward && c < job->channels; c++) {
+        V sum = CK_TYPED(sum_over)(job, part, c - after + 1, c + before + 1, n, 0);
+        V g = vfma(CK_TYPED(some)(x + c * inner, n) * factor, sum, CK_TYPED(some)(y + c * inner, n));
+        CK_TYPED(store)(y + c * inner, g, n);
+    }
+}
+
+CK_INLINE void CK_TYPED(response_block)(const ck_norm *job, ptrdiff_t block, const int backward)
+{
+    const ptrdiff_t blocks = (job->inner + CK_NORM_BLOCK - 1) / CK_NORM_BLOCK, inner = job->inner;
+    const ptrdiff_t image = block / blocks, first = block % blocks * CK_NORM_BLOCK;
+    const ptrdiff_t end = inner - first < CK_NORM_BLOCK ? inner : first + CK_NORM_BLOCK;
+    for (ptrdiff_t i = first; i < end; i += L)
+        CK_TYPED(respond)(job, image * job->channels * inner + i, end - i, backward);
+}
+
+static void CK_TYPED(response)(const ck_norm *job, ptrdiff_t block, ptrdiff_t blocks)
+{
+    for (ptrdiff_t b = 0; b < blocks; b++) CK_TYPED(response_block)(job, block + b, 0);
+}
+
+static void CK_TYPED(response_backward)(const ck_norm *job, ptrdiff_t block, ptrdiff_t blocks)
+{
+    for (ptrdiff_t b = 0; b < blocks; b++) CK_TYPED(response_block)(job, block + b, 1);
+}
+
 #define CK_NORM_ROW(name) CK_TYPED(name),
 extern const ck_norm_kernel CK_KERNEL(ck_norm)[];
 const ck_norm_kernel CK_KERNEL(ck_norm)[] = {

@@ -15,6 +15,9 @@
  *     prelu           y = x > 0 ? x : x weight
  *     prelu_backward  dx = x > 0 ? dy : dy weight, dweight = sum of dy x where x is not positive
  *     scale           y = x weight; 0 where weight is 0, whatever x is
+ *     response        y = x d^-beta with d = k + alpha / window sum of x^2 over channels c - before .. c + window - 1 - before
+ *     response_backward  dx = dy d^-beta - 2 alpha beta / window x sum of t over the channels whose windows hold c, with
+ *                     t = dy x d^(-beta - 1), for which `part`, as large as x, has room
  *
  * Layer, group and instance norm see x as rows, [channels][inner] with images == 1: a row has mean and variance of its own and
  * consists of `affine` runs of inner / affine elements, each run with a weight and a bias. Row r takes those of group r mod groups.
@@ -41,14 +44,18 @@ typedef struct {
     double *sums; /* of rows_backward */
     double eps, momentum;
     ptrdiff_t images, channels, inner;
+    void *part; /* of response */
+    double alpha, beta, k;
+    ptrdiff_t window;
     ptrdiff_t groups, affine, share; /* rows alone; share: rows of one task, a multiple of groups */
 } ck_norm;
 
 /* Channels channel .. channel + channels - 1. The work is that of ck_norm_group(inner) channels at a time,
- * and one call takes at most so many; of rows it takes any number (rows_backward: `share`). */
+ * and one call takes at most so many; of rows it takes any number (rows_backward: `share`). response counts blocks of
+ * CK_NORM_BLOCK neighbouring positions, those of an image together, instead of channels. */
 typedef void (*ck_norm_kernel)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels);
 
-enum { CK_NORM_GROUP = 256, CK_NORM_FEW = 64 };
+enum { CK_NORM_GROUP = 256, CK_NORM_FEW = 64, CK_NORM_BLOCK = 256 };
 
 /* Channels of a group: one, or as many as fill CK_NORM_GROUP columns where inner is below CK_NORM_FEW. */
 CK_INLINE ptrdiff_t ck_norm_group(ptrdiff_t inner) { return inner < CK_NORM_FEW ? CK_NORM_GROUP / inner : 1; }
