@@ -73,10 +73,10 @@ cdef class Softmax:
         cdef ptrdiff_t outer
         outer, job.arrays.length, job.arrays.inner = x.shape
         job.kernel, job.positions = self.kernel, outer * job.arrays.inner
-        # a run of whole kilobytes keeps neighbouring tasks off each other's cache lines and vectors full
+        # whole blocks of the kernel, 4 KiB: shorter runs of a row leave the prefetchers behind
         job.share = max(1, TASK // max(1, job.arrays.length))
         if job.arrays.inner > 1:
-            job.share = (job.share + 255) // 256 * 256
+            job.share = (job.share + 1023) // 1024 * 1024
         with nogil:
             if job.positions * job.arrays.length < SERIAL:
                 threads = 1

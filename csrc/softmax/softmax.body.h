@@ -280,17 +280,38 @@ CK_INLINE void CK_TYPED(block_exp)(CK_TYPED(block) * b, const T *x, T *e)
     }
 }
 
-/* Sums of dy y, or of dy where y is NULL. */
-CK_INLINE void CK_TYPED(block_dot)(CK_TYPED(block) * b, const T *dy, const T *y)
+/* Some rows of dy y, or of dy where y is NULL, for the n lanes of a vector, summed in registers. */
+CK_INLINE void CK_TYPED(rows_dot)(const T *dy, const T *y, ptrdiff_t rows, ptrdiff_t inner, ptrdiff_t n,
+                                  ck_f64v sum[WIDE])
 {
     ck_f64v wide[WIDE];
-    CK_TYPED(block_clear)(b);
-    CK_EACH_OF_BLOCK(b)
-    {
-        V term = CK_TYPED(load_or)(dy + at + v * L, n, 0);
-        if (y) term *= CK_TYPED(load_or)(y + at + v * L, n, 0);
+    CK_UNROLL
+    for (int w = 0; w < WIDE; w++) sum[w] = (ck_f64v){0};
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        V term = CK_TYPED(load_or)(dy + r * inner, n, 0);
+        if (y) term *= CK_TYPED(load_or)(y + r * inner, n, 0);
         vwiden(term, wide);
-        CK_TYPED(block_add)(b, v, wide);
+        CK_UNROLL
+        for (int w = 0; w < WIDE; w++) sum[w] += wide[w];
+    }
+}
+
+/* Sums of dy y, or of dy where y is NULL: some rows at a time, which loads and stores the sums of a block less often. */
+CK_INLINE void CK_TYPED(block_dot)(CK_TYPED(block) * b, const T *dy, const T *y)
+{
+    const ptrdiff_t some = 8, inner = b->inner;
+    ck_f64v sum[WIDE];
+    CK_TYPED(block_clear)(b);
+    for (ptrdiff_t row = 0, at = b->offset; row < b->length; row += some, at += some * inner) {
+        const ptrdiff_t rows = b->length - row < some ? b->length - row : some;
+        for (ptrdiff_t v = 0, n = b->count; n > 0; v++, n -= L) {
+            const T *y_at = y ? y + at + v * L : NULL;
+            if (rows == some && n >= L)
+                CK_TYPED(rows_dot)(dy + at + v * L, y_at, some, inner, L, sum);
+            else
+                CK_TYPED(rows_dot)(dy + at + v * L, y_at, rows, inner, n, sum);
+            CK_TYPED(block_add)(b, v, sum);
+        }
     }
 }
 
