@@ -458,6 +458,26 @@ def _batch_norm_backward(fuzz):
     return Call((fuzz.numbers(*x.shape), x, weight))
 
 
+def _interpolate(fuzz):
+    rank = fuzz.size(1, 3)
+    size = fuzz.sizes(rank, 1, (40, 14, 6)[rank - 1] * (3 if fuzz.large else 1))
+    mode = ("nearest", "nearest-exact", "linear", "linear")[fuzz.size(0, 3)]
+    options = {"mode": mode}
+    if mode == "linear":
+        options = {"mode": ("linear", "bilinear", "trilinear")[rank - 1], "align_corners": fuzz.chance(0.5)}
+    if fuzz.chance(0.5):
+        options["size"] = fuzz.sizes(rank, 1, 30)
+    else:
+        options["scale_factor"] = tuple(fuzz.size(1, 10) / 4 if n > 3 else float(fuzz.size(1, 3)) for n in size)
+        options["recompute_scale_factor"] = fuzz.chance(0.3)
+    return Call((fuzz.numbers(fuzz.size(1, 2), fuzz.size(1, 4), *size),), options)
+
+
+def _interpolate_backward(fuzz):
+    x, = (call := _interpolate(fuzz)).args
+    return Call((fuzz.numbers(*_shape_after("interpolate", x, **call.options)), x.shape), call.options)
+
+
 def _pixel_shuffle(fuzz):
     r = fuzz.size(1, 4)
     return Call((fuzz.numbers(*fuzz.sizes(fuzz.size(0, 2), 1, 4), fuzz.size(1, 5) * r * r, *fuzz.sizes(2, 1, 9)), r))
@@ -878,6 +898,8 @@ OPERATIONS = (
     Operation("local_response_norm_backward", _response_backward, _response_backward_bound, exact_on_integers=False),
     Operation("prelu", _prelu, _prelu_bound),
     Operation("prelu_backward", _prelu_backward, _prelu_backward_bound),
+    Operation("interpolate", _interpolate, _of_absolute_values, exact_on_integers=False),
+    Operation("interpolate_backward", _interpolate_backward, _of_absolute_values, exact_on_integers=False),
     Operation("pixel_shuffle", _pixel_shuffle, _nothing),
     Operation("pixel_shuffle_backward", _pixel_unshuffle, _nothing),
     Operation("pixel_unshuffle", _pixel_unshuffle, _nothing),

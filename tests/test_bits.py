@@ -161,6 +161,9 @@ def calls_of_the_rest():
         "cross_entropy_backward pixels": ((x, pixels, weight), {"ignore_index": 3, "label_smoothing": 0.1}),
         "cross_entropy soft": ((x, y20), {"reduction": "none"}), "cross_entropy_backward soft": ((x, y20), {}),
         "nll_loss": ((logs, target), {}), "nll_loss_backward": ((logs, target), {}),
+        "interpolate": ((x,), {"scale_factor": 2.0}), "interpolate down": ((x, (21, 130)), {"mode": "bilinear"}),
+        "interpolate up": ((x, (123, 70)), {"mode": "bilinear", "align_corners": True}),
+        "interpolate_backward": ((dy, (4, 20, 23, 90)), {"size": (50, 51), "mode": "bilinear"}),
         **{name + part: ((x, dy), {}) for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "dice_loss",
                                                    "binary_cross_entropy_with_logits") for part in ("", "_backward")},
         "batch_norm": ((x, mean, var, weight, mean), {"training": True}),
@@ -198,7 +201,8 @@ def test_everything_else():
 BY_IMAGE = ["max_pool2d indices", "max_pool2d wide", "min_pool2d", "avg_pool2d", "avg_pool2d uncounted",
             "avg_pool2d global", "lp_pool3d", "adaptive_max_pool2d", "adaptive_avg_pool3d", "global_avg_pool",
             *ACTIVATIONS, "softmax axis", "softmax", "log_softmax", "batch_norm eval", "cross_entropy none",
-            "layer_norm", "group_norm", "instance_norm", "local_response_norm"]
+            "layer_norm", "group_norm", "instance_norm", "local_response_norm",
+            "interpolate", "interpolate up", "interpolate down"]
 
 
 @every_isa

@@ -373,6 +373,27 @@ def rows():
             yield row(f"{shuffle.__name__} {bad}", (Shape, Dtype), shuffle, X, bad)
         yield row(f"{shuffle.__name__} 2-d", Shape, shuffle, X[0, 0], 1)
         yield row(f"{shuffle.__name__} int", Dtype, shuffle, X.astype(int), 2)
+    for function, args in ((F.interpolate, (X,)), (F.interpolate_backward, (X, X.shape))):
+        name = function.__name__
+        for bad in (0, -1, (), (8,), (8, 0), (8, 8, 8), 2**31, 2**63, 1.5, "8", True):
+            yield row(f"{name} size {bad}", (Shape, Dtype), function, *args, bad)
+        for bad in (0, -1.0, 0.1, (), (1.0,), (1.0, 0.0), (1.0,) * 3, float("nan"), float("inf"), 1e12, 1e300, "2", True):
+            yield row(f"{name} scale_factor {bad}", (Shape, Dtype), function, *args, scale_factor=bad)
+        yield row(f"{name} neither", Shape, function, *args)
+        yield row(f"{name} both", Shape, function, *args, 8, 1.0)
+        yield row(f"{name} huge", Shape, function, *args, 2**30)
+        for mode in ("cubic", "linear", "trilinear", None, 3):
+            yield row(f"{name} mode {mode}", Shape, function, *args, 8, mode=mode)
+        yield row(f"{name} align", Shape, function, *args, 8, align_corners=True)
+        yield row(f"{name} align int", Dtype, function, *args, 8, mode="bilinear", align_corners=1)
+        yield row(f"{name} recompute", Shape, function, *args, 8, recompute_scale_factor=True)
+        yield row(f"{name} int", Dtype, function, args[0].astype(int), *args[1:], 8)
+    for shape in ((2, 4), (2, 4, 0), (8, 8), (1, 1, 2, 2, 2, 2)):
+        yield row(f"interpolate {shape}", Shape, F.interpolate, np.ones(shape, np.float32), 3)
+    for shape in ((2, 4, 8), (2, 4, 0, 8), (2, 4, 8.0, 8), (2, 4, 2**40, 2**40), None, 8):
+        yield row(f"interpolate_backward {shape}", (Shape, Dtype), F.interpolate_backward, X, shape, 8)
+    yield row("interpolate_backward dy", Shape, F.interpolate_backward, X, X.shape, 4)
+    yield row("Upsample", Shape, nn.Upsample)
     # layers
     for args in ((0, 4, 3), (4, 0, 3), (4, 4, 0), (4, 4, -3), (4, 4, (3,)), (4, 4, 3, 0), (4, 4, 3, 1, -1),
                  (4, 4, 3, 1, 0, 0), (4, 6, 3, 1, 0, 1, 3), (4, 6, 3, 1, 0, 1, 4)):

@@ -134,6 +134,7 @@ from convkit.functional.pool import (
     min_pool3d,
     min_pool3d_backward,
 )
+from convkit.functional.resample import interpolate, interpolate_backward
 from convkit.functional.shape import (
     channel_shuffle,
     channel_shuffle_backward,
@@ -221,6 +222,8 @@ __all__ = [
     "hardswish_backward",
     "instance_norm",
     "instance_norm_backward",
+    "interpolate",
+    "interpolate_backward",
     "l1_loss",
     "l1_loss_backward",
     "layer_norm",

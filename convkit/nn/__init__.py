@@ -50,15 +50,7 @@ from convkit.nn.conv import (
 )
 from convkit.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from convkit.nn.linear import Identity, Linear
-from convkit.nn.loss import (
-    BCEWithLogitsLoss,
-    CrossEntropyLoss,
-    DiceLoss,
-    L1Loss,
-    MSELoss,
-    NLLLoss,
-    SmoothL1Loss,
-)
+from convkit.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
 from convkit.nn.module import Module
 from convkit.nn.norm import (
     BatchNorm1d,
@@ -103,6 +95,7 @@ from convkit.nn.pool import (
     MinPool2d,
     MinPool3d,
 )
+from convkit.nn.resample import Upsample
 from convkit.nn.shape import ChannelShuffle, Flatten, PixelShuffle, PixelUnshuffle
 from convkit.nn.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 
@@ -205,6 +198,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "Upsample",
     "ZeroPad1d",
     "ZeroPad2d",
     "ZeroPad3d",

@@ -1,0 +1,120 @@
+/* Compiled once per dtype by resample.kernel.c. */
+#ifndef CK_RESAMPLE_ROWS
+#define CK_RESAMPLE_ROWS
+enum { CK_ROWS_AT_ONCE = 32 };
+#endif
+
+/* Rows to be added up, each with its weight. */
+typedef struct {
+    const T *row[CK_ROWS_AT_ONCE];
+    T weight[CK_ROWS_AT_ONCE];
+    int count;
+} CK_TYPED(rows);
+
+CK_INLINE V CK_TYPED(sum_of_rows)(const CK_TYPED(rows) * r, const int count, ptrdiff_t i, ptrdiff_t n)
+{
+    V sum = {0};
+    for (int k = 0; k < count; k++) {
+        V x = n == L ? vload(r->row[k] + i) : vload_part(r->row[k] + i, n), w = vset1(r->weight[k]);
+        sum = k ? vfma(x, w, sum) : x * w;
+    }
+    return sum;
+}
+
+/* y = the weighted sum of count rows, on top of what y holds if `add`. */
+CK_INLINE void CK_TYPED(add_rows)(const CK_TYPED(rows) * r, const int count, T *y, ptrdiff_t length, int add)
+{
+    for (ptrdiff_t i = 0, n; i < length; i += n) {
+        n = length - i < L ? length - i : L;
+        V sum = CK_TYPED(sum_of_rows)(r, count, i, n);
+        if (n == L)
+            vstore(y + i, add ? vload(y + i) + sum : sum);
+        else
+            vstore_part(y + i, add ? vload_part(y + i, n) + sum : sum, n);
+    }
+}
+
+CK_INLINE void CK_TYPED(flush)(CK_TYPED(rows) * r, T *y, ptrdiff_t length, int *add)
+{
+    if (r->count == 1 && r->weight[0] == 1 && !*add)
+        memcpy(y, r->row[0], (size_t)length * sizeof(T));
+    else if (r->count == 2)
+        CK_TYPED(add_rows)(r, 2, y, length, *add);
+    else
+        CK_TYPED(add_rows)(r, r->count, y, length, *add);
+    r->count = 0;
+    *add = 1;
+}
+
+/* One row of y from one of x, along the last axis. */
+CK_INLINE void CK_TYPED(along)(const ck_resample_axis *a, const T *x, T *y)
+{
+    const int32_t *s = a->source;
+    const T *w = a->weight;
+    const ptrdiff_t length = a->target_size;
+    if (a->terms == 1) {
+        for (ptrdiff_t i = 0; i < length; i++) y[i] = w[i] * x[s[i]];
+    } else if (a->terms == 2) {
+        for (ptrdiff_t i = 0; i < length; i++) y[i] = w[2 * i] * x[s[2 * i]] + w[2 * i + 1] * x[s[2 * i + 1]];
+    } else {
+        for (ptrdiff_t i = 0; i < length; i++) {
+            double sum = 0; /* a list may be long */
+            for (int64_t k = a->begin[i]; k < a->begin[i + 1]; k++) sum += (double)w[k] * x[s[k]];
+            y[i] = (T)sum;
+        }
+    }
+}
+
+/* Rows of x resampled along the last axis, kept while neighbouring rows of y need them again. */
+typedef struct {
+    const T *of[CK_RESAMPLE_KEPT];
+    T *memory;
+} CK_TYPED(kept);
+
+CK_INLINE const T *CK_TYPED(keep)(CK_TYPED(kept) * kept, const ck_resample_axis *a, const T *x, int slot)
+{
+    T *y = kept->memory + slot * a->target_size;
+    if (kept->of[slot] != x) CK_TYPED(along)(a, x, y);
+    kept->of[slot] = x;
+    return y;
+}
+
+static void CK_TYPED(resample)(const ck_resample *r, const void *x, void *y, ptrdiff_t row, ptrdiff_t rows,
+                               void *memory)
+{
+    const ck_resample_axis *depth = &r->axis[0], *height = &r->axis[1], *width = &r->axis[2];
+    const int along_first = ck_resample_along_first(r);
+    const T *weight_d = depth->weight, *weight_h = height->weight;
+    CK_TYPED(kept) kept = {{NULL}, memory};
+    CK_TYPED(rows) list = {.count = 0};
+    for (; rows > 0; rows--, row++) {
+        const ptrdiff_t h = row % height->target_size, d = row / height->target_size % depth->target_size;
+        const ptrdiff_t plane = row / height->target_size / depth->target_size;
+        const T *from = (const T *)x + plane * depth->size * height->size * width->size;
+        T *to = (T *)y + row * width->target_size, *sum = along_first || width->identity ? to : memory;
+        const ptrdiff_t length = along_first ? width->target_size : width->size;
+        int add = 0, used = 0;
+        for (int64_t a = depth->begin[d]; a < depth->begin[d + 1]; a++)
+            for (int64_t b = height->begin[h]; b < height->begin[h + 1]; b++) {
+                const T *line = from + ((ptrdiff_t)depth->source[a] * height->size + height->source[b]) * width->size;
+                if (along_first) { /* two neighbours along an axis never share a slot, a longer list may */
+                    const int slot = depth->source[a] % 2 * 2 + height->source[b] % 2;
+                    if (used >> slot & 1 && kept.of[slot] != line) {
+                        CK_TYPED(flush)(&list, sum, length, &add);
+                        used = 0;
+                    }
+                    used |= 1 << slot;
+                    line = CK_TYPED(keep)(&kept, width, line, slot);
+                }
+                list.row[list.count] = line;
+                list.weight[list.count++] = weight_d[a] * weight_h[b];
+                if (list.count == CK_ROWS_AT_ONCE) CK_TYPED(flush)(&list, sum, length, &add);
+            }
+        if (list.count) CK_TYPED(flush)(&list, sum, length, &add);
+        if (!add) memset(sum, 0, (size_t)length * sizeof(T)); /* nothing was read from here */
+        if (sum != to) CK_TYPED(along)(width, sum, to);
+    }
+}
+
+extern const ck_resample_kernel CK_KERNEL(ck_resample);
+const ck_resample_kernel CK_KERNEL(ck_resample) = CK_TYPED(resample);
