@@ -478,6 +478,52 @@ def _interpolate_backward(fuzz):
     return Call((fuzz.numbers(*_shape_after("interpolate", x, **call.options)), x.shape), call.options)
 
 
+def _columns(fuzz):
+    """An image and its windows, as unfold takes them."""
+    rank = fuzz.size(1, 3)
+    kernel, dilation = fuzz.sizes(rank, 1, 4), fuzz.sizes(rank, 1, 2)
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padding = tuple((fuzz.size(0, s), fuzz.size(0, s)) for s in spans)
+    room = (60, 12, 3)[rank - 1] * (3 if fuzz.large else 1)
+    size = tuple(fuzz.size(max(1, s - sum(p)), s + room) for s, p in zip(spans, padding, strict=True))
+    lead = (fuzz.size(1, 3),) if fuzz.chance(0.7) else ()
+    return fuzz.numbers(*lead, fuzz.size(1, 5), *size), {"kernel_size": kernel, "dilation": dilation,
+                                                         "padding": padding, "stride": fuzz.sizes(rank, 1, 3)}
+
+
+def _unfold(fuzz):
+    x, window = _columns(fuzz)
+    return Call((x,), window)
+
+
+def _unfold_backward(fuzz):
+    x, window = _columns(fuzz)
+    return Call((fuzz.numbers(*_shape_after("unfold", x, **window)), x.shape), window)
+
+
+def _fold(fuzz):
+    x, window = _columns(fuzz)
+    columns = fuzz.numbers(*_shape_after("unfold", x, **window))
+    return Call((columns, x.shape[-len(window["stride"]):]), window)
+
+
+def _embedding(fuzz):
+    rows = fuzz.size(1, 60)
+    indices = fuzz.rng.integers(0, rows, fuzz.sizes(fuzz.size(1, 2), 1, 60 if fuzz.large else 12))
+    padding = fuzz.size(0, rows - 1) if fuzz.chance(0.3) else None
+    return indices, rows, padding
+
+
+def _embedding_forward(fuzz):
+    indices, rows, padding = _embedding(fuzz)
+    return Call((indices, fuzz.numbers(rows, fuzz.size(1, 40)), padding))
+
+
+def _embedding_backward(fuzz):
+    indices, rows, padding = _embedding(fuzz)
+    return Call((fuzz.numbers(*indices.shape, fuzz.size(1, 40)), indices, rows, padding))
+
+
 def _pixel_shuffle(fuzz):
     r = fuzz.size(1, 4)
     return Call((fuzz.numbers(*fuzz.sizes(fuzz.size(0, 2), 1, 4), fuzz.size(1, 5) * r * r, *fuzz.sizes(2, 1, 9)), r))
@@ -900,6 +946,12 @@ OPERATIONS = (
     Operation("prelu_backward", _prelu_backward, _prelu_backward_bound),
     Operation("interpolate", _interpolate, _of_absolute_values, exact_on_integers=False),
     Operation("interpolate_backward", _interpolate_backward, _of_absolute_values, exact_on_integers=False),
+    Operation("unfold", _unfold, _nothing),
+    Operation("unfold_backward", _unfold_backward, _of_absolute_values),
+    Operation("fold", _fold, _of_absolute_values),
+    Operation("fold_backward", _unfold, _nothing),
+    Operation("embedding", _embedding_forward, _nothing),
+    Operation("embedding_backward", _embedding_backward, _of_absolute_values),
     Operation("pixel_shuffle", _pixel_shuffle, _nothing),
     Operation("pixel_shuffle_backward", _pixel_unshuffle, _nothing),
     Operation("pixel_unshuffle", _pixel_unshuffle, _nothing),

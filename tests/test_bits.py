@@ -147,6 +147,7 @@ def calls_of_the_rest():
     mean, var, weight = np.zeros(20, np.float32), np.ones(20, np.float32), np.full(20, 1.5, np.float32)
     y = F.softmax(flat)
     logs = F.log_softmax(flat)
+    columns = F.unfold(x, 3, padding=1)
     pixels, y20 = np.random.default_rng(2).integers(0, 20, (4, 50, 51)), F.softmax(dy, 1)
     return {
         **pooling_calls(), "max_pool2d wide": ((x, 5, 1, 2), {"return_indices": True}),
@@ -161,6 +162,9 @@ def calls_of_the_rest():
         "cross_entropy_backward pixels": ((x, pixels, weight), {"ignore_index": 3, "label_smoothing": 0.1}),
         "cross_entropy soft": ((x, y20), {"reduction": "none"}), "cross_entropy_backward soft": ((x, y20), {}),
         "nll_loss": ((logs, target), {}), "nll_loss_backward": ((logs, target), {}),
+        "unfold": ((x, 3), {"padding": 1}), "unfold_backward": ((columns, x.shape, 3), {"padding": 1}),
+        "fold": ((columns, (50, 51), 3), {"padding": 1}), "fold_backward": ((x, 3), {"stride": 2}),
+        "embedding": ((pixels, flat), {}), "embedding_backward": ((flat, target % 30, 30, 3), {}),
         "interpolate": ((x,), {"scale_factor": 2.0}), "interpolate down": ((x, (21, 130)), {"mode": "bilinear"}),
         "interpolate up": ((x, (123, 70)), {"mode": "bilinear", "align_corners": True}),
         "interpolate_backward": ((dy, (4, 20, 23, 90)), {"size": (50, 51), "mode": "bilinear"}),
@@ -201,8 +205,8 @@ def test_everything_else():
 BY_IMAGE = ["max_pool2d indices", "max_pool2d wide", "min_pool2d", "avg_pool2d", "avg_pool2d uncounted",
             "avg_pool2d global", "lp_pool3d", "adaptive_max_pool2d", "adaptive_avg_pool3d", "global_avg_pool",
             *ACTIVATIONS, "softmax axis", "softmax", "log_softmax", "batch_norm eval", "cross_entropy none",
-            "layer_norm", "group_norm", "instance_norm", "local_response_norm",
-            "interpolate", "interpolate up", "interpolate down"]
+            "layer_norm", "group_norm", "instance_norm", "local_response_norm", "interpolate", "interpolate up",
+            "interpolate down", "unfold", "fold"]
 
 
 @every_isa

@@ -394,6 +394,42 @@ def rows():
         yield row(f"interpolate_backward {shape}", (Shape, Dtype), F.interpolate_backward, X, shape, 8)
     yield row("interpolate_backward dy", Shape, F.interpolate_backward, X, X.shape, 4)
     yield row("Upsample", Shape, nn.Upsample)
+    columns = np.ones((2, 36, 36), np.float32)
+    for function, args in ((F.unfold, (X,)), (F.unfold_backward, (columns, X.shape)), (F.fold, (columns, 8)),
+                           (F.fold_backward, (X,))):
+        name = function.__name__
+        for bad in (0, -1, 9, (3,), (9, 9, 9), (), (1,) * 4, (3, 0), 2**62, 2**64, 3.0, None, "3"):
+            yield row(f"{name} kernel {bad}", (Shape, Dtype), function, *args, bad)
+        for bad in (0, -1, (1,), (1, 0), 4, 2**62, 2**64, 1.5, None):
+            yield row(f"{name} dilation {bad}", (Shape, Dtype), function, *args, 3, dilation=bad)
+        for bad in (0, -1, (1,), 2**64, 1.5, None):
+            yield row(f"{name} stride {bad}", (Shape, Dtype), function, *args, 3, stride=bad)
+        for bad in (-1, (1,), 2**40, 2**62, 2**64, 1.5, None, "full"):
+            yield row(f"{name} padding {bad}", (Shape, Dtype), function, *args, 3, padding=bad)
+        yield row(f"{name} int", Dtype, function, args[0].astype(int), *args[1:], 3)
+        yield row(f"{name} 1-d", Shape, function, V, *args[1:], 3)
+    for bad in (7, (8,), (8, 8, 8), 0, (8, -8), 2**40, 8.0, None):
+        yield row(f"fold output_size {bad}", (Shape, Dtype), F.fold, columns, bad, 3)
+    yield row("fold rows", Shape, F.fold, columns[:, :35], 8, 3)
+    yield row("unfold_backward dy", Shape, F.unfold_backward, columns[:, :, 1:], X.shape, 3)
+    table, numbers = np.ones((7, 5), np.float32), np.zeros((2, 3), np.int64)
+    rows_of = np.ones((2, 3, 5), np.float32)
+    for bad in (7, -1, 2**40):
+        yield row(f"embedding {bad}", Shape, F.embedding, numbers + bad, table)
+        yield row(f"embedding_backward {bad}", Shape, F.embedding_backward, rows_of, numbers + bad, 7)
+    for bad in (7, -8, 1.0, True, "0"):
+        yield row(f"embedding padding {bad}", (Shape, Dtype), F.embedding, numbers, table, bad)
+        yield row(f"embedding_backward padding {bad}", (Shape, Dtype), F.embedding_backward, rows_of, numbers, 7, bad)
+        yield row(f"Embedding padding {bad}", (Shape, Dtype), nn.Embedding, 7, 5, bad)
+    for bad in (table[0], table.astype(int), table.tolist(), None):
+        yield row(f"embedding of {type(bad).__name__}", (Shape, Dtype), F.embedding, numbers, bad)
+    for bad in (numbers.astype(float), numbers.tolist(), 3, numbers > 0):
+        yield row(f"embedding at {type(bad).__name__}", Dtype, F.embedding, bad, table)
+        yield row(f"embedding_backward at {type(bad).__name__}", Dtype, F.embedding_backward, rows_of, bad, 7)
+    for bad in (-1, 2**60, 2.0, None):
+        yield row(f"num_embeddings {bad}", (Shape, Dtype), F.embedding_backward, rows_of, numbers, bad)
+    yield row("embedding_backward dy", Shape, F.embedding_backward, rows_of[0], numbers, 7)
+    yield row("Embedding huge", Shape, nn.Embedding, 2**31, 2**31)
     # layers
     for args in ((0, 4, 3), (4, 0, 3), (4, 4, 0), (4, 4, -3), (4, 4, (3,)), (4, 4, 3, 0), (4, 4, 3, 1, -1),
                  (4, 4, 3, 1, 0, 0), (4, 6, 3, 1, 0, 1, 3), (4, 6, 3, 1, 0, 1, 4)):

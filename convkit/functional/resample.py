@@ -46,9 +46,9 @@ def interpolate(x: Floats, size: Size | None = None, scale_factor: float | Seque
 
     Notes
     -----
-    As in PyTorch, but places are exact where whole numbers decide them, and a neighbour of weight 0 is not looked at. An
-    axis that keeps its size is left as it is whatever the factor, and for "nearest" one that doubles is doubled, as PyTorch
-    does in 2-d.
+    As in PyTorch, but places are exact where whole numbers decide them, and a neighbour of weight 0 is not looked at.
+    An axis that keeps its size is left as it is whatever the factor, and for "nearest" one that doubles is doubled, as
+    PyTorch does in 2-d.
     """
     spec, lead = resample_spec(array("x", x).shape, x.dtype, size, scale_factor, mode, align_corners,
                                recompute_scale_factor)

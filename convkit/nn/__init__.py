@@ -49,6 +49,8 @@ from convkit.nn.conv import (
     SeparableConv3d,
 )
 from convkit.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from convkit.nn.embedding import Embedding
+from convkit.nn.fold import Fold, Unfold
 from convkit.nn.linear import Identity, Linear
 from convkit.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
 from convkit.nn.module import Module
@@ -136,7 +138,9 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "Embedding",
     "Flatten",
+    "Fold",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
     "GlobalAvgPool3d",
@@ -198,6 +202,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "Unfold",
     "Upsample",
     "ZeroPad1d",
     "ZeroPad2d",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from convkit.nn.embedding import Embedding
 from convkit.nn.parameter import Parameter
 from convkit.spec import common
 
@@ -75,7 +76,8 @@ def summarize(model, input_shape):
     """
     shape = common.shape_of("input_shape", input_shape)
     parameters = list(model.parameters())
-    dtype = parameters[0].dtype if parameters else common.FLOAT32
+    first = next(layer for layer in model.modules() if not any(layer.named_children()))
+    dtype = common.INT64 if isinstance(first, Embedding) else parameters[0].dtype if parameters else common.FLOAT32
     common.check_bytes("x", shape, dtype)
     probe = copy.deepcopy(model, {id(p): p for p in parameters}).eval()
     rows = []

@@ -1,7 +1,7 @@
 """Ways to resample, best first: ``plan(spec).run(x, y)`` and ``backward_plan(spec).run(dy, dx)``.
 
-Arrays are C-contiguous ``(planes, *size)`` and ``(planes, *out_size)``. Along each axis an element of the result is a sum
-over a few elements of the source; the kernel gets these as lists, forward and backward alike.
+Arrays are C-contiguous ``(planes, *size)`` and ``(planes, *out_size)``. Along each axis an element of the result is a
+sum over a few elements of the source; the kernel gets these as lists, forward and backward alike.
 """
 
 import numpy as np

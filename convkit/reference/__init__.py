@@ -78,6 +78,8 @@ from convkit.reference.dropout import (
     dropout3d_backward,
     dropout_backward,
 )
+from convkit.reference.embedding import embedding, embedding_backward
+from convkit.reference.fold import fold, fold_backward, unfold, unfold_backward
 from convkit.reference.linear import linear, linear_backward
 from convkit.reference.loss import (
     binary_cross_entropy_with_logits,
@@ -205,7 +207,11 @@ __all__ = [
     "dropout_backward",
     "elu",
     "elu_backward",
+    "embedding",
+    "embedding_backward",
     "flatten",
+    "fold",
+    "fold_backward",
     "gelu",
     "gelu_backward",
     "global_avg_pool",
@@ -292,4 +298,6 @@ __all__ = [
     "softplus_backward",
     "tanh",
     "tanh_backward",
+    "unfold",
+    "unfold_backward",
 ]

@@ -1,0 +1,76 @@
+"""Unfolding and folding: PyTorch's columns, any rank by plain loops, and the adjoint identity to the bit."""
+
+import numpy as np
+import oracle
+import pytest
+
+import convkit
+from convkit import functional as F
+from convkit import reference
+from convkit.kernels import native
+
+every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS or (None,))
+# size, kernel, dilation, padding, stride
+GEOMETRIES = [((7, 6), 3, 1, 0, 1), ((7, 6), 2, 2, 1, 2), ((5, 40), (3, 4), (1, 3), (2, 0), (2, 3)),
+              ((3, 3), 3, 1, 5, 1), ((1, 33), (1, 2), 1, (0, 1), 1), ((9, 9), 1, 1, 0, 4)]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("batched", [True, False])
+def test_like_torch(geometry, batched):
+    torch = pytest.importorskip("torch")
+    size, *window = geometry
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 3, *size) if batched else (3, *size))
+    leaf = torch.tensor(x, requires_grad=True)
+    columns = torch.nn.functional.unfold(leaf, *window)
+    dy = rng.normal(size=columns.shape)
+    columns.backward(torch.tensor(dy))
+    image = torch.nn.functional.fold(torch.tensor(dy), size, *window).numpy()
+    for floor in (F, reference):
+        np.testing.assert_array_equal(floor.unfold(x, *window), columns.detach().numpy())
+        np.testing.assert_allclose(floor.unfold_backward(dy, x.shape, *window), leaf.grad.numpy(), rtol=1e-13)
+        np.testing.assert_allclose(floor.fold(dy, size, *window), image, rtol=1e-13)
+        np.testing.assert_array_equal(floor.fold_backward(x, *window), columns.detach().numpy())
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [(40,), (7, 19), (3, 4, 5)], ids=str)
+def test_any_rank_by_plain_loops_and_adjoint_to_the_bit(isa, dtype, size):
+    rank = len(size)
+    rng = np.random.default_rng(rank)
+    for _ in range(8):
+        kernel, dilation, stride = (tuple(int(v) for v in rng.integers(1, 4, rank)) for _ in range(3))
+        pads = tuple((int(a), int(b)) for a, b in rng.integers(0, 8 if rank == 1 else 4, (rank, 2)))
+        window = (kernel, dilation, pads, stride)
+        if any((k - 1) * d + 1 > n + sum(p) for n, k, d, p in zip(size, kernel, dilation, pads, strict=True)):
+            continue
+        x = rng.integers(-9, 10, (2, 2, *size)).astype(dtype)
+        with convkit.use(isa=isa):
+            y = F.unfold(x, *window)
+            dy = rng.integers(-9, 10, y.shape).astype(dtype)
+            dx = F.unfold_backward(dy, x.shape, *window)
+            np.testing.assert_array_equal(F.fold(dy, size, *window), dx)
+        outs = oracle.out_size(size, kernel, stride, pads, dilation)
+        want = np.zeros((2, 2, *kernel, *outs))
+        for p in np.ndindex(*outs):
+            for k, q in oracle.window(p, size, kernel, stride, pads, dilation):
+                want[(slice(None), slice(None), *k, *p)] = x[(slice(None), slice(None), *q)]
+        np.testing.assert_array_equal(y, want.reshape(y.shape))
+        assert (y.astype(float) * dy).sum() == (x.astype(float) * dx).sum()
+
+
+def test_an_empty_batch():
+    assert F.unfold(np.ones((0, 3, 5, 5)), 2).shape == reference.unfold(np.ones((0, 3, 5, 5)), 2).shape == (0, 12, 16)
+    assert F.fold(np.ones((0, 12, 16)), 5, 2).shape == reference.fold(np.ones((0, 12, 16)), 5, 2).shape == (0, 3, 5, 5)
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: F.unfold(np.ones((1, 1, 4, 4)), 5), r"the window must fit into the padded x, got a window of \(5, 5\) in"),
+    (lambda: F.fold(np.ones((1, 10, 9)), 4, 2), r"x must have shape \(\.\.\., C \* 4, 9\) for the windows of output_size"),
+    (lambda: F.unfold(np.ones((1, 1, 4, 4)), (1,) * 4), "kernel_size must be an integer or a tuple of 1 to 3 integers"),
+])
+def test_refusals_say_why(call, message):
+    with pytest.raises(convkit.ShapeError, match=message):
+        call()
