@@ -37,11 +37,12 @@ cdef extern from "norm/norm.h" nogil:
     ck_norm_kernel ck_norm_for(int level, int itemsize, const char* name)
 
 # Elements below which all channels stay on the calling thread (about 50 us), and those of a task of rows. Partial sums
-# of a weight gradient are kept for at most SHARES tasks.
+# of a weight gradient are kept for at most SHARES tasks of at least FEW_ROWS rows, lest they outgrow the rows.
 cdef enum:
     SERIAL = 65536
     TASK = 16384
     SHARES = 64
+    FEW_ROWS = 4
 
 
 cdef struct job_t:
@@ -200,7 +201,7 @@ cdef class Norm:
         cdef ptrdiff_t each = self.rows(a, x, groups, affine), nbytes = x.nbytes, shares
         a.x, a.dy, a.y = reading(x, nbytes), reading(dy, nbytes), writing(dx, nbytes)
         a.weight, a.saved = reading(weight, each), <double*>reading(saved, 3 * a.channels * sizeof(double))
-        a.share = max(a.share, (a.channels + SHARES - 1) // SHARES)
+        a.share = max(a.share, FEW_ROWS, (a.channels + SHARES - 1) // SHARES)
         a.share = (a.share + groups - 1) // groups * groups
         shares = (a.channels + a.share - 1) // a.share
         if affine == a.inner:
