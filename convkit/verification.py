@@ -390,9 +390,9 @@ def _classes(fuzz):
     target = fuzz.rng.integers(0, classes, logits.shape[:1] + logits.shape[2:])
     weight = fuzz.positive(classes) if fuzz.chance(0.3) else None
     options = {"reduction": ("mean", "sum", "none")[fuzz.size(0, 2)]}
-    if fuzz.chance(0.3):
+    if classes > 1 and fuzz.chance(0.3):
         options["ignore_index"] = fuzz.size(0, classes)
-        target.flat[0] = (options["ignore_index"] + 1) % classes  # so that some target counts, if there are two classes
+        target.flat[0] = (options["ignore_index"] + 1) % classes  # so that some target counts
     return logits, target, weight, options
 
 

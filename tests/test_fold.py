@@ -74,3 +74,17 @@ def test_an_empty_batch():
 def test_refusals_say_why(call, message):
     with pytest.raises(convkit.ShapeError, match=message):
         call()
+
+
+def test_explain_says_what_is_read_and_written():
+    for name, x, options, written in [
+        ("unfold", (2, 3, 5, 5), {"kernel_size": 3}, 4 * 2 * 27 * 9),
+        ("unfold_backward", (2, 3, 5, 5), {"kernel_size": 3}, 4 * 150),
+        ("fold", (2, 27, 9), {"output_size": 5, "kernel_size": 3}, 4 * 150),
+        ("fold_backward", (2, 27, 9), {"output_size": 5, "kernel_size": 3}, 4 * 2 * 27 * 9),
+        ("interpolate", (2, 3, 5, 5), {"scale_factor": 2.0, "mode": "bilinear"}, 4 * 600),
+        ("interpolate_backward", (2, 3, 5, 5), {"size": 10}, 4 * 150),
+    ]:
+        step, = convkit.explain(name, x, **options).steps
+        assert step.bytes_written == written
+        assert step.algorithm == ("direct" if native.available else "reference")

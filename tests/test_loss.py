@@ -151,6 +151,18 @@ def test_what_has_no_weight_adds_nothing(floor):
 
 @every_isa
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_impossible_and_true_is_infinitely_wrong(isa, dtype):
+    for inner in (1, 5):
+        x = np.zeros((2, 3, inner), dtype)
+        x[:, 0] = -np.inf
+        with convkit.use(isa=isa):
+            for target in (np.zeros((2, inner), int), np.full(x.shape, 1 / 3, dtype)):
+                assert np.isposinf(F.cross_entropy(x, target, reduction="none")).all()
+            assert np.isposinf(F.cross_entropy(x, np.ones((2, inner), int), label_smoothing=0.1))
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sure_answers_keep_their_digits(isa, dtype):
     x = np.array([-300, -80, -40, -20, -5, -1e-3, 0, 1e-3, 5, 20, 40, 80, 300], dtype)
     eps = np.finfo(dtype).eps

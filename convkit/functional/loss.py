@@ -200,10 +200,10 @@ class _Targets:
     def backward(self, share):
         """The same, each times what the loss of its target is multiplied by."""
         shape, dtype = (self.spec.outer, self.spec.inner), self.spec.dtype
+        share = np.asarray(share, dtype)
+        share = share if share.ndim == 0 else share.reshape(shape)
         every = np.empty(shape, dtype)
-        every[...] = share if np.ndim(share) == 0 else np.reshape(share, shape)
-        if self.used is not None:
-            every[~self.used] = 0
+        every[...] = share if self.used is None else np.where(self.used, share, dtype.type(0))
         hit = every if self.each is None else np.where(self.each == 0, 0, every * self.each)
         if self.soft is None:
             return self.number, hit, None, None

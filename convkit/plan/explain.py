@@ -15,14 +15,16 @@ from numpy.typing import DTypeLike, NDArray
 
 from convkit import reference, settings
 from convkit.errors import DtypeError, ShapeError
-from convkit.plan import activation, conv, linear, pool, softmax
+from convkit.plan import activation, conv, fold, linear, pool, resample, softmax
 from convkit.plan.common import choose, reason
 from convkit.spec import common
 from convkit.spec.activation import ACTIVATIONS, activation_spec
 from convkit.spec.adaptive import adaptive_spec
 from convkit.spec.conv import conv_spec, transposed_spec
+from convkit.spec.fold import fold_spec, unfold_spec
 from convkit.spec.linear import linear_spec
 from convkit.spec.pool import ScatterSpec, check_global, check_lp, pool_spec
+from convkit.spec.resample import resample_spec
 from convkit.spec.softmax import softmax_spec
 from convkit.spec.unpool import unpool_spec
 
@@ -304,6 +306,41 @@ def _softmax(operation, x, axis=-1):
     yield _step(operation, spec, softmax.CANDIDATES, 4 * x.size, ("x", x.shape), ("y", x.shape))
 
 
+def _resample(backward=False):
+    def steps(operation, x, size=None, scale_factor=None, mode="nearest", align_corners=None,
+              recompute_scale_factor=None):
+        spec, lead = resample_spec(x.shape, x.dtype, size, scale_factor, mode, align_corners, recompute_scale_factor)
+        y_shape = lead + spec.out_size
+        terms = prod(y_shape) * (4 * spec.rank if spec.kind == "linear" else 1)
+        if backward:
+            yield _step(operation, spec, resample.BACKWARD_CANDIDATES, terms, ("dy", y_shape), ("dx", x.shape))
+        else:
+            yield _step(operation, spec, resample.CANDIDATES, terms, ("x", x.shape), ("y", y_shape))
+    return steps
+
+
+def _unfold(backward=False):
+    def steps(operation, x, kernel_size, dilation=1, padding=0, stride=1):
+        spec, lead, channels = unfold_spec(x.shape, x.dtype, kernel_size, dilation, padding, stride)
+        columns = (*lead, channels * spec.taps, prod(spec.out_size))
+        if backward:
+            yield _step(operation, spec, fold.FOLD_CANDIDATES, prod(columns), ("dy", columns), ("dx", x.shape))
+        else:
+            yield _step(operation, spec, fold.UNFOLD_CANDIDATES, 0, ("x", x.shape), ("y", columns))
+    return steps
+
+
+def _fold(backward=False):
+    def steps(operation, x, output_size, kernel_size, dilation=1, padding=0, stride=1):
+        spec, lead, channels = fold_spec(x.shape, x.dtype, output_size, kernel_size, dilation, padding, stride)
+        image = (*lead, channels, *spec.size)
+        if backward:
+            yield _step(operation, spec, fold.UNFOLD_CANDIDATES, 0, ("dy", image), ("dx", x.shape))
+        else:
+            yield _step(operation, spec, fold.FOLD_CANDIDATES, x.size, ("x", x.shape), ("y", image))
+    return steps
+
+
 GRADIENTS = ("input_gradient", "weight_gradient")
 OPERATIONS = {
     **{f"conv{rank}d": _conv(rank, "forward") for rank in (1, 2, 3)},
@@ -319,6 +356,8 @@ OPERATIONS = {
     **{f"global_{kind}_pool{'_backward' * back}": _global_pool(kind, back)
        for kind in ("max", "min", "avg") for back in (False, True)},
     **{f"max_unpool{rank}d{'_backward' * back}": _unpool(rank, back) for rank in (1, 2, 3) for back in (False, True)},
+    **{f"{name}{'_backward' * back}": make(back) for name, make in (("interpolate", _resample), ("unfold", _unfold),
+                                                                    ("fold", _fold)) for back in (False, True)},
     "linear": _linear("forward"),
     "linear_backward": _linear(*GRADIENTS),
     **dict.fromkeys((name + suffix for name in ACTIVATIONS for suffix in ("", "_backward")), _activation),

@@ -76,8 +76,10 @@ def _check_numbers(name, x, spec, target, ignore_index):
     common.check_shape("target", target.shape, x.shape[:axis] + x.shape[axis + 1:], f"that of {name} without classes")
     if not target.size or (target.min() >= 0 and target.max() < spec.classes):
         return
-    used = target[target != ignore_index]
-    if used.size and not (used.min() >= 0 and used.max() < spec.classes):
+    wrong = (target < 0) | (target >= spec.classes)  # no copy of what is used: it would cost more than the loss
+    wrong &= target != ignore_index
+    if wrong.any():
+        used = target[target != ignore_index]
         raise ShapeError(f"target must be at least 0 and less than the {spec.classes} classes of {name}, or "
                          f"ignore_index={ignore_index}, got values from {used.min()} to {used.max()}")
 

@@ -400,7 +400,8 @@ CK_INLINE V CK_TYPED(block_soft)(const ck_softmax *job, ptrdiff_t row, ptrdiff_t
 /* The double of one position among the block's sums. */
 CK_INLINE double CK_TYPED(sum_at)(const CK_TYPED(block) * b, ptrdiff_t p)
 {
-    return ((const double *)b->sum)[p] + (WIDE == 1 ? ((const double *)b->lost)[p] : 0.0);
+    double sum = ((const double *)b->sum)[p];
+    return WIDE == 1 && isfinite(sum) ? sum + ((const double *)b->lost)[p] : sum; /* what inf lost is NaN */
 }
 
 CK_INLINE void CK_TYPED(block_cross_entropy)(const ck_softmax *job, CK_TYPED(block) * b, ptrdiff_t position)
