@@ -139,7 +139,7 @@ def evaluate(model: Module, loss: Module, x: Floats, y: NDArray[Any], *,
              batch_size: int = 256) -> tuple[float, float | None]:
     """Mean loss, and accuracy or None, of the model in prediction mode."""
     _check_pairs("x", x, "y", y)
-    score = _Score()
+    score = _Score(loss)
     with _prediction_mode(model):
         for i in range(0, len(x), batch_size):
             target = y[i:i + batch_size]
@@ -172,7 +172,7 @@ def _after(scheduler, interval):
 
 def _train_epoch(model, loss, optimizer, x, y, order, batch_size, show, scheduler):
     model.train()
-    score = _Score()
+    score = _Score(loss)
     for i in range(0, len(order), batch_size):
         batch = order[i:i + batch_size]
         target = y[batch]
@@ -189,9 +189,10 @@ def _train_epoch(model, loss, optimizer, x, y, order, batch_size, show, schedule
 
 
 class _Score:
-    """Running means over images."""
+    """Running means over images; targets that the loss ignores are neither right nor wrong."""
 
-    def __init__(self):
+    def __init__(self, loss):
+        self._ignored = getattr(loss, "ignore_index", None)
         self._images = self._positions = self._right = 0
         self._loss = 0.0
 
@@ -199,8 +200,10 @@ class _Score:
         self._images += len(target)
         self._loss += float(mean_loss) * len(target)
         if target.dtype.kind in "iu":
-            self._positions += target.size
-            self._right += int(np.count_nonzero(output.argmax(1) == target))
+            ignored = 0 if self._ignored is None else np.count_nonzero(target == self._ignored)
+            self._positions += target.size - ignored
+            right = output.argmax(1) == target  # a class that is ignored may still be the highest
+            self._right += int(np.count_nonzero(right if not ignored else right & (target != self._ignored)))
 
     def mean(self):
         return self._loss / self._images

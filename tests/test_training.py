@@ -55,6 +55,19 @@ def test_repeats_to_the_bit_with_its_generator():
         np.testing.assert_array_equal(p.data, q.data)
 
 
+def test_ignored_targets_are_neither_right_nor_wrong():
+    class Table(nn.Module):
+        def forward(self, x):
+            return x, lambda dy: dy
+
+    scores = np.zeros((1, 2, 4), np.float32)
+    scores[0, 1] = [1, 1, -1, 1]
+    target = np.array([[1, 1, 1, 255]])
+    loss, accuracy = evaluate(Table(), nn.CrossEntropyLoss(ignore_index=255), scores, target)
+    assert accuracy == 2 / 3
+    assert evaluate(Table(), nn.CrossEntropyLoss(ignore_index=1), scores, np.array([[1, 0, 0, 0]]))[1] == 1 / 3
+
+
 def test_sees_every_image_once_per_epoch_in_a_new_order():
     class Spy(nn.Identity):
         seen = []
