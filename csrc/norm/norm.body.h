@@ -89,7 +89,7 @@ CK_INLINE void CK_TYPED(add_run)(const T *x, const T *dy, ptrdiff_t count, ck_f6
 }
 
 /* The sums of one channel: `images` runs of pixels, in blocks that are closed into the totals. */
-CK_INLINE void CK_TYPED(sum_pixels)(const ck_norm *job, ptrdiff_t channel, ck_channel *own, const int what)
+CK_INLINE void CK_TYPED(sum_pixels_of)(const ck_norm *job, ptrdiff_t channel, ck_channel *own, const int what)
 {
     const ptrdiff_t block = sizeof(T) == 4 ? 4096 : 1024, stride = job->channels * job->inner;
     const T *x = (const T *)job->x + channel * job->inner;
@@ -115,8 +115,8 @@ CK_INLINE void CK_TYPED(sum_pixels)(const ck_norm *job, ptrdiff_t channel, ck_ch
 
 /* The same for a few channels at once, a column of images per lane; then the columns of a channel are added.
  * In float64 the lanes are compensated, since a long sum would lose digits. */
-CK_INLINE void CK_TYPED(sum_columns)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own,
-                                     const int what)
+CK_INLINE void CK_TYPED(sum_columns_of)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own,
+                                        const int what)
 {
     enum { LANES = CK_NORM_GROUP / CK_F64_LANES };
     const ptrdiff_t inner = job->inner, columns = channels * inner, stride = job->channels * inner;
@@ -151,6 +151,43 @@ CK_INLINE void CK_TYPED(sum_columns)(const ck_norm *job, ptrdiff_t channel, ptrd
         }
 }
 
+/* One copy of each kind of sum, called by all kernels: inlined into each they took four times the room. */
+#define CK_SUM_KIND(what)                                                                                              \
+    CK_NOINLINE void CK_TYPED(sum_pixels_##what)(const ck_norm *job, ptrdiff_t channel, ck_channel *own)               \
+    {                                                                                                                  \
+        CK_TYPED(sum_pixels_of)(job, channel, own, what);                                                              \
+    }                                                                                                                  \
+    CK_NOINLINE void CK_TYPED(sum_columns_##what)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,           \
+                                                  ck_channel *own)                                                     \
+    {                                                                                                                  \
+        CK_TYPED(sum_columns_of)(job, channel, channels, own, what);                                                   \
+    }
+CK_SUM_KIND(CK_SUM_X)
+CK_SUM_KIND(CK_SUM_MOMENTS)
+CK_SUM_KIND(CK_SUM_GRADIENTS)
+CK_SUM_KIND(CK_SUM_ALL)
+CK_SUM_KIND(CK_SUM_NEGATIVE)
+#undef CK_SUM_KIND
+
+CK_INLINE void CK_TYPED(sum_pixels)(const ck_norm *job, ptrdiff_t channel, ck_channel *own, const int what)
+{
+    if (what == CK_SUM_X) CK_TYPED(sum_pixels_CK_SUM_X)(job, channel, own);
+    if (what == CK_SUM_MOMENTS) CK_TYPED(sum_pixels_CK_SUM_MOMENTS)(job, channel, own);
+    if (what == CK_SUM_GRADIENTS) CK_TYPED(sum_pixels_CK_SUM_GRADIENTS)(job, channel, own);
+    if (what == CK_SUM_ALL) CK_TYPED(sum_pixels_CK_SUM_ALL)(job, channel, own);
+    if (what == CK_SUM_NEGATIVE) CK_TYPED(sum_pixels_CK_SUM_NEGATIVE)(job, channel, own);
+}
+
+CK_INLINE void CK_TYPED(sum_columns)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own,
+                                     const int what)
+{
+    if (what == CK_SUM_X) CK_TYPED(sum_columns_CK_SUM_X)(job, channel, channels, own);
+    if (what == CK_SUM_MOMENTS) CK_TYPED(sum_columns_CK_SUM_MOMENTS)(job, channel, channels, own);
+    if (what == CK_SUM_GRADIENTS) CK_TYPED(sum_columns_CK_SUM_GRADIENTS)(job, channel, channels, own);
+    if (what == CK_SUM_ALL) CK_TYPED(sum_columns_CK_SUM_ALL)(job, channel, channels, own);
+    if (what == CK_SUM_NEGATIVE) CK_TYPED(sum_columns_CK_SUM_NEGATIVE)(job, channel, channels, own);
+}
+
 CK_INLINE void CK_TYPED(sum_channels)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own,
                                       const int what)
 {
@@ -176,7 +213,8 @@ CK_INLINE void CK_TYPED(store)(T *y, V v, ptrdiff_t count)
         vstore_part(y, v, count);
 }
 
-CK_INLINE void CK_TYPED(transform_pixels)(const ck_norm *job, ptrdiff_t channel, const ck_channel *by, const int terms)
+CK_INLINE void CK_TYPED(transform_pixels_of)(const ck_norm *job, ptrdiff_t channel, const ck_channel *by,
+                                             const int terms)
 {
     const ptrdiff_t inner = job->inner, stride = job->channels * inner;
     const V mean = vset1((T)by->mean), a = vset1((T)by->a), b = vset1((T)by->b), c = vset1((T)by->c);
@@ -188,8 +226,8 @@ CK_INLINE void CK_TYPED(transform_pixels)(const ck_norm *job, ptrdiff_t channel,
     (y + i, CK_TYPED(combine)(x + i, dy + i, inner - i, mean, a, b, c, terms), inner - i);
 }
 
-CK_INLINE void CK_TYPED(transform_columns)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
-                                           const ck_channel *by, const int terms)
+CK_INLINE void CK_TYPED(transform_columns_of)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
+                                              const ck_channel *by, const int terms)
 {
     const ptrdiff_t inner = job->inner, columns = channels * inner, stride = job->channels * inner;
     T mean[CK_NORM_GROUP] = {0}, a[CK_NORM_GROUP] = {0}, b[CK_NORM_GROUP] = {0}, c[CK_NORM_GROUP] = {0};
@@ -204,6 +242,36 @@ CK_INLINE void CK_TYPED(transform_columns)(const ck_norm *job, ptrdiff_t channel
     (y + i,
      CK_TYPED(combine)(x + i, dy + i, columns - i, vload(mean + i), vload(a + i), vload(b + i), vload(c + i), terms),
      columns - i);
+}
+
+#define CK_TERMS(name, terms)                                                                                          \
+    CK_NOINLINE void CK_TYPED(transform_pixels_##name)(const ck_norm *job, ptrdiff_t channel, const ck_channel *by)    \
+    {                                                                                                                  \
+        CK_TYPED(transform_pixels_of)(job, channel, by, terms);                                                        \
+    }                                                                                                                  \
+    CK_NOINLINE void CK_TYPED(transform_columns_##name)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,     \
+                                                        const ck_channel *by)                                          \
+    {                                                                                                                  \
+        CK_TYPED(transform_columns_of)(job, channel, channels, by, terms);                                             \
+    }
+CK_TERMS(x, CK_WITH_X)
+CK_TERMS(dy, CK_WITH_DY)
+CK_TERMS(both, CK_WITH_X | CK_WITH_DY)
+#undef CK_TERMS
+
+CK_INLINE void CK_TYPED(transform_pixels)(const ck_norm *job, ptrdiff_t channel, const ck_channel *by, const int terms)
+{
+    if (terms == CK_WITH_X) CK_TYPED(transform_pixels_x)(job, channel, by);
+    if (terms == CK_WITH_DY) CK_TYPED(transform_pixels_dy)(job, channel, by);
+    if (terms == (CK_WITH_X | CK_WITH_DY)) CK_TYPED(transform_pixels_both)(job, channel, by);
+}
+
+CK_INLINE void CK_TYPED(transform_columns)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
+                                           const ck_channel *by, const int terms)
+{
+    if (terms == CK_WITH_X) CK_TYPED(transform_columns_x)(job, channel, channels, by);
+    if (terms == CK_WITH_DY) CK_TYPED(transform_columns_dy)(job, channel, channels, by);
+    if (terms == (CK_WITH_X | CK_WITH_DY)) CK_TYPED(transform_columns_both)(job, channel, channels, by);
 }
 
 CK_INLINE void CK_TYPED(transform)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, const ck_channel *by,
