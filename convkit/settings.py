@@ -13,16 +13,26 @@ from contextvars import ContextVar
 from convkit.kernels import native
 
 ALGORITHM_ENV = "CONVKIT_ALGORITHM"
+PRECISION_ENV = "CONVKIT_PRECISION"
 THREADS_ENV = "CONVKIT_NUM_THREADS"
 
 # Names that a plan can be told to take. An operation that offers no candidate of the forced name keeps its
 # own order; one that offers it but cannot use it raises, so that a forced run never measures something else.
-ALGORITHMS = ("direct", "depthwise", "reference")
+ALGORITHMS = ("direct", "winograd", "depthwise", "reference")
+
+# "strict" leaves only algorithms whose error is bounded in every window by what that window holds.
+PRECISIONS = ("fast", "strict")
 
 
 def _checked_algorithm(name, where):
     if name is not None and name not in ALGORITHMS:
         raise ValueError(f"{where} must be one of {', '.join(ALGORITHMS)}, got {name!r}")
+    return name
+
+
+def _checked_precision(name, where):
+    if name is not None and name not in PRECISIONS:
+        raise ValueError(f"{where} must be one of {', '.join(PRECISIONS)}, got {name!r}")
     return name
 
 
@@ -76,33 +86,38 @@ def _default_threads():
 _process_threads = _default_threads()
 _scoped_threads = ContextVar("convkit_threads", default=None)
 _no_choice = (native.ISA_LEVELS[-1] if native.ISA_LEVELS else None,
-              _checked_algorithm(os.environ.get(ALGORITHM_ENV), ALGORITHM_ENV))
+              _checked_algorithm(os.environ.get(ALGORITHM_ENV), ALGORITHM_ENV),
+              _checked_precision(os.environ.get(PRECISION_ENV), PRECISION_ENV) or "fast")
 _choice = ContextVar("convkit_choice", default=_no_choice)
 
 
 def choice():
-    """The (isa, algorithm) in force here; algorithm is None unless forced, isa is None without kernels."""
+    """The (isa, algorithm, precision) in force here; algorithm is None unless forced, isa is None without kernels."""
     return _choice.get()
 
 
 @contextmanager
-def use(isa: str | None = None, algorithm: str | None = None) -> Iterator[None]:
-    """Force an instruction set or an algorithm inside a ``with`` block.
+def use(isa: str | None = None, algorithm: str | None = None, precision: str | None = None) -> Iterator[None]:
+    """Force an instruction set or an algorithm, or choose the precision, inside a ``with`` block.
 
     Parameters
     ----------
     isa : {"portable", "avx2", "avx512", "neon"}, optional
         Level to run at; must be one that this build and CPU have.
-    algorithm : {"direct", "depthwise", "reference"}, optional
+    algorithm : {"direct", "winograd", "depthwise", "reference"}, optional
         Candidate to take in every operation that has one of that name.
+    precision : {"fast", "strict"}, optional
+        "strict" leaves only algorithms whose error is bounded in every window by that window's own numbers; Winograd's,
+        which "fast" (the default) takes where it pays, is bounded by the largest input of a tile of 6 x 6.
 
     Raises
     ------
     ValueError
         If a name is unknown; later, if the forced candidate cannot compute a call.
     """
-    old_isa, old_algorithm = _choice.get()
-    new = (_checked_isa(isa) or old_isa, _checked_algorithm(algorithm, "algorithm") or old_algorithm)
+    old_isa, old_algorithm, old_precision = _choice.get()
+    new = (_checked_isa(isa) or old_isa, _checked_algorithm(algorithm, "algorithm") or old_algorithm,
+           _checked_precision(precision, "precision") or old_precision)
     token = _choice.set(new)
     try:
         yield

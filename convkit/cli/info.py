@@ -34,7 +34,7 @@ def run(args):
 
 def gather():
     """Facts about this installation and machine, in the order in which they are shown."""
-    isa, algorithm = settings.choice()
+    isa, algorithm, precision = settings.choice()
     facts = {
         "convkit": convkit.__version__,
         "Python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",

@@ -87,8 +87,8 @@ def choose(spec, candidates):
     ``candidates`` is the operation's ordered tuple; it is part of the cache key, so specs of different
     operations may be equal. The cache is bounded: the oldest plan goes first.
     """
-    isa, forced = settings.choice()
-    key = (spec, isa, forced, candidates)
+    isa, forced, precision = settings.choice()
+    key = (spec, isa, forced, precision, candidates)
     plan = _plans.get(key)
     if plan is None:
         plan = _make(spec, isa, forced, candidates)

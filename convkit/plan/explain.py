@@ -146,7 +146,7 @@ def _stand_in(name, value, dtype):
 def _step(name, spec, candidates, flops, *shapes, index_bytes=0):
     """``shapes`` are (name, shape) of the operands and, last, of the result."""
     plan = choose(spec, candidates)
-    isa, forced = settings.choice()
+    isa, forced, _ = settings.choice()
     considered = tuple((c.name, reason(c, spec, isa)) for c in candidates)
     sizes = [prod(shape) * spec.dtype.itemsize for _, shape in shapes]
     return Step(name, plan.algorithm, plan.isa, considered, flops, sum(sizes[:-1]) + index_bytes, sizes[-1],

@@ -144,6 +144,13 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
         c.length = t->taps / chunks;
         c.longer = chunks - t->taps % chunks;
     }
+    /* Whole vectors of filters beside each other are what the sums are: no copy (Winograd's products). */
+    const int as_is = t->y_filter == 1 && t->y_pixel == vectors * L && t->filters == vectors * L && !t->bias &&
+                      !t->accumulate && (!t->x_half || t->y_half == pixels / 2 * t->y_pixel);
+    if (chunks <= CK_CONV_CHUNKS && as_is) {
+        kernel(t, &c, (T *)t->y);
+        return;
+    }
     if (chunks <= CK_CONV_CHUNKS) {
         kernel(t, &c, sum);
     } else { /* a reduction of many chunks (a weight gradient over a large batch) closes them in turn */

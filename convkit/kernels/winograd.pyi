@@ -1,0 +1,31 @@
+from collections.abc import Sequence
+
+import numpy as np
+
+class Winograd:
+    packed_size: int
+    vectors: int
+    images: int
+    block: int
+    def __init__(
+        self,
+        isa: str,
+        groups: int,
+        channels: int,
+        filters: int,
+        source: Sequence[int],
+        target: Sequence[int],
+        lo: Sequence[int],
+        block: int,
+        images: int,
+        vectors: int,
+        macs: int,
+        w_strides: Sequence[int],
+        turned: bool,
+    ) -> None: ...
+    @property
+    def workspace_bytes(self) -> int: ...
+    def pack(self, w: np.ndarray) -> np.ndarray: ...
+    def run(
+        self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, y: np.ndarray, n: int, threads: int
+    ) -> list[int]: ...

@@ -1,0 +1,319 @@
+"""Winograd's F(4x4, 3x3): the loops over images, blocks of tile rows, panels of filters and the 36 points.
+
+``Winograd`` computes a forward pass or an input gradient of a 3 x 3 convolution of stride 1. A round takes some rows of
+tiles of some images: first its tasks bring every channel to the 36 points, then each task takes a panel of filters,
+multiplies at all points with the tiles of csrc/conv, and brings the sums back while they are in the cache. One task
+writes one panel of one part of the rows, so nothing depends on how many threads there are.
+"""
+
+from libc.stdint cimport uint8_t
+from libc.string cimport memset
+from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
+from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
+
+import numpy as np
+
+from convkit.kernels.runtime import aligned_empty
+
+cdef extern from "conv/conv.h" nogil:
+    const ck_conv_table* ck_conv_table_for(int level, int itemsize)
+
+cdef extern from "winograd/winograd.h" nogil:
+    ctypedef struct ck_winograd_input:
+        const void* plane
+        ptrdiff_t height, width, y, x, rows, pitch
+        void* scratch
+        void* v
+        ptrdiff_t v_step
+        double limit
+    ctypedef struct ck_winograd_output:
+        const void* m
+        ptrdiff_t m_step, lanes
+        const void* bias
+        void* y
+        ptrdiff_t y_filter, y_row, filters, rows, width
+    ctypedef struct ck_winograd_table:
+        int split(const ck_winograd_input* job) noexcept nogil
+        void weights(const void* taps, int turned, ptrdiff_t lanes, void* u, ptrdiff_t u_step) noexcept nogil
+        void join(const ck_winograd_output* job) noexcept nogil
+    ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
+    const ck_winograd_table* ck_winograd_table_for(int level)
+    int CK_WINOGRAD_POINTS
+
+# Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
+cdef ptrdiff_t MIN_MACS = 1_000_000
+
+
+cdef struct winograd_t:
+    const ck_conv_table* tiles
+    const ck_winograd_table* table
+    ptrdiff_t groups, channels, group_channels, filters, group_filters, group_panels, panel_filters, most_pixels
+    ptrdiff_t height, width      # of the source
+    ptrdiff_t out_height, out_width
+    ptrdiff_t lo_y, lo_x
+    ptrdiff_t tile_rows, tile_columns, pitch
+    ptrdiff_t block              # tile rows of a round, each image
+    ptrdiff_t images             # per round
+    ptrdiff_t image_step         # elements of V from image to image, of one channel
+    ptrdiff_t channel_step, point_step
+    ptrdiff_t macs
+    bint turned
+    const ptrdiff_t* off
+
+
+cdef struct round_t:
+    const winograd_t* plan
+    const float* x               # first image of the round
+    const float* u
+    const float* bias            # panels, or NULL
+    float* y
+    float* v                     # [point][channel][image][tile row][tile]
+    float* own                   # of each worker: rows in quarters, or the sums [point][tile][panel lanes]
+    ptrdiff_t own_step
+    uint8_t* bad                 # of every image and channel: holds what the transforms would spread
+    ptrdiff_t images, first_row, rows, parts
+
+
+cdef inline ptrdiff_t panel_offset(const winograd_t* p, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
+    """Where the panel of a group that begins with this filter lies in the packed weights, behind the limit's vector."""
+    return p.tiles.lanes + CK_WINOGRAD_POINTS * p.group_channels * (
+        group * round_up(p.group_filters, p.tiles.lanes) + filter0)
+
+
+cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
+    """One channel of every image to the 36 points, in order: the vectors of an image may end in the next one's part."""
+    cdef const round_t* r = <const round_t*>job
+    cdef const winograd_t* p = r.plan
+    cdef ptrdiff_t image
+    cdef ck_winograd_input part
+    part.height, part.width = p.height, p.width
+    part.y, part.x = 4 * r.first_row - p.lo_y, -p.lo_x
+    part.rows, part.pitch = r.rows, p.pitch
+    part.scratch = r.own + worker * r.own_step
+    part.v_step = p.point_step
+    part.limit = r.u[0]
+    for image in range(r.images):
+        part.plane = r.x + (image * p.channels + c) * p.height * p.width
+        part.v = r.v + c * p.channel_step + image * p.image_step
+        if p.table.split(&part):
+            r.bad[image * p.channels + c] = 1
+
+
+cdef inline ptrdiff_t row_offset(const round_t* r, ptrdiff_t row) noexcept nogil:
+    return row // r.rows * r.plan.image_step + row % r.rows * r.plan.pitch
+
+
+cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """One panel of filters on some rows of tiles."""
+    cdef const round_t* r = <const round_t*>job
+    cdef const winograd_t* p = r.plan
+    cdef ptrdiff_t panel = task // r.parts, part = task % r.parts
+    cdef ptrdiff_t group = panel // p.group_panels
+    cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
+    cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
+    cdef ptrdiff_t vectors = (filters + p.tiles.lanes - 1) // p.tiles.lanes, lanes = vectors * p.tiles.lanes
+    cdef ptrdiff_t height = 2 if vectors > 1 and 2 * p.tile_columns <= p.most_pixels else 1
+    cdef ptrdiff_t pairs = (r.images * r.rows + height - 1) // height
+    cdef ptrdiff_t first = pairs * part // r.parts * height
+    cdef ptrdiff_t last = min(pairs * (part + 1) // r.parts * height, r.images * r.rows)
+    cdef ptrdiff_t runs = (p.tile_columns + p.most_pixels - 1) // p.most_pixels, row, i, m, t, point
+    cdef const float* v = r.v + group * p.group_channels * p.channel_step
+    cdef float* sums = r.own + worker * r.own_step
+    cdef ptrdiff_t m_step = (last - first) * p.tile_columns * lanes
+    cdef const float* u = r.u + panel_offset(p, group, filter0)
+    cdef bint two
+    cdef ck_conv_tile tile
+    tile.off = p.off
+    tile.taps = p.group_channels
+    tile.x_step = 1
+    tile.bias = NULL
+    tile.y_pixel = lanes
+    tile.y_filter = 1
+    tile.filters = lanes
+    tile.accumulate = 0
+    # While the tiles of one point are summed they fetch the weights of the next.
+    tile.ahead_step = min(<ptrdiff_t>64, 4 * lanes // max(<ptrdiff_t>1, (last - first) // height * runs) + 1)
+    for point in range(CK_WINOGRAD_POINTS):
+        tile.w = u + point * p.group_channels * lanes
+        tile.ahead = <const float*>tile.w + p.group_channels * lanes
+        row = first
+        while row < last:
+            two = height == 2 and row + 1 < last
+            tile.x_half = row_offset(r, row + 1) - row_offset(r, row) if two else 0
+            tile.y_half = p.tile_columns * lanes
+            t = 0
+            for i in range(runs):
+                m = p.tile_columns * (i + 1) // runs - t
+                tile.x = v + point * p.point_step + row_offset(r, row) + t
+                tile.y = sums + point * m_step + ((row - first) * p.tile_columns + t) * lanes
+                p.tiles.run(&tile, <int>(2 * m if two else m), <int>vectors)
+                t += m
+                tile.ahead = <const char*>tile.ahead + p.group_channels * tile.ahead_step
+            row += 2 if two else 1
+    cdef const float* bias = r.bias
+    if bias != NULL:
+        bias += group * p.group_panels * p.panel_filters + filter0
+    join_rows(r, group * p.group_filters + filter0, filters, lanes, sums, m_step, first, last, bias)
+
+
+cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t lanes, const float* sums,
+                    ptrdiff_t m_step, ptrdiff_t first, ptrdiff_t last, const float* bias) noexcept nogil:
+    """The sums of rows ``first`` to ``last`` at all points into y."""
+    cdef const winograd_t* p = r.plan
+    cdef ck_winograd_output out
+    cdef ptrdiff_t row, image, y
+    out.m_step = m_step
+    out.lanes = lanes
+    out.bias = bias
+    out.y_filter = p.out_height * p.out_width
+    out.y_row = p.out_width
+    out.filters = filters
+    out.width = p.out_width
+    for row in range(first, last):
+        image = row // r.rows
+        y = 4 * (r.first_row + row % r.rows)
+        out.m = sums + (row - first) * p.tile_columns * lanes
+        out.y = r.y + (image * p.filters + filter) * out.y_filter + y * p.out_width
+        out.rows = min(<ptrdiff_t>4, p.out_height - y)
+        p.table.join(&out)
+
+
+cdef class Winograd:
+    """A planned 3 x 3 convolution of stride 1, float32: forward, or with ``turned`` kernels an input gradient.
+
+    ``w_strides`` are the strides of the weight array, in elements, from group to group, filter to filter and channel to
+    channel. A round takes ``block`` rows of tiles of each of ``images`` images.
+    """
+
+    cdef winograd_t plan
+    cdef object _off
+    cdef ptrdiff_t w_strides[3]
+    cdef readonly ptrdiff_t packed_size, vectors, images, block
+
+    def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
+                 ptrdiff_t block, ptrdiff_t images, ptrdiff_t vectors, ptrdiff_t macs, w_strides, bint turned):
+        cdef winograd_t* p = &self.plan
+        p.tiles = ck_conv_table_for(level_of(isa), 4)
+        p.table = ck_winograd_table_for(level_of(isa))
+        p.panel_filters = vectors * p.tiles.lanes
+        p.most_pixels = p.tiles.most_pixels[vectors - 1]
+        p.groups, p.channels, p.filters = groups, channels, filters
+        p.group_channels, p.group_filters = channels // groups, filters // groups
+        p.group_panels = (p.group_filters + p.panel_filters - 1) // p.panel_filters
+        p.height, p.width = source
+        p.out_height, p.out_width = target
+        p.lo_y, p.lo_x = lo
+        p.tile_rows, p.tile_columns = (p.out_height + 3) // 4, (p.out_width + 3) // 4
+        p.pitch = p.tile_columns + 1
+        p.block, p.images, p.macs, p.turned = block, images, macs, turned
+        # Odd numbers of cache lines: the same tile at all channels, and at all points, spreads over the sets of L1.
+        p.image_step = block * p.pitch
+        p.channel_step = (round_up(images * p.image_step + p.tiles.lanes, 16) // 16 | 1) * 16
+        p.point_step = (channels * p.channel_step // 16 | 1) * 16
+        self._off = np.arange(p.group_channels, dtype=np.intp) * p.channel_step
+        cdef ptrdiff_t[::1] off = self._off
+        p.off = &off[0]
+        self.w_strides = w_strides
+        # the limit of the input comes first, in a vector of its own
+        self.packed_size = p.tiles.lanes + (CK_WINOGRAD_POINTS * p.group_channels * groups
+                                            * round_up(p.group_filters, p.tiles.lanes))
+        self.vectors, self.images, self.block = vectors, images, block
+
+    cdef ptrdiff_t _own_elements(self):
+        cdef winograd_t* p = &self.plan
+        return round_up(max(ck_winograd_scratch(p.block, p.pitch), CK_WINOGRAD_POINTS * p.images * p.block
+                            * p.tile_columns * p.panel_filters), 16)
+
+    cdef ptrdiff_t _shared_elements(self, bint bias):
+        """V, and the bias of whole panels, and one byte for every image and channel."""
+        cdef winograd_t* p = &self.plan
+        return (CK_WINOGRAD_POINTS * p.point_step + round_up(p.images * p.channels, 64) // 4
+                + (p.groups * p.group_panels * p.panel_filters if bias else 0))
+
+    @property
+    def workspace_bytes(self):
+        """Scratch of a call on one thread."""
+        return 4 * (self._own_elements() + self._shared_elements(True))
+
+    def pack(self, const float[::1] w not None):
+        """The weight array (flat, C order) at the 36 points in panels, behind the limit of the input."""
+        cdef winograd_t* p = &self.plan
+        packed = aligned_empty(self.packed_size, np.dtype(np.float32))
+        cdef float[::1] out = packed
+        cdef ptrdiff_t group, panel, c, filter0, filters, lanes
+        cdef float taps[9 * 64]  # of one channel and a panel of up to four vectors of 16 filters
+        # The transforms multiply by at most 26 (input), 2.2 (weights) and 54 (output), and channels are added up.
+        largest = float(np.abs(np.asarray(w)).max())
+        out[0] = 1e34 / (max(1.0, largest) * p.group_channels) if largest < 1e30 else -1
+        with nogil:
+            for group in range(p.groups):
+                for panel in range(p.group_panels):
+                    filter0 = panel * p.panel_filters
+                    filters = min(p.group_filters - filter0, p.panel_filters)
+                    lanes = round_up(filters, p.tiles.lanes)
+                    memset(&taps[0], 0, sizeof(taps))
+                    for c in range(p.group_channels):
+                        p.tiles.transpose(&w[0] + group * self.w_strides[0] + filter0 * self.w_strides[1]
+                                          + c * self.w_strides[2], self.w_strides[1], &taps[0], lanes, filters, 9)
+                        p.table.weights(&taps[0], p.turned, lanes,
+                                        &out[0] + panel_offset(p, group, filter0) + c * lanes,
+                                        p.group_channels * lanes)
+        return packed
+
+    def run(self, const float[::1] x not None, const float[::1] packed not None, const float[::1] bias,
+            float[::1] y not None, ptrdiff_t n, int threads):
+        """Compute ``n`` images: x and y flat in C order, ``packed`` from ``pack``, ``bias`` one per filter or None.
+
+        Returns the images that hold a NaN, an infinity or a number near the end of the range: their y is not valid.
+        """
+        cdef winograd_t* p = &self.plan
+        cdef round_t r
+        cdef ptrdiff_t first = 0, g, f, panels = p.groups * p.group_panels, elements, i
+        if p.macs * n < MIN_MACS:
+            threads = 1
+        elements = self._shared_elements(bias is not None)
+        cdef float* memory = <float*>scratch(4 * (elements + threads * self._own_elements()))
+        cdef float* spread
+        r.plan = p
+        r.u = &packed[0]
+        r.v = memory
+        r.bad = <uint8_t*>(memory + CK_WINOGRAD_POINTS * p.point_step)
+        r.own = memory + elements
+        r.own_step = self._own_elements()
+        r.bias = NULL
+        if bias is not None:
+            spread = <float*>(r.bad + round_up(p.images * p.channels, 64))
+            for g in range(p.groups):
+                for f in range(p.group_panels * p.panel_filters):
+                    spread[g * p.group_panels * p.panel_filters + f] = (
+                        bias[g * p.group_filters + f] if f < p.group_filters else 0)
+            r.bias = spread
+        found = []
+        with nogil:
+            while first < n:
+                r.images = min(p.images, n - first)
+                r.x = &x[0] + first * p.channels * p.height * p.width
+                r.y = &y[0] + first * p.filters * p.out_height * p.out_width
+                memset(r.bad, 0, r.images * p.channels)
+                run_rows(&r, threads, panels)
+                for i in range(r.images * p.channels):
+                    if r.bad[i]:
+                        with gil:
+                            found.append(first + i // p.channels)
+                first += r.images
+            scratch_done()
+        return sorted(set(found))
+
+
+cdef int run_rows(round_t* r, int threads, ptrdiff_t panels) except -1 nogil:
+    """Every block of rows of the round's images."""
+    cdef const winograd_t* p = r.plan
+    r.first_row = 0
+    while r.first_row < p.tile_rows:
+        r.rows = min(p.block, p.tile_rows - r.first_row)
+        # a few tasks per thread even out their ends; more only cost
+        r.parts = 1 if threads == 1 else max(1, min(r.images * r.rows, (4 * threads + panels - 1) // panels))
+        parallel_for(split_channel, r, p.channels, threads)
+        parallel_for(sum_panel, r, panels * r.parts, threads)
+        r.first_row += p.block
+    return 0

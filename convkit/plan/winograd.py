@@ -1,0 +1,106 @@
+"""Winograd's F(4x4, 3x3): which convolutions take it, and in how large blocks.
+
+The error of a tile is bounded by its largest inputs, not by each window's (``precision="strict"`` refuses it), and an
+image that holds a NaN, an infinity or a number near the end of the range is computed directly.
+"""
+
+from math import prod
+
+from convkit import settings
+from convkit.plan import direct, geometry
+
+POINTS = 36
+FEWEST_CHANNELS = 16
+FEWEST_TILES = 9
+TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
+# What a round keeps in a large L2: the transformed input and the sums of a panel.
+BLOCK_BYTES = 768 * 1024
+# Weights that do not fit in L2 come from farther away in every round, so rounds grow with them.
+WEIGHTS_PER_BLOCK = 8
+
+
+def rejects(spec, _isa):
+    """Why Winograd cannot or, unless it is forced, should not compute ``spec``; None if it can."""
+    _, forced, precision = settings.choice()
+    if precision == "strict":
+        return "its error is not bounded in every window, which precision='strict' asks for"
+    if len(spec.size) != 2 or spec.kernel != (3, 3):
+        return f"is for kernels of 3 x 3, not {spec.kernel}"
+    if spec.stride != (1, 1) or spec.dilation != (1, 1):
+        return f"is for stride and dilation 1, not {spec.stride} and {spec.dilation}"
+    if spec.dtype.itemsize != 4:
+        return f"is for float32, not {spec.dtype}"
+    if not all(axis.phases for axis in geometry.axes(spec)):
+        return "every window holds only padding"
+    return None if forced == "winograd" else _not_worth_it(spec)
+
+
+def _not_worth_it(spec):
+    if min(spec.c_in_per_group, spec.c_out_per_group) < FEWEST_CHANNELS:
+        return (f"pays from {FEWEST_CHANNELS} channels and filters per group, not with {spec.c_in_per_group} and "
+                f"{spec.c_out_per_group}")
+    target = spec.out_size if spec.direction == "forward" else spec.size
+    tiles = prod(-(-n // 4) for n in target)
+    if tiles < FEWEST_TILES:
+        return f"pays from {FEWEST_TILES} tiles of 4 x 4, not with {tiles}: its weights are four times as large"
+    if POINTS * tiles * TRANSFORMS > 9 * prod(target):
+        return f"{tiles} tiles of 4 x 4 on {target} outputs are mostly empty"
+    return None
+
+
+class Sums:
+    """Runs ``(x, weight, bias, y)`` or ``(dy, weight, bias, dx)``, the same on kernels turned by 180 degrees with
+    channels and filters exchanged; a layer packs its weight once with ``pack`` and runs ``with_packed``.
+    """
+
+    def __init__(self, spec, isa):
+        self.spec, self.isa = spec, isa
+        self.kernel = _kernel(spec, isa)
+        self.pack_key = ("winograd", isa, self.kernel.vectors, spec.direction)
+
+    def __call__(self, x, weight, bias, y):
+        self.with_packed(x, self.pack(weight), bias, y)
+
+    def pack(self, weight):
+        return self.kernel.pack(weight.reshape(-1)), weight.copy()  # a reference would look like a user's
+
+    def with_packed(self, x, packed, bias, y):
+        at_points, weight = packed
+        out_of_range = self.kernel.run(x.reshape(-1), at_points, bias, y.reshape(-1), x.shape[0],
+                                       settings.get_threads())
+        for image in out_of_range:
+            direct.Sums(self.spec, self.isa)(x[image:image + 1], weight, bias, y[image:image + 1])
+
+    @property
+    def workspace_bytes(self):
+        return self.kernel.workspace_bytes
+
+
+def _kernel(spec, isa):
+    from convkit.kernels import conv, winograd
+
+    forward = spec.direction == "forward"
+    channels, filters = (spec.c_in, spec.c_out) if forward else (spec.c_out, spec.c_in)
+    source, target = (spec.size, spec.out_size) if forward else (spec.out_size, spec.size)
+    lo = tuple(before if forward else 2 - before for before, _ in spec.padding)
+    rows, columns = (-(-n // 4) for n in target)
+    group_filters = filters // spec.groups
+    lanes, most = conv.tile_limits(isa, 4)
+    block, images = _block(rows, columns, channels, POINTS * 4 * channels * group_filters)
+    vectors = geometry.tile_vectors(group_filters, [(columns, block * images)], channels // spec.groups, lanes, most)
+    by_out, by_in = spec.c_in_per_group * 9, 9
+    w_group = spec.c_out_per_group * by_out
+    w_strides = (w_group, by_out, by_in) if forward else (w_group, by_in, by_out)
+    return winograd.Winograd(isa, spec.groups, channels, filters, source, target, lo, block, images, vectors,
+                             spec.macs, w_strides, not forward)
+
+
+def _block(rows, columns, channels, weight_bytes):
+    """Rows of tiles of a round, and of how many images: as many as the budget holds, evenly."""
+    budget = max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK)
+    most = max(1, budget // (POINTS * 4 * channels * (columns + 1)))
+    if most >= rows:
+        return rows, most // rows
+    rounds = -(-rows // most)
+    block = -(-rows // rounds)
+    return block + (block % 2 if block < most else 0), 1

@@ -1,0 +1,65 @@
+/* Winograd's F(4x4, 3x3) around the tiles of csrc/conv: input, weight and output transforms.
+ *
+ * A 4 x 4 block of outputs costs 36 multiplications per channel instead of 144. The reduction over channels is 36 products
+ * V[xi] (tiles x channels) by U[xi] (channels x filters), which the tiles of csrc/conv compute; what is here brings
+ * data into that form and back. csrc/winograd/README.md has the formula and the figures.
+ */
+#ifndef CK_WINOGRAD_H
+#define CK_WINOGRAD_H
+
+#include "base/isa.h"
+
+enum { CK_WINOGRAD_POINTS = 36 };
+
+/* Some rows of tiles of one plane. Tile t of row r begins at plane row y + 4 r and column x + 4 t, which may lie in the
+ * padding; its value at point xi goes to v[xi * v_step + r * pitch + t]. */
+typedef struct {
+    const void *plane;
+    ptrdiff_t height, width;
+    ptrdiff_t y, x;
+    ptrdiff_t rows;
+    ptrdiff_t pitch; /* tiles of a row and one more: every row has an entry that belongs to no tile */
+    void *scratch;   /* ck_winograd_scratch(rows, pitch) elements */
+    void *v;         /* rows * pitch elements, rounded up to whole vectors, are written */
+    ptrdiff_t v_step;
+    double limit;    /* greatest absolute value for which no intermediate overflows */
+} ck_winograd_input;
+
+/* Elements of `scratch`. Enough for every level: its vectors are at most CK_WINOGRAD_LANES long. */
+enum { CK_WINOGRAD_LANES = 16 };
+static inline ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
+{
+    return 4 * (pitch + CK_WINOGRAD_LANES) + 16 * ((rows + 1) * pitch + 2 * CK_WINOGRAD_LANES);
+}
+
+/* Whether any element read is NaN or beyond the limit; V is then worthless. */
+typedef int (*ck_winograd_split)(const ck_winograd_input *job);
+
+/* The weights taps[tap * lanes + f] of one channel for a panel of filters, at the points: u[xi * u_step + f]. `turned`
+ * rotates the kernel by 180 degrees (input gradient). */
+typedef void (*ck_winograd_weights)(const void *taps, int turned, ptrdiff_t lanes, void *u, ptrdiff_t u_step);
+
+/* One row of tiles of a panel: m[xi * m_step + tile * lanes + f] into up to 4 rows of y. */
+typedef struct {
+    const void *m;
+    ptrdiff_t m_step;
+    ptrdiff_t lanes;
+    const void *bias; /* lanes values, or NULL */
+    void *y;
+    ptrdiff_t y_filter, y_row;
+    ptrdiff_t filters;
+    ptrdiff_t rows, width; /* of the pixels that exist: rows 1 to 4 */
+} ck_winograd_output;
+
+typedef void (*ck_winograd_join)(const ck_winograd_output *job);
+
+typedef struct {
+    ck_winograd_split split;
+    ck_winograd_weights weights;
+    ck_winograd_join join;
+} ck_winograd_table;
+
+/* float32 only: in double the transforms would lose digits that its users chose it for. */
+const ck_winograd_table *ck_winograd_table_for(int level);
+
+#endif

@@ -1,0 +1,4 @@
+#include "winograd/winograd.h"
+
+#include "base/float32.h"
+#include "winograd/winograd.body.h"

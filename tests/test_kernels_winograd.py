@@ -1,0 +1,142 @@
+"""Winograd's transforms and products: every level, tails of tiles, lanes and blocks, and what the plan refuses."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import convkit
+import convkit.functional as F
+from convkit import nn, reference
+from convkit.kernels import native
+from convkit.plan import common, winograd
+from convkit.plan.conv import plan
+from convkit.spec.conv import conv_spec
+
+pytestmark = pytest.mark.skipif(not native.available, reason="needs the compiled kernels")
+every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS)
+F32 = np.dtype(np.float32)
+EPS = np.finfo(F32).eps
+
+
+def worst(got, want, x, weight):
+    """The largest error over eps times the largest sum that a tile can hold."""
+    most = np.abs(weight.astype(float)).sum((1, 2, 3)).max() * np.abs(x).max()
+    return np.abs(got - want).max() / (EPS * most)
+
+
+def operands(rng, n, channels, filters, height, width, groups=1):
+    return (rng.standard_normal((n, channels * groups, height, width), np.float32),
+            rng.standard_normal((filters * groups, channels, 3, 3), np.float32),
+            rng.standard_normal(filters * groups, np.float32))
+
+
+@every_isa
+@given(data=st.data())
+@settings(max_examples=25)
+def test_forward_and_input_gradient(isa, data):
+    draw = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
+    groups = draw(1, 3)
+    padding = tuple((draw(0, 3), draw(0, 3)) for _ in range(2))
+    height, width = (draw(max(1, 3 - sum(pair)), 30) for pair in padding)
+    rng = np.random.default_rng(draw(0, 2**32))
+    x, w, b = operands(rng, draw(1, 3), draw(1, 20), draw(1, 40), height, width, groups)
+    with convkit.use(isa=isa, algorithm="winograd"), convkit.threads(draw(1, 3)):
+        y = F.conv2d(x, w, b, padding=padding, groups=groups)
+        dy = rng.standard_normal(y.shape, np.float32)
+        dx, _, _ = F.conv2d_backward(dy, x, w, padding=padding, groups=groups, needs=(True, False, False))
+    assert worst(y, reference.conv2d(x, w, b, padding=padding, groups=groups), x, w) < 6
+    want, _, _ = reference.conv2d_backward(dy, x, w, padding=padding, groups=groups, needs=(True, False, False))
+    assert worst(dx, want, dy, w.swapaxes(0, 1)) < 6
+
+
+@every_isa
+def test_blocks_and_rounds_change_no_bit(isa, monkeypatch):
+    x, w, b = operands(np.random.default_rng(1), 5, 24, 40, 21, 27)
+    spec, n, _ = conv_spec(x.shape, x.dtype, w.shape, w.dtype, padding=1, rank=2)
+    results = []
+    for size in (1, 20_000, 100_000, 10**9):
+        monkeypatch.setattr(winograd, "BLOCK_BYTES", size)
+        for threads in (1, 3):
+            y = np.full(spec.y_shape(n), np.nan, np.float32)
+            with convkit.threads(threads):
+                winograd.Sums(spec, isa)(x, w, b, y)
+            results.append(y.tobytes())
+    assert len(set(results)) == 1
+    with convkit.use(isa=isa, algorithm="winograd"):
+        alone = np.concatenate([F.conv2d(x[i:i + 1], w, b, padding=1) for i in range(len(x))])
+    assert alone.tobytes() == results[0]
+
+
+@every_isa
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -1e37])
+def test_a_value_that_a_transform_would_spread_stays_in_its_windows(isa, value):
+    rng = np.random.default_rng(2)
+    x, w, b = operands(rng, 3, 17, 20, 14, 15)
+    with convkit.use(isa=isa), np.errstate(all="ignore"):
+        with convkit.use(algorithm="winograd"):
+            clean = F.conv2d(x, w, b, padding=1)
+            x[1, 5, 6, 7] = value
+            y = F.conv2d(x, w, b, padding=1)
+        with convkit.use(algorithm="direct"):
+            want = F.conv2d(x, w, b, padding=1)
+    np.testing.assert_array_equal(y[1], want[1])
+    assert y[[0, 2]].tobytes() == clean[[0, 2]].tobytes()
+    if not np.isfinite(value):
+        assert np.isfinite(y[1]).sum() == y[1].size - 9 * len(w)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
+def test_weights_out_of_range_are_computed_directly(value):
+    x, w, b = operands(np.random.default_rng(3), 2, 17, 20, 14, 15)
+    w[3, 4, 1, 1] = value
+    results = []
+    with np.errstate(all="ignore"):
+        for algorithm in ("winograd", "direct"):
+            with convkit.use(algorithm=algorithm):
+                results.append(F.conv2d(x, w, b, padding=1))
+    np.testing.assert_array_equal(*results)
+
+
+def test_the_plan_takes_it_where_it_pays():
+    def chosen(channels, filters, size, direction="forward", **geometry):
+        x, w = (1, channels, *size), (filters, channels, 3, 3)
+        return plan(conv_spec(x, F32, w, F32, rank=2, direction=direction, **{"padding": 1, **geometry})[0])
+
+    assert chosen(64, 64, (56, 56)).algorithm == "winograd"
+    assert chosen(64, 64, (56, 56), "input_gradient").algorithm == "winograd"
+    for refused, why in ((chosen(64, 64, (56, 56), stride=2), "stride"), (chosen(8, 64, (56, 56)), "16 channels"),
+                         (chosen(64, 64, (7, 7)), "9 tiles"), (chosen(64, 64, (56, 1)), "mostly empty"),
+                         (chosen(64, 64, (56, 56), dilation=2, padding=2), "dilation")):
+        assert refused.algorithm == "direct"
+        assert why in dict(refused.considered)["winograd"]
+
+
+def test_strict_precision_refuses_it():
+    x, w, b = operands(np.random.default_rng(4), 1, 32, 32, 16, 16)
+    with convkit.use(precision="strict"), common.recording() as plans:
+        y = F.conv2d(x, w, b, padding=1)
+        with pytest.raises(ValueError, match="strict"), convkit.use(algorithm="winograd"):
+            F.conv2d(x, w, b, padding=1)
+    assert plans[0].algorithm == "direct"
+    with convkit.use(algorithm="direct"):
+        assert F.conv2d(x, w, b, padding=1).tobytes() == y.tobytes()
+    with pytest.raises(ValueError, match="precision must be one of fast, strict, got 'exact'"), \
+            convkit.use(precision="exact"):
+        pass
+
+
+def test_a_layer_packs_once_and_sees_new_weights(monkeypatch):
+    layer = nn.Conv2d(16, 16, 3, padding=1, rng=np.random.default_rng(5))
+    x = np.random.default_rng(6).standard_normal((1, 16, 24, 24), np.float32)
+    packs = []
+    pack = winograd.Sums.pack
+    monkeypatch.setattr(winograd.Sums, "pack", lambda self, weight: packs.append(1) or pack(self, weight))
+    first = layer(x)
+    np.testing.assert_array_equal(layer(x), first)
+    assert len(packs) == 1
+    layer.weight.data = layer.weight.data * 2
+    layer.bias.data = layer.bias.data * 2
+    np.testing.assert_array_equal(layer(x), 2 * first)
+    x[0, 3, 3, 3] = np.nan
+    assert np.isnan(layer(x)).sum() == 9 * 16
