@@ -115,12 +115,39 @@ CK_NOINLINE void CK_TYPED(store_scattered)(const ck_conv_tile *t, const T *sum, 
         }
 }
 
+/* Every other pixel of y (transposed layers and input gradients of stride 2): the pixels between keep what they hold. */
+CK_NOINLINE void CK_TYPED(store_every_other)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
+{
+    VI even;
+    CK_UNROLL for (int i = 0; i < L; i++) even[i] = i % 2 ? 0 : -1;
+    for (int v = 0; v < vectors; v++) {
+        const ptrdiff_t filters = t->filters - v * L < L ? t->filters - v * L : L;
+        const V bias = t->bias ? vload((const T *)t->bias + v * L) : (V){0};
+        for (int m = 0; m < pixels; m += L) {
+            const ptrdiff_t n = 2 * (pixels - m < L ? pixels - m : L) - 1, low = n < L ? n : L;
+            T *y = (T *)t->y + v * L * t->y_filter + 2 * m;
+            V r[L];
+            CK_UNROLL for (int i = 0; i < L; i++) r[i] = vload(sum + ((m + i) * vectors + v) * L) + bias;
+            vtranspose(r);
+            CK_UNROLL for (int f = 0; f < L; f++)
+            {
+                if (f >= filters) break;
+                T *p = y + f * t->y_filter;
+                vstore_part(p, vselect(even, vziplo(r[f], r[f]), vload_part(p, low)), low);
+                if (n > L) vstore_part(p + L, vselect(even, vziphi(r[f], r[f]), vload_part(p + L, n - L)), n - L);
+            }
+        }
+    }
+}
+
 CK_NOINLINE void CK_TYPED(store)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
 {
     if (t->y_pixel == 1)
         CK_TYPED(store_rows)(t, sum, pixels, vectors);
     else if (t->y_filter == 1)
         CK_TYPED(store_columns)(t, sum, pixels, vectors);
+    else if (t->y_pixel == 2 && !t->accumulate)
+        CK_TYPED(store_every_other)(t, sum, pixels, vectors);
     else
         CK_TYPED(store_scattered)(t, sum, pixels, vectors);
 }
