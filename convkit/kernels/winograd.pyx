@@ -8,15 +8,13 @@ writes one panel of one part of the rows, so nothing depends on how many threads
 
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
+from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
 
 import numpy as np
 
 from convkit.kernels.runtime import aligned_empty
-
-cdef extern from "conv/conv.h" nogil:
-    const ck_conv_table* ck_conv_table_for(int level, int itemsize)
 
 cdef extern from "winograd/winograd.h" nogil:
     ctypedef struct ck_winograd_input:
@@ -193,7 +191,7 @@ cdef class Winograd:
     def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  ptrdiff_t block, ptrdiff_t images, ptrdiff_t vectors, ptrdiff_t macs, w_strides, bint turned):
         cdef winograd_t* p = &self.plan
-        p.tiles = ck_conv_table_for(level_of(isa), 4)
+        p.tiles = tiles_of(isa, 4)
         p.table = ck_winograd_table_for(level_of(isa))
         p.panel_filters = vectors * p.tiles.lanes
         p.most_pixels = p.tiles.most_pixels[vectors - 1]
