@@ -202,8 +202,13 @@ def scatter_plan(spec):
 
 
 def taps_pay(spec):
-    """Whether a layer keeps the number of the tap, in a byte, instead of an index."""
-    return prod(spec.kernel) <= MAX_TAPS and max(spec.dilation) == 1
+    """Whether a layer keeps the number of the tap, in a byte, instead of an index.
+
+    Its gradient looks at every window that an element lies in, side by side; where those are many, or far apart, it is
+    faster to scatter.
+    """
+    taps = prod(spec.kernel)
+    return taps <= MAX_TAPS and taps <= 9 * prod(spec.stride) and max(spec.dilation) == 1 and spec.stride[-1] <= 2
 
 
 def taps_plan(spec):

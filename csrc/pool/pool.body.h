@@ -124,6 +124,12 @@ CK_INLINE V CK_TYPED(finish)(int op, const MEAN *mean, V acc, ptrdiff_t o)
     return op == POOL_POWER ? CK_TYPED(root)(acc, mean->power) : acc;
 }
 
+CK_INLINE T CK_TYPED(finish1)(int op, const MEAN *mean, T acc)
+{
+    if (op != POOL_SUM) return acc;
+    return mean->scale != 0 ? acc * mean->scale : acc / (mean->cols[0] * mean->row);
+}
+
 CK_INLINE void CK_TYPED(deliver)(T *y, V v, ptrdiff_t left)
 {
     if (left >= L)
@@ -207,39 +213,51 @@ CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all
 
 /* ---- windows of whole rows: one long run each */
 
-/* Reduce n neighbours: eight vectors of partial results, folded in a fixed tree. */
-CK_INLINE T CK_TYPED(run)(int op, const T *x, ptrdiff_t n)
+/* Reduce n neighbours to one vector: eight vectors of partial results, folded in a fixed tree, then the rest. */
+CK_INLINE V CK_TYPED(run)(int op, const T *x, ptrdiff_t n)
 {
     enum { WAYS = 8 };
-    V acc[WAYS];
-    T rest = CK_TYPED(neutral)(op), lane[L];
+    const V neutral = vset1(CK_TYPED(neutral)(op));
+    V acc[WAYS] = {neutral};
     ptrdiff_t i = 0;
-    CK_UNROLL for (int w = 0; w < WAYS; w++) acc[w] = vset1(rest);
-    for (; i + WAYS * L <= n; i += WAYS * L) {
-        CK_TYPED(fetch)(x + i, WAYS * L);
-        CK_UNROLL for (int w = 0; w < WAYS; w++) acc[w] = CK_TYPED(join)(op, vload(x + i + w * L), acc[w]);
+    if (n >= WAYS * L) {
+        CK_UNROLL for (int w = 1; w < WAYS; w++) acc[w] = neutral;
+        for (; i + WAYS * L <= n; i += WAYS * L) {
+            CK_TYPED(fetch)(x + i, WAYS * L);
+            CK_UNROLL for (int w = 0; w < WAYS; w++) acc[w] = CK_TYPED(join)(op, vload(x + i + w * L), acc[w]);
+        }
+        CK_UNROLL for (int half = WAYS / 2; half > 0; half /= 2)
+        {
+            CK_UNROLL for (int w = 0; w < half; w++) acc[w] = CK_TYPED(join)(op, acc[w + half], acc[w]);
+        }
     }
     for (; i + L <= n; i += L) acc[0] = CK_TYPED(join)(op, vload(x + i), acc[0]);
-    for (; i < n; i++) rest = CK_TYPED(join1)(op, x[i], rest);
-    CK_UNROLL for (int half = WAYS / 2; half > 0; half /= 2)
-    {
-        CK_UNROLL for (int w = 0; w < half; w++) acc[w] = CK_TYPED(join)(op, acc[w + half], acc[w]);
-    }
-    vstore(lane, acc[0]);
-    for (int half = L / 2; half > 0; half /= 2)
-        for (int w = 0; w < half; w++) lane[w] = CK_TYPED(join1)(op, lane[w + half], lane[w]);
-    return CK_TYPED(join1)(op, rest, lane[0]);
+    if (i == n) return acc[0];
+    VI ramp;
+    for (int w = 0; w < L; w++) ramp[w] = w;
+    return CK_TYPED(join)(op, vselect((VI)(ramp < (TI)(n - i)), vload_part(x + i, n - i), neutral), acc[0]);
 }
 
-CK_INLINE T CK_TYPED(whole_rows)(int op, ROWS r, ptrdiff_t width)
+CK_INLINE V CK_TYPED(whole_rows)(int op, ROWS r, ptrdiff_t width)
 {
     if (r.step_h == width) r.n *= r.nh, r.nh = 1; /* rows that follow each other are one */
     if (r.nh == 1 && r.step_d == r.n) r.n *= r.nd, r.nd = 1;
-    T acc = CK_TYPED(neutral)(op);
+    V acc = CK_TYPED(run)(op, r.x, r.n);
     for (ptrdiff_t d = 0; d < r.nd; d++)
-        for (ptrdiff_t h = 0; h < r.nh; h++)
-            acc = CK_TYPED(join1)(op, CK_TYPED(run)(op, r.x + d * r.step_d + h * r.step_h, r.n), acc);
+        for (ptrdiff_t h = d == 0; h < r.nh; h++)
+            acc = CK_TYPED(join)(op, CK_TYPED(run)(op, r.x + d * r.step_d + h * r.step_h, r.n), acc);
     return acc;
+}
+
+/* The lanes of L vectors, each folded in a fixed tree: one transpose for all instead of L times log2(L) shuffles. */
+CK_INLINE V CK_TYPED(fold)(int op, V acc[L])
+{
+    vtranspose(acc);
+    CK_UNROLL for (int half = L / 2; half > 0; half /= 2)
+    {
+        CK_UNROLL for (int w = 0; w < half; w++) acc[w] = CK_TYPED(join)(op, acc[w + half], acc[w]);
+    }
+    return acc[0];
 }
 
 /* ---- forward */
@@ -284,6 +302,21 @@ CK_INLINE ROWS CK_TYPED(rows_of)(const ck_pool *p, const T *x, const pool_cursor
                   p->power};
 }
 
+/* Windows of whole rows: reduce up to L of them, from c on; returns the place behind them. */
+CK_INLINE pool_cursor CK_TYPED(reduce_rows)(int op, const ck_pool *p, const T *x, pool_cursor c, ptrdiff_t left,
+                                            T lane[L])
+{
+    V acc[L];
+    for (int i = 0; i < L; i++) {
+        acc[i] = vset1(0);
+        if (i >= left) continue;
+        acc[i] = CK_TYPED(whole_rows)(op, CK_TYPED(rows_of)(p, x, &c, 0, p->size[2]), p->size[2]);
+        pool_next(p->out, &c);
+    }
+    vstore(lane, CK_TYPED(fold)(op, acc));
+    return c;
+}
+
 CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
                                  char *scratch)
 {
@@ -298,10 +331,14 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
     const ptrdiff_t same = op == POOL_SUM || op == POOL_POWER ? CK_TYPED(column_counts)(p, b, counts) : 0;
     pool_cursor c = pool_seek(p->out, b->row0);
     if (op != POOL_POWER && pool_whole_rows(p)) {
-        for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
-            MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
-            V v = vset1(CK_TYPED(whole_rows)(op, CK_TYPED(rows_of)(p, x, &c, lo, hi), W));
-            vstore_part(y + r, CK_TYPED(finish)(op, &mean, v, 0), 1);
+        for (ptrdiff_t r = b->row0; r < b->row1; r += L) {
+            T lane[L];
+            pool_cursor here = c;
+            c = CK_TYPED(reduce_rows)(op, p, x, c, b->row1 - r, lane);
+            for (int i = 0; i < L && r + i < b->row1; i++, pool_next(p->out, &here)) {
+                MEAN mean = CK_TYPED(mean_of_row)(op, p, here.at, counts, same);
+                y[r + i] = CK_TYPED(finish1)(op, &mean, lane[i]);
+            }
         }
         return;
     }
@@ -545,22 +582,23 @@ CK_INLINE void CK_TYPED(join_rows)(int op, int nans, int bytes, const TAP_ROWS *
 /* Where in n elements the value is that won: the first that equals it, or the last NaN; -1 if it is not here. */
 CK_INLINE ptrdiff_t CK_TYPED(where)(const T *x, ptrdiff_t n, T value)
 {
-    ptrdiff_t i = 0;
     if (value != value) {
-        for (i = n - 1; i >= 0 && x[i] == x[i]; i--) {
+        ptrdiff_t last = n - 1;
+        for (; last >= 0 && x[last] == x[last]; last--) {
         }
-        return i;
+        return last;
     }
-    for (; i + L <= n && !CK_TYPED(pool_any)(vload(x + i), vset1(value)); i += L) {
+    for (ptrdiff_t i = 0; i < n; i += L) {
+        ptrdiff_t at = CK_TYPED(pool_first)(n - i >= L ? vload(x + i) : vload_part(x + i, n - i), vset1(value));
+        if (at < L && at < n - i) return i + at;
     }
-    for (; i < n; i++)
-        if (x[i] == value) return i;
     return -1;
 }
 
 /* Windows of whole rows: the value as without indices, then a look for it. */
-CK_INLINE ptrdiff_t CK_TYPED(where_in_rows)(const ck_pool *p, int bytes, const pool_cursor *c, ROWS r, T value)
+CK_INLINE ptrdiff_t CK_TYPED(where_in_rows)(const ck_pool *p, int bytes, const pool_cursor *c, const T *x, T value)
 {
+    const ROWS r = CK_TYPED(rows_of)(p, x, c, 0, p->size[2]);
     const pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
     const int last = value != value;
     for (ptrdiff_t k = 0; k < r.nd * r.nh; k++) {
@@ -577,15 +615,89 @@ CK_INLINE void CK_TYPED(indexed_rows)(int op, int bytes, const ck_pool *p, const
                                       const ck_pool_block *b)
 {
     pool_cursor c = pool_seek(p->out, b->row0);
-    for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
-        ROWS rows = CK_TYPED(rows_of)(p, a->in, &c, 0, p->size[2]);
-        T value = CK_TYPED(whole_rows)(op, rows, p->size[2]);
-        ptrdiff_t at = CK_TYPED(where_in_rows)(p, bytes, &c, rows, value);
-        ((T *)a->out)[r] = value;
+    for (ptrdiff_t r = b->row0; r < b->row1; r += L) {
+        T *y = (T *)a->out + r, lane[L];
+        pool_cursor here = c;
+        c = CK_TYPED(reduce_rows)(op, p, a->in, c, b->row1 - r, lane);
+        for (int i = 0; i < L && r + i < b->row1; i++, pool_next(p->out, &here)) {
+            ptrdiff_t at = CK_TYPED(where_in_rows)(p, bytes, &here, a->in, lane[i]);
+            y[i] = lane[i];
+            if (bytes)
+                ((uint8_t *)a->chosen)[r + i] = (uint8_t)at;
+            else
+                ((int64_t *)a->chosen)[r + i] = at;
+        }
+    }
+}
+
+/* Windows of pairs of columns side by side, which lie as they are read: the tap rows one after the other, with
+ * neither copies nor a ring. Returns zeros, unless an x was NaN or infinite. */
+CK_INLINE V CK_TYPED(search_pairs)(int op, int nans, int bytes, const ck_pool *p, const ck_pool_arrays *a,
+                                   const pool_cursor *c, ptrdiff_t nd, ptrdiff_t nh, ptrdiff_t col0, ptrdiff_t n,
+                                   ptrdiff_t r)
+{
+    const pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
+    const ptrdiff_t H = p->size[1], W = p->size[2], first = (d.first * H + h.first) * W + 2 * col0;
+    const ptrdiff_t step_d = bytes ? p->kernel[1] * 2 : p->dilation[0] * H * W, step_h = bytes ? 2 : p->dilation[1] * W;
+    const T *x = (const T *)a->in + c->plane * p->size[0] * H * W + first;
+    const TI start = (TI)(bytes ? (d.skip * p->kernel[1] + h.skip) * 2 : first), ahead = bytes ? 0 : 2;
+    V odd = vset1(0), zero = vset1(0);
+    VI ramp;
+    for (int i = 0; i < L; i++) ramp[i] = i;
+    r = r * p->out[2] + col0;
+    for (ptrdiff_t o = 0; o < n; o += L) {
+        V best = zero;
+        VI at = {0};
+        const ptrdiff_t left = 2 * (n - o);
+        for (ptrdiff_t i = 0; i < nd; i++)
+            for (ptrdiff_t j = 0; j < nh; j++) {
+                const T *row = x + (i * p->dilation[0] * H + j * p->dilation[1]) * W + 2 * o;
+                V lo = left >= L ? vload(row) : vload_part(row, left), hi = zero;
+                if (left > L) hi = left >= 2 * L ? vload(row + L) : vload_part(row + L, left - L);
+                odd = vfma(lo, zero, vfma(hi, zero, odd));
+                VI number = (TI)(i * step_d + j * step_h) - (VI){0};
+                if (i == 0 && j == 0)
+                    best = veven(lo, hi);
+                else
+                    CK_TYPED(pool_keep)(op == POOL_MAX, nans, veven(lo, hi), number, &best, &at);
+                CK_TYPED(pool_keep)(op == POOL_MAX, nans, vodd(lo, hi), number + 1, &best, &at);
+            }
+        at += start + (ramp + (TI)o) * ahead;
+        CK_TYPED(deliver)((T *)a->out + r + o, best, n - o);
         if (bytes)
-            ((uint8_t *)a->chosen)[r] = (uint8_t)at;
+            CK_TYPED(pool_narrow)((uint8_t *)a->chosen + r + o, at, n - o);
         else
-            ((int64_t *)a->chosen)[r] = at;
+            CK_TYPED(pool_widen)((int64_t *)a->chosen + r + o, at, n - o);
+    }
+    return odd;
+}
+
+CK_INLINE V CK_TYPED(pairs_row)(int op, int nans, int bytes, const ck_pool *p, const ck_pool_arrays *a,
+                                const pool_cursor *c, const ck_pool_block *b, ptrdiff_t r)
+{
+    const ptrdiff_t nd = pool_inside(p, 0, c->at[0]).n, nh = pool_inside(p, 1, c->at[1]).n;
+    const ptrdiff_t col0 = b->col0, n = b->col1 - b->col0;
+    if (nd == 1 && nh == 2 && !nans) return CK_TYPED(search_pairs)(op, 0, bytes, p, a, c, 1, 2, col0, n, r);
+    if (nd == 2 && nh == 2 && !nans) return CK_TYPED(search_pairs)(op, 0, bytes, p, a, c, 2, 2, col0, n, r);
+    return CK_TYPED(search_pairs)(op, nans, bytes, p, a, c, nd, nh, col0, n, r);
+}
+
+CK_INLINE void CK_TYPED(indexed_pairs)(int op, int bytes, const ck_pool *p, const ck_pool_arrays *a,
+                                       const ck_pool_block *b)
+{
+    pool_cursor c = pool_seek(p->out, b->row0);
+    int nans = 0; /* once seen, the check stays on: it costs time, no result */
+    for (ptrdiff_t r = b->row0; r < b->row1; r += CK_POOL_ROWS) {
+        const ptrdiff_t rows = b->row1 - r < CK_POOL_ROWS ? b->row1 - r : CK_POOL_ROWS;
+        const pool_cursor first = c;
+        V odd = vset1(0);
+        for (ptrdiff_t i = 0; i < rows; i++, pool_next(p->out, &c))
+            odd += CK_TYPED(pairs_row)(op, nans, bytes, p, a, &c, b, r + i);
+        if (nans || vsum(odd) == 0) continue;
+        nans = 1;
+        c = first; /* once more */
+        for (ptrdiff_t i = 0; i < rows; i++, pool_next(p->out, &c))
+            CK_TYPED(pairs_row)(op, nans, bytes, p, a, &c, b, r + i);
     }
 }
 
@@ -594,6 +706,10 @@ CK_INLINE void CK_TYPED(indexed)(int op, int bytes, const ck_pool *p, const ck_p
 {
     if (pool_whole_rows(p)) {
         CK_TYPED(indexed_rows)(op, bytes, p, a, b);
+        return;
+    }
+    if (pool_pairs(p) && 2 * p->out[2] <= p->size[2]) {
+        CK_TYPED(indexed_pairs)(op, bytes, p, a, b);
         return;
     }
     const ptrdiff_t n = b->col1 - b->col0, stride = p->adaptive ? 1 : p->stride[2], W = p->size[2];
@@ -688,10 +804,12 @@ CK_INLINE int CK_TYPED(by_index)(int op, const T *in, const int64_t *indices, T 
     {                                                                                                                  \
         const ptrdiff_t n = p->out[0] * p->out[1] * p->out[2], size = p->size[0] * p->size[1] * p->size[2];            \
         (void)s;                                                                                                       \
+        const ptrdiff_t some = size < CK_POOL_ZEROED ? CK_POOL_ZEROED / size : 1;                                      \
         for (ptrdiff_t plane = b->row0; plane < b->row1; plane++) {                                                    \
             const T *in = (const T *)a->in + plane * (op == POOL_GATHER ? size : n);                                   \
             T *out = (T *)a->out + plane * (op == POOL_GATHER ? n : size);                                             \
-            if (op != POOL_GATHER) memset(out, 0, (size_t)size * sizeof(T));                                           \
+            ptrdiff_t left = b->row1 - plane < some ? b->row1 - plane : some;                                          \
+            if (op != POOL_GATHER && (plane - b->row0) % some == 0) memset(out, 0, (size_t)(size * left) * sizeof(T)); \
             if (!CK_TYPED(by_index)(op, in, (const int64_t *)a->chosen + plane * n, out, n, size)) return 0;           \
         }                                                                                                              \
         return 1;                                                                                                      \
@@ -924,8 +1042,42 @@ CK_INLINE ptrdiff_t CK_TYPED(givers)(const ck_pool *p, const ck_pool_arrays *a, 
     return count;
 }
 
+/* Windows of pairs of columns side by side that share no rows: one window row for each row of dx, read as it lies. */
+CK_INLINE void CK_TYPED(pairs_backward)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b)
+{
+    const ptrdiff_t n = b->col1 - b->col0, first = b->col0 / 2, windows = p->out[2] - first;
+    pool_cursor c = pool_seek(p->size, b->row0);
+    for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->size, &c)) {
+        const pool_cover d = pool_covering(p, 0, c.at[0]), h = pool_covering(p, 1, c.at[1]);
+        T *dx = (T *)a->out + r * p->size[2] + b->col0;
+        if (d.first > d.last || h.first > h.last) {
+            CK_TYPED(fill)(dx, n, 0);
+            continue;
+        }
+        const ptrdiff_t tap_d = c.at[0] + p->pad[0] - d.first * p->stride[0];
+        const ptrdiff_t tap_h = c.at[1] + p->pad[1] - h.first * p->stride[1];
+        const TI base = (TI)((tap_d * p->kernel[1] + tap_h) * 2);
+        const ptrdiff_t from = ((c.plane * p->out[0] + d.first) * p->out[1] + h.first) * p->out[2] + first;
+        const T *dy = (const T *)a->in + from;
+        const uint8_t *taps = (const uint8_t *)a->chosen + from;
+        for (ptrdiff_t o = 0; 2 * o < n; o += L) {
+            const ptrdiff_t have = windows - o < 0 ? 0 : windows - o, left = n - 2 * o;
+            V g = have >= L ? vload(dy + o) : vload_part(dy + o, have), zero = vset1(0);
+            VI number = CK_TYPED(pool_bytes)(taps + o, have);
+            V even = CK_TYPED(pool_add_where)(zero, g, number, base);
+            V odd = CK_TYPED(pool_add_where)(zero, g, number, base + 1);
+            CK_TYPED(deliver)(dx + 2 * o, vziplo(even, odd), left);
+            if (left > L) CK_TYPED(deliver)(dx + 2 * o + L, vziphi(even, odd), left - L);
+        }
+    }
+}
+
 static int CK_KERNEL(ck_pool_taps_backward)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)
 {
+    if (pool_pairs(p) && p->stride[0] >= p->kernel[0] && p->stride[1] >= p->kernel[1] && b->col0 % 2 == 0) {
+        CK_TYPED(pairs_backward)(p, a, b);
+        return 1;
+    }
     const ptrdiff_t n = b->col1 - b->col0, width = ck_pool_shares(p, n), P0 = b->col0 + p->pad[2];
     const pool_cover w = {pool_covering(p, 2, b->col0).first, pool_covering(p, 2, b->col1 - 1).last};
     const ptrdiff_t zeros = (p->kernel[2] - 1) / p->stride[2], to = w.first - (P0 / p->stride[2] - zeros);

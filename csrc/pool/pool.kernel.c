@@ -5,6 +5,7 @@
 #include "base/simd.h"
 
 enum { POOL_MAX, POOL_MIN, POOL_SUM, POOL_POWER /* of powers, then the root */ };
+enum { CK_POOL_ZEROED = 2048 }; /* elements that are set to zero at once where planes are small */
 enum { POOL_ADD, POOL_PLACE, POOL_GATHER };
 enum { CK_POOL_AHEAD = 2048 }; /* bytes; 4 KB does about the same, nothing at all costs 5 % of data beyond L2 */
 
@@ -74,6 +75,12 @@ CK_INLINE int pool_whole_rows(const ck_pool *p)
     return p->out[2] == 1 && p->dilation[2] == 1 && pool_start(p, 2, 0) <= 0 && pool_end(p, 2, 0) >= p->size[2];
 }
 
+/* Whether windows hold pairs of columns side by side. */
+CK_INLINE int pool_pairs(const ck_pool *p)
+{
+    return p->kernel[2] == 2 && p->stride[2] == 2 && p->pad[2] == 0 && p->dilation[2] == 1 && !p->adaptive;
+}
+
 /* The taps of window `o` that lie inside the plane: which is the first, where that is, and how many. */
 typedef struct {
     ptrdiff_t skip, first, n;
@@ -122,9 +129,9 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
 }
 
 /* The step of a search, the ways out of its lane numbers and the way back (pool_keep, pool_widen, pool_narrow,
- * pool_add_where): where `next` is better than `best` (or NaN), keep it and the number `tap` in `at`; store the
- * numbers of the first `left` lanes as int64, or as bytes; add g where the number is `wanted`. And pool_any: does a
- * lane of a equal that of b? Written per level: from a mask that is a vector, compilers make two dependent operations where
+ * pool_add_where, pool_bytes): where `next` is better than `best` (or NaN), keep it and the number `tap` in `at`; store the
+ * numbers of the first `left` lanes as int64, or as bytes; add g where the number is `wanted`; n bytes as numbers.
+ * And pool_first: the first lane in which a and b are equal, or their number. Written per level: from a mask that is a vector, compilers make two dependent operations where
  * AVX-512 has one. */
 #if defined(CK_AVX512)
 
@@ -137,9 +144,16 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
         *best = (ck_##t##v)_mm512_mask_mov_##s((M) * best, wins, (M)next);                                             \
         *at = (VI)_mm512_mask_mov_##i((__m512i) * at, wins, (__m512i)tap);                                             \
     }                                                                                                                  \
-    CK_INLINE int pool_any_##t(ck_##t##v a, ck_##t##v b)                                                               \
+    CK_INLINE ptrdiff_t pool_first_##t(ck_##t##v a, ck_##t##v b)                                                       \
     {                                                                                                                  \
-        return _mm512_cmp_##s##_mask((M)a, (M)b, _CMP_EQ_OQ) != 0;                                                     \
+        MASK equal = _mm512_cmp_##s##_mask((M)a, (M)b, _CMP_EQ_OQ);                                                    \
+        return equal ? __builtin_ctz(equal) : (ptrdiff_t)(sizeof(VI) / sizeof(TI));                                    \
+    }                                                                                                                  \
+    CK_INLINE VI pool_bytes_##t(const uint8_t *p, ptrdiff_t n)                                                         \
+    {                                                                                                                  \
+        const int lanes = (int)(sizeof(VI) / sizeof(TI));                                                              \
+        __m128i bytes = _mm_maskz_loadu_epi8((__mmask16)(n >= lanes ? (1 << lanes) - 1 : (1 << n) - 1), p);            \
+        return (VI)_mm512_cvtepu8_##i(bytes);                                                                          \
     }                                                                                                                  \
     CK_INLINE ck_##t##v pool_add_where_##t(ck_##t##v acc, ck_##t##v g, VI number, TI wanted)                           \
     {                                                                                                                  \
@@ -175,12 +189,18 @@ CK_INLINE void pool_widen_f32(int64_t *to, ck_i32v v, ptrdiff_t left)
         *best = ck_select_##t(wins, next, *best);                                                                      \
         *at = (tap & wins) | (*at & ~wins);                                                                            \
     }                                                                                                                  \
-    CK_INLINE int pool_any_##t(ck_##t##v a, ck_##t##v b)                                                               \
+    CK_INLINE ptrdiff_t pool_first_##t(ck_##t##v a, ck_##t##v b)                                                       \
     {                                                                                                                  \
         VI equal = (VI)(a == b);                                                                                       \
-        TI any = 0;                                                                                                    \
-        for (int i = 0; i < LANES; i++) any |= equal[i];                                                               \
-        return any != 0;                                                                                               \
+        ptrdiff_t at = 0;                                                                                              \
+        while (at < LANES && !equal[at]) at++;                                                                         \
+        return at;                                                                                                     \
+    }                                                                                                                  \
+    CK_INLINE VI pool_bytes_##t(const uint8_t *p, ptrdiff_t n)                                                         \
+    {                                                                                                                  \
+        VI v = {0};                                                                                                    \
+        for (int i = 0; i < LANES && i < n; i++) v[i] = p[i];                                                          \
+        return v;                                                                                                      \
     }                                                                                                                  \
     CK_INLINE ck_##t##v pool_add_where_##t(ck_##t##v acc, ck_##t##v g, VI number, TI wanted)                           \
     {                                                                                                                  \
