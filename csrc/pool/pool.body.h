@@ -302,6 +302,37 @@ CK_INLINE ROWS CK_TYPED(rows_of)(const ck_pool *p, const T *x, const pool_cursor
                   p->power};
 }
 
+/* One row of windows of pairs of columns side by side, read as they lie. */
+CK_INLINE void CK_TYPED(pairs_some)(int op, const ROWS *r, ptrdiff_t nd, ptrdiff_t nh, const MEAN *mean, T *y,
+                                    ptrdiff_t n)
+{
+    for (ptrdiff_t o = 0; o < n; o += L) {
+        const ptrdiff_t left = 2 * (n - o);
+        V lo = vset1(0), hi = lo;
+        for (ptrdiff_t d = 0; d < nd; d++)
+            for (ptrdiff_t h = 0; h < nh; h++) {
+                const T *row = r->x + d * r->step_d + h * r->step_h + 2 * o;
+                V a = left >= L ? vload(row) : vload_part(row, left), b = a;
+                if (left > L) b = left >= 2 * L ? vload(row + L) : vload_part(row + L, left - L);
+                if (op == POOL_POWER) a = CK_TYPED(raise)(a, r->power), b = CK_TYPED(raise)(b, r->power);
+                lo = d + h ? CK_TYPED(join)(op, a, lo) : a;
+                hi = d + h ? CK_TYPED(join)(op, b, hi) : b;
+            }
+        V acc = CK_TYPED(join)(op, vodd(lo, hi), veven(lo, hi));
+        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, acc, o), n - o);
+    }
+}
+
+CK_INLINE void CK_TYPED(pairs)(int op, const ROWS *r, const MEAN *mean, T *y, ptrdiff_t n)
+{
+    if (r->nd == 1 && r->nh == 2)
+        CK_TYPED(pairs_some)(op, r, 1, 2, mean, y, n);
+    else if (r->nd == 2 && r->nh == 2)
+        CK_TYPED(pairs_some)(op, r, 2, 2, mean, y, n);
+    else
+        CK_TYPED(pairs_some)(op, r, r->nd, r->nh, mean, y, n);
+}
+
 /* Windows of whole rows: reduce up to L of them, from c on; returns the place behind them. */
 CK_INLINE pool_cursor CK_TYPED(reduce_rows)(int op, const ck_pool *p, const T *x, pool_cursor c, ptrdiff_t left,
                                             T lane[L])
@@ -339,6 +370,15 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
                 MEAN mean = CK_TYPED(mean_of_row)(op, p, here.at, counts, same);
                 y[r + i] = CK_TYPED(finish1)(op, &mean, lane[i]);
             }
+        }
+        return;
+    }
+    if (pool_pairs(p)) {
+        for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
+            ROWS window = CK_TYPED(rows_of)(p, x, &c, lo, hi);
+            CK_TYPED(fetch)(window.x, p->stride[1] * W);
+            MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
+            CK_TYPED(pairs)(op, &window, &mean, y + r * p->out[2], n);
         }
         return;
     }
@@ -419,7 +459,7 @@ CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdi
     return odd;
 }
 
-/* What was found in rows of x: tap i along d and row h of the plane are in slot i * slots_h + h % slots_h. Per
+/* What was found in rows of x: tap i along d and row h of the plane are in slot i * slots_h + h % slots_h, a power of two. Per
  * window of a row: the value that won, and the number of its tap in units of `unit`. */
 typedef struct {
     T *values;
@@ -509,12 +549,11 @@ CK_INLINE void CK_TYPED(hold)(int op, const ck_pool *p, const T *x, const pool_c
                               FOUND *found)
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
-    ptrdiff_t step = p->dilation[1], first = h.first % found->slots_h; /* step < slots_h wherever h.n > 1 */
+    ptrdiff_t step = p->dilation[1], first = h.first & (found->slots_h - 1);
     for (ptrdiff_t i = 0; i < d.n; i++) {
         ptrdiff_t id = (c->plane * p->size[0] + d.first + i * p->dilation[0]) * p->size[1] + h.first;
         ptrdiff_t at = first;
-        for (ptrdiff_t j = 0; j < h.n;
-             j++, id += step, at += at + step < found->slots_h ? step : step - found->slots_h) {
+        for (ptrdiff_t j = 0; j < h.n; j++, id += step, at = (at + step) & (found->slots_h - 1)) {
             ptrdiff_t slot = (d.skip + i) * found->slots_h + at;
             if (found->held[slot] == id) continue;
             found->held[slot] = id;
@@ -541,7 +580,7 @@ CK_INLINE void CK_TYPED(list_rows)(const ck_pool *p, int bytes, const pool_curso
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
     ptrdiff_t H = p->size[1], W = p->size[2], count = 0;
-    ptrdiff_t step = p->dilation[1], first = h.first % found->slots_h;
+    ptrdiff_t step = p->dilation[1], first = h.first & (found->slots_h - 1);
     for (ptrdiff_t i = d.skip; i < d.skip + d.n; i++) {
         ptrdiff_t at = first;
         for (ptrdiff_t j = h.skip; j < h.skip + h.n; j++, count++) {
@@ -550,7 +589,7 @@ CK_INLINE void CK_TYPED(list_rows)(const ck_pool *p, int bytes, const pool_curso
             t->which[count] = found->which + slot * found->pitch;
             t->base[count] =
                 (TI)(bytes ? (i * p->kernel[1] + j) * p->kernel[2] : (i * p->dilation[0] * H + j * step) * W);
-            at += at + step < found->slots_h ? step : step - found->slots_h;
+            at = (at + step) & (found->slots_h - 1);
         }
     }
     t->count = count;
@@ -601,6 +640,8 @@ CK_INLINE ptrdiff_t CK_TYPED(where_in_rows)(const ck_pool *p, int bytes, const p
     const ROWS r = CK_TYPED(rows_of)(p, x, c, 0, p->size[2]);
     const pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
     const int last = value != value;
+    if (!bytes && r.step_h == r.n && (r.nd == 1 || r.step_d == r.nh * r.n)) /* all in a row */
+        return (d.first * p->size[1] + h.first) * p->size[2] + CK_TYPED(where)(r.x, r.nd * r.nh * r.n, value);
     for (ptrdiff_t k = 0; k < r.nd * r.nh; k++) {
         ptrdiff_t row = last ? r.nd * r.nh - 1 - k : k, i = row / r.nh, j = row % r.nh;
         ptrdiff_t at = CK_TYPED(where)(r.x + i * r.step_d + j * r.step_h, r.n, value);
@@ -708,7 +749,7 @@ CK_INLINE void CK_TYPED(indexed)(int op, int bytes, const ck_pool *p, const ck_p
         CK_TYPED(indexed_rows)(op, bytes, p, a, b);
         return;
     }
-    if (pool_pairs(p) && 2 * p->out[2] <= p->size[2]) {
+    if (pool_pairs(p)) {
         CK_TYPED(indexed_pairs)(op, bytes, p, a, b);
         return;
     }
@@ -1025,7 +1066,8 @@ CK_INLINE ptrdiff_t CK_TYPED(givers)(const ck_pool *p, const ck_pool_arrays *a, 
     ptrdiff_t count = 0;
     for (ptrdiff_t i = d.first; i <= d.last; i++)
         for (ptrdiff_t j = h.first; j <= h.last; j++, count++) {
-            ptrdiff_t slot = i % slots_d * slots_h + j % slots_h, id = (c->plane * p->out[0] + i) * p->out[1] + j;
+            ptrdiff_t slot = (i & (slots_d - 1)) * slots_h + (j & (slots_h - 1)),
+                      id = (c->plane * p->out[0] + i) * p->out[1] + j;
             T *row = g + slot * width;
             TI *numbers = which + slot * width;
             if (held[slot] != id) {

@@ -73,6 +73,14 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
 enum { CK_POOL_ROWS = 8 };           /* rows that a kernel has in scratch memory at a time */
 #define CK_POOL_LINE ((ptrdiff_t)64) /* elements: more than any vector, what a row may be over-read by */
 
+/* A power of two: what numbers a ring, without a division. */
+CK_INLINE ptrdiff_t ck_pool_ring(ptrdiff_t n)
+{
+    ptrdiff_t ring = 1;
+    while (ring < n) ring *= 2;
+    return ring;
+}
+
 CK_INLINE ptrdiff_t ck_pool_span(const ck_pool *p, int axis) { return (p->kernel[axis] - 1) * p->dilation[axis] + 1; }
 
 /* Elements from the first tap of the first of `cols` windows to the last tap of the last, and slack. */
@@ -100,17 +108,17 @@ CK_INLINE ptrdiff_t ck_pool_shares(const ck_pool *p, ptrdiff_t cols)
     return windows + p->kernel[2] + 3 * CK_POOL_LINE;
 }
 
-/* Rows of windows that cover one row of the plane along d, or CK_POOL_ROWS of them along h. */
+/* Rows of windows that cover one row of the plane along d, or CK_POOL_ROWS of them along h, or more. */
 CK_INLINE ptrdiff_t ck_pool_giver_slots(const ck_pool *p, int axis)
 {
-    return (p->kernel[axis] - 1 + (axis ? CK_POOL_ROWS : 0)) / p->stride[axis] + 2;
+    return ck_pool_ring((p->kernel[axis] - 1 + (axis ? CK_POOL_ROWS : 0)) / p->stride[axis] + 2);
 }
 
-/* Rows of x along h that the windows of CK_POOL_ROWS output rows see. */
+/* Rows of x along h that the windows of CK_POOL_ROWS output rows see, or more. */
 CK_INLINE ptrdiff_t ck_pool_slots(const ck_pool *p)
 {
     ptrdiff_t more = p->out[1] < CK_POOL_ROWS ? p->out[1] - 1 : CK_POOL_ROWS - 1;
-    return ck_pool_span(p, 1) + more * p->stride[1];
+    return ck_pool_ring(ck_pool_span(p, 1) + more * p->stride[1]);
 }
 
 /* Carve a piece of n elements off the scratch memory. */

@@ -75,10 +75,11 @@ CK_INLINE int pool_whole_rows(const ck_pool *p)
     return p->out[2] == 1 && p->dilation[2] == 1 && pool_start(p, 2, 0) <= 0 && pool_end(p, 2, 0) >= p->size[2];
 }
 
-/* Whether windows hold pairs of columns side by side. */
+/* Whether windows hold pairs of columns side by side, all of them inside. */
 CK_INLINE int pool_pairs(const ck_pool *p)
 {
-    return p->kernel[2] == 2 && p->stride[2] == 2 && p->pad[2] == 0 && p->dilation[2] == 1 && !p->adaptive;
+    return p->kernel[2] == 2 && p->stride[2] == 2 && p->pad[2] == 0 && p->dilation[2] == 1 &&
+           2 * p->out[2] <= p->size[2] && !p->adaptive;
 }
 
 /* The taps of window `o` that lie inside the plane: which is the first, where that is, and how many. */
@@ -123,7 +124,8 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
         return (pool_cover){s.first, s.end - 1};
     }
     ptrdiff_t at = i + p->pad[axis], step = p->stride[axis], before = at - p->kernel[axis];
-    pool_cover c = {before < 0 ? 0 : before / step + 1, at / step};
+    pool_cover c = {before < 0 ? 0 : before + 1, at};
+    if (step != 1) c = (pool_cover){before < 0 ? 0 : before / step + 1, at / step}; /* a division takes its time */
     if (c.last >= p->out[axis]) c.last = p->out[axis] - 1;
     return c;
 }
@@ -163,7 +165,8 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
     CK_INLINE void pool_narrow_##t(uint8_t *to, VI v, ptrdiff_t left)                                                  \
     {                                                                                                                  \
         const int lanes = (int)(sizeof(VI) / sizeof(TI));                                                              \
-        _mm512_mask_cvt##i##_storeu_epi8(to, (MASK)(left >= lanes ? -1 : (1 << left) - 1), (__m512i)v);                \
+        __mmask16 which = (__mmask16)(left >= lanes ? (1 << lanes) - 1 : (1 << left) - 1);                             \
+        _mm_mask_storeu_epi8(to, which, _mm512_cvt##i##_epi8((__m512i)v));                                             \
     }
 KEEP(f32, float, int32_t, ck_i32v, ps, epi32, __m512, __mmask16)
 KEEP(f64, double, int64_t, ck_i64v, pd, epi64, __m512d, __mmask8)
