@@ -33,10 +33,10 @@ class Case:
         """Keyword arguments of the operation, as ``convkit.functional`` takes them."""
         if self.op.startswith("conv"):
             names = ("stride", "padding", "dilation", "groups")
-        elif self.op in ("max_pool2d", "min_pool2d"):
+        elif self.op.startswith(("max_pool", "min_pool")):
             names = ("stride", "padding", "dilation")
         else:
-            names = ("stride", "padding") if self.op == "avg_pool2d" else ()
+            names = ("stride", "padding") if self.op.startswith("avg_pool") else ()
         options = {name: getattr(self, name) for name in names}
         return options if self.kernel is None else {"kernel_size": self.kernel, **options}
 
@@ -100,9 +100,13 @@ def _any_rank(network, op, kernel, c_in, c_out, size, stride, groups, dilation, 
 
 
 def _pool(network, kind, kernel, stride, channels, size, padding=0, batch=1):
-    name = f"{kind} {kernel}x{kernel}s{stride}" + (f"p{padding}" if padding else "") + f" {channels} @{size}"
-    return Case(network, name + (f" b{batch}" if batch > 1 else ""), "pooling", f"{kind}_pool2d",
-                (batch, channels, size, size), kernel=(kernel, kernel), stride=stride, padding=padding)
+    """A pooling of a square image, or of the axes given, with windows as long along each."""
+    size = size if isinstance(size, tuple) else (size, size)
+    rank = len(size)
+    name = f"{kind} {'x'.join([str(kernel)] * rank)}s{stride}" + (f"p{padding}" if padding else "")
+    name += f" {channels} @{'x'.join(map(str, size)) if len(set(size)) > 1 or rank != 2 else size[0]}"
+    return Case(network, name + (f" b{batch}" if batch > 1 else ""), "pooling", f"{kind}_pool{rank}d",
+                (batch, channels, *size), kernel=(kernel,) * rank, stride=stride, padding=padding)
 
 
 CONVOLUTIONS = (
@@ -191,6 +195,11 @@ POOLINGS = (
     _pool("Inception", "avg", 3, 2, 64, 112, padding=1),
     _pool("Global", "avg", 112, 112, 64, 112),
     _pool("Filter", "min", 3, 1, 64, 112, padding=1),
+    _pool("Inception", "max", 3, 1, 192, 28, padding=1),
+    _pool("ResNet-50", "avg", 7, 7, 2048, 7),
+    _pool("M5", "max", 4, 4, 128, (1990,)),
+    _pool("C3D", "max", 2, 2, 64, (16, 28, 28)),
+    _pool("3-d DenseNet", "avg", 2, 2, 64, (16, 28, 28)),
 )
 
 OTHERS = (

@@ -271,12 +271,14 @@ SMALL_LAYERS = (
     Case("t", "min", "pooling", "min_pool2d", (1, 4, 9, 9), kernel=(3, 3), stride=2, padding=1),
     Case("t", "avg", "pooling", "avg_pool2d", (2, 4, 9, 9), kernel=(3, 3), stride=2, padding=1),
     Case("t", "global", "pooling", "avg_pool2d", (2, 4, 9, 9), kernel=(9, 9), stride=9),
+    Case("t", "max 3-d", "pooling", "max_pool3d", (1, 4, 5, 6, 7), kernel=(2, 2, 2), stride=2),
+    Case("t", "avg 1-d", "pooling", "avg_pool1d", (2, 4, 30), kernel=(3,), stride=2, padding=1),
     Case("t", "linear", "linear", "linear", (3, 20), (7, 20)),
     Case("t", "relu", "elementwise", "relu", (1, 4, 5, 5)),
     Case("t", "norm", "elementwise", "batch_norm", (2, 4, 5, 5)),
     Case("t", "softmax", "elementwise", "softmax", (3, 10)),
 )
-OFFERED = {"torch": 15, "torch_cl": 9, "onnxruntime": 14, "openvino": 14, "ncnn": 11}
+OFFERED = {"torch": 17, "torch_cl": 9, "onnxruntime": 16, "openvino": 16, "ncnn": 11}
 
 
 @pytest.mark.parametrize("peer", peers.PEERS, ids=lambda p: p.name)

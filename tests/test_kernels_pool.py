@@ -9,7 +9,9 @@ import convkit as ck
 import convkit.functional as F
 from convkit.kernels import native
 from convkit.plan import pool as plans
+from convkit.spec.adaptive import AdaptiveSpec
 from convkit.spec.pool import ScatterSpec, check_indices, pool_spec
+from convkit.spec.unpool import UnpoolSpec
 
 pytestmark = pytest.mark.skipif(not native.available, reason=native.reason or "")
 
@@ -71,6 +73,22 @@ def check_extreme(x, kernel, stride, padding, dilation, ceil_mode=False):
             np.testing.assert_array_equal(y, want, message)
             np.testing.assert_array_equal(plain, want, message)
             np.testing.assert_array_equal(index, where, message)
+            if max(spec.dilation) == 1 and np.prod(spec.kernel) <= 256:
+                check_taps(spec, x_t, want, index, isa)
+
+
+def check_taps(spec, x, want, index, isa):
+    """Bytes say the same as indices, and their gradient has the bits of the scatter."""
+    y, _ = outputs(spec, len(x))
+    taps = np.full(y.shape, 255, np.uint8)
+    dy = rng_for(*x.shape).standard_normal(y.shape).astype(spec.dtype)
+    dx, scattered = np.full(x.shape, np.nan, spec.dtype), np.full(x.shape, np.nan, spec.dtype)
+    with ck.use(isa=isa, algorithm="direct"):
+        plans.taps_plan(spec).run(x, y, taps)
+        plans.taps_gradient_plan(spec).run(dy, taps, dx)
+        plans.scatter_plan(ScatterSpec(spec.size, spec.out_size, spec.dtype)).run(dy, index, scattered)
+    np.testing.assert_array_equal(y, want, f"{isa} {spec}")
+    np.testing.assert_array_equal(dx, scattered, f"{isa} {spec}")
 
 
 def check_average(x, kernel, stride, padding, ceil_mode=False, include_pad=True, divisor=None):
@@ -150,6 +168,28 @@ def test_nan_infinities_and_ties():
             x[0, 2:6] = special[0]  # windows of nothing else
             check_extreme(x, (3, 3), (2, stride), 1, 1)
             check_extreme(x, (2, 4), (1, stride), (1, 2), (2, 1), True)
+
+
+@pytest.mark.parametrize("p", [1, 2, 2.5, 3, 7, np.inf])
+def test_norms_by_numpy(p):
+    """Blocks of windows side by side, by NumPy's own norm; powers of two are exact where roots are."""
+    rng = np.random.default_rng(11)
+    for isa, dtype in levels_and_dtypes():
+        x = np.abs(rng.standard_normal((2, 3, 8, 38))).astype(dtype)
+        blocks = x.reshape(2, 3, 4, 2, 19, 2).transpose(0, 1, 2, 4, 3, 5).reshape(2, 3, 4, 19, 4)
+        want = np.linalg.norm(blocks.astype(np.float64), p, axis=-1)
+        with ck.use(isa=isa, algorithm="direct"):
+            np.testing.assert_allclose(F.lp_pool2d(x, p, 2), want, rtol=8 * np.finfo(dtype).eps)
+            np.testing.assert_allclose(F.lp_pool2d(x * 0, p, 2), 0)
+
+
+def test_norms_of_negative_sums_are_nan_as_in_pytorch():
+    x = np.array([[[-1, -2, 1, 1, -1, 3]]], np.float32)
+    for isa in native.ISA_LEVELS:
+        with ck.use(isa=isa, algorithm="direct"):
+            np.testing.assert_array_equal(F.lp_pool1d(x, 1, 2), [[[-3, 2, 2]]])
+            np.testing.assert_allclose(F.lp_pool1d(x, 3, 2), [[[np.nan, 2 ** (1 / 3), 26 ** (1 / 3)]]], rtol=1e-6)
+            np.testing.assert_array_equal(np.isnan(F.lp_pool1d(x, 2.5, 2)), [[[True, False, True]]])
 
 
 def test_an_average_leaves_the_infinite_behind():
@@ -292,10 +332,31 @@ def guarded_calls(x, kernel, stride, padding, at_end):
         run(x, y, index)
         plans.scatter_plan(ScatterSpec(spec.size, spec.out_size, spec.dtype)).run(y, index, dx)
         assert not np.isnan(y).any() and not np.isnan(dx).any() and index.min() >= 0
+        taps = guards.guarded_empty(y.shape, np.uint8, at_end=at_end)
+        plans.taps_plan(spec).run(x, y, taps)
+        plans.taps_gradient_plan(spec).run(y, taps, dx)
+        assert not np.isnan(y).any() and not np.isnan(dx).any()
+        unpool = UnpoolSpec(spec.size, spec.out_size, spec.dtype)
+        plans.plan(unpool).run(y, index, dx)
+        plans.gradient_plan(unpool).run(dx, index, y)
+        assert not np.isnan(y).any() and not np.isnan(dx).any()
     spec = spec_of(x, kernel, stride, padding, kind="avg")
     plans.plan(spec).run(x, y)
     plans.gradient_plan(spec).run(y, dx)
     assert not np.isnan(y).any() and not np.isnan(dx).any()
+    if padding == 0:
+        spec = spec_of(x, kernel, stride, kind="lp", norm_type=2)
+        plans.plan(spec).run(x, y)
+        plans.gradient_plan(spec).run(y, x, y, dx)
+        assert not np.isnan(y).any() and not np.isnan(dx).any()
+    for out in (min(stride, 2), x.shape[2]):
+        small = guards.guarded_empty((2, 3, out), x.dtype, at_end=at_end)
+        where = guards.guarded_empty(small.shape, np.int64, at_end=at_end)
+        plans.plan(AdaptiveSpec("adaptive_max", x.shape[1:], (3, out), x.dtype)).run(x, small, where)
+        spec = AdaptiveSpec("adaptive_avg", x.shape[1:], (3, out), x.dtype)
+        plans.plan(spec).run(x, small)
+        plans.gradient_plan(spec).run(small, dx)
+        assert not np.isnan(small).any() and not np.isnan(dx).any()
 
 
 def test_the_plan_names_its_choice():

@@ -170,7 +170,7 @@ def _our_backward(problem, functions):
         dx = problem.direction == "dx"
         needs, wanted = (dx, not dx, not dx), slice(0, 1) if dx else slice(1, 3)
         return lambda: backward(dy, x, problem.weight, **options, needs=needs)[wanted]
-    if case.op == "avg_pool2d":
+    if case.op.startswith("avg_pool"):
         return lambda: backward(dy, x.shape, **options)
     _, indices = getattr(convkit.functional, case.op)(x, **options, return_indices=True)
     return lambda: backward(dy, indices, x.shape)

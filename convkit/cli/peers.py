@@ -136,30 +136,30 @@ def _torch_conv_backward(torch, case, direction, t):
 
 
 def _torch_max_pool(torch, case, direction, t):
-    pool = torch.nn.functional.max_pool2d
+    pool = getattr(torch.nn.functional, case.op)
     return lambda: pool(t["x"], case.kernel, case.stride, case.padding, case.dilation)
 
 
 def _torch_min_pool(torch, case, direction, t):
-    pool = torch.nn.functional.max_pool2d
+    pool = getattr(torch.nn.functional, case.op.replace("min", "max"))
     return lambda: pool(t["x"].neg(), case.kernel, case.stride, case.padding, case.dilation).neg()
 
 
 def _torch_avg_pool(torch, case, direction, t):
-    pool = torch.nn.functional.avg_pool2d
+    pool = getattr(torch.nn.functional, case.op)
     return lambda: pool(t["x"], case.kernel, case.stride, case.padding)
 
 
 def _torch_max_pool_backward(torch, case, direction, t):
     geometry = [list(_per_axis(case, v)) for v in (case.kernel, case.stride, case.padding, case.dilation)]
-    _, indices = torch.nn.functional.max_pool2d(t["x"], *geometry, return_indices=True)
-    backward = torch.ops.aten.max_pool2d_with_indices_backward
+    _, indices = getattr(torch.nn.functional, case.op)(t["x"], *geometry, return_indices=True)
+    backward = getattr(torch.ops.aten, f"{case.op}_with_indices_backward")
     return lambda: backward(t["dy"], t["x"], *geometry, False, indices)
 
 
 def _torch_avg_pool_backward(torch, case, direction, t):
     geometry = [list(_per_axis(case, v)) for v in (case.kernel, case.stride, case.padding)]
-    backward = torch.ops.aten.avg_pool2d_backward
+    backward = getattr(torch.ops.aten, f"{case.op}_backward")
     return lambda: backward(t["dy"], t["x"], *geometry, False, True, None)
 
 
@@ -175,11 +175,11 @@ def _torch_batch_norm(torch, case, direction, t):
 _TORCH_CALLS = {  # (operation, backward?)
     **{(f"conv{kind}{rank}d", False): _torch_conv for kind in ("", "_transpose") for rank in (1, 2, 3)},
     **{(f"conv{kind}{rank}d", True): _torch_conv_backward for kind in ("", "_transpose") for rank in (1, 2, 3)},
-    ("max_pool2d", False): _torch_max_pool,
-    ("max_pool2d", True): _torch_max_pool_backward,
-    ("min_pool2d", False): _torch_min_pool,
-    ("avg_pool2d", False): _torch_avg_pool,
-    ("avg_pool2d", True): _torch_avg_pool_backward,
+    **{(f"max_pool{rank}d", False): _torch_max_pool for rank in (1, 2, 3)},
+    **{(f"min_pool{rank}d", False): _torch_min_pool for rank in (1, 2, 3)},
+    **{(f"avg_pool{rank}d", False): _torch_avg_pool for rank in (1, 2, 3)},
+    **{(f"max_pool{rank}d", True): _torch_max_pool_backward for rank in (2, 3)},  # 1-d is 2-d inside
+    **{(f"avg_pool{rank}d", True): _torch_avg_pool_backward for rank in (2, 3)},
     ("linear", False): _torch_linear,
     ("batch_norm", False): _torch_batch_norm,
     ("relu", False): lambda torch, case, direction, t: lambda: torch.relu(t["x"]),
@@ -197,11 +197,11 @@ def _onnx_node(case):
     if case.op.startswith("conv"):
         operator = "ConvTranspose" if "transpose" in case.op else "Conv"
         return operator, {**window, "dilations": dilations, "group": case.groups}, ("weight", "bias")
-    if case.op == "max_pool2d":
+    if case.op.startswith("max_pool"):
         return "MaxPool", {**window, "dilations": dilations, "kernel_shape": case.kernel}, ()
-    if case.op == "avg_pool2d" and case.kernel == case.x[2:]:
+    if case.op.startswith("avg_pool") and case.kernel == case.x[2:]:
         return "GlobalAveragePool", {}, ()
-    if case.op == "avg_pool2d":
+    if case.op.startswith("avg_pool"):
         return "AveragePool", {**window, "kernel_shape": case.kernel, "count_include_pad": 1}, ()
     return {
         "linear": ("Gemm", {"transB": 1}, ("weight", "bias")),

@@ -34,10 +34,10 @@ CK_INLINE void CK_TYPED(fetch)(const T *p, ptrdiff_t n)
     for (; at < end; at += 64) __builtin_prefetch(at);
 }
 
-/* ---- powers, for Lp pooling */
+/* ---- powers, for Lp pooling; not inlined, they are long and used in many places */
 
 /* v to the power p >= 0: by squaring where p is whole, else NaN for v < 0. */
-CK_INLINE V CK_TYPED(raise)(V v, double p)
+CK_NOINLINE V CK_TYPED(raise)(V v, double p)
 {
     if (p != (double)(int32_t)p) return CK_TYPED(vexp)(CK_TYPED(vlog)(v) * (T)p);
     V power = vset1(1);
@@ -47,7 +47,7 @@ CK_INLINE V CK_TYPED(raise)(V v, double p)
 }
 
 /* The p-th root of v, NaN for v < 0 unless p is 1. */
-CK_INLINE V CK_TYPED(root)(V v, double p)
+CK_NOINLINE V CK_TYPED(root)(V v, double p)
 {
     if (p == 1) return v;
     if (p != 2) return CK_TYPED(vexp)(CK_TYPED(vlog)(v) / (T)p);
@@ -250,9 +250,11 @@ CK_INLINE V CK_TYPED(whole_rows)(int op, ROWS r, ptrdiff_t width)
 }
 
 /* The lanes of L vectors, each folded in a fixed tree: one transpose for all instead of L times log2(L) shuffles. */
+CK_NOINLINE void CK_TYPED(turn)(V rows[L]) { vtranspose(rows); }
+
 CK_INLINE V CK_TYPED(fold)(int op, V acc[L])
 {
-    vtranspose(acc);
+    CK_TYPED(turn)(acc);
     CK_UNROLL for (int half = L / 2; half > 0; half /= 2)
     {
         CK_UNROLL for (int w = 0; w < half; w++) acc[w] = CK_TYPED(join)(op, acc[w + half], acc[w]);
@@ -334,7 +336,7 @@ CK_INLINE void CK_TYPED(pairs)(int op, const ROWS *r, const MEAN *mean, T *y, pt
 }
 
 /* Windows of whole rows: reduce up to L of them, from c on; returns the place behind them. */
-CK_INLINE pool_cursor CK_TYPED(reduce_rows)(int op, const ck_pool *p, const T *x, pool_cursor c, ptrdiff_t left,
+CK_INLINE pool_cursor CK_TYPED(reduce_some)(int op, const ck_pool *p, const T *x, pool_cursor c, ptrdiff_t left,
                                             T lane[L])
 {
     V acc[L];
@@ -346,6 +348,24 @@ CK_INLINE pool_cursor CK_TYPED(reduce_rows)(int op, const ck_pool *p, const T *x
     }
     vstore(lane, CK_TYPED(fold)(op, acc));
     return c;
+}
+
+#define REDUCE(name, op)                                                                                               \
+    CK_NOINLINE pool_cursor CK_TYPED(name)(const ck_pool *p, const T *x, pool_cursor c, ptrdiff_t left, T lane[L])     \
+    {                                                                                                                  \
+        return CK_TYPED(reduce_some)(op, p, x, c, left, lane);                                                         \
+    }
+REDUCE(reduce_largest, POOL_MAX)
+REDUCE(reduce_smallest, POOL_MIN)
+REDUCE(reduce_sum, POOL_SUM)
+#undef REDUCE
+
+CK_INLINE pool_cursor CK_TYPED(reduce_rows)(int op, const ck_pool *p, const T *x, pool_cursor c, ptrdiff_t left,
+                                            T lane[L])
+{
+    if (op == POOL_MAX) return CK_TYPED(reduce_largest)(p, x, c, left, lane);
+    if (op == POOL_MIN) return CK_TYPED(reduce_smallest)(p, x, c, left, lane);
+    return CK_TYPED(reduce_sum)(p, x, c, left, lane);
 }
 
 CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
@@ -534,14 +554,31 @@ CK_INLINE void CK_TYPED(search_rows)(int op, const ck_pool *p, SEARCH *s, ptrdif
             CK_TYPED(search_split)(op, p, s, col0, row, value, which);
         else if (nans)
             CK_TYPED(search_taps)(op, 1, s, p->kernel[2], row, value, which);
-        else if (p->kernel[2] == 2)
-            CK_TYPED(search_taps)(op, 0, s, 2, row, value, which);
         else if (p->kernel[2] == 3)
             CK_TYPED(search_taps)(op, 0, s, 3, row, value, which);
         else
             CK_TYPED(search_taps)(op, 0, s, p->kernel[2], row, value, which);
     }
     s->waiting = 0;
+}
+
+/* Once per operation, however many kernels call it. */
+CK_NOINLINE void CK_TYPED(search_largest)(const ck_pool *p, SEARCH *s, ptrdiff_t col0, FOUND *found)
+{
+    CK_TYPED(search_rows)(POOL_MAX, p, s, col0, found);
+}
+
+CK_NOINLINE void CK_TYPED(search_smallest)(const ck_pool *p, SEARCH *s, ptrdiff_t col0, FOUND *found)
+{
+    CK_TYPED(search_rows)(POOL_MIN, p, s, col0, found);
+}
+
+CK_INLINE void CK_TYPED(search_waiting)(int op, const ck_pool *p, SEARCH *s, ptrdiff_t col0, FOUND *found)
+{
+    if (op == POOL_MAX)
+        CK_TYPED(search_largest)(p, s, col0, found);
+    else
+        CK_TYPED(search_smallest)(p, s, col0, found);
 }
 
 /* See to it that the rows of the windows of one output row are in their slots; some may still wait after it. */
@@ -559,7 +596,7 @@ CK_INLINE void CK_TYPED(hold)(int op, const ck_pool *p, const T *x, const pool_c
             found->held[slot] = id;
             s->row[s->waiting] = x + id * p->size[2] + s->lo;
             s->slot[s->waiting++] = slot;
-            if (s->waiting == CK_POOL_ROWS) CK_TYPED(search_rows)(op, p, s, col0, found);
+            if (s->waiting == CK_POOL_ROWS) CK_TYPED(search_waiting)(op, p, s, col0, found);
         }
     }
 }
@@ -791,7 +828,7 @@ CK_INLINE void CK_TYPED(indexed)(int op, int bytes, const ck_pool *p, const ck_p
         if (rows > b->row1 - r) rows = b->row1 - r;
         pool_cursor ahead = c;
         for (ptrdiff_t i = 0; i < rows; i++, ahead.at[1]++) CK_TYPED(hold)(op, p, a->in, &ahead, b->col0, &s, &found);
-        CK_TYPED(search_rows)(op, p, &s, b->col0, &found);
+        CK_TYPED(search_waiting)(op, p, &s, b->col0, &found);
         const int nans = vsum(s.odd) != 0; /* once seen, the check for NaN stays on: it costs time, no result */
         for (ptrdiff_t i = 0; i < rows; i++, r++, pool_next(p->out, &c)) {
             ptrdiff_t first = r * p->out[2] + b->col0;
@@ -800,8 +837,6 @@ CK_INLINE void CK_TYPED(indexed)(int op, int bytes, const ck_pool *p, const ck_p
             CK_TYPED(list_rows)(p, bytes, &c, &s, &found, &taps);
             if (nans)
                 CK_TYPED(join_rows)(op, 1, bytes, &taps, taps.count, y, chosen, n);
-            else if (taps.count == 2)
-                CK_TYPED(join_rows)(op, 0, bytes, &taps, 2, y, chosen, n);
             else if (taps.count == 3)
                 CK_TYPED(join_rows)(op, 0, bytes, &taps, 3, y, chosen, n);
             else
@@ -1001,6 +1036,19 @@ CK_INLINE void CK_TYPED(times_x)(T *dx, const T *x, double power, ptrdiff_t n)
     }
 }
 
+/* Averages of whole planes: each row of dx is full of the one share. */
+CK_INLINE void CK_TYPED(fill_planes)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b)
+{
+    const ptrdiff_t rows = p->size[0] * p->size[1];
+    const ptrdiff_t count = p->divisor ? p->divisor : pool_count(p, 0, 0) * pool_count(p, 1, 0) * pool_count(p, 2, 0);
+    for (ptrdiff_t r = b->row0, end; r < b->row1; r = end) {
+        ptrdiff_t plane = r / rows;
+        end = (plane + 1) * rows < b->row1 ? (plane + 1) * rows : b->row1;
+        T share = ((const T *)a->in)[plane] * (1 / (T)count);
+        CK_TYPED(fill)((T *)a->out + r * p->size[2], (end - r) * p->size[2], share);
+    }
+}
+
 CK_INLINE void CK_TYPED(sum_backward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
                                       char *scratch)
 {
@@ -1050,7 +1098,10 @@ CK_INLINE void CK_TYPED(sum_backward)(int op, const ck_pool *p, const ck_pool_ar
 #define SUM_BACKWARD(name, op)                                                                                         \
     static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)             \
     {                                                                                                                  \
-        CK_TYPED(sum_backward)(op, p, a, b, s);                                                                        \
+        if (op == POOL_SUM && pool_whole_planes(p) && b->col1 - b->col0 == p->size[2])                                 \
+            CK_TYPED(fill_planes)(p, a, b);                                                                            \
+        else                                                                                                           \
+            CK_TYPED(sum_backward)(op, p, a, b, s);                                                                    \
         return 1;                                                                                                      \
     }
 SUM_BACKWARD(ck_pool_avg_backward, POOL_SUM)

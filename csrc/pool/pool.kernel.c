@@ -69,11 +69,15 @@ CK_INLINE ptrdiff_t pool_end(const ck_pool *p, int axis, ptrdiff_t o)
     return pool_start(p, axis, o) + ck_pool_span(p, axis);
 }
 
-/* Whether every window holds whole rows. */
-CK_INLINE int pool_whole_rows(const ck_pool *p)
+/* Whether the only window along an axis holds all of it, and whether every window holds whole rows or planes. */
+CK_INLINE int pool_whole(const ck_pool *p, int axis)
 {
-    return p->out[2] == 1 && p->dilation[2] == 1 && pool_start(p, 2, 0) <= 0 && pool_end(p, 2, 0) >= p->size[2];
+    return p->out[axis] == 1 && p->dilation[axis] == 1 && pool_start(p, axis, 0) <= 0 &&
+           pool_end(p, axis, 0) >= p->size[axis];
 }
+
+CK_INLINE int pool_whole_rows(const ck_pool *p) { return pool_whole(p, 2); }
+CK_INLINE int pool_whole_planes(const ck_pool *p) { return pool_whole(p, 0) && pool_whole(p, 1) && pool_whole(p, 2); }
 
 /* Whether windows hold pairs of columns side by side, all of them inside. */
 CK_INLINE int pool_pairs(const ck_pool *p)
