@@ -48,8 +48,8 @@ CFLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibi
           "-fno-semantic-interposition"]
 # -Wno-pass-failed: Clang warns where it cannot unroll a loop whose length is known only after inlining.
 WARNINGS = ["-Wall", "-Wextra", "-Wno-pass-failed", *(["-Werror"] if WERROR else [])]
-# Cython's own code: it wraps integers on purpose, and leaves helpers and parameters unused. Its loops only call kernels,
-# and at -O2 each module takes about 9 KB less of the wheel.
+# Cython's own code: it wraps integers on purpose, and leaves helpers and parameters unused. Its loops only call
+# kernels, and at -O2 each module takes about 9 KB less of the wheel.
 CYTHON_FLAGS = ["-O2", "-fwrapv", *WARNINGS, "-Wno-unused-function", "-Wno-unused-parameter"]
 LDFLAGS = []
 HAVE = [(f"CK_HAVE_{level.upper()}", "1") for level in LEVELS]
