@@ -121,8 +121,8 @@ CK_INLINE void CK_TYPED(run_rows)(const CK_TYPED(pixels) * t, const int R, const
     DO(1, 6)                                                                                                           \
     DO(1, 7)                                                                                                           \
     DO(1, 8)                                                                                                           \
-    DO(1, 9) DO(1, 10) DO(1, 11) DO(1, 12) DO(1, 13) DO(1, 14) DO(2, 1) DO(2, 2) DO(2, 3) DO(2, 4) DO(2, 5) DO(2, 6)   \
-        DO(2, 7)
+    DO(1, 9)                                                                                                           \
+    DO(1, 10) DO(1, 11) DO(1, 12) DO(1, 13) DO(1, 14) DO(2, 1) DO(2, 2) DO(2, 3) DO(2, 4) DO(2, 5) DO(2, 6) DO(2, 7)
 CK_EACH_TILE(CK_PIXELS)
 #undef CK_PIXELS
 #define CK_NAME(R, M) [R - 1][M] = {CK_TYPED(pixels_##R##_##M##_1), CK_TYPED(pixels_##R##_##M##_2)},
