@@ -617,7 +617,7 @@ def _of_absolute_values(name, call, want):
 
 
 def _tile_bounds(name, call, bounds):
-    """Where Winograd computed a result: 6 eps T in every 4 x 4 tile of it, T = sum over the channels of (sum of |w|)
+    """Where Winograd computed a result: 8 eps T in every 4 x 4 tile of it, T = sum over the channels of (sum of |w|)
     times (largest |x| in the tile's 6 x 6 inputs). The bounds of the other gradients stay."""
     *head, weight = [np.abs(a) for a in call.args[:2 + name.endswith("_backward")]]
     groups, turned = call.options["groups"], name in ("conv2d_backward", "conv_transpose2d")
@@ -646,7 +646,7 @@ def _tile_bounds(name, call, bounds):
     n, filters = len(source), len(sums) // groups
     per_tile = np.einsum("gfc,ngcyx->ngfyx", sums.reshape(groups, filters, -1),
                          largest.reshape(n, groups, -1, *tiles)).reshape(n, -1, *tiles)
-    tile_bound = per_tile.repeat(4, 2).repeat(4, 3)[:, :, :size[0], :size[1]] * 6 / FACTOR
+    tile_bound = per_tile.repeat(4, 2).repeat(4, 3)[:, :, :size[0], :size[1]]
     if mode != "zeros" and turned:
         flat = [p for pair in reversed(pads) for p in pair]
         tile_bound = reference.pad_backward(tile_bound, flat, mode)

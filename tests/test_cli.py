@@ -138,6 +138,12 @@ def test_explain_names_the_algorithm_that_a_call_takes(operation):
         weight = rng.standard_normal((5, 9), np.float32)
     elif "pool" in operation:
         return explained_pooling(operation)
+    elif "interpolate" in operation:
+        options = {"scale_factor": 2}
+    elif "unfold" in operation:
+        options = {"kernel_size": 3}
+    elif "fold" in operation:
+        x, options = rng.standard_normal((2, 4 * 9, 7 * 7), np.float32), {"output_size": 9, "kernel_size": 3}
     told = convkit.explain(operation, x.shape, None if weight is None else weight.shape, **options)
     forward = operation.removesuffix("_backward")
     operands = (x,) if weight is None else (x, weight)
@@ -145,6 +151,10 @@ def test_explain_names_the_algorithm_that_a_call_takes(operation):
         call = [(forward, operands, options)]
     else:
         dy = getattr(convkit.functional, forward)(*operands, **options)
+        if forward in ("interpolate", "unfold"):
+            operands = (x.shape,)
+        elif forward == "fold":
+            operands, options = (), {"kernel_size": 3}
         call = [(operation, (dy, *operands), options)]
     with plans.recording() as taken:
         for name, args, named in call:
@@ -225,7 +235,7 @@ FAST = ("--peers", "none", "--seconds", "0.001", "--repeat", "1")
 
 
 def test_bench_writes_rows_and_means(capsys, tmp_path):
-    status, out, _ = run(capsys, "bench", "--filter", "max 2x2", "--filter", "avg 2x2", *FAST, "--twin",
+    status, out, _ = run(capsys, "bench", "--filter", "max 2x2s2", "--filter", "avg 2x2s2", *FAST, "--twin",
                          "--json", str(tmp_path / "b.json"))
     assert status == 0 and "VGG-16: max 2x2s2 64 @112" in out and "geometric means" in out
     result = json.loads((tmp_path / "b.json").read_text())

@@ -45,9 +45,9 @@ def test_forward_and_input_gradient(isa, data):
         y = F.conv2d(x, w, b, padding=padding, groups=groups)
         dy = rng.standard_normal(y.shape, np.float32)
         dx, _, _ = F.conv2d_backward(dy, x, w, padding=padding, groups=groups, needs=(True, False, False))
-    assert worst(y, reference.conv2d(x, w, b, padding=padding, groups=groups), x, w) < 6
+    assert worst(y, reference.conv2d(x, w, b, padding=padding, groups=groups), x, w) < 8
     want, _, _ = reference.conv2d_backward(dy, x, w, padding=padding, groups=groups, needs=(True, False, False))
-    assert worst(dx, want, dy, w.swapaxes(0, 1)) < 6
+    assert worst(dx, want, dy, w.swapaxes(0, 1)) < 8
 
 
 @every_isa
