@@ -33,8 +33,8 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 ARM64 = platform.machine().lower() in ("aarch64", "arm64")
 
 # level -> (macro or None, compiler flags); the levels of this CPU family, lowest first.
-# Hardly a CPU runs the portable level, so it is compiled at -O2: -O3 makes it a quarter larger, which the wheel feels.
-LEVELS = {"portable": (None, ["-O2"])}
+# Hardly a CPU runs the portable level, so it is compiled for size: the wheel feels it.
+LEVELS = {"portable": (None, ["-Os"])}
 if X86:
     LEVELS["avx2"] = ("CK_AVX2", ["-mavx2", "-mfma", "-mf16c", "-mbmi2"])
     LEVELS["avx512"] = ("CK_AVX512", [*LEVELS["avx2"][1], "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl",

@@ -33,12 +33,13 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c
     }
 }
 
-/* The strides of most layers get constant displacements; any other walks a pointer. */
+/* The strides of most layers get constant displacements, stride 2 only in the tiles that most layers take, for the
+ * size of the code; any other walks a pointer. */
 CK_INLINE void CK_TYPED(sum_any_step)(const ck_conv_tile *t, const ck_conv_chunks *c, T *sum, const int M, const int N)
 {
     if (t->x_step == 1)
         CK_TYPED(sum_taps)(t, c, 1, sum, M, N);
-    else if (t->x_step == 2)
+    else if (sizeof(T) == 4 && N == 2 && t->x_step == 2)
         CK_TYPED(sum_taps)(t, c, 2, sum, M, N);
     else
         CK_TYPED(sum_taps)(t, c, t->x_step, sum, M, N);
