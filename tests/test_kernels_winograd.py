@@ -100,12 +100,13 @@ def test_weights_out_of_range_are_computed_directly(value):
 
 def test_the_plan_takes_it_where_it_pays():
     def chosen(channels, filters, size, direction="forward", **geometry):
-        x, w = (1, channels, *size), (filters, channels, 3, 3)
+        x, w = (1, channels, *size), (filters, channels // geometry.get("groups", 1), 3, 3)
         return plan(conv_spec(x, F32, w, F32, rank=2, direction=direction, **{"padding": 1, **geometry})[0])
 
     assert chosen(64, 64, (56, 56)).algorithm == "winograd"
     assert chosen(64, 64, (56, 56), "input_gradient").algorithm == "winograd"
     for refused, why in ((chosen(64, 64, (56, 56), stride=2), "stride"), (chosen(8, 64, (56, 56)), "16 channels"),
+                         (chosen(64, 64, (56, 56), groups=4), "32 channels"),
                          (chosen(64, 64, (7, 7)), "9 tiles"), (chosen(64, 64, (56, 1)), "mostly empty"),
                          (chosen(64, 64, (56, 56), dilation=2, padding=2), "dilation")):
         assert refused.algorithm == "direct"

@@ -10,7 +10,7 @@ from convkit import settings
 from convkit.plan import direct, geometry
 
 POINTS = 36
-FEWEST_CHANNELS = 16
+FEWEST_CHANNELS = 16  # and twice that in each of several groups, whose products are small
 FEWEST_TILES = 9
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
@@ -36,8 +36,9 @@ def rejects(spec, _isa):
 
 
 def _not_worth_it(spec):
-    if min(spec.c_in_per_group, spec.c_out_per_group) < FEWEST_CHANNELS:
-        return (f"pays from {FEWEST_CHANNELS} channels and filters per group, not with {spec.c_in_per_group} and "
+    fewest = FEWEST_CHANNELS * (1 if spec.groups == 1 else 2)
+    if min(spec.c_in_per_group, spec.c_out_per_group) < fewest:
+        return (f"pays from {fewest} channels and filters per group, not with {spec.c_in_per_group} and "
                 f"{spec.c_out_per_group}")
     target = spec.out_size if spec.direction == "forward" else spec.size
     tiles = prod(-(-n // 4) for n in target)
