@@ -14,6 +14,7 @@ import numpy as np
 import convkit
 from convkit import cases, settings
 from convkit.cli import peers as engines
+from convkit.cli import steps
 from convkit.cli.common import CommandError, positive, print_table, require, seconds, write_json
 from convkit.cli.info import cpu_name
 from convkit.cli.measure import Machine, bench_one, geometric_means, pinned
@@ -22,8 +23,11 @@ from convkit.kernels import native
 
 def add_arguments(parser):
     """Options of ``convkit bench``."""
-    parser.add_argument("--backward", action="store_true",
-                        help="gradients: dx of the input, dw of the weight")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--backward", action="store_true",
+                      help="gradients: dx of the input, dw of the weight")
+    what.add_argument("--train", action="store_true",
+                      help="whole training steps of small networks, against torch")
     parser.add_argument("--threads", type=positive, default=1, metavar="N",
                         help="for every engine (default: %(default)s)")
     parser.add_argument("--filter", action="append", default=[], metavar="TEXT",
@@ -42,8 +46,10 @@ def add_arguments(parser):
 
 def run(args):
     """Measure the machine, then every chosen layer; print rows as they come, and geometric means."""
-    problems = _chosen(args)
     peers = _chosen_peers(args)
+    if args.train:
+        return steps.run(args, [p.name for p in peers])
+    problems = _chosen(args)
     if args.plot:
         require("matplotlib", "--plot")
     quiet = args.json == "-"

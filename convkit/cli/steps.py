@@ -1,0 +1,192 @@
+"""Whole steps of training (forward, loss, backward, optimiser) against torch: ``convkit bench --train``.
+
+Both train the same network from the same weights on the same batch, and the losses of the first steps must agree
+before anything is timed.
+"""
+
+import math
+import time
+from statistics import median
+from types import SimpleNamespace
+
+import numpy as np
+
+import convkit
+from convkit import nn, optim, settings
+from convkit.cli.common import CommandError, print_table, write_json
+from convkit.cli.info import cpu_name
+from convkit.cli.measure import PAUSE, pinned, take_turns
+from convkit.cli.nets import NETS
+
+CHECKED = 3  # steps whose losses must agree
+TOLERANCE = 1e-3  # relative; each step magnifies the roundings of the one before
+PROFILED = 5  # steps that are timed layer by layer; the median counts
+
+
+def run(args, peers):
+    """Train every chosen network with every engine; print a row for each, then where convkit's time goes."""
+    chosen = [net for net in NETS if not args.filter or any(w.lower() in net.name.lower() for w in args.filter)]
+    if not chosen:
+        raise CommandError(f"no network matches --filter {' '.join(args.filter)}; leave it out to see them all")
+    if args.twin or args.plot:
+        raise CommandError("--twin and --plot are for layers, not for --train")
+    peers = [name for name in peers if name in _TORCH_LAYOUTS]
+    with pinned(args.threads), settings.threads(args.threads):
+        rows = [_measure(net, peers, args) for net in chosen]
+    if args.json != "-":
+        _print(rows, peers, args.threads)
+    if args.json:
+        write_json(args.json, {"convkit": convkit.__version__, "cpu": cpu_name(), "isa": settings.choice()[0],
+                               "threads": args.threads, "rows": rows})
+    return 1 if any(row["wrong"] for row in rows) else 0
+
+
+def _measure(net, peers, args):
+    """One row: images per second of each engine, the ratios, and the share of convkit's time by layer kind."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(net.x, dtype=np.float32)
+    target = rng.integers(0, net.classes, len(x))
+    model = net.build(nn)
+    steps = {}
+    for name in peers:
+        if len(net.x) == 4 or name == "torch":
+            steps[name] = _torch_step(net, model.state_dict(), x, target, args.threads, _TORCH_LAYOUTS[name])
+    steps = {"convkit": _step(net, model, x, target), **steps}
+    losses = {name: [step() for _ in range(CHECKED)] for name, step in steps.items()}
+    wrong = [name for name, own in losses.items() if not np.allclose(own, losses["convkit"], rtol=TOLERANCE, atol=0)]
+    runs = {name: step for name, step in steps.items() if name not in wrong}
+    turns = take_turns(runs, args.seconds, args.repeat, PAUSE if args.threads > 1 else 0)
+    best = {name: min(its) for name, its in turns.items()}
+    return {"net": net.name, "optimizer": net.optimizer, "losses": losses, "wrong": wrong,
+            "milliseconds": {name: 1e3 * seconds for name, seconds in best.items()},
+            "images_per_second": {name: len(x) / seconds for name, seconds in best.items()},
+            "ratios": {name: seconds / best["convkit"] for name, seconds in best.items() if name != "convkit"},
+            "shares": _shares(net, model, x, target)}
+
+
+def _step(net, model, x, target):
+    """convkit's step, as a function that returns the loss."""
+    criterion = nn.CrossEntropyLoss()
+    optimizer = getattr(optim, net.optimizer)(model.parameters(), **net.options)
+
+    def step():
+        optimizer.zero_grad()
+        scores, backward = model.forward(x)
+        loss, to_scores = criterion.forward(scores, target)
+        backward(to_scores(), need_dx=False)
+        optimizer.step()
+        return float(loss)
+
+    return step
+
+
+# ---- torch
+
+_TORCH_LAYOUTS = {"torch": "contiguous_format", "torch_cl": "channels_last"}
+
+
+def _torch_step(net, state, x, target, threads, layout):
+    """The same in torch, with its fused optimiser and the weights and images in ``layout``."""
+    import torch
+
+    class Residual(torch.nn.Module):
+        def __init__(self, block, shortcut):
+            super().__init__()
+            self.block, self.shortcut = block, shortcut
+
+        def forward(self, x):
+            return self.block(x) + self.shortcut(x)
+
+    torch.set_num_threads(threads)
+    layout = getattr(torch, layout)
+    model = net.build(SimpleNamespace(**{**vars(torch.nn), "Residual": Residual})).to(memory_format=layout)
+    model.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+    optimizer = getattr(torch.optim, net.optimizer)(model.parameters(), **net.options, fused=True)
+    x, target = torch.from_numpy(x).contiguous(memory_format=layout), torch.from_numpy(target)
+
+    def step():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), target)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+# ---- where the time goes
+
+
+def _shares(net, model, x, target):
+    """Share of a step by kind of layer, forward and backward: ``{kind: (share, share)}``, largest first.
+
+    The optimiser counts as backward; what belongs to no layer (Python, sums of branches) is "rest".
+    """
+    runs = []
+    clock = _Clock()
+    layers = [layer for layer in model.modules() if not any(layer.named_children())]
+    for layer in layers:
+        vars(layer)["forward"] = clock.around(_kind(layer), layer.forward)
+    criterion, optimizer = nn.CrossEntropyLoss(), getattr(optim, net.optimizer)(model.parameters(), **net.options)
+    for _ in range(PROFILED + 1):
+        clock.spent, start = {}, time.perf_counter()
+        scores, backward = model.forward(x)
+        _, to_scores = clock.around("loss", criterion.forward)(scores, target)
+        backward(to_scores(), need_dx=False)
+        clock.timed("optimiser", 1, optimizer.step)
+        model.zero_grad()
+        runs.append((clock.spent, time.perf_counter() - start))
+    for layer in layers:
+        del vars(layer)["forward"]
+    whole = median(seconds for _, seconds in runs[1:])  # the first one allocates
+    shares = {kind: [median(spent[kind][i] for spent, _ in runs[1:]) / whole for i in (0, 1)] for kind in runs[0][0]}
+    shares["rest"] = [max(0.0, 1 - sum(map(sum, shares.values()))), 0.0]
+    return dict(sorted(shares.items(), key=lambda item: -sum(item[1])))
+
+
+def _kind(layer):
+    return type(layer).__name__.rstrip("123d")
+
+
+class _Clock:
+    """Adds up what is spent by kind, forward and backward: ``spent[kind] = [seconds, seconds]``."""
+
+    def __init__(self):
+        self.spent = {}
+
+    def timed(self, kind, direction, function, *args, **named):
+        """Call ``function``, its time to the account of ``kind``."""
+        start = time.perf_counter()
+        result = function(*args, **named)
+        self.spent.setdefault(kind, [0.0, 0.0])[direction] += time.perf_counter() - start
+        return result
+
+    def around(self, kind, forward):
+        """``forward`` with its time, and that of the backward function that it returns, to the account of ``kind``."""
+        def timed_forward(*args):
+            y, backward = self.timed(kind, 0, forward, *args)
+            return y, lambda *args, **named: self.timed(kind, 1, backward, *args, **named)
+        return timed_forward
+
+
+# ---- output
+
+
+def _print(rows, peers, threads):
+    print(f"convkit {convkit.__version__} on {cpu_name()}, {threads} thread{'s' if threads > 1 else ''}, float32, "
+          "whole training steps\n")
+    table = [[row["net"], row["optimizer"], f"{row['milliseconds']['convkit']:.2f}",
+              f"{row['images_per_second']['convkit']:,.0f}", *(_cell(row, name) for name in peers)] for row in rows]
+    for name in peers if len(rows) > 1 else ():
+        ratios = [row["ratios"][name] for row in rows if name in row["ratios"]]
+        table = [*table, ["geometric mean", "", "", "", *("" for _ in peers)]] if name == peers[0] else table
+        table[-1][4 + peers.index(name)] = f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}x"
+    print_table(["network", "optimiser", "ms", "images/s", *peers], table)
+    print("\nshare of convkit's time, forward + backward, in %")
+    for row in rows:
+        parts = [f"{kind} {100 * there:.0f} + {100 * back:.0f}" for kind, (there, back) in row["shares"].items()]
+        print(f"{row['net']}: {', '.join(parts)}")
+
+
+def _cell(row, name):
+    return "wrong" if name in row["wrong"] else f"{row['ratios'][name]:.2f}x" if name in row["ratios"] else "-"
