@@ -283,13 +283,18 @@ def _gradients(spec, n, dy, x, weight, needs):
             towards_x = towards(spec, "forward" if transposed else "input_gradient")
             plan(towards_x).run(dy_n, contiguous(weight, spec.dtype), None, dx.reshape(x_shape))
     if need_w:
-        dw = np.zeros(weight.shape, spec.dtype)
+        dw = _gradient_of(weight.shape, spec.dtype, n)
         if n:
             x_n = contiguous(x, spec.dtype).reshape(x_shape)
             operands = (x_n, dy_n) if transposed else (dy_n, x_n)
             plan(towards(spec, "weight_gradient")).run(*operands, dw)
     if need_b:
-        db = np.zeros(y_shape[1], spec.dtype)
+        db = _gradient_of(y_shape[1], spec.dtype, n)
         if n:
             plan(towards(spec, "bias_gradient")).run(dy_n.reshape(*y_shape[:2], -1), db)
     return dx, dw, db
+
+
+def _gradient_of(shape, dtype, images):
+    """Where a sum over the images goes: that over none is zero."""
+    return np.empty(shape, dtype) if images else np.zeros(shape, dtype)

@@ -23,6 +23,11 @@ cdef extern from "conv/conv.h" nogil:
 cdef ptrdiff_t MIN_MACS = 1_000_000
 
 
+# Channels whose weight gradients are put in order at a time.
+cdef enum:
+    UNPACKED = 8
+
+
 cdef const ck_conv_table* tiles_of(isa, int itemsize) except NULL:
     return ck_conv_table_for(level_of(isa), itemsize)
 
@@ -567,7 +572,11 @@ cdef class WeightGradient:
     cdef ptrdiff_t _scratch_bytes(self, ptrdiff_t images):
         cdef gradient_t* p = &self.plan
         return self._pixels(images) * <ptrdiff_t>sizeof(ptrdiff_t) + p.itemsize * (
-            images * p.image_pitch + self._pixels(images) * p.groups * p.group_lanes + self._sums()) + 4 * 64
+            images * p.image_pitch + self._pixels(images) * p.groups * p.group_lanes + self._sums()
+            + self._block()) + 5 * 64
+
+    cdef ptrdiff_t _block(self):
+        return UNPACKED * self.positions * self.plan.panel_filters
 
     @property
     def workspace_bytes(self):
@@ -590,7 +599,8 @@ cdef class WeightGradient:
         r.sums = memory
         r.panels = r.sums + round_up(self._sums() * p.itemsize, 64)
         r.columns = r.panels + round_up(self._pixels(images) * p.groups * p.group_lanes * p.itemsize, 64)
-        r.off = <ptrdiff_t*>(r.columns + round_up(images * p.image_pitch * p.itemsize, 64))
+        cdef char* block = r.columns + round_up(images * p.image_pitch * p.itemsize, 64)
+        r.off = <ptrdiff_t*>(block + round_up(self._block() * p.itemsize, 64))
         r.first = True
         with nogil:
             while first < n:
@@ -599,7 +609,7 @@ cdef class WeightGradient:
                 r.dy = <const char*>&dy[0] + first * dy_bytes
                 gradient_boxes(&r, threads)
                 first += r.images
-            unpack_sums(p, <const real*>r.sums, &taps[0, 0], self.columns, self.positions, &dw[0])
+            unpack_sums(p, <const real*>r.sums, &taps[0, 0], self.columns, self.positions, <real*>block, &dw[0])
             scratch_done()
 
 
@@ -629,22 +639,30 @@ cdef int gradient_boxes(gradient_round_t* r, int threads) except -1 nogil:
 
 
 cdef void unpack_sums(const gradient_t* p, const real* sums, const ptrdiff_t* taps, ptrdiff_t columns,
-                      ptrdiff_t positions, real* dw) noexcept nogil:
-    """[group][base][panel][column, channel][filter] into the weight array's [filter][channel][position]."""
-    cdef ptrdiff_t group, base, panel, filter0, filters, lanes, c, f, column
-    cdef const real* row
-    cdef real* out
+                      ptrdiff_t positions, real* block, real* dw) noexcept nogil:
+    """[group][base][panel][column, channel][filter] into the weight array's [filter][channel][position].
+
+    The rows of a few channels are put in the order of the weights first, then filters and weights change places: written
+    where it belongs, each number would meet a cache line of its own.
+    """
+    cdef ptrdiff_t group, base, panel, filter0, filters, lanes, first, count, c, column
+    cdef const real* rows
     for group in range(p.groups):
         for panel in range(p.group_panels):
             filter0 = panel * p.panel_filters
             filters = min(p.group_filters - filter0, p.panel_filters)
             lanes = round_up(filters, p.table.lanes)
-            for c in range(p.group_channels):
+            first = 0
+            while first < p.group_channels:
+                count = min(<ptrdiff_t>UNPACKED, p.group_channels - first)
                 for base in range(p.n_bases):
+                    rows = sums + ((group * p.n_bases + base) * p.group_lanes + filter0) * p.run
                     for column in range(columns):
-                        row = sums + (((group * p.n_bases + base) * p.group_lanes + filter0) * p.run
-                                      + (column * p.channel_lanes + c) * lanes)
-                        out = dw + ((group * p.group_filters + filter0) * p.group_channels + c) * positions
-                        out += taps[base * columns + column]
-                        for f in range(filters):
-                            out[f * p.group_channels * positions] = row[f]
+                        for c in range(count):
+                            memcpy(block + (c * positions + taps[base * columns + column]) * lanes,
+                                   rows + (column * p.channel_lanes + first + c) * lanes, lanes * sizeof(real))
+                p.table.transpose(
+                    block, lanes,
+                    dw + ((group * p.group_filters + filter0) * p.group_channels + first) * positions,
+                    p.group_channels * positions, count * positions, filters)
+                first += count
