@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,8 @@ def test_help_tells_what_a_command_does(capsys, command):
     (["verify", "relu", "--cases", "1", "--json", "/nowhere/x"],
      "cannot write /nowhere/x: No such file or directory"),
     (["bench", "--filter", "no such layer"], "no layer matches --filter no such layer"),
+    (["bench", "--train", "--filter", "no such net"], "no network matches --filter no such net"),
+    (["bench", "--train", "--plot", "x.png"], "--twin and --plot are for layers"),
     (["bench", "--peers", "excel"], "--peers must name engines that are installed here"),
 ])
 def test_a_wrong_request_is_one_sentence_and_status_2(capsys, argv, sentence):
@@ -248,6 +251,28 @@ def test_bench_writes_rows_and_means(capsys, tmp_path):
 def test_bench_times_gradients(capsys):
     status, out, _ = run(capsys, "bench", "--backward", "--filter", "LeNet-5: 5x5 6-16", *FAST)
     assert status == 0 and "b64 dx" in out and "b64 dw" in out
+
+
+def test_bench_trains_whole_steps(capsys, tmp_path):
+    status, out, _ = run(capsys, "bench", "--train", "--filter", "lenet", *FAST, "--json", str(tmp_path / "t.json"))
+    assert status == 0 and "images/s" in out and "share of convkit's time" in out
+    row, = json.loads((tmp_path / "t.json").read_text())["rows"]
+    assert row["net"].startswith("LeNet") and not row["wrong"] and row["losses"]["convkit"][2] < row["losses"]["convkit"][0]
+    assert row["shares"]["Conv"][1] > 0 and sum(map(sum, row["shares"].values())) == pytest.approx(1, abs=0.1)
+
+
+def test_networks_to_train_are_the_same_in_torch():
+    pytest.importorskip("torch")
+    from convkit import nn
+    from convkit.cli import nets, steps
+
+    for net in nets.NETS:
+        small = replace(net, x=(2, *net.x[1:]))
+        rng = np.random.default_rng(0)
+        x, target, model = rng.standard_normal(small.x, dtype=np.float32), np.array([1, 2]), small.build(nn)
+        theirs = steps._torch_step(small, model.state_dict(), x, target, 1, "contiguous_format")
+        ours = steps._step(small, model, x, target)
+        assert ours() == pytest.approx(theirs(), rel=1e-4), net.name
 
 
 def test_bench_refuses_to_hide_a_wrong_result(monkeypatch, capsys):

@@ -642,8 +642,8 @@ cdef void unpack_sums(const gradient_t* p, const real* sums, const ptrdiff_t* ta
                       ptrdiff_t positions, real* block, real* dw) noexcept nogil:
     """[group][base][panel][column, channel][filter] into the weight array's [filter][channel][position].
 
-    The rows of a few channels are put in the order of the weights first, then filters and weights change places: written
-    where it belongs, each number would meet a cache line of its own.
+    The rows of a few channels are put in the order of the weights first, then filters and weights change places:
+    written where it belongs, each number would meet a cache line of its own.
     """
     cdef ptrdiff_t group, base, panel, filter0, filters, lanes, first, count, c, column
     cdef const real* rows

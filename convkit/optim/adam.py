@@ -10,6 +10,7 @@ import numpy as np
 from convkit.errors import ShapeError
 from convkit.nn.parameter import Parameter
 from convkit.optim.optimizer import Optimizer, fraction, non_negative
+from convkit.spec.optim import Rule
 
 
 class Adam(Optimizer):
@@ -26,6 +27,7 @@ class Adam(Optimizer):
     eps, weight_decay : float
     """
 
+    kind = "adam"
     settings = ("lr", "betas", "eps", "weight_decay")
     state_names = ("step", "exp_avg", "exp_avg_sq")
 
@@ -39,24 +41,16 @@ class Adam(Optimizer):
         self.eps = non_negative("eps", eps)
         self.weight_decay = non_negative("weight_decay", weight_decay)
 
-    def _update(self, data, grad, state):
-        if self.weight_decay:
-            grad = grad + self.weight_decay * data
-        self._move(data, grad, state)
+    def _rule(self):
+        return Rule(self.lr, self.weight_decay, *self.betas, self.eps)
 
-    def _move(self, data, grad, state):
+    def _remembered(self, data, state):
         if not state:
             state.update(step=0, exp_avg=np.zeros_like(data), exp_avg_sq=np.zeros_like(data))
         state["step"] += 1
         beta1, beta2 = self.betas
-        mean, square = state["exp_avg"], state["exp_avg_sq"]
-        mean += (1 - beta1) * (grad - mean)
-        square *= beta2
-        square += (1 - beta2) * grad * grad
-        scale = np.sqrt(square)
-        scale /= math.sqrt(1 - beta2 ** state["step"])
-        scale += self.eps
-        data -= self.lr / (1 - beta1 ** state["step"]) * mean / scale
+        rate, root = self.lr / (1 - beta1 ** state["step"]), math.sqrt(1 - beta2 ** state["step"])
+        return state["exp_avg"], state["exp_avg_sq"], rate, root
 
 
 class AdamW(Adam):
@@ -69,6 +63,5 @@ class AdamW(Adam):
                  eps: float = 1e-8, weight_decay: float = 1e-2) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
-    def _update(self, data, grad, state):
-        data *= 1 - self.lr * self.weight_decay
-        self._move(data, grad, state)
+    def _rule(self):
+        return super()._rule()._replace(decay=0.0, shrink=1 - self.lr * self.weight_decay)

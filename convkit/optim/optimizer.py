@@ -8,16 +8,20 @@ from numpy.typing import NDArray
 
 from convkit.errors import DtypeError, ShapeError
 from convkit.nn.parameter import Parameter
+from convkit.plan.optim import plan
 from convkit.spec import common
+from convkit.spec.optim import OptimSpec
 
 
 class Optimizer:
-    """Base of the optimisers; a subclass names its ``settings`` and defines ``_update``.
+    """Base of the optimisers; a subclass names its ``settings`` and the ``kind`` of step, and defines ``_rule()``, the
+    numbers that all parameters share, and ``_remembered(data, state)``, the two arrays and two numbers of one parameter.
 
     Every setting is an attribute that may be changed between steps, such as ``optimizer.lr *= 0.1``.
     """
 
     settings = ()
+    kind = ""
 
     def __init__(self, parameters: Iterable[Parameter]) -> None:
         self.parameters = list(parameters)
@@ -30,12 +34,16 @@ class Optimizer:
 
     def step(self) -> None:
         """Move every parameter that has a gradient."""
-        for p, state in zip(self.parameters, self._states, strict=True):
-            if p.grad is None:
-                continue
-            try:
-                self._update(p._data, p.grad, state)
-            finally:  # also when Ctrl-C comes in the middle: a packing of the old values must not be used again
+        moving = [(p, state) for p, state in zip(self.parameters, self._states, strict=True) if p.grad is not None]
+        by_dtype = {}
+        for p, state in moving:
+            grad = np.require(p.grad, requirements=("C", "A"))
+            by_dtype.setdefault(p.dtype, []).append((p._data, grad, *self._remembered(p._data, state)))
+        try:
+            for dtype, parameters in by_dtype.items():
+                plan(OptimSpec(self.kind, dtype)).run(parameters, self._rule())
+        finally:  # also when Ctrl-C comes in the middle: a packing of the old values must not be used again
+            for p, _ in moving:
                 p.version += 1
 
     def zero_grad(self) -> None:
@@ -71,7 +79,7 @@ class Optimizer:
 
     @staticmethod
     def _loaded(value, name, parameter):
-        return int(value) if name == "step" else value.astype(parameter.dtype)
+        return int(value) if name == "step" else value.astype(parameter.dtype, order="C")
 
 
 def non_negative(name, value):

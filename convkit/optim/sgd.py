@@ -10,6 +10,7 @@ from convkit.errors import ShapeError
 from convkit.nn.parameter import Parameter
 from convkit.optim.optimizer import Optimizer, non_negative
 from convkit.spec import common
+from convkit.spec.optim import Rule
 
 
 class SGD(Optimizer):
@@ -26,6 +27,7 @@ class SGD(Optimizer):
         Needs momentum and no dampening.
     """
 
+    kind = "sgd"
     settings = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
     state_names = ("momentum_buffer",)
 
@@ -41,19 +43,13 @@ class SGD(Optimizer):
             raise ShapeError(f"nesterov needs momentum above 0 and dampening 0, got momentum={momentum} "
                              f"and dampening={dampening}")
 
-    def _update(self, data, grad, state):
-        if self.weight_decay:
-            grad = grad + self.weight_decay * data
-        if self.momentum:
-            grad = self._with_momentum(grad, state)
-        data -= self.lr * grad
+    def _rule(self):
+        return Rule(self.lr, self.weight_decay, self.momentum, nesterov=self.nesterov)
 
-    def _with_momentum(self, grad, state):
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = np.array(grad)
-        else:
-            state["momentum_buffer"] *= self.momentum
-            state["momentum_buffer"] += (1 - self.dampening) * grad
-        if self.nesterov:
-            return grad + self.momentum * state["momentum_buffer"]
-        return state["momentum_buffer"]
+    def _remembered(self, data, state):
+        if not self.momentum:
+            return None, None, 0.0, 1.0
+        if "momentum_buffer" in state:
+            return state["momentum_buffer"], None, self.momentum, 1 - self.dampening
+        state["momentum_buffer"] = np.zeros_like(data)
+        return state["momentum_buffer"], None, 0.0, 1.0
