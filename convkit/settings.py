@@ -18,7 +18,7 @@ THREADS_ENV = "CONVKIT_NUM_THREADS"
 
 # Names that a plan can be told to take. An operation that offers no candidate of the forced name keeps its
 # own order; one that offers it but cannot use it raises, so that a forced run never measures something else.
-ALGORITHMS = ("direct", "winograd", "depthwise", "reference")
+ALGORITHMS = ("direct", "winograd", "gemm", "depthwise", "reference")
 
 # "strict" leaves only algorithms whose error is bounded in every window by what that window holds.
 PRECISIONS = ("fast", "strict")
@@ -104,7 +104,7 @@ def use(isa: str | None = None, algorithm: str | None = None, precision: str | N
     ----------
     isa : {"portable", "avx2", "avx512", "neon"}, optional
         Level to run at; must be one that this build and CPU have.
-    algorithm : {"direct", "winograd", "depthwise", "reference"}, optional
+    algorithm : {"direct", "winograd", "gemm", "depthwise", "reference"}, optional
         Candidate to take in every operation that has one of that name.
     precision : {"fast", "strict"}, optional
         "strict" leaves only algorithms whose error is bounded in every window by that window's own numbers; Winograd's,

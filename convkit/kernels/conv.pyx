@@ -7,7 +7,7 @@ tasks run over that copy: one task is one panel of filters on one image, so no t
 and no sum depends on how many threads there are.
 """
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 from convkit.kernels.tiles cimport CK_CONV_VECTORS, ck_conv_table, ck_conv_tile, real, round_up
 
@@ -87,27 +87,27 @@ cdef void pad_plane(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef const direct_t* p = r.plan
     cdef ptrdiff_t image = task // p.channels, c = task % p.channels, size = p.itemsize
     cdef ptrdiff_t first[3]
-    cdef ptrdiff_t i, z, y, zz, yy, skip, stop
+    cdef ptrdiff_t i, z, zz
+    cdef ptrdiff_t begin[3]
+    cdef ptrdiff_t end[3]    # the part of the box that lies inside the source
     for i in range(3):
         first[i] = r.origin[i] * p.source_step[i] - p.lo[i]
+        begin[i] = min(max(-first[i], 0), p.box[i])
+        end[i] = max(min(p.source[i] - first[i], p.box[i]), begin[i])
     cdef const char* source = r.x + (image * p.channels + c) * p.source[0] * p.source[1] * p.source[2] * size
-    cdef char* row = r.padded + (image * p.image_pitch + c * p.channel_pitch) * size
-    # the part of every row that lies inside the source
-    skip = min(max(-first[2], 0), p.box[2])
-    stop = max(min(p.source[2] - first[2], p.box[2]), skip)
+    cdef ptrdiff_t line = p.box[2] * size
+    cdef char* plane = r.padded + (image * p.image_pitch + c * p.channel_pitch) * size
     for z in range(p.box[0]):
         zz = first[0] + z
-        for y in range(p.box[1]):
-            yy = first[1] + y
-            if zz < 0 or zz >= p.source[0] or yy < 0 or yy >= p.source[1]:
-                memset(row, 0, p.box[2] * size)
-            else:
-                memset(row, 0, skip * size)
-                memcpy(row + skip * size,
-                       source + ((zz * p.source[1] + yy) * p.source[2] + first[2] + skip) * size,
-                       (stop - skip) * size)
-                memset(row + stop * size, 0, (p.box[2] - stop) * size)
-            row += p.box[2] * size
+        if z < begin[0] or z >= end[0]:
+            memset(plane, 0, p.box[1] * line)
+        else:
+            memset(plane, 0, begin[1] * line)
+            p.table.pad(source + ((zz * p.source[1] + first[1] + begin[1]) * p.source[2] + first[2] + begin[2]) * size,
+                        p.source[2], plane + begin[1] * line, end[1] - begin[1], begin[2], end[2] - begin[2],
+                        p.box[2] - end[2])
+            memset(plane + end[1] * line, 0, (p.box[1] - end[1]) * line)
+        plane += p.box[1] * line
 
 
 cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -144,6 +144,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.y_filter = plane
     tile.filters = filters
     tile.accumulate = 0
+    tile.row_bias = NULL
     runs = (count[2] + p.most_pixels - 1) // p.most_pixels
     # Two rows to a tile that holds them: the weights are read half as often.
     height = 2 if vectors > 1 and 2 * count[2] <= p.most_pixels else 1
@@ -510,6 +511,7 @@ cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.y_filter = 1
     tile.filters = lanes
     tile.accumulate = not r.first
+    tile.row_bias = NULL
     for i in range(tiles * part // r.parts, tiles * (part + 1) // r.parts):
         m = p.run * i // tiles
         tile.x = source + m * size

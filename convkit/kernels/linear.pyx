@@ -64,6 +64,7 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.y_filter = 1
     tile.filters = columns
     tile.accumulate = 0
+    tile.row_bias = NULL
     for i in range(tiles * block // p.row_blocks, tiles * (block + 1) // p.row_blocks):
         row = p.rows * i // tiles
         tile.x = p.a_t + row * size

@@ -17,6 +17,20 @@ cdef extern from "conv/conv.h" nogil:
         const void* ahead
         ptrdiff_t ahead_step
         int accumulate
+        const void* row_bias
+    ctypedef struct ck_conv_piece:
+        ptrdiff_t to
+        ptrdiff_t source
+        ptrdiff_t n
+    ctypedef struct ck_conv_fill:
+        const void* x
+        ptrdiff_t plane
+        ptrdiff_t step
+        void* panels
+        ptrdiff_t channel_step
+        ptrdiff_t channels
+        const ck_conv_piece* piece
+        ptrdiff_t pieces
     int CK_CONV_VECTORS
     ctypedef struct ck_conv_table:
         ptrdiff_t lanes
@@ -24,6 +38,9 @@ cdef extern from "conv/conv.h" nogil:
         void run(const ck_conv_tile* tile, int pixels, int vectors) noexcept nogil
         void transpose(const void* src, ptrdiff_t src_row, void* dst, ptrdiff_t dst_row, ptrdiff_t rows,
                        ptrdiff_t columns) noexcept nogil
+        void fill(const ck_conv_fill* job) noexcept nogil
+        void pad(const void* src, ptrdiff_t src_row, void* dst, ptrdiff_t rows, ptrdiff_t before, ptrdiff_t n,
+                 ptrdiff_t after) noexcept nogil
 
 ctypedef fused real:
     float

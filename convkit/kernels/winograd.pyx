@@ -129,6 +129,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.y_filter = 1
     tile.filters = lanes
     tile.accumulate = 0
+    tile.row_bias = NULL
     # While the tiles of one point are summed they fetch the weights of the next.
     tile.ahead_step = min(<ptrdiff_t>64, 4 * lanes // max(<ptrdiff_t>1, (last - first) // height * runs) + 1)
     for point in range(CK_WINOGRAD_POINTS):

@@ -8,14 +8,14 @@ also has ``pack(weight)``, ``pack_key`` (equal keys mean equal packings) and ``w
 """
 
 from convkit import settings
-from convkit.plan import depthwise, direct, winograd
+from convkit.plan import depthwise, direct, gemm, winograd
 from convkit.plan.common import Candidate, choose, never, twin
 from convkit.reference import conv as reference
 
 
-def _candidates(by_pixel, by_channel, twin_function, *by_tile):
+def _candidates(by_pixel, by_channel, twin_function, *special):
     return (Candidate("depthwise", depthwise.rejects, by_pixel),
-            *by_tile,
+            *special,
             Candidate("direct", never, by_channel),
             twin(twin_function))
 
@@ -27,11 +27,11 @@ def _channel_sums(spec, isa):
     return lambda dy, db: kernel.sums(dy, db, settings.get_threads())
 
 
-_winograd = Candidate("winograd", winograd.rejects, winograd.Sums)
+_special = (Candidate("winograd", winograd.rejects, winograd.Sums), Candidate("gemm", gemm.rejects, gemm.Sums))
 
 CANDIDATES = {
-    "forward": _candidates(depthwise.sums, direct.Sums, reference.forward, _winograd),
-    "input_gradient": _candidates(depthwise.sums, direct.input_gradient, reference.input_gradient, _winograd),
+    "forward": _candidates(depthwise.sums, direct.Sums, reference.forward, *_special),
+    "input_gradient": _candidates(depthwise.sums, direct.input_gradient, reference.input_gradient, *_special),
     "weight_gradient": _candidates(depthwise.WeightGradient, direct.WeightGradient, reference.weight_gradient),
     "bias_gradient": (Candidate("direct", never, _channel_sums), twin(reference.bias_gradient)),
 }

@@ -22,6 +22,9 @@ IN_PLACE_BYTES = 1024 * 1024
 ROW = 32
 
 
+PLAIN = (1, 1, 0, 1)  # kernel, stride, lo and dilation of an axis whose pixels do not meet
+
+
 @dataclass(frozen=True, slots=True)
 class AxisPhase:
     """One residue of one axis: targets ``start + j * step`` for j below ``count``; ``taps`` are (tap, offset)."""
@@ -77,12 +80,16 @@ def gradient_axis(size, out, kernel, stride, lo, dilation):
 
 
 def canonical(spec):
-    """Per-axis (size, out, kernel, stride, lo, dilation), three axes, all of space folded into one for plain 1x1."""
-    rows = list(zip(spec.size, spec.out_size, spec.kernel, spec.stride, (lo for lo, _ in spec.padding), spec.dilation,
-                    strict=True))
-    if spec.out_size == spec.size and set(spec.kernel) == set(spec.stride) == {1} and not any(map(any, spec.padding)):
-        rows = [(prod(spec.size), prod(spec.size), 1, 1, 0, 1)]
-    return [(1, 1, 1, 1, 0, 1)] * (3 - len(rows)) + rows
+    """Per-axis (size, out, kernel, stride, lo, dilation), three axes; neighbours without a kernel are one axis."""
+    rows = []
+    for size, out, kernel, stride, (lo, hi), dilation in zip(
+            spec.size, spec.out_size, spec.kernel, spec.stride, spec.padding, spec.dilation, strict=True):
+        plain = kernel == stride == 1 and lo == hi == 0
+        if plain and rows and rows[-1][2:] == PLAIN:
+            rows[-1] = (rows[-1][0] * size, rows[-1][1] * out, *PLAIN)
+        else:
+            rows.append((size, out, *PLAIN) if plain else (size, out, kernel, stride, lo, dilation))
+    return [(1, 1, *PLAIN)] * (3 - len(rows)) + rows
 
 
 def axes(spec):

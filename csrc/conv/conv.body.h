@@ -1,6 +1,6 @@
 /* Compiled once per dtype by conv.kernel.c. */
 
-/* sum[m][v] = sum over the chunks of (sum over their taps of x[off[k] + m * x_step] * w[k][v]), each chunk from zero.
+/* sum[m][v], rows c->row apart, = sum over the chunks of (sum over their taps of x[off[k] + m * x_step] * w[k][v]), each chunk from zero.
  * The chunks are closed in here, not by the caller: the next one's multiply-adds overlap the additions. */
 CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c, ptrdiff_t x_step, T *sum, const int M,
                                   const int N)
@@ -28,8 +28,11 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c
                 CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] = vfma(pixel, row[v], acc[m * N + v]);
             }
         }
-        if (i) CK_UNROLL for (int j = 0; j < M * N; j++) acc[j] += vload(sum + j * L);
-        CK_UNROLL for (int j = 0; j < M * N; j++) vstore(sum + j * L, acc[j]);
+        if (i || c->onto)
+            CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] +=
+                vload(sum + m * c->row + v * L);
+        CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++)
+            vstore(sum + m * c->row + v * L, acc[m * N + v]);
     }
 }
 
@@ -172,15 +175,19 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
         c.length = t->taps / chunks;
         c.longer = chunks - t->taps % chunks;
     }
-    /* Whole vectors of filters beside each other are what the sums are: no copy (Winograd's products). */
-    const int as_is = t->y_filter == 1 && t->y_pixel == vectors * L && t->filters == vectors * L && !t->bias &&
-                      !t->accumulate && (!t->x_half || t->y_half == pixels / 2 * t->y_pixel);
-    if (chunks <= CK_CONV_CHUNKS && as_is) {
-        kernel(t, &c, (T *)t->y);
-        return;
+    /* Whole vectors of filters beside each other are what the sums are: no copy (Winograd's products, panels of pixels). */
+    const int as_is = t->y_filter == 1 && t->filters == vectors * L && !t->bias && !t->accumulate &&
+                      chunks <= CK_CONV_CHUNKS && (!t->x_half || t->y_half == pixels / 2 * t->y_pixel);
+    T *to = as_is ? t->y : sum;
+    c.row = as_is ? t->y_pixel : vectors * L;
+    if (t->row_bias) {
+        c.onto = 1;
+        for (int m = 0; m < pixels; m++)
+            for (int v = 0; v < vectors; v++) vstore(to + m * c.row + v * L, vset1(((const T *)t->row_bias)[m]));
     }
     if (chunks <= CK_CONV_CHUNKS) {
-        kernel(t, &c, sum);
+        kernel(t, &c, to);
+        if (as_is) return;
     } else { /* a reduction of many chunks (a weight gradient over a large batch) closes them in turn */
         T total[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(64)));
         for (ptrdiff_t i = 0; i < chunks; i += CK_CONV_CHUNKS) {
@@ -189,6 +196,7 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
             CK_TYPED(add_sums)(total, sum, pixels * vectors * L, i == 0);
             c.first += c.count * c.length + (c.count > c.longer ? c.count - (c.longer > 0 ? c.longer : 0) : 0);
             c.longer -= c.count;
+            c.onto = 0;
         }
         CK_TYPED(add_sums)(sum, total, pixels * vectors * L, 1);
     }
@@ -225,6 +233,53 @@ CK_NOINLINE void CK_TYPED(conv_transpose)(const void *src, ptrdiff_t src_row, vo
     }
 }
 
+/* Neighbouring pixels, or every step-th, side by side. */
+CK_INLINE void CK_TYPED(copy_pixels)(T *to, const T *from, ptrdiff_t n, ptrdiff_t step)
+{
+    if (step == 1) {
+        ptrdiff_t i = 0;
+        for (; i + L <= n; i += L) vstore(to + i, vload(from + i));
+        if (i < n) vstore_part(to + i, vload_part(from + i, n - i), n - i);
+    } else {
+        for (ptrdiff_t i = 0; i < n; i++) to[i] = from[i * step];
+    }
+}
+
+CK_INLINE void CK_TYPED(zero_pixels)(T *to, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++) to[i] = 0;
+}
+
+/* Not memcpy row by row: a row of a small map is shorter than a call. */
+CK_NOINLINE void CK_TYPED(conv_pad)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t rows, ptrdiff_t before,
+                                    ptrdiff_t n, ptrdiff_t after)
+{
+    if (!before && !after && src_row == n) {
+        n *= rows;
+        rows = 1;
+    }
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        T *to = (T *)dst + i * (before + n + after);
+        CK_TYPED(zero_pixels)(to, before);
+        CK_TYPED(copy_pixels)(to + before, (const T *)src + i * src_row, n, 1);
+        CK_TYPED(zero_pixels)(to + before + n, after);
+    }
+}
+
+CK_NOINLINE void CK_TYPED(conv_fill)(const ck_conv_fill *job)
+{
+    for (ptrdiff_t c = 0; c < job->channels; c++) {
+        const T *x = (const T *)job->x + c * job->plane;
+        T *panels = (T *)job->panels + c * job->channel_step;
+        for (const ck_conv_piece *p = job->piece; p < job->piece + job->pieces; p++) {
+            if (p->source >= 0)
+                CK_TYPED(copy_pixels)(panels + p->to, x + p->source, p->n, job->step);
+            else
+                CK_TYPED(zero_pixels)(panels + p->to, p->n);
+        }
+    }
+}
+
 /* The longest run of pixels at a number of vectors: the last row of the registry that the registers hold. */
 #define CK_CONV_MOST(vectors) ((CK_REGISTERS - 1 - (vectors)) / (vectors))
 #define CK_CONV_CAP(vectors, cap) (CK_CONV_MOST(vectors) < (cap) ? CK_CONV_MOST(vectors) : (cap))
@@ -234,6 +289,8 @@ const ck_conv_table CK_KERNEL(ck_conv) = {
     .most_pixels = {CK_CONV_CAP(1, 16), CK_CONV_CAP(2, 14), CK_CONV_CAP(3, 9), CK_CONV_CAP(4, 7)},
     .run = CK_TYPED(conv_run),
     .transpose = CK_TYPED(conv_transpose),
+    .fill = CK_TYPED(conv_fill),
+    .pad = CK_TYPED(conv_pad),
 };
 #undef CK_CONV_CAP
 #undef CK_CONV_MOST

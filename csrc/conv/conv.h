@@ -28,6 +28,7 @@ typedef struct {
     const void *ahead; /* weights that will be needed soon: fetched into L2, ahead_step bytes further every tap */
     ptrdiff_t ahead_step;
     int accumulate; /* add to what y holds */
+    const void *row_bias; /* one value for each of the m rows of sums instead of `bias`, or NULL */
 } ck_conv_tile;
 
 /* Compute one tile of pixels by vectors; the shape must be one of the table's. */
@@ -41,11 +42,33 @@ enum { CK_CONV_CHUNK = 64, CK_CONV_CHUNKS = 64, CK_CONV_VECTORS = 4, CK_CONV_PIX
 typedef struct {
     ptrdiff_t first; /* tap */
     ptrdiff_t count, length, longer;
+    ptrdiff_t row; /* elements from the sums of one pixel to the next one's */
+    int onto; /* the sums go onto what is there */
 } ck_conv_chunks;
+
+/* A run of output pixels at one kernel position: n of them go to to[0 .. n), x[source + i * step]; without a source, zeros. */
+typedef struct {
+    ptrdiff_t to, source, n; /* source < 0: none */
+} ck_conv_piece;
+
+/* Panels with pixels in the lanes: every piece for every channel. */
+typedef struct {
+    const void *x;
+    ptrdiff_t plane, step; /* elements of x from channel to channel, from pixel to pixel */
+    void *panels;
+    ptrdiff_t channel_step; /* elements of a panel from channel to channel */
+    ptrdiff_t channels;
+    const ck_conv_piece *piece;
+    ptrdiff_t pieces;
+} ck_conv_fill;
 
 /* dst[j * dst_row + i] = src[i * src_row + j] for i below rows and j below columns. */
 typedef void (*ck_conv_transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row, ptrdiff_t rows,
                                   ptrdiff_t columns);
+
+/* Rows of n elements, src_row apart, each between zeros: before + n + after elements in dst, row behind row. */
+typedef void (*ck_conv_pad)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t rows, ptrdiff_t before,
+                            ptrdiff_t n, ptrdiff_t after);
 
 /* What one level has for one dtype: at v vectors, tiles of 1 to most_pixels[v - 1] pixels. */
 typedef struct {
@@ -53,6 +76,8 @@ typedef struct {
     int most_pixels[CK_CONV_VECTORS];
     ck_conv_run run;
     ck_conv_transpose transpose;
+    void (*fill)(const ck_conv_fill *job);
+    ck_conv_pad pad;
 } ck_conv_table;
 
 const ck_conv_table *ck_conv_table_for(int level, int itemsize);

@@ -1,0 +1,113 @@
+"""Convolution with pixels in the lanes: every level, tails of panels and of filters, panels over several images."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import convkit
+import convkit.functional as F
+from convkit import reference
+from convkit.kernels import native
+from convkit.plan import common, gemm
+from convkit.plan.conv import plan
+from convkit.spec.conv import conv_spec
+
+pytestmark = pytest.mark.skipif(not native.available, reason="needs the compiled kernels")
+every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS)
+CONV = {1: ("conv1d", "conv1d_backward"), 2: ("conv2d", "conv2d_backward"), 3: ("conv3d", "conv3d_backward")}
+
+
+@st.composite
+def calls(draw):
+    """(x shape, weight shape, options): sizes around the widths of panels, small kernels, anything per axis."""
+    rank, groups, n = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    most = {1: 160, 2: 20, 3: 8}[rank]
+    kernel = [draw(st.integers(1, 3)) for _ in range(rank)]
+    dilation = [draw(st.integers(1, 2)) for _ in range(rank)]
+    padding = [(draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(rank)]
+    size = [draw(st.integers(max(1, (k - 1) * d + 1 - sum(p)), most))
+            for k, d, p in zip(kernel, dilation, padding, strict=True)]
+    stride = [draw(st.integers(1, 3)) for _ in range(rank)]
+    channels, filters = draw(st.integers(1, 6)), draw(st.integers(1, 30))
+    options = {"stride": tuple(stride), "padding": tuple(padding), "dilation": tuple(dilation), "groups": groups}
+    return (n, channels * groups, *size), (filters * groups, channels, *kernel), options
+
+
+@every_isa
+@given(call=calls(), dtype=st.sampled_from([np.float32, np.float64]), threads=st.integers(1, 3),
+       panel_bytes=st.sampled_from([1, 5000, gemm.PANEL_BYTES]), seed=st.integers(0, 2**32))
+@settings(max_examples=40)
+def test_forward_and_input_gradient_exact_on_integers(isa, call, dtype, threads, panel_bytes, seed):
+    x_shape, w_shape, options = call
+    rng = np.random.default_rng(seed)
+    x, w, b = (rng.integers(-4, 5, shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
+    forward, backward = CONV[x.ndim - 2]
+    with pytest.MonkeyPatch.context() as patch, convkit.use(isa=isa, algorithm="gemm"), convkit.threads(threads):
+        patch.setattr(gemm, "PANEL_BYTES", panel_bytes)
+        common.clear()
+        y = getattr(F, forward)(x, w, b, **options)
+        np.testing.assert_array_equal(y, getattr(reference, forward)(x, w, b, **options))
+        if options["stride"] == (1,) * (x.ndim - 2):
+            dy = rng.integers(-4, 5, y.shape).astype(dtype)
+            only_dx = {**options, "needs": (True, False, False)}
+            want, _, _ = getattr(reference, backward)(dy, x, w, **only_dx)
+            np.testing.assert_array_equal(getattr(F, backward)(dy, x, w, **only_dx)[0], want)
+    common.clear()
+
+
+@every_isa
+@pytest.mark.parametrize("channels", [1, 63, 64, 65, 700])
+def test_error_stays_under_the_bound(isa, channels):
+    rng = np.random.default_rng(channels)
+    x = rng.standard_normal((2, channels, 23, 29), np.float32)
+    w, b = rng.standard_normal((20, channels, 1, 1), np.float32), rng.standard_normal(20, np.float32)
+    w[0, 0] = 1e6
+    with convkit.use(isa=isa, algorithm="gemm"):
+        y = F.conv2d(x, w, b)
+    sums = reference.conv2d(np.abs(x).astype(float), np.abs(w).astype(float), np.abs(b).astype(float))
+    error = np.abs(y - reference.conv2d(x.astype(float), w.astype(float), b.astype(float)))
+    assert (error / sums).max() < 8 * np.finfo(np.float32).eps
+
+
+def test_a_batch_and_its_images_have_the_same_bits():
+    rng = np.random.default_rng(2)
+    x, w = rng.standard_normal((7, 33, 5, 7), np.float32), rng.standard_normal((21, 33, 1, 1), np.float32)
+    with convkit.use(algorithm="gemm"):
+        y = F.conv2d(x, w)
+        for threads in (1, 2, 3, 8):
+            with convkit.threads(threads):
+                np.testing.assert_array_equal(y, np.concatenate([F.conv2d(x[i:i + 1], w) for i in range(7)]))
+                np.testing.assert_array_equal(y, F.conv2d(x, w))
+
+
+CHOICES = [
+    # channels, filters, size, kernel, options, why not
+    (64, 256, (56, 56), (1, 1), {}, None),
+    (64, 128, (56, 56), (1, 1), {"stride": 2}, None),
+    (128, 256, (500,), (3,), {"padding": 1}, None),
+    (64, 64, (3, 28, 28), (3, 1, 1), {}, None),
+    (1, 512, (16000,), (10,), {"stride": 5}, None),
+    (1024, 256, (14, 14), (1, 1), {}, "rows of 256"),
+    (64, 4, (56, 56), (1, 1), {}, "from 8 filters"),
+    (64, 512, (3199,), (3,), {"stride": 2}, "up to 32 products"),
+    (144, 64, (8, 56, 56), (3, 1, 1), {}, "larger than the cache"),
+    (5000, 64, (56, 56), (1, 1), {}, "at most 4096"),
+]
+
+
+@pytest.mark.parametrize(("channels", "filters", "size", "kernel", "options", "why"), CHOICES)
+def test_where_it_pays(channels, filters, size, kernel, options, why):
+    spec, _, _ = conv_spec((1, channels, *size), np.dtype("f4"), (filters, channels, *kernel), np.dtype("f4"),
+                           rank=len(size), **options)
+    if why is None:
+        assert plan(spec).algorithm == "gemm"
+    else:
+        assert why in gemm.rejects(spec, None)
+
+
+def test_refuses_input_gradients_with_a_stride():
+    x, w = np.ones((1, 3, 9, 9), np.float32), np.ones((8, 3, 1, 1), np.float32)
+    y = F.conv2d(x, w, stride=2)
+    with convkit.use(algorithm="gemm"), pytest.raises(ValueError, match="stride 2 and more"):
+        F.conv2d_backward(y, x, w, stride=2, needs=(True, False, False))
