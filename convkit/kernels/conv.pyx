@@ -7,7 +7,7 @@ tasks run over that copy: one task is one panel of filters on one image, so no t
 and no sum depends on how many threads there are.
 """
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 from convkit.kernels.tiles cimport CK_CONV_VECTORS, ck_conv_table, ck_conv_tile, real, round_up
 
@@ -19,8 +19,9 @@ cdef extern from "conv/conv.h" nogil:
     const ck_conv_table* ck_conv_table_for(int level, int itemsize)
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
-
 cdef ptrdiff_t MIN_MACS = 1_000_000
+# A panel of weights with more taps does not stay in L2 while the tiles pass: they take it in segments.
+cdef ptrdiff_t SEGMENT = 4096
 
 
 # Channels whose weight gradients are put in order at a time.
@@ -111,7 +112,7 @@ cdef void pad_plane(void* job, ptrdiff_t task, int worker) noexcept nogil:
 
 
 cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
-    """One panel of filters on a part of the rows of one image's box."""
+    """One panel of filters on a part of the rows of one image's box, a segment of the taps at a time."""
     cdef const round_t* r = <const round_t*>job
     cdef const direct_t* p = r.plan
     cdef const phase_t* f = r.phase
@@ -122,36 +123,51 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
     cdef ptrdiff_t vectors = (filters + p.table.lanes - 1) // p.table.lanes
-    cdef ptrdiff_t size = p.itemsize, z, y, x, i, m, row, rows, runs, first, last, height
-    cdef bint two
+    cdef ptrdiff_t lanes = (filters + p.table.lanes - 1) // p.table.lanes * p.table.lanes
+    cdef ptrdiff_t size = p.itemsize, i, first, last
+    cdef ptrdiff_t segments = (f.taps + SEGMENT - 1) // SEGMENT
     cdef ptrdiff_t count[3]
-    cdef ptrdiff_t plane = p.target[0] * p.target[1] * p.target[2]
-    cdef const char* source
-    cdef char* target
+    cdef const char* w = r.w + (f.panels + (group * round_up(p.group_filters, p.table.lanes) + filter0) * f.taps) * size
     cdef ck_conv_tile tile
     for i in range(3):
         count[i] = min(p.block[i], f.count[i] - r.origin[i])
         if count[i] <= 0:
             return
-    tile.off = f.off
-    tile.taps = f.taps
     tile.x_step = p.source_step[2]
-    tile.w = r.w + (f.panels + (group * round_up(p.group_filters, p.table.lanes) + filter0) * f.taps) * size
     tile.bias = NULL
     if r.bias != NULL:
         tile.bias = r.bias + (group * p.group_panels * p.panel_filters + filter0) * size
     tile.y_pixel = f.step[2]
-    tile.y_filter = plane
+    tile.y_filter = p.target[0] * p.target[1] * p.target[2]
     tile.filters = filters
-    tile.accumulate = 0
     tile.row_bias = NULL
+    for i in range(segments):
+        first, last = f.taps * i // segments, f.taps * (i + 1) // segments
+        tile.off = f.off + first
+        tile.taps = last - first
+        tile.w = w + first * lanes * size
+        tile.accumulate = i > 0
+        sum_rows(r, &tile, image, group, filter0, part, count)
+        tile.bias = NULL
+
+
+cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdiff_t group, ptrdiff_t filter0,
+                   ptrdiff_t part, const ptrdiff_t* count) noexcept nogil:
+    """The tiles of the part's rows, with the panel and the taps that ``tile`` has."""
+    cdef const direct_t* p = r.plan
+    cdef const phase_t* f = r.phase
+    cdef ptrdiff_t vectors = (tile.filters + p.table.lanes - 1) // p.table.lanes
+    cdef ptrdiff_t size = p.itemsize, z, y, x, i, m, row, rows, runs, first, last, height
+    cdef bint two
+    cdef const char* source
+    cdef char* target
     runs = (count[2] + p.most_pixels - 1) // p.most_pixels
     # Two rows to a tile that holds them: the weights are read half as often.
     height = 2 if vectors > 1 and 2 * count[2] <= p.most_pixels else 1
     rows = count[0] * ((count[1] + height - 1) // height)
     tile.y_half = f.step[1] * p.target[2]
     # While this panel is in L2 its tiles fetch the one that follows, each an equal share.
-    tile.ahead = <const char*>tile.w + f.taps * vectors * p.table.lanes * size
+    tile.ahead = <const char*>tile.w + tile.taps * vectors * p.table.lanes * size
     first = rows * part // r.parts
     last = rows * (part + 1) // r.parts
     tile.ahead_step = min(<ptrdiff_t>64, vectors * p.table.lanes * size // max(<ptrdiff_t>1, (last - first) * runs) + 1)
@@ -160,7 +176,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
         y = row % (rows // count[0]) * height
         source = r.source + (image * p.image_pitch + group * p.group_channels * p.channel_pitch
                              + (z * p.source_step[0] * p.box[1] + y * p.source_step[1]) * p.box[2]) * size
-        target = r.y + ((image * p.filters + group * p.group_filters + filter0) * plane
+        target = r.y + ((image * p.filters + group * p.group_filters + filter0) * tile.y_filter
                         + ((f.start[0] + (r.origin[0] + z) * f.step[0]) * p.target[1]
                            + f.start[1] + (r.origin[1] + y) * f.step[1]) * p.target[2]
                         + f.start[2] + r.origin[2] * f.step[2]) * size
@@ -171,9 +187,9 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
             m = count[2] * (i + 1) // runs - x
             tile.x = source + x * p.source_step[2] * size
             tile.y = target + x * f.step[2] * size
-            p.table.run(&tile, <int>(2 * m if two else m), <int>vectors)
+            p.table.run(tile, <int>(2 * m if two else m), <int>vectors)
             x += m
-            tile.ahead = <const char*>tile.ahead + f.taps * tile.ahead_step
+            tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
 
 
 cdef struct pack_t:

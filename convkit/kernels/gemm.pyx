@@ -181,8 +181,8 @@ cdef class Gemm:
     """A planned convolution whose targets all share one set of taps: forward, or an input gradient of stride 1.
 
     ``source`` and ``target`` sizes and ``step`` per axis; ``positions`` are the kernel positions in the order of the
-    taps and ``shift`` where each lies, (z, y, x) from the target's place times the step. ``w_strides`` are the strides
-    of the weight array, in elements, from group to group, filter to filter and channel to channel. A panel has ``vectors``
+    taps and ``shift`` where each lies, (z, y, x) from the place of the target. ``w_strides`` are the strides of the
+    weight array, in elements, from group to group, filter to filter and channel to channel. A panel has ``vectors``
     vectors, a task takes at most ``panels`` of them.
     """
 
