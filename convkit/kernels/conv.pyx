@@ -122,7 +122,6 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t group = panel // p.group_panels
     cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
-    cdef ptrdiff_t vectors = (filters + p.table.lanes - 1) // p.table.lanes
     cdef ptrdiff_t lanes = (filters + p.table.lanes - 1) // p.table.lanes * p.table.lanes
     cdef ptrdiff_t size = p.itemsize, i, first, last
     cdef ptrdiff_t segments = (f.taps + SEGMENT - 1) // SEGMENT
