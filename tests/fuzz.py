@@ -4,15 +4,17 @@ A call is drawn (operation, geometry, numbers, dtype, memory layout), computed b
 the library at several levels, algorithms and numbers of threads, in hostile memory (guard pages, NaN) half of the time.
 Every result must be within its bound, exact on small integers, and the same in every bit whatever the layout and the
 threads; operations that treat images one by one must give the same bits for each alone. PyTorch in float64, if it is
-here, judges the twin.
+here, judges the twin and its gradients (fuzz_torch.py), and which geometries are impossible (fuzz_refusals.py).
 """
 
 import argparse
 import time
+import traceback
 from contextlib import nullcontext
 from zlib import crc32
 
 import numpy as np
+from fuzz_calls import WILD, Draw
 from guards import guarded, hostile_memory
 from museum import LAYOUTS, same_bits
 
@@ -23,86 +25,31 @@ from convkit.plan import common, geometry
 from convkit.spec.activation import ACTIVATIONS
 
 try:
-    import torch
+    import fuzz_refusals
+    from fuzz_torch import by_torch
 except ImportError:
-    torch = None
+    by_torch = fuzz_refusals = None
 
 # Images alone give the same bits: (operation, positions of the arguments that carry a batch axis).
 RANKS = (1, 2, 3)
 CONVOLUTIONS = tuple(f"conv{t}{rank}d" for t in ("", "_transpose") for rank in RANKS)
 POOLINGS = tuple(f"{kind}_pool{rank}d" for kind in ("max", "min", "avg", "lp") for rank in RANKS)
-BY_ITEM = {**dict.fromkeys((*CONVOLUTIONS, *POOLINGS, "pad", "pad_backward"), (0,)),
+EXTREMES = tuple(f"{kind}_pool{rank}d" for kind in ("max", "min") for rank in RANKS)
+ADAPTIVE = tuple(f"adaptive_{kind}_pool{rank}d" for kind in ("max", "avg") for rank in RANKS)
+BY_ITEM = {**dict.fromkeys((*CONVOLUTIONS, *POOLINGS, *ADAPTIVE, "pad", "pad_backward", "interpolate"), (0,)),
            **dict.fromkeys(ACTIVATIONS, (0,)), **{f"{name}_backward": (0, 1) for name in ACTIVATIONS},
-           "max_pool2d_backward": (0, 1), "min_pool2d_backward": (0, 1)}
+           **{f"{name}_backward": (0, 1) for name in EXTREMES}}
+FROM_ROUNDED = tuple(f"lp_pool{rank}d_backward" for rank in RANKS)  # by an output of float32
 SPECIALS = (np.nan, np.inf, -np.inf, -0.0, 1e-40, 0.0)
-SPECIAL_OPERATIONS = (*CONVOLUTIONS, "pad", "max_pool2d", "min_pool2d", "avg_pool2d", *ACTIVATIONS, "softmax",
-                      "log_softmax", "linear", "cross_entropy", "max_pool2d_backward", "avg_pool2d_backward")
+SPECIAL_OPERATIONS = (*CONVOLUTIONS, "pad", *EXTREMES, *(f"{name}_backward" for name in EXTREMES), *ADAPTIVE,
+                      *(f"avg_pool{rank}d" for rank in RANKS), "avg_pool2d_backward", *ACTIVATIONS, "softmax",
+                      "log_softmax", "linear", "cross_entropy", "unfold", "fold", "embedding_backward")
 
 
 class Wrong(AssertionError):
     """A difference, with the call that shows it."""
 
 
-class Draw(verification.Fuzz):
-    """Sizes and numbers of one call. Arrays are plain here; layouts are tried by the checks."""
-
-    def numbers(self, *shape):
-        if self.integers:
-            return self.rng.integers(-4, 5, shape).astype(self.dtype)
-        scale = 10.0 ** self.size(-3, 3)
-        return (scale * self.rng.standard_normal(shape)).astype(self.dtype)
-
-
-def wild_convolution(draw):
-    """Geometries that ``verify`` does not draw: long rows, many channels, large kernels and strides, names."""
-    kind = draw.size(0, 7)
-    groups, per_group, filters = 1, draw.size(1, 9), draw.size(1, 12)
-    kernel, stride, dilation = draw.sizes(2, 1, 3), draw.sizes(2, 1, 2), (1, 1)
-    room = (9, 12)
-    if kind == 0:  # many channels or filters
-        per_group, filters = draw.size(1, 300), draw.size(1, 150)
-        room = (2, 3)
-    elif kind == 1:  # one long row
-        kernel, room = (1, draw.size(1, 12)), (0, 700)
-    elif kind == 2:  # one long column
-        kernel, room = (draw.size(1, 12), 1), (300, 1)
-    elif kind == 3:
-        kernel, room = draw.sizes(2, 5, 16), (6, 6)
-    elif kind == 4:
-        stride, dilation = draw.sizes(2, 1, 9), draw.sizes(2, 1, 7)
-    elif kind == 5:  # groups of unequal shape
-        groups, per_group = draw.size(2, 9), draw.size(1, 5)
-        filters = draw.size(1, 5)
-    elif kind == 6:  # 1x1 of every kind
-        kernel, stride = (1, 1), draw.sizes(2, 1, 3) if draw.chance(0.3) else (1, 1)
-    else:  # one channel, or one filter
-        per_group, filters = (1, filters) if draw.chance(0.5) else (per_group, 1)
-    spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
-    padding = draw.size(0, 3)
-    if draw.chance(0.4):
-        padding = tuple((draw.size(0, 2 * s), draw.size(0, 2 * s)) for s in spans)
-    if draw.chance(0.2):
-        padding = ("same", "valid")[draw.size(0, 1)]
-    size = tuple(s + draw.size(0, r) for s, r in zip(spans, room, strict=True))
-    x = draw.numbers(draw.size(1, 3), groups * per_group, *size)
-    weight = draw.numbers(groups * filters, per_group, *kernel)
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    if draw.chance(0.1):
-        x = x[0]
-    return x, weight, options
-
-
-def wild_conv2d(draw):
-    x, weight, options = wild_convolution(draw)
-    return verification.Call((x, weight, draw.numbers(len(weight)) if draw.chance(0.5) else None), options)
-
-
-def wild_conv2d_backward(draw):
-    x, weight, options = wild_convolution(draw)
-    return verification.Call((draw.numbers(*reference.conv2d(x, weight, **options).shape), x, weight), options)
-
-
-WILD = {"conv2d": wild_conv2d, "conv2d_backward": wild_conv2d_backward}
 OPERATIONS = {op.name: op for op in verification.OPERATIONS}
 
 
@@ -117,7 +64,9 @@ def ways(rng, count):
 def is_batch(name, args):
     """Whether the first argument has several images; one image alone may be drawn where it is a convolution's."""
     x = args[0]
-    return len(x) > 1 and (x.ndim == args[1].ndim if name.startswith("conv") else name.startswith("pad") or x.ndim == 4)
+    if name.startswith("conv"):
+        return len(x) > 1 and x.ndim == args[1].ndim
+    return len(x) > 1 and ("pool" not in name or x.ndim == 2 + int(name.removesuffix("_backward")[-2]))
 
 
 def compute(name, args, options, threads):
@@ -142,6 +91,43 @@ def laid_out(rng, args, name):
                         for layout, a in zip(names, args, strict=True))
 
 
+def bounds(op, call, want):
+    """The largest error per output; where ``dloss`` comes from above, that of each loss times it."""
+    if "dloss" not in call.options:
+        return op.bound(op.name, call, want)
+    options = dict(call.options)
+    dloss = np.abs(options.pop("dloss"))
+    if options["reduction"] == "none":
+        options["reduction"] = "sum"
+    plain = verification.Call(call.args, options)
+    each, = op.bound(op.name, plain, outputs(reference, op.name, call.args, options))
+    if dloss.ndim and op.name.startswith(("cross", "nll")) and call.args[0].ndim > 1:
+        dloss = dloss[:, None]
+    return (each * dloss.reshape(dloss.shape + (1,) * (each.ndim - dloss.ndim)),)
+
+
+def tile_bounds(name, call, bound):
+    """Bounds of a Winograd call of any form: batch and padding as ``verification`` writes them."""
+    lone = [a is not None and a.ndim == 3 for a in call.args[:2]]
+    args = tuple(a[None] if alone else a for a, alone in zip(call.args, [*lone, False], strict=True))
+    padding = call.options["padding"]
+    padding = {"same": 1, "valid": 0}.get(padding, padding) if isinstance(padding, str) else padding
+    pairs = tuple(p if isinstance(p, tuple) else (p, p) for p in (padding if isinstance(padding, tuple) else (padding,) * 2))
+    head, *others = bound
+    head, *_ = verification._tile_bounds(name, verification.Call(args, {**call.options, "padding": pairs}),
+                                         (head[None] if lone[0] else head,))
+    return (head[0] if lone[0] else head, *others)
+
+
+def widened(a):
+    return a.astype(np.float64) if verification._is_float(a) else a
+
+
+def near(mine, theirs, tolerance):
+    size = max(1, np.abs(mine).max(initial=0, where=np.isfinite(mine)))
+    return mine.shape == theirs.shape and np.allclose(mine, theirs, tolerance, tolerance * size, equal_nan=True)
+
+
 def check(seed, name):
     """Draw and judge one call; raises ``Wrong``. Returns how many results were compared."""
     rng = np.random.default_rng([*seed, crc32(name.encode())])
@@ -159,15 +145,14 @@ def check(seed, name):
         shapes = [f"{a.dtype}{a.shape}" if isinstance(a, np.ndarray) else a for a in args]
         raise Wrong(f"{what}: {name}({shapes}, {options}) seed={seed} {detail}")
 
-    wide = verification.Call(tuple(a.astype(np.float64) if verification._is_float(a) else a for a in args), options)
+    wide = verification.Call(tuple(map(widened, args)), {k: widened(v) for k, v in options.items()})
     with np.errstate(all="ignore"):
-        want = outputs(reference, name, wide.args, options)
-        bound = None if special else op.bound(name, wide, want)
-    if torch is not None and not special:
-        theirs = by_torch(name, wide.args, options)
-        scale = 1 if theirs is None else max(1, np.abs(theirs).max(initial=0))
-        if theirs is not None and not np.allclose(want[0], theirs, rtol=1e-9, atol=1e-9 * scale):
-            wrong("the twin and PyTorch differ")
+        want = outputs(reference, name, wide.args, wide.options)
+        bound = None if special else bounds(op, wide, want)
+    if by_torch is not None and not special:
+        for mine, theirs in zip(want, by_torch(name, wide.args, wide.options) or (), strict=False):
+            if mine is not None and not near(mine, theirs, 2e-6 if name in FROM_ROUNDED else 1e-9):
+                wrong("the twin and PyTorch differ")
 
     compared = 0
     for isa, algorithm in ways(rng, 3):
@@ -190,12 +175,12 @@ def check(seed, name):
             if not same_bits(plain, got):
                 wrong("bits depend on threads, layout or memory", **detail)
             if name in BY_ITEM and is_batch(name, args):
-                alone = compute(name, tuple(a[1:2] if i in BY_ITEM[name] else (1, *a[1:]) if isinstance(a, tuple) else a
+                alone = compute(name, tuple(a[1:2] if i in BY_ITEM[name] else (1, *a[1:]) if i == 2 and isinstance(a, tuple) else a
                                             for i, a in enumerate(args)), options, threads)
                 if not same_bits(alone[0], plain[0][1:2]):
                     wrong("an image alone has other bits", **detail)
         by_tile = any(plan.algorithm == "winograd" for plan in plans)
-        limits = verification._tile_bounds(name, wide, bound) if by_tile and not special else bound
+        limits = tile_bounds(name, wide, bound) if by_tile and not special else bound
         for one, right, limit in zip(plain, want, limits or want, strict=True):
             if right is None or one is None:
                 if one is not right:
@@ -204,7 +189,9 @@ def check(seed, name):
             if special:
                 with np.errstate(all="ignore"):
                     right = np.asarray(right).astype(np.asarray(one).dtype)
-                if not (same_bits(np.isnan(one), np.isnan(right)) and same_bits(np.isinf(one), np.isinf(right))):
+                same = op.bound is verification._nothing
+                if not (same_bits(np.isnan(one), np.isnan(right)) and same_bits(np.isinf(one), np.isinf(right))) \
+                        or (same and not np.array_equal(one, right, equal_nan=True)):
                     wrong("NaN or infinity in other places", **detail)
             else:
                 # near zero numbers have no relative precision
@@ -215,51 +202,6 @@ def check(seed, name):
     return compared
 
 
-def by_torch(name, args, options):
-    """The first result by PyTorch, or None where it has no such operation or geometry."""
-    to = [torch.tensor(a) if isinstance(a, np.ndarray) else a for a in args]
-    function = torch.nn.functional
-    if name in ("conv1d", "conv2d", "conv3d"):
-        padding, rank = options["padding"], args[1].ndim - 2
-        if padding == "same":
-            return None
-        pairs = ((0, 0),) * rank if padding == "valid" else ((padding,) * 2,) * rank if isinstance(padding, int) \
-            else padding
-        mode = options.get("padding_mode", "constant")
-        x = function.pad(to[0], [v for pair in reversed(pairs) for v in pair], mode)
-        y = getattr(function, name)(x, to[1], to[2], options["stride"], 0, options["dilation"], options["groups"])
-    elif name in ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"):
-        full = getattr(function, name)(*to, **{**options, "padding": 0, "output_padding": 0})
-        crop = [v for (lo, hi), e in reversed(list(zip(options["padding"], options["output_padding"], strict=True)))
-                for v in (-lo, e - hi)]
-        if to[2] is not None and any(e > hi for (_, hi), e in zip(options["padding"], options["output_padding"],
-                                                                 strict=True)):
-            return None  # a border of bias
-        y = function.pad(full, crop)
-    elif name == "pad":
-        y = function.pad(*to[:3], to[3] if to[2] == "constant" else None)
-    elif "pool" in name:
-        if name.endswith("backward") or "unpool" in name or not hasattr(function, name) or np.isnan(args[0]).any():
-            return None
-        if options.get("norm_type") == np.inf or (name == "avg_pool1d" and options["divisor_override"]) \
-                or (name.startswith("adaptive") and args[1] == (None,)):
-            return None
-        drop = ("return_indices", "divisor_override" if name == "avg_pool1d" else "")
-        options = {k: v for k, v in options.items() if k not in drop}
-        if name == "lp_pool1d":  # takes no tuples
-            options |= {k: v and v[0] for k, v in options.items() if k in ("kernel_size", "stride")}
-        y = getattr(function, name)(*to, **options)
-    elif name in ACTIVATIONS:
-        y = getattr(function, name)(to[0], **options)
-    elif name in ("softmax", "log_softmax", "linear"):
-        y = getattr(function, name)(*to)
-    elif name == "cross_entropy":
-        y = function.cross_entropy(*to, **options)
-    else:
-        return None
-    return y.numpy()
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60)
@@ -267,21 +209,28 @@ def main():
     parser.add_argument("--operations", nargs="*", default=list(OPERATIONS))
     parser.add_argument("--keep-going", action="store_true", help="report every failure, not only the first")
     options = parser.parse_args()
-    end, calls, results, failures = time.monotonic() + options.seconds, 0, 0, 0
+    end, calls, results, refusals, failures = time.monotonic() + options.seconds, 0, 0, 0, 0
     while time.monotonic() < end:
         name = options.operations[calls % len(options.operations)]
         if calls % (7 * len(options.operations)) == 0:  # now and then many boxes
             geometry.SOURCE_BYTES = (512 * 1024, 4096, 512)[calls // (7 * len(options.operations)) % 3]
             common.clear()
+        seed = (options.seed, calls)
         try:
-            results += check((options.seed, calls), name)
+            results += check(seed, name)
+            if fuzz_refusals is not None:
+                refusals += 1
+                fuzz_refusals.check(seed)
         except Exception as exc:
             failures += 1
-            print(f"FAIL {type(exc).__name__}: {exc} (SOURCE_BYTES={geometry.SOURCE_BYTES})", flush=True)
+            where = traceback.extract_tb(exc.__traceback__)[-1]
+            print(f"FAIL {type(exc).__name__}: {exc} ({name}, {seed=}, {where.name}:{where.lineno}, "
+                  f"SOURCE_BYTES={geometry.SOURCE_BYTES})", flush=True)
             if not options.keep_going:
                 raise
         calls += 1
-    print(f"{calls} calls, {results} results compared, {failures} failures, seed {options.seed}")
+    print(f"{calls} calls and {refusals} of doubtful geometry, {results} results compared, {failures} failures, "
+          f"{options.seconds:g} s, seed {options.seed}")
     return failures != 0
 
 

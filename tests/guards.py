@@ -9,6 +9,7 @@ import ctypes
 import mmap
 import sys
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from unittest import mock
 
 import numpy as np
@@ -93,16 +94,27 @@ def hostile_memory(at_end=True):
 
     shim = _Numpy(at_end)
     with ExitStack() as stack:
-        for name, module in list(sys.modules.items()):
-            if name.startswith("convkit.functional.") and getattr(module, "np", None) is np:
-                stack.enter_context(mock.patch.object(module, "np", shim))
+        for module in _with_numpy(len(sys.modules)):
+            stack.enter_context(mock.patch.object(module, "np", shim))
         if native.available:
             def panels(elements, dtype):
                 return guarded_empty(elements, dtype, at_end=at_end)
 
-            for name, module in list(sys.modules.items()):
-                if name.startswith("convkit.kernels.") and hasattr(module, "aligned_empty"):
-                    stack.enter_context(mock.patch.object(module, "aligned_empty", panels))
+            for module in _with_panels(len(sys.modules)):
+                stack.enter_context(mock.patch.object(module, "aligned_empty", panels))
             native.runtime.poison_scratch(True)
             stack.callback(native.runtime.poison_scratch, False)
         yield
+
+
+# Looked for again only when something was imported: the fuzzer asks thousands of times.
+@lru_cache(maxsize=1)
+def _with_numpy(_):
+    return [m for name, m in list(sys.modules.items())
+            if name.startswith("convkit.functional.") and getattr(m, "np", None) is np]
+
+
+@lru_cache(maxsize=1)
+def _with_panels(_):
+    return [m for name, m in list(sys.modules.items())
+            if name.startswith("convkit.kernels.") and hasattr(m, "aligned_empty")]

@@ -13,6 +13,12 @@ def test_fuzzed_calls_agree_with_their_twin(name):
     assert compared >= 8
 
 
+def test_doubtful_geometries_are_refused_where_pytorch_refuses_them():
+    refusals = pytest.importorskip("fuzz_refusals", reason="needs PyTorch")
+    taken = sum(refusals.check((0, i)) for i in range(600))
+    assert 150 < taken < 450
+
+
 def test_fuzzed_calls_in_many_boxes(small_source):
     small_source(600)
     for i in range(6):
