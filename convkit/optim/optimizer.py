@@ -15,7 +15,7 @@ from convkit.spec.optim import OptimSpec
 
 class Optimizer:
     """Base of the optimisers; a subclass names its ``settings`` and the ``kind`` of step, and defines ``_rule()``, the
-    numbers that all parameters share, and ``_remembered(data, state)``, the two arrays and two numbers of one parameter.
+    numbers that all parameters share, and ``_remembered(data, state)``, its arrays and numbers of one parameter.
 
     Every setting is an attribute that may be changed between steps, such as ``optimizer.lr *= 0.1``.
     """
