@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]  # float32 or float64
+Floats = NDArray[np.floating[Any]]  # float16, float32 or float64
 Indices = NDArray[np.int64]
 Labels = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]

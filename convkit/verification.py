@@ -3,7 +3,8 @@
 The twin runs in float64. An error is counted in units of its bound, which is computed in every element
 from the absolute values of the operands, so that one wrong tap shows however large the rest is.
 Operations that only choose or only add and multiply must be exact on small integers. Each call is made
-with one and with two threads, whose results must agree in every bit.
+with one and with two threads, whose results must agree in every bit. float16 has the bound of float32, in
+which it is computed, and half of its own last digit.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from convkit.kernels import native
 from convkit.plan import common
 from convkit.spec.activation import ACTIVATIONS, FROM_OUTPUT
 
-DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 GATED = ("gelu", "hardswish", "mish", "silu")
 FACTOR = 8  # every bound is 8 eps times what the operation does to the absolute values
 
@@ -1162,8 +1163,12 @@ def _error(got, want, bound, dtype):
     nan = np.isnan(want)
     if not np.array_equal(np.isnan(got), nan):
         return np.inf
-    error = np.abs(np.where(nan, 0, got).astype(np.float64) - np.where(nan, 0, want))
-    allowed = FACTOR * np.finfo(dtype).eps * np.broadcast_to(bound, error.shape)
+    with np.errstate(over="ignore"):
+        right = got == want.astype(got.dtype)
+    error = np.where(right | nan, 0.0, np.abs(got.astype(np.float64) - want))
+    allowed = FACTOR * np.finfo(np.promote_types(dtype, np.float32)).eps * np.broadcast_to(bound, error.shape)
+    if dtype == np.float16:  # computed in float32, then rounded once
+        allowed = allowed + np.maximum(np.abs(want) * 2.0**-11, 2.0**-25)
     with np.errstate(divide="ignore", invalid="ignore"):
         units = np.where(error == 0, 0.0, error / allowed)
     return float(units.max(initial=0.0))

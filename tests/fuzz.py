@@ -131,7 +131,7 @@ def near(mine, theirs, tolerance):
 def check(seed, name):
     """Draw and judge one call; raises ``Wrong``. Returns how many results were compared."""
     rng = np.random.default_rng([*seed, crc32(name.encode())])
-    dtype = np.dtype((np.float32, np.float64)[rng.integers(2)])
+    dtype = verification.DTYPES[rng.integers(len(verification.DTYPES))]
     op, draw = OPERATIONS[name], Draw([*seed, 1], dtype)
     call = (WILD[name] if name in WILD and rng.random() < 0.6 else op.draw)(draw)
     args, options = call.args, call.options
@@ -195,7 +195,8 @@ def check(seed, name):
                     wrong("NaN or infinity in other places", **detail)
             else:
                 # near zero numbers have no relative precision
-                floor = 0 if op.exact_on_integers else np.finfo(dtype).smallest_subnormal / np.finfo(dtype).eps
+                numbers = np.finfo(np.promote_types(dtype, np.float32))
+                floor = 0 if op.exact_on_integers else numbers.smallest_subnormal / numbers.eps
                 units = verification._error(one, right, limit + floor, dtype)
                 if not units <= 1 or (units > 0 and op.exact_on_integers and draw.integers and not by_tile):
                     wrong(f"error of {units} bounds", **detail)

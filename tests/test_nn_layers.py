@@ -559,7 +559,7 @@ def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
     (lambda: nn.Conv2d(2, 4, 3, groups=4), ShapeError, "groups must divide the channels of x"),
     (lambda: nn.Conv2d(4, 6, 3, groups=4), ShapeError, "groups must divide the output channels"),
     (lambda: nn.Conv2d(4, 4, 3, padding_mode="edge"), ShapeError, "padding_mode must be one of zeros, reflect"),
-    (lambda: nn.Conv2d(4, 4, 3, dtype=np.float16), DtypeError, "dtype must be float32 or float64"),
+    (lambda: nn.Conv2d(4, 4, 3, dtype=np.int8), DtypeError, "dtype must be float16, float32 or float64"),
     (lambda: nn.Conv2d(2**40, 2**40, 3), ShapeError, "more than the limit"),
     (lambda: nn.Linear(2**40, 2**40), ShapeError, "more than the limit"),
     (lambda: nn.MaxPool2d(0), ShapeError, "kernel_size must be at least 1"),
@@ -609,7 +609,7 @@ def test_bad_arguments_are_refused_by_the_constructor(make, error, message):
      r"the outputs of all branches must have one shape but for axis 1, got \[\(1, 2, 2, 2\), \(1, 2, 4, 4\)\]"),
     (nn.Residual(nn.Linear(3, 4)), np.zeros((2, 3), np.float32), ShapeError, "the output of block must have shape"),
     (nn.ChannelShuffle(2), np.zeros((1, 3, 4)), ShapeError, "groups must divide the channels of x"),
-    (nn.MaxPool2d(2), np.zeros((3, 4, 4), np.int64), DtypeError, "x must be float32 or float64"),
+    (nn.MaxPool2d(2), np.zeros((3, 4, 4), np.int64), DtypeError, "x must be float16, float32 or float64"),
 ])
 def test_bad_input_is_refused_by_both_ways_of_computing(layer, x, error, message):
     for compute in (layer, layer.forward):

@@ -139,7 +139,7 @@ def test_parameter_copies_into_native_c_order():
 
 @pytest.mark.parametrize("act, error, message", [
     (lambda p: nn.Parameter([1.0]), DtypeError, "data must be a NumPy array, got list"),
-    (lambda p: nn.Parameter(np.ones(2, int)), DtypeError, "data must be float32 or float64"),
+    (lambda p: nn.Parameter(np.ones(2, int)), DtypeError, "data must be float16, float32 or float64"),
     (lambda p: setattr(p, "data", np.ones((3, 1))), ShapeError, r"data must have shape \(3,\)"),
     (lambda p: setattr(p, "grad", np.ones(1)), ShapeError, r"grad must have shape \(3,\)"),
     (lambda p: setattr(p, "grad", np.ones(3, np.float32)), DtypeError, "grad is float32 but data is float64"),

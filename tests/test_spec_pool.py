@@ -184,7 +184,7 @@ def test_only_float_arrays(pool):
     for bad in (None, [[1.0]], 1.0):
         with pytest.raises(DtypeError, match="^x must be a NumPy array, got "):
             pool(bad, 2)
-    with pytest.raises(DtypeError, match="^x must be float32 or float64, got x.dtype=int64"):
+    with pytest.raises(DtypeError, match="^x must be float16, float32 or float64, got x.dtype=int64"):
         pool(np.ones(X, np.int64), 2)
 
 
@@ -249,9 +249,9 @@ def test_the_scatter_checks_its_operands(backward):
             "indices must be int64, as the pooling returned them, got indices.dtype=float32",
         ),
         (
-            (dy.astype(np.float16), indices, X),
+            (dy.astype(bool), indices, X),
             DtypeError,
-            "dy must be float32 or float64, got dy.dtype=float16; convert it with dy.astype(np.float32)",
+            "dy must be float16, float32 or float64, got dy.dtype=bool; convert it with dy.astype(np.float32)",
         ),
         (([1.0], indices, X), DtypeError, "dy must be a NumPy array, got list; convert it with np.asarray"),
     ]:
@@ -283,7 +283,7 @@ def test_the_average_gradient_checks_its_operands():  # 76
         (
             (dy.astype(int), X, 2),
             DtypeError,
-            "dy must be float32 or float64, got dy.dtype=int64; convert it with dy.astype(np.float32)",
+            "dy must be float16, float32 or float64, got dy.dtype=int64; convert it with dy.astype(np.float32)",
         ),
     ]:
         with pytest.raises(kind) as error:

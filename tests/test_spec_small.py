@@ -21,7 +21,7 @@ REFUSED = [
         F.relu,
         (np.ones(3, int),),
         DtypeError,
-        "x must be float32 or float64, got x.dtype=int64; convert it with x.astype(np.float32)",
+        "x must be float16, float32 or float64, got x.dtype=int64; convert it with x.astype(np.float32)",
     ),
     (F.relu_backward, (X, X[0]), ShapeError, "dy must have shape (3, 4) (that of y), got dy.shape=(2, 3, 4)"),
     (

@@ -1,13 +1,13 @@
 """Elementwise activations without state.
 
-Each takes float32 or float64 of any shape and gives the same shape and dtype. Its gradient is computed from the input
-``x``, but for ``relu``, ``sigmoid`` and ``tanh``, whose output ``y`` says it all. At NaN they are NaN, at infinity what
-PyTorch gives: the limit, but NaN for silu, mish and gelu at ``-inf``.
+Each takes float16, float32 or float64 of any shape and gives the same shape and dtype. Its gradient is computed from
+the input ``x``, but for ``relu``, ``sigmoid`` and ``tanh``, whose output ``y`` says it all. At NaN they are NaN, at
+infinity what PyTorch gives: the limit, but NaN for silu, mish and gelu at ``-inf``.
 """
 
 import numpy as np
 
-from convkit.functional.common import contiguous
+from convkit.functional.common import contiguous, in_float32
 from convkit.plan.activation import backward_plan, plan, prelu_backward_plan, prelu_plan
 from convkit.spec.activation import activation_backward_spec, activation_spec, prelu_backward_spec, prelu_spec
 from convkit.typing import Floats
@@ -19,7 +19,7 @@ def relu(x: Floats) -> Floats:
     Parameters
     ----------
     x : ndarray
-        float32 or float64, any shape.
+        float16, float32 or float64, any shape.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def leaky_relu(x: Floats, negative_slope: float = 0.01) -> Floats:
     Parameters
     ----------
     x : ndarray
-        float32 or float64, any shape.
+        float16, float32 or float64, any shape.
     negative_slope : float
         Finite.
 
@@ -84,7 +84,7 @@ def elu(x: Floats, alpha: float = 1.0) -> Floats:
     Parameters
     ----------
     x : ndarray
-        float32 or float64, any shape.
+        float16, float32 or float64, any shape.
     alpha : float
         Finite.
 
@@ -122,7 +122,7 @@ def gelu(x: Floats, approximate: str = "none") -> Floats:
     Parameters
     ----------
     x : ndarray
-        float32 or float64, any shape.
+        float16, float32 or float64, any shape.
     approximate : {"none", "tanh"}
         ``"tanh"``: ``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))`` instead.
 
@@ -205,7 +205,7 @@ def softplus(x: Floats, beta: float = 1.0, threshold: float = 20.0) -> Floats:
     Parameters
     ----------
     x : ndarray
-        float32 or float64, any shape.
+        float16, float32 or float64, any shape.
     beta : float
         Positive.
     threshold : float
@@ -230,7 +230,7 @@ def prelu(x: Floats, weight: Floats) -> Floats:
     Parameters
     ----------
     x : ndarray, shape (N, C, ...), or (n,)
-        float32 or float64.
+        float16, float32 or float64.
     weight : ndarray, shape (1,) or (C,)
         Of the same dtype.
 
@@ -244,11 +244,7 @@ def prelu(x: Floats, weight: Floats) -> Floats:
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    spec = prelu_spec(x, weight)
-    y = np.empty(x.shape, spec.dtype)
-    if y.size:
-        prelu_plan(spec).run(_by_channel(spec, x), _per_channel(spec, weight), _by_channel(spec, y))
-    return y
+    return _prelu(prelu_spec(x, weight), x, weight)
 
 
 def prelu_backward(dy: Floats, x: Floats, weight: Floats) -> tuple[Floats, Floats]:
@@ -266,7 +262,19 @@ def prelu_backward(dy: Floats, x: Floats, weight: Floats) -> tuple[Floats, Float
     (dx, dweight)
         Gradients of ``x`` and ``weight``.
     """
-    spec = prelu_backward_spec(dy, x, weight)
+    return _prelu_gradients(prelu_backward_spec(dy, x, weight), dy, x, weight)
+
+
+@in_float32
+def _prelu(spec, x, weight):
+    y = np.empty(x.shape, spec.dtype)
+    if y.size:
+        prelu_plan(spec).run(_by_channel(spec, x), _per_channel(spec, weight), _by_channel(spec, y))
+    return y
+
+
+@in_float32
+def _prelu_gradients(spec, dy, x, weight):
     dx, dweight = np.empty(x.shape, spec.dtype), np.zeros(spec.channels, spec.dtype)
     if dx.size:
         prelu_backward_plan(spec).run(_by_channel(spec, dy), _by_channel(spec, x), _per_channel(spec, weight),
@@ -286,14 +294,22 @@ def _per_channel(spec, weight):
 
 
 def _forward(name, x, *arguments):
-    spec = activation_spec(name, x, *arguments)
+    return _run(activation_spec(name, x, *arguments), x)
+
+
+def _backward(name, dy, other, *arguments):
+    return _run_backward(activation_backward_spec(name, dy, other, *arguments), dy, other)
+
+
+@in_float32
+def _run(spec, x):
     y = np.empty(x.shape, spec.dtype)
     plan(spec).run(contiguous(x, spec.dtype).reshape(-1), y.reshape(-1))
     return y
 
 
-def _backward(name, dy, other, *arguments):
-    spec = activation_backward_spec(name, dy, other, *arguments)
+@in_float32
+def _run_backward(spec, dy, other):
     dx = np.empty(dy.shape, spec.dtype)
     backward_plan(spec).run(contiguous(dy, spec.dtype).reshape(-1), contiguous(other, spec.dtype).reshape(-1),
                             dx.reshape(-1))

@@ -15,7 +15,7 @@ def adaptive_max_pool2d(x: Floats, output_size: AdaptiveSize, return_indices: bo
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        float32 or float64, any memory layout.
+        float16, float32 or float64, any memory layout.
     output_size : int, None or tuple of 2 of them
         Size of the output; None keeps that of the input. Window ``o`` of ``out`` is
         ``[o * size // out, ceil((o + 1) * size / out))``, in integers.
@@ -32,8 +32,7 @@ def adaptive_max_pool2d(x: Floats, output_size: AdaptiveSize, return_indices: bo
     ShapeError, DtypeError
         For a size without meaning, or an ``x`` that is no float array.
     """
-    spec, lead, return_indices = check_adaptive(x, output_size, return_indices, kind="adaptive_max", rank=2)
-    return run_extreme(x, spec, lead, return_indices)
+    return run_extreme(*check_adaptive(x, output_size, return_indices, kind="adaptive_max", rank=2), x)
 
 
 def adaptive_max_pool2d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -73,8 +72,7 @@ def adaptive_avg_pool2d_backward(dy: Floats, input_shape: Sequence[int]) -> Floa
 
 def adaptive_max_pool1d(x: Floats, output_size: AdaptiveSize, return_indices: bool = False) -> Floats | Any:
     """Everything as in ``adaptive_max_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
-    spec, lead, return_indices = check_adaptive(x, output_size, return_indices, kind="adaptive_max", rank=1)
-    return run_extreme(x, spec, lead, return_indices)
+    return run_extreme(*check_adaptive(x, output_size, return_indices, kind="adaptive_max", rank=1), x)
 
 
 def adaptive_max_pool1d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -96,8 +94,7 @@ def adaptive_avg_pool1d_backward(dy: Floats, input_shape: Sequence[int]) -> Floa
 
 def adaptive_max_pool3d(x: Floats, output_size: AdaptiveSize, return_indices: bool = False) -> Floats | Any:
     """Everything as in ``adaptive_max_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
-    spec, lead, return_indices = check_adaptive(x, output_size, return_indices, kind="adaptive_max", rank=3)
-    return run_extreme(x, spec, lead, return_indices)
+    return run_extreme(*check_adaptive(x, output_size, return_indices, kind="adaptive_max", rank=3), x)
 
 
 def adaptive_max_pool3d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -123,8 +120,8 @@ def global_max_pool(x: Floats, return_indices: bool = False) -> Floats | Any:
     Parameters
     ----------
     x : ndarray, shape (N, C, L), (N, C, H, W) or (N, C, D, H, W)
-        float32 or float64, any memory layout. The batch axis must be there: without it a plane could not be told
-        from a batch of lines (``adaptive_max_pool2d(x, 1)`` takes both).
+        float16, float32 or float64, any memory layout. The batch axis must be there: without it a plane could not be
+        told from a batch of lines (``adaptive_max_pool2d(x, 1)`` takes both).
     return_indices : bool
         Also return where each maximum was.
 
@@ -138,7 +135,7 @@ def global_max_pool(x: Floats, return_indices: bool = False) -> Floats | Any:
     ShapeError, DtypeError
         If ``x`` is no float array of 3 to 5 axes.
     """
-    return run_extreme(x, *check_global(x, "max", return_indices))
+    return run_extreme(*check_global(x, "max", return_indices), x)
 
 
 def global_max_pool_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -148,7 +145,7 @@ def global_max_pool_backward(dy: Floats, indices: Indices, input_shape: Sequence
 
 def global_min_pool(x: Floats, return_indices: bool = False) -> Floats | Any:
     """Smallest element of each plane; everything as in ``global_max_pool``."""
-    return run_extreme(x, *check_global(x, "min", return_indices))
+    return run_extreme(*check_global(x, "min", return_indices), x)
 
 
 def global_min_pool_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:

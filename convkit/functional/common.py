@@ -1,8 +1,51 @@
-"""What every function here does with arrays before and after the plan runs."""
+"""What every function here does with arrays before and after the plan runs.
 
+float16 is for storing: what computes is float32. A function that runs a plan takes the spec first and is decorated with
+``in_float32``: it gets the spec of a float32 call, ``contiguous`` widens the operands on their way to the plan, and the
+results are rounded once, at the end.
+"""
+
+from dataclasses import replace
+from functools import lru_cache, partial, wraps
 from math import prod
 
 import numpy as np
+
+from convkit.plan.half import narrow_plan, widen_plan
+from convkit.spec.common import FLOAT16, FLOAT32
+
+
+def in_float32(run):
+    """Let ``run(spec, ...)``, which computes in the dtype of its spec, do float16 as well."""
+    @wraps(run)
+    def call(spec, *arguments):
+        if spec.dtype is not FLOAT16:
+            return run(spec, *arguments)
+        return narrowed(run(_of_float32(spec), *arguments))
+
+    return call
+
+
+_of_float32 = lru_cache(maxsize=1024)(partial(replace, dtype=FLOAT32))
+
+
+def narrowed(result):
+    """A result, or a tuple of results, with float16 for float32; too large numbers become infinite."""
+    if isinstance(result, tuple):
+        return tuple(narrowed(r) for r in result)
+    if isinstance(result, np.float32):
+        with np.errstate(over="ignore"):
+            return np.float16(result)
+    if isinstance(result, np.ndarray) and result.dtype == FLOAT32:
+        return _converted(contiguous(result, FLOAT32), FLOAT16, narrow_plan)
+    return result
+
+
+def _converted(a, dtype, plan):
+    y = np.empty(a.shape, dtype)
+    if y.size:
+        plan().run(a, y)
+    return y
 
 
 def contiguous(a, dtype):
@@ -12,6 +55,8 @@ def contiguous(a, dtype):
     flags = a.flags
     if flags.c_contiguous and flags.aligned and a.dtype == dtype:
         return a
+    if a.dtype.char == "e" and dtype == FLOAT32:
+        return _converted(contiguous(a, FLOAT16), dtype, widen_plan)
     return np.array(a, dtype, order="C")
 
 
@@ -27,7 +72,7 @@ def planes(a, dtype, size):
 
 def target_for(out, shape, dtype, *inputs):
     """Where the kernel writes: ``out`` if it is plain memory that no input overlaps, else a new array."""
-    if out is not None and out.flags.c_contiguous and out.flags.aligned \
+    if out is not None and out.flags.c_contiguous and out.flags.aligned and out.dtype == dtype \
             and not any(a is not None and np.may_share_memory(out, a) for a in inputs):
         return out
     return np.empty(shape, dtype)
@@ -36,14 +81,14 @@ def target_for(out, shape, dtype, *inputs):
 def deliver(y, out):
     """``y`` when the caller gave no ``out``, else ``out`` with the result in it."""
     if out is not None and out is not y:
-        out[...] = y
+        out[...] = narrowed(y) if out.dtype.char == "e" else y
         return out
     return y
 
 
-def run_packed(run, x, weight, bias, y, packed):
+def run_packed(spec, run, x, weight, bias, y, packed):
     """Run a forward plan, with what ``packed`` keeps of the weight if there is a keeper and the plan packs at all."""
     if packed is None or not hasattr(run, "pack"):
-        run(x, weight, bias, y)
+        run(x, contiguous(weight, spec.dtype), bias, y)
     else:
-        run.with_packed(x, packed(run.pack_key, run.pack), bias, y)
+        run.with_packed(x, packed(run.pack_key, lambda kept: run.pack(contiguous(kept, spec.dtype))), bias, y)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from convkit.functional.common import contiguous, deliver, optional, run_packed, target_for
+from convkit.functional.common import contiguous, deliver, in_float32, optional, run_packed, target_for
 from convkit.functional.pad import padded, unpadded
 from convkit.plan.conv import plan
 from convkit.spec.conv import (
@@ -41,7 +41,7 @@ def conv2d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size =
     Parameters
     ----------
     x : ndarray, shape (N, c_in, H, W) or (c_in, H, W)
-        float32 or float64, any memory layout.
+        float16, float32 or float64, any memory layout.
     weight : ndarray, shape (c_out, c_in / groups, kh, kw)
         Same dtype as ``x``.
     bias : ndarray, shape (c_out,), optional
@@ -146,7 +146,7 @@ def conv_transpose2d(x: Floats, weight: Floats, bias: Floats | None = None, stri
     Parameters
     ----------
     x : ndarray, shape (N, c_in, H, W) or (c_in, H, W)
-        float32 or float64, any memory layout.
+        float16, float32 or float64, any memory layout.
     weight : ndarray, shape (c_in, c_out / groups, kh, kw)
         Same dtype as ``x``; the layout of PyTorch, which is that of the convolution that this transposes.
     bias : ndarray, shape (c_out,), optional
@@ -243,23 +243,28 @@ def convolve_transposed(x, weight, bias, stride, padding, output_padding, groups
     return _run(spec, x, weight, bias, spec.x_shape(n), batched, out, packed)
 
 
+@in_float32
 def _run(spec, x, weight, bias, shape, batched, out, packed):
-    x, weight, bias = contiguous(x, spec.dtype), contiguous(weight, spec.dtype), optional(bias, spec.dtype)
+    x, bias = contiguous(x, spec.dtype), optional(bias, spec.dtype)
     y = target_for(out, shape if batched else shape[1:], spec.dtype, x, weight, bias)
     if shape[0]:
-        run_packed(plan(spec).run, x if batched else x[None], weight, bias, y if batched else y[None], packed)
+        run_packed(spec, plan(spec).run, x if batched else x[None], weight, bias, y if batched else y[None], packed)
     return deliver(y, out)
 
 
 def _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, padding_mode, rank):
     spec, n, needs = check_conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank=rank)
-    mode, pairs = border_mode(spec, padding_mode), spec.padding
-    if mode != "constant":
-        x, spec = padded(x, pairs, mode), spec.of_padded
-    dx, dw, db = _gradients(spec, n, dy, x, weight, needs)
-    if mode != "constant" and dx is not None:
-        dx = unpadded(dx, pairs, mode)
-    return dx, dw, db
+    mode = border_mode(spec, padding_mode)
+    if mode == "constant":
+        return _gradients(spec, n, dy, x, weight, needs)
+    return _bordered_gradients(spec, n, dy, x, weight, needs, mode)
+
+
+@in_float32
+def _bordered_gradients(spec, n, dy, x, weight, needs, mode):
+    """Gradients where the padding is made of copies of the input."""
+    dx, dw, db = _gradients(spec.of_padded, n, dy, padded(x, spec.padding, mode), weight, needs)
+    return dx if dx is None else unpadded(dx, spec.padding, mode), dw, db
 
 
 def _transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank):
@@ -268,6 +273,7 @@ def _transposed_backward(dy, x, weight, stride, padding, output_padding, groups,
     return _gradients(spec, n, dy, x, weight, needs)
 
 
+@in_float32
 def _gradients(spec, n, dy, x, weight, needs):
     """Gradients of the map that ``spec`` is: of a convolution, or of the input gradient that is a transposed one."""
     transposed = spec.direction == "input_gradient"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convkit.functional.common import contiguous
+from convkit.functional.common import contiguous, in_float32
 from convkit.plan.dropout import channel_plan, plan
 from convkit.spec.dropout import dropout_backward_spec, dropout_spec
 from convkit.typing import Floats, Mask
@@ -15,7 +15,7 @@ def dropout(x: Floats, p: float = 0.5, training: bool = True, *,
     Parameters
     ----------
     x : ndarray
-        float32 or float64, any shape.
+        float16, float32 or float64, any shape.
     p : float
         Probability between 0 and 1.
     training : bool
@@ -74,7 +74,7 @@ def dropout2d(x: Floats, p: float = 0.5, training: bool = True, *,
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        float32 or float64.
+        float16, float32 or float64.
     p : float
         Probability between 0 and 1.
     training : bool
@@ -119,6 +119,7 @@ def _channels_backward(rank, dy, mask, p):
     return dy.astype(spec.dtype) if mask is None else _apply_to_channels(spec, dy, mask)
 
 
+@in_float32
 def _apply_to_channels(spec, x, mask):
     y = np.empty(x.shape, spec.dtype)
     if y.size:
@@ -128,6 +129,7 @@ def _apply_to_channels(spec, x, mask):
     return y
 
 
+@in_float32
 def _apply(spec, x, mask):
     y = np.empty(x.shape, spec.dtype)
     plan(spec).run(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from convkit.functional.common import contiguous
+from convkit.functional.common import contiguous, in_float32
 from convkit.plan.embedding import backward_plan
 from convkit.spec.common import INT64
 from convkit.spec.embedding import embedding_backward_spec, embedding_spec
@@ -17,7 +17,7 @@ def embedding(indices: Labels, weight: Floats, padding_idx: int | None = None) -
     indices : ndarray of int
         Row numbers, any shape.
     weight : ndarray, shape (rows, width)
-        float32 or float64.
+        float16, float32 or float64.
     padding_idx : int, optional
         The row that gets no gradient; it changes nothing here.
 
@@ -56,7 +56,11 @@ def embedding_backward(dy: Floats, indices: Labels, num_embeddings: int, padding
     ndarray, shape (num_embeddings, width)
         Each sum in the order of ``indices``, so the bits do not depend on threads.
     """
-    spec = embedding_backward_spec(dy, indices, num_embeddings, padding_idx)
+    return _gradient(embedding_backward_spec(dy, indices, num_embeddings, padding_idx), dy, indices)
+
+
+@in_float32
+def _gradient(spec, dy, indices):
     dweight = np.empty((spec.rows, spec.width), spec.dtype)
     if dweight.size:
         backward_plan(spec).run(contiguous(dy, spec.dtype).reshape(indices.size, spec.width),

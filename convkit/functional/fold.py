@@ -5,7 +5,7 @@ from math import prod
 
 import numpy as np
 
-from convkit.functional.common import contiguous
+from convkit.functional.common import contiguous, in_float32
 from convkit.plan.fold import fold_plan, unfold_plan
 from convkit.spec.common import array
 from convkit.spec.fold import fold_spec, unfold_backward_spec, unfold_spec
@@ -18,7 +18,7 @@ def unfold(x: Floats, kernel_size: Size, dilation: Size = 1, padding: Padding = 
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W); (N, C, L) and (N, C, D, H, W) with a kernel of one and three axes
-        float32 or float64.
+        float16, float32 or float64.
     kernel_size : int or tuple of int
         An integer means two axes, as in PyTorch; a tuple of one or three means as many.
     dilation, stride : int or tuple of int
@@ -35,7 +35,11 @@ def unfold(x: Floats, kernel_size: Size, dilation: Size = 1, padding: Padding = 
     ShapeError, DtypeError
         If the window does not fit into the padded image, or an argument has no meaning.
     """
-    spec, lead, channels = unfold_spec(array("x", x).shape, x.dtype, kernel_size, dilation, padding, stride)
+    return _unfold(*unfold_spec(array("x", x).shape, x.dtype, kernel_size, dilation, padding, stride), x)
+
+
+@in_float32
+def _unfold(spec, lead, channels, x):
     y = np.empty((*lead, channels * spec.taps, prod(spec.out_size)), spec.dtype)
     if y.size:
         planes = prod(lead) * channels
@@ -61,7 +65,7 @@ def unfold_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, d
     -------
     ndarray, shape ``input_shape``
     """
-    return _fold(dy, *unfold_backward_spec(dy, input_shape, kernel_size, dilation, padding, stride))
+    return _fold(*unfold_backward_spec(dy, input_shape, kernel_size, dilation, padding, stride), dy)
 
 
 def fold(x: Floats, output_size: Size, kernel_size: Size, dilation: Size = 1, padding: Padding = 0,
@@ -71,7 +75,7 @@ def fold(x: Floats, output_size: Size, kernel_size: Size, dilation: Size = 1, pa
     Parameters
     ----------
     x : ndarray, shape (N, C * taps, windows) or (C * taps, windows)
-        Columns as ``unfold`` makes them, float32 or float64.
+        Columns as ``unfold`` makes them, float16, float32 or float64.
     output_size : int or tuple of int
         Size of the image; an integer means two equal axes.
     kernel_size, dilation, padding, stride
@@ -86,7 +90,7 @@ def fold(x: Floats, output_size: Size, kernel_size: Size, dilation: Size = 1, pa
     ShapeError, DtypeError
         If the columns do not fit the image, or an argument has no meaning.
     """
-    return _fold(x, *fold_spec(array("x", x).shape, x.dtype, output_size, kernel_size, dilation, padding, stride))
+    return _fold(*fold_spec(array("x", x).shape, x.dtype, output_size, kernel_size, dilation, padding, stride), x)
 
 
 def fold_backward(dy: Floats, kernel_size: Size, dilation: Size = 1, padding: Padding = 0, stride: Size = 1) -> Floats:
@@ -107,7 +111,8 @@ def fold_backward(dy: Floats, kernel_size: Size, dilation: Size = 1, padding: Pa
     return unfold(dy, kernel_size, dilation, padding, stride)
 
 
-def _fold(columns, spec, lead, channels):
+@in_float32
+def _fold(spec, lead, channels, columns):
     y, planes = np.empty((*lead, channels, *spec.size), spec.dtype), prod(lead) * channels
     if y.size:
         fold_plan(spec).run(contiguous(columns, spec.dtype).reshape(planes, spec.taps, *spec.out_size),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from convkit.functional.common import contiguous, optional, run_packed
+from convkit.functional.common import contiguous, in_float32, optional, run_packed
 from convkit.plan.linear import plan
 from convkit.spec.linear import check_linear_backward, linear_spec
 from convkit.typing import Floats
@@ -17,7 +17,7 @@ def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
     Parameters
     ----------
     x : ndarray, shape (..., in)
-        float32 or float64.
+        float16, float32 or float64.
     weight : ndarray, shape (out, in)
         Same dtype.
     bias : ndarray, shape (out,), optional
@@ -39,11 +39,7 @@ def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
 def multiply(x, weight, bias, packed=None):
     """``linear``, with what ``packed(key, make)`` keeps of the weight (a layer's ``Parameter.packed``)."""
     spec, y_shape = linear_spec(x, weight, bias)
-    y = np.empty(y_shape, spec.dtype)
-    if y.size:
-        run_packed(plan(spec).run, _rows(x, spec.dtype), contiguous(weight, spec.dtype), optional(bias, spec.dtype),
-                   _rows(y, spec.dtype), packed)
-    return y
+    return _multiply(spec, y_shape, x, weight, bias, packed)
 
 
 def linear_backward(dy: Floats, x: Floats, weight: Floats, *, needs: tuple[bool, bool, bool] = (True, True, True)
@@ -69,15 +65,27 @@ def linear_backward(dy: Floats, x: Floats, weight: Floats, *, needs: tuple[bool,
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    spec, (need_x, need_w, need_b) = check_linear_backward(dy, x, weight, needs)
+    spec, needs = check_linear_backward(dy, x, weight, needs)
+    return _gradients(spec, dy, x, weight, *needs)
+
+
+@in_float32
+def _multiply(spec, y_shape, x, weight, bias, packed):
+    y = np.empty(y_shape, spec.dtype)
+    if y.size:
+        run_packed(spec, plan(spec).run, _rows(x, spec.dtype), weight, optional(bias, spec.dtype),
+                   _rows(y, spec.dtype), packed)
+    return y
+
+
+@in_float32
+def _gradients(spec, dy, x, weight, need_x, need_w, need_b):
     dy = _rows(dy, spec.dtype)
     dx = dw = db = None
     if need_x:
         dx = np.zeros(x.shape, spec.dtype)
         if dx.size and dy.size:
-            plan(spec.towards("input_gradient")).run(
-                dy, contiguous(weight, spec.dtype), _rows(dx, spec.dtype)
-            )
+            plan(spec.towards("input_gradient")).run(dy, contiguous(weight, spec.dtype), _rows(dx, spec.dtype))
     if need_w:
         dw = np.zeros(weight.shape, spec.dtype)
         if dw.size and dy.size:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from convkit.functional.common import contiguous
+from convkit.functional.common import contiguous, in_float32
 from convkit.plan.loss import backward_plan, pair_backward_plan, pair_plan, plan
 from convkit.spec.common import INT64
 from convkit.spec.loss import (
@@ -28,7 +28,7 @@ def cross_entropy(logits: Floats, target: Labels | Floats, weight: Floats | None
     Parameters
     ----------
     logits : ndarray, shape (N, C), (N, C, d1, ...) or (C,)
-        Unnormalised scores, float32 or float64.
+        Unnormalised scores, float16, float32 or float64.
     target : ndarray
         Class numbers in ``[0, C)``, integers of the shape of ``logits`` without C; or probabilities, of the shape and
         dtype of ``logits``.
@@ -57,6 +57,11 @@ def cross_entropy(logits: Floats, target: Labels | Floats, weight: Floats | None
     As in PyTorch, but that a class whose probability or weight is 0 adds nothing even where its logit is -inf.
     """
     spec = cross_entropy_spec(logits, target, weight, ignore_index, reduction, label_smoothing)
+    return _entropy(spec, logits, target, weight, ignore_index, reduction, label_smoothing)
+
+
+@in_float32
+def _entropy(spec, logits, target, weight, ignore_index, reduction, label_smoothing):
     axis = class_axis(logits.ndim)
     losses = np.empty(logits.shape[:axis] + logits.shape[axis + 1:], spec.dtype)
     call = _Targets(spec, target, weight, ignore_index, label_smoothing)
@@ -90,6 +95,11 @@ def cross_entropy_backward(logits: Floats, target: Labels | Floats, weight: Floa
     spec = cross_entropy_spec(logits, target, weight, ignore_index, reduction, label_smoothing)
     axis = class_axis(logits.ndim)
     check_dloss(spec.dtype, logits.shape[:axis] + logits.shape[axis + 1:], reduction, dloss)
+    return _entropy_gradient(spec, logits, target, weight, ignore_index, reduction, label_smoothing, dloss)
+
+
+@in_float32
+def _entropy_gradient(spec, logits, target, weight, ignore_index, reduction, label_smoothing, dloss):
     dlogits = np.empty(logits.shape, spec.dtype)
     if dlogits.size:
         call = _Targets(spec, target, weight, ignore_index, label_smoothing)
@@ -105,7 +115,7 @@ def nll_loss(x: Floats, target: Labels, weight: Floats | None = None, *, ignore_
     Parameters
     ----------
     x : ndarray, shape (N, C), (N, C, d1, ...) or (C,)
-        Log-probabilities, float32 or float64.
+        Log-probabilities, float16, float32 or float64.
     target, weight, ignore_index, reduction
         As in ``cross_entropy``; target holds class numbers.
 
@@ -119,6 +129,11 @@ def nll_loss(x: Floats, target: Labels, weight: Floats | None = None, *, ignore_
         If the operands do not fit, a target is no class, or an option is unknown.
     """
     spec = nll_spec(x, target, weight, ignore_index, reduction)
+    return _nll(spec, x, target, weight, ignore_index, reduction)
+
+
+@in_float32
+def _nll(spec, x, target, weight, ignore_index, reduction):
     call = _Targets(spec, target, weight, ignore_index, 0.0)
     # one element is picked for each target: NumPy's own C does that as well as a kernel would
     picked = np.take_along_axis(x, np.expand_dims(call.number.reshape(target.shape), class_axis(x.ndim)),
@@ -147,6 +162,11 @@ def nll_loss_backward(x: Floats, target: Labels, weight: Floats | None = None, *
     """
     spec = nll_spec(x, target, weight, ignore_index, reduction)
     check_dloss(spec.dtype, target.shape, reduction, dloss)
+    return _nll_gradient(spec, x, target, weight, ignore_index, reduction, dloss)
+
+
+@in_float32
+def _nll_gradient(spec, x, target, weight, ignore_index, reduction, dloss):
     call = _Targets(spec, target, weight, ignore_index, 0.0)
     dx, axis = np.zeros(x.shape, spec.dtype), class_axis(x.ndim)
     number, hit = (np.expand_dims(a.reshape(target.shape), axis)
@@ -212,7 +232,7 @@ class _Targets:
 
 def _spread(spec, target, weight, smoothing):
     """Probabilities, smoothed and times the weights of their classes."""
-    weight = np.ones(1, spec.dtype) if weight is None else weight
+    target, weight = contiguous(target, spec.dtype), np.ones(1, spec.dtype) if weight is None else weight
     weight = weight.reshape(-1, *(1,) * (target.ndim - 1 - class_axis(target.ndim)))
     return (target * (1 - smoothing) + smoothing / spec.classes) * weight
 
@@ -230,7 +250,7 @@ def mse_loss(x: Floats, target: Floats, reduction: str = "mean") -> Any:
     Parameters
     ----------
     x, target : ndarray
-        float32 or float64, of one shape; nothing is broadcast.
+        float16, float32 or float64, of one shape; nothing is broadcast.
     reduction : {"mean", "sum", "none"}
         Mean (NaN over nothing, as in PyTorch), sum, or one loss for each element.
 
@@ -310,7 +330,7 @@ def binary_cross_entropy_with_logits(logits: Floats, target: Floats, weight: Flo
     Parameters
     ----------
     logits, target : ndarray
-        Scores, and probabilities (0 or 1, or between); float32 or float64, of one shape.
+        Scores, and probabilities (0 or 1, or between); float16, float32 or float64, of one shape.
     weight, pos_weight : ndarray, optional
         Anything that broadcasts to that shape, such as one value per class along the last axis.
     reduction : {"mean", "sum", "none"}
@@ -355,13 +375,13 @@ def _bce(logits, target, weight, reduction, pos_weight):
     spec = pair_spec("bce", logits, target, reduction, name="logits")
     for name, factor in (("weight", weight), ("pos_weight", pos_weight)):
         check_factor(name, factor, spec, logits.shape)
-    return spec, [None if f is None else contiguous(np.broadcast_to(f, logits.shape), spec.dtype).reshape(-1)
-                  for f in (weight, pos_weight)]
+    return spec, [None if f is None else np.broadcast_to(f, logits.shape) for f in (weight, pos_weight)]
 
 
+@in_float32
 def _pair(spec, x, target, reduction, weight=None, pos_weight=None):
     losses = np.empty(x.shape, spec.dtype) if reduction == "none" else None
-    total = pair_plan(spec).run(*_flat(spec, x, target), weight, pos_weight,
+    total = pair_plan(spec).run(*_flat(spec, x, target, weight, pos_weight),
                                 None if losses is None else losses.reshape(-1))
     if losses is not None:
         return losses
@@ -371,16 +391,21 @@ def _pair(spec, x, target, reduction, weight=None, pos_weight=None):
 
 def _pair_backward(spec, x, target, reduction, dloss, weight=None, pos_weight=None):
     check_dloss(spec.dtype, x.shape, reduction, dloss)
+    return _pair_gradient(spec, x, target, reduction, dloss, weight, pos_weight)
+
+
+@in_float32
+def _pair_gradient(spec, x, target, reduction, dloss, weight, pos_weight):
     dx = np.empty(x.shape, spec.dtype)
     if dx.size:
         scale = _share(dloss, x.size, reduction)
         scale = float(scale) if np.ndim(scale) == 0 else contiguous(scale, spec.dtype).reshape(-1)
-        pair_backward_plan(spec).run(*_flat(spec, x, target), weight, pos_weight, scale, dx.reshape(-1))
+        pair_backward_plan(spec).run(*_flat(spec, x, target, weight, pos_weight), scale, dx.reshape(-1))
     return dx
 
 
 def _flat(spec, *arrays):
-    return [contiguous(a, spec.dtype).reshape(-1) for a in arrays]
+    return [None if a is None else contiguous(a, spec.dtype).reshape(-1) for a in arrays]
 
 
 # ---- overlap
@@ -395,7 +420,7 @@ def dice_loss(x: Floats, target: Floats, smooth: float = 1.0, reduction: str = "
     Parameters
     ----------
     x, target : ndarray, shape (N, C, ...)
-        Probabilities (after a sigmoid or softmax) and target (0 or 1, or between), float32 or float64.
+        Probabilities (after a sigmoid or softmax) and target (0 or 1, or between), float16, float32 or float64.
     smooth : float
         At least 0; keeps an empty mask from dividing by 0, and makes a right answer to it a loss of 0.
     reduction : {"mean", "sum", "none"}
@@ -411,11 +436,8 @@ def dice_loss(x: Floats, target: Floats, smooth: float = 1.0, reduction: str = "
     ShapeError, DtypeError
         If the operands do not fit, or an option has no meaning.
     """
-    smooth, dtype = dice_spec(x, target, smooth, reduction)
-    x, target = contiguous(x, dtype), contiguous(target, dtype)
-    overlap, whole = _dice_sums(x, target, smooth)
-    with np.errstate(all="ignore"):
-        return _reduced((1 - overlap / whole).astype(dtype), overlap.size, reduction)
+    spec, smooth = dice_spec(x, target, smooth, reduction)
+    return _dice(spec, x, target, smooth, reduction)
 
 
 def dice_loss_backward(x: Floats, target: Floats, smooth: float = 1.0, reduction: str = "mean",
@@ -434,13 +456,25 @@ def dice_loss_backward(x: Floats, target: Floats, smooth: float = 1.0, reduction
     ndarray
         Same shape and dtype as ``x``.
     """
-    smooth, dtype = dice_spec(x, target, smooth, reduction)
-    check_dloss(dtype, x.shape[:2], reduction, dloss)
-    x, target = contiguous(x, dtype), contiguous(target, dtype)
+    spec, smooth = dice_spec(x, target, smooth, reduction)
+    check_dloss(spec.dtype, x.shape[:2], reduction, dloss)
+    return _dice_gradient(spec, x, target, smooth, reduction, dloss)
+
+
+@in_float32
+def _dice(spec, x, target, smooth, reduction):
+    overlap, whole = _dice_sums(contiguous(x, spec.dtype), contiguous(target, spec.dtype), smooth)
+    with np.errstate(all="ignore"):
+        return _reduced((1 - overlap / whole).astype(spec.dtype), overlap.size, reduction)
+
+
+@in_float32
+def _dice_gradient(spec, x, target, smooth, reduction, dloss):
+    x, target = contiguous(x, spec.dtype), contiguous(target, spec.dtype)
     overlap, whole = _dice_sums(x, target, smooth)
     with np.errstate(all="ignore"):
         factor = _share(dloss, overlap.size, reduction) / whole
-        a, b = (v.reshape(*x.shape[:2], *(1,) * (x.ndim - 2)).astype(dtype)
+        a, b = (v.reshape(*x.shape[:2], *(1,) * (x.ndim - 2)).astype(spec.dtype)
                 for v in (overlap / whole * factor, 2 * factor))
         return a - b * target
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from convkit.functional.common import contiguous, optional
+from convkit.functional.common import contiguous, deliver, in_float32, optional
 from convkit.plan.norm import (
     backward_plan,
     plan,
@@ -35,7 +35,7 @@ def batch_norm(x: Floats, running_mean: Floats, running_var: Floats, weight: Flo
     Parameters
     ----------
     x : ndarray, shape (N, C, ...)
-        float32 or float64.
+        float16, float32 or float64.
     running_mean, running_var : ndarray, shape (C,), or None
         The statistics to use; when training, the batch's own are used and these are updated in place:
         ``running += momentum * (batch - running)``, with the unbiased variance. None only when training.
@@ -64,13 +64,7 @@ def batch_norm(x: Floats, running_mean: Floats, running_var: Floats, weight: Flo
 def batch_norm_kept(x, running_mean, running_var, weight, bias, training, momentum, eps, keep=True):
     """``batch_norm``, and what its gradient can do without finding again (None where there is nothing)."""
     spec = batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
-    momentum = momentum_of(momentum)
-    y = np.empty(x.shape, spec.dtype)
-    saved = np.empty((spec.channels, 3)) if keep and spec.training and y.size else None
-    if y.size:
-        plan(spec).run(_by_channel(spec, x), running_mean, running_var, optional(weight, spec.dtype),
-                       optional(bias, spec.dtype), momentum, _by_channel(spec, y), saved)
-    return y, saved
+    return _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum_of(momentum), keep)
 
 
 def batch_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps: float = 1e-5, *,
@@ -104,6 +98,24 @@ def batch_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps
 def batch_norm_gradients(dy, x, weight, eps, mean, var, training, saved):
     """``batch_norm_backward``, with what ``batch_norm_kept`` returned."""
     spec = batch_norm_backward_spec(dy, x, weight, eps, mean, var, training)
+    return _batch_norm_gradients(spec, dy, x, weight, mean, var, saved)
+
+
+@in_float32
+def _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum, keep):
+    y = np.empty(x.shape, spec.dtype)
+    saved = np.empty((spec.channels, 3)) if keep and spec.training and y.size else None
+    if y.size:
+        weight, bias, mean, var = (optional(a, spec.dtype) for a in (weight, bias, running_mean, running_var))
+        plan(spec).run(_by_channel(spec, x), mean, var, weight, bias, momentum, _by_channel(spec, y), saved)
+        if spec.training:  # the plan has moved the running statistics in place
+            deliver(mean, running_mean)
+            deliver(var, running_var)
+    return y, saved
+
+
+@in_float32
+def _batch_norm_gradients(spec, dy, x, weight, mean, var, saved):
     dx = np.empty(x.shape, spec.dtype)
     dweight, dbias = np.zeros(spec.channels, spec.dtype), np.zeros(spec.channels, spec.dtype)
     if dx.size:
@@ -124,7 +136,7 @@ def layer_norm(x: Floats, normalized_shape: int | Sequence[int], weight: Floats 
     Parameters
     ----------
     x : ndarray, shape (..., *normalized_shape)
-        float32 or float64.
+        float16, float32 or float64.
     normalized_shape : int or sequence of int
         The shape of the axes to normalise over.
     weight, bias : ndarray of that shape, optional
@@ -143,7 +155,7 @@ def layer_norm(x: Floats, normalized_shape: int | Sequence[int], weight: Floats 
         If the operands do not fit.
     """
     spec, _ = layer_norm_spec(x, normalized_shape, weight, bias, eps)
-    return _rows_forward(spec, x, weight, bias, keep=False)[0]
+    return _rows_forward(spec, x, weight, bias, False)[0]
 
 
 def layer_norm_kept(x, normalized_shape, weight, bias, eps):
@@ -161,6 +173,7 @@ def layer_norm_backward(dy: Floats, x: Floats, normalized_shape: int | Sequence[
 def layer_norm_gradients(dy, x, normalized_shape, weight, eps, saved):
     """``layer_norm_backward``, with what ``layer_norm_kept`` returned."""
     spec, shape = layer_norm_spec(x, normalized_shape, weight, None, eps)
+    check_gradient_of(spec, dy, x)
     return _rows_gradients(spec, dy, x, weight, shape, saved)
 
 
@@ -171,7 +184,7 @@ def group_norm(x: Floats, num_groups: int, weight: Floats | None = None, bias: F
     Parameters
     ----------
     x : ndarray, shape (N, C, ...)
-        float32 or float64.
+        float16, float32 or float64.
     num_groups : int
         A divisor of C.
     weight, bias : ndarray, shape (C,), optional
@@ -189,7 +202,7 @@ def group_norm(x: Floats, num_groups: int, weight: Floats | None = None, bias: F
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    return _rows_forward(group_norm_spec(x, num_groups, weight, bias, eps), x, weight, bias, keep=False)[0]
+    return _rows_forward(group_norm_spec(x, num_groups, weight, bias, eps), x, weight, bias, False)[0]
 
 
 def group_norm_kept(x, num_groups, weight, bias, eps):
@@ -206,6 +219,7 @@ def group_norm_backward(dy: Floats, x: Floats, num_groups: int, weight: Floats |
 def group_norm_gradients(dy, x, num_groups, weight, eps, saved):
     """``group_norm_backward``, with what ``group_norm_kept`` returned."""
     spec = group_norm_spec(x, num_groups, weight, None, eps)
+    check_gradient_of(spec, dy, x)
     return _rows_gradients(spec, dy, x, weight, (spec.weights,), saved)
 
 
@@ -217,7 +231,7 @@ def instance_norm(x: Floats, running_mean: Floats | None = None, running_var: Fl
     Parameters
     ----------
     x : ndarray, shape (N, C, L, ...)
-        float32 or float64.
+        float16, float32 or float64.
     running_mean, running_var : ndarray, shape (C,), optional
         With ``use_input_stats`` they are moved towards the means over the images, else they are used.
     weight, bias : ndarray, shape (C,), optional
@@ -294,7 +308,7 @@ def local_response_norm(x: Floats, size: int, alpha: float = 1e-4, beta: float =
     Parameters
     ----------
     x : ndarray, shape (N, C, L, ...)
-        float32 or float64.
+        float16, float32 or float64.
     size : int
         Channels of a window: channel c sees those from ``c - size // 2`` on.
     alpha, beta, k : float
@@ -310,7 +324,11 @@ def local_response_norm(x: Floats, size: int, alpha: float = 1e-4, beta: float =
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    spec = response_spec(x, size, alpha, beta, k)
+    return _respond(response_spec(x, size, alpha, beta, k), x)
+
+
+@in_float32
+def _respond(spec, x):
     y = np.empty(x.shape, spec.dtype)
     if y.size:
         response_plan(spec).run(_by_channel(spec, x), _by_channel(spec, y))
@@ -322,12 +340,18 @@ def local_response_norm_backward(dy: Floats, x: Floats, size: int, alpha: float 
     """Gradient of ``local_response_norm``: arguments as in ``local_response_norm``, after ``dy``."""
     spec = response_spec(x, size, alpha, beta, k)
     check_gradient_of(spec, dy, x)
+    return _respond_backward(spec, dy, x)
+
+
+@in_float32
+def _respond_backward(spec, dy, x):
     dx = np.empty(x.shape, spec.dtype)
     if dx.size:
         response_backward_plan(spec).run(_by_channel(spec, dy), _by_channel(spec, x), _by_channel(spec, dx))
     return dx
 
 
+@in_float32
 def _rows_forward(spec, x, weight, bias, keep=True):
     y = np.empty(x.shape, spec.dtype)
     saved = np.empty((y.size // spec.length, 3)) if keep and y.size else None
@@ -337,8 +361,8 @@ def _rows_forward(spec, x, weight, bias, keep=True):
     return y, saved
 
 
+@in_float32
 def _rows_gradients(spec, dy, x, weight, shape, saved):
-    check_gradient_of(spec, dy, x)
     dx = np.empty(x.shape, spec.dtype)
     dweight, dbias = np.zeros(shape, spec.dtype), np.zeros(shape, spec.dtype)
     if dx.size:

@@ -17,7 +17,8 @@ def pad(x: Floats, padding: Sequence[int], mode: str = "constant", value: float 
     Parameters
     ----------
     x : ndarray
-        float32 or float64, any memory layout. ``(N, C, *size)`` or ``(C, *size)`` unless the mode is "constant".
+        float16, float32 or float64, any memory layout. ``(N, C, *size)`` or ``(C, *size)`` unless the mode is
+        "constant".
     padding : sequence of int
         ``(lo, hi)`` of the last axis, then ``(lo, hi)`` of the one before, and so on: ``(left, right, top, bottom)``.
         With "constant", any number of axes, and negative numbers crop; otherwise the 1 to 3 spatial axes, from 0 on.
@@ -39,7 +40,9 @@ def pad(x: Floats, padding: Sequence[int], mode: str = "constant", value: float 
     DtypeError
         For anything but a float array and integers.
     """
-    return padded(x, check_pad(x, padding, mode, value), mode, value)
+    pairs = check_pad(x, padding, mode, value)
+    with np.errstate(over="ignore"):  # a value that float16 cannot hold
+        return padded(x, pairs, mode, value)
 
 
 def pad_backward(dy: Floats, padding: Sequence[int], mode: str = "constant") -> Floats:
@@ -91,7 +94,7 @@ def unpadded(dy, pairs, mode):
     dtype = dy.dtype.newbyteorder("=")
     if mode == "constant":
         return padded(dy, [(-lo, -hi) for lo, hi in pairs], mode)
-    dy = np.array(dy, dtype, order="C")
+    dy = np.array(dy, np.promote_types(dtype, np.float32), order="C")  # float16 is added up in float32
     spatial = [n - sum(pair) for n, pair in zip(dy.shape[dy.ndim - len(pairs):], pairs, strict=True)]
     for low, inner, high in reversed(list(_sides(dy, pairs))):
         if mode == "reflect":
@@ -104,7 +107,7 @@ def unpadded(dy, pairs, mode):
         else:
             inner[len(inner) - len(low):] += low
             inner[:len(high)] += high
-    return dy[_inner(spatial, pairs)].copy()
+    return dy[_inner(spatial, pairs)].astype(dtype, order="C")
 
 
 def _cropped(x, pairs):

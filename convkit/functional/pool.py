@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from convkit.functional.common import planes
+from convkit.functional.common import in_float32, planes
 from convkit.plan.pool import gradient_plan, plan, scatter_plan, taps_gradient_plan, taps_pay, taps_plan
 from convkit.spec.common import INT64
 from convkit.spec.pool import (
@@ -26,7 +26,7 @@ def max_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        float32 or float64, any memory layout.
+        float16, float32 or float64, any memory layout.
     kernel_size : int or tuple of 2 ints
         Size of the window.
     stride : int or tuple of 2 ints, optional
@@ -310,20 +310,26 @@ def lp_pool3d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kerne
 def train_extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, *, rank):
     """``y`` and ``backward(dy)`` for a layer, which keeps a byte per window where that is cheaper than an index."""
     spec, lead, _ = check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank)
-    shape, y = x.shape, np.empty(lead + spec.out_size, spec.dtype)
+    shape = x.shape
     if not taps_pay(spec):
-        indices = np.empty(y.shape, INT64)
-        _run_extreme(spec, x, y, indices)
+        y, indices = run_extreme(spec, lead, True, x)
         return y, lambda dy: run_scatter(dy, indices, shape, rank=rank)
+    y, taps = _run_taps(spec, lead, x)
+    return y, lambda dy: _run_taps_backward(taps_backward_spec(spec, dy, taps.shape), dy, taps, shape)
+
+
+@in_float32
+def _run_taps(spec, lead, x):
+    y = np.empty(lead + spec.out_size, spec.dtype)
     taps = np.empty(y.shape, np.uint8)
     if y.size:
         taps_plan(spec).run(planes(x, spec.dtype, spec.size), planes(y, spec.dtype, spec.out_size),
                             planes(taps, taps.dtype, spec.out_size))
-    return y, lambda dy: _run_taps_backward(spec, dy, taps, shape)
+    return y, taps
 
 
+@in_float32
 def _run_taps_backward(spec, dy, taps, shape):
-    spec = taps_backward_spec(spec, dy, taps.shape)
     dx = np.empty(shape, spec.dtype)
     if dx.size:
         taps_gradient_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(taps, taps.dtype, spec.out_size),
@@ -332,27 +338,28 @@ def _run_taps_backward(spec, dy, taps, shape):
 
 
 def _extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank):
-    return run_extreme(x, *check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind,
-                                      rank=rank, return_indices=return_indices))
+    return run_extreme(*check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank,
+                                   return_indices=return_indices), x)
 
 
-def run_extreme(x, spec, lead, return_indices):
+@in_float32
+def run_extreme(spec, lead, return_indices, x):
     """Maxima or minima of ``x``, of any kind of window, and where they were if that is asked for."""
     y = np.empty(lead + spec.out_size, spec.dtype)
     indices = np.empty(y.shape, INT64) if return_indices else None
-    _run_extreme(spec, x, y, indices)
-    return (y, indices) if return_indices else y
-
-
-def _run_extreme(spec, x, y, indices):
     if y.size:
         plan(spec).run(planes(x, spec.dtype, spec.size), planes(y, spec.dtype, spec.out_size),
                        None if indices is None else planes(indices, INT64, spec.out_size))
+    return (y, indices) if return_indices else y
 
 
 def run_scatter(dy, indices, input_shape, *, rank):
     """The gradient of maxima or minima of any kind of window."""
-    spec, shape = scatter_spec(dy, indices, input_shape, rank=rank)
+    return _scatter(*scatter_spec(dy, indices, input_shape, rank=rank), dy, indices)
+
+
+@in_float32
+def _scatter(spec, shape, dy, indices):
     dx = np.empty(shape, spec.dtype)
     if dx.size:
         scatter_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(indices, INT64, spec.out_size),
@@ -360,6 +367,7 @@ def run_scatter(dy, indices, input_shape, *, rank):
     return dx
 
 
+@in_float32
 def run_sum(spec, lead, x):
     """Averages or norms of ``x``, of any kind of window."""
     y = np.empty(lead + spec.out_size, spec.dtype)
@@ -368,6 +376,7 @@ def run_sum(spec, lead, x):
     return y
 
 
+@in_float32
 def run_sum_backward(spec, shape, dy):
     """The gradient of averages of any kind of window."""
     dx = np.empty(shape, spec.dtype)
@@ -376,6 +385,7 @@ def run_sum_backward(spec, shape, dy):
     return dx
 
 
+@in_float32
 def _lp_backward(spec, dy, x, y):
     dx = np.empty(x.shape, spec.dtype)
     if dx.size:

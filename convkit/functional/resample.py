@@ -5,7 +5,7 @@ from math import prod
 
 import numpy as np
 
-from convkit.functional.common import contiguous
+from convkit.functional.common import contiguous, in_float32
 from convkit.plan.resample import backward_plan, plan
 from convkit.spec.common import array
 from convkit.spec.resample import resample_backward_spec, resample_spec
@@ -20,7 +20,7 @@ def interpolate(x: Floats, size: Size | None = None, scale_factor: float | Seque
     Parameters
     ----------
     x : ndarray, shape (N, C, L), (N, C, H, W) or (N, C, D, H, W)
-        float32 or float64.
+        float16, float32 or float64.
     size : int or tuple of int, optional
         Of the result, per axis; or else
     scale_factor : float or tuple of float, optional
@@ -50,8 +50,12 @@ def interpolate(x: Floats, size: Size | None = None, scale_factor: float | Seque
     An axis that keeps its size is left as it is whatever the factor, and for "nearest" one that doubles is doubled, as
     PyTorch does in 2-d.
     """
-    spec, lead = resample_spec(array("x", x).shape, x.dtype, size, scale_factor, mode, align_corners,
-                               recompute_scale_factor)
+    return _run(*resample_spec(array("x", x).shape, x.dtype, size, scale_factor, mode, align_corners,
+                               recompute_scale_factor), x)
+
+
+@in_float32
+def _run(spec, lead, x):
     y = np.empty((*lead, *spec.out_size), spec.dtype)
     if y.size:
         plan(spec).run(_planes(x, spec.size, spec.dtype), _planes(y, spec.out_size, spec.dtype))
@@ -81,8 +85,12 @@ def interpolate_backward(dy: Floats, input_shape: Sequence[int], size: Size | No
     ShapeError, DtypeError
         If ``dy`` is not shaped like the output, or as ``interpolate``.
     """
-    spec, lead = resample_backward_spec(dy, input_shape, size, scale_factor, mode, align_corners,
-                                        recompute_scale_factor)
+    return _run_backward(*resample_backward_spec(dy, input_shape, size, scale_factor, mode, align_corners,
+                                                 recompute_scale_factor), dy)
+
+
+@in_float32
+def _run_backward(spec, lead, dy):
     dx = np.empty((*lead, *spec.size), spec.dtype)
     if dx.size:
         backward_plan(spec).run(_planes(dy, spec.out_size, spec.dtype), _planes(dx, spec.size, spec.dtype))

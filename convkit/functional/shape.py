@@ -33,7 +33,7 @@ def pixel_shuffle(x: Floats, upscale_factor: int) -> Floats:
     Parameters
     ----------
     x : ndarray, shape (..., C * r * r, H, W)
-        float32 or float64.
+        float16, float32 or float64.
     upscale_factor : int
         r, at least 1.
 
@@ -60,7 +60,7 @@ def pixel_unshuffle(x: Floats, downscale_factor: int) -> Floats:
     Parameters
     ----------
     x : ndarray, shape (..., C, H * r, W * r)
-        float32 or float64.
+        float16, float32 or float64.
     downscale_factor : int
         r, at least 1.
 
@@ -102,7 +102,7 @@ def channel_shuffle(x: Floats, groups: int) -> Floats:
     Parameters
     ----------
     x : ndarray, shape (N, C, ...)
-        float32 or float64, at least three axes.
+        float16, float32 or float64, at least three axes.
     groups : int
         Divides C (ShuffleNet: Zhang et al., 2018, arXiv 1707.01083).
 

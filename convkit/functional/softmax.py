@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from convkit.functional.common import contiguous
+from convkit.functional.common import contiguous, in_float32
 from convkit.plan.softmax import backward_plan, plan
 from convkit.spec.softmax import softmax_backward_spec, softmax_spec
 from convkit.typing import Floats
@@ -16,7 +16,7 @@ def softmax(x: Floats, axis: int = -1) -> Floats:
     Parameters
     ----------
     x : ndarray
-        float32 or float64, at least one axis.
+        float16, float32 or float64, at least one axis.
     axis : int
         Axis to normalise over.
 
@@ -44,15 +44,23 @@ def log_softmax_backward(dy: Floats, y: Floats, axis: int = -1) -> Floats:
 
 
 def _forward(x, axis, log):
-    spec, axis = softmax_spec(x, axis, log=log)
+    return _run(*softmax_spec(x, axis, log=log), x)
+
+
+def _backward(dy, y, axis, log):
+    return _run_backward(*softmax_backward_spec(dy, y, axis, log=log), dy, y)
+
+
+@in_float32
+def _run(spec, axis, x):
     y = np.empty(x.shape, spec.dtype)
     if y.size:
         plan(spec).run(_around(x, axis, spec.dtype), _around(y, axis, spec.dtype))
     return y
 
 
-def _backward(dy, y, axis, log):
-    spec, axis = softmax_backward_spec(dy, y, axis, log=log)
+@in_float32
+def _run_backward(spec, axis, dy, y):
     dx = np.empty(y.shape, spec.dtype)
     if dx.size:
         backward_plan(spec).run(_around(dy, axis, spec.dtype), _around(y, axis, spec.dtype),

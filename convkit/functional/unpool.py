@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from convkit.functional.common import planes
+from convkit.functional.common import in_float32, planes
 from convkit.plan.pool import gradient_plan, plan
 from convkit.spec.common import INT64
 from convkit.spec.unpool import unpool_backward_spec, unpool_spec
@@ -18,7 +18,7 @@ def max_unpool2d(x: Floats, indices: Indices, kernel_size: Size, stride: Size | 
     Parameters
     ----------
     x : ndarray, shape (N, C, H, W) or (C, H, W)
-        float32 or float64, any memory layout.
+        float16, float32 or float64, any memory layout.
     indices : ndarray of int64
         Of the shape of ``x``, as ``max_pool2d`` returned them. Of equal indices the last one wins.
     kernel_size, stride, padding : int or tuple of 2 ints
@@ -88,6 +88,7 @@ def max_unpool3d_backward(dy: Floats, indices: Indices) -> Floats:
     return _unpool_backward(unpool_backward_spec(dy, indices, rank=3), dy, indices)
 
 
+@in_float32
 def _unpool(spec, x, indices):
     y = np.empty(x.shape[:-spec.rank] + spec.size, spec.dtype)
     if y.size:
@@ -96,6 +97,7 @@ def _unpool(spec, x, indices):
     return y
 
 
+@in_float32
 def _unpool_backward(spec, dy, indices):
     dx = np.empty(indices.shape, spec.dtype)
     if dx.size:

@@ -3,7 +3,7 @@
 The kernels are csrc/elementwise.
 """
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint16_t
 
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for
@@ -20,6 +20,12 @@ cdef extern from "elementwise/elementwise.h" nogil:
                                            ptrdiff_t count) noexcept nogil
     const char* const* ck_elementwise_names
     ck_elementwise_kernel ck_elementwise_for(int level, int itemsize, const char* name)
+
+cdef extern from "elementwise/half.h" nogil:
+    ctypedef void (*ck_widen_kernel)(const uint16_t* x, float* y, ptrdiff_t n) noexcept nogil
+    ctypedef void (*ck_narrow_kernel)(const float* x, uint16_t* y, ptrdiff_t n) noexcept nogil
+    ck_widen_kernel ck_widen_for(int level)
+    ck_narrow_kernel ck_narrow_for(int level)
 
 # Elements of a task, and the number below which all stay on the calling thread (about 50 us).
 cdef enum:
@@ -75,3 +81,41 @@ cdef class Elementwise:
             if job.count < SERIAL:
                 threads = 1
             parallel_for(run_task, &job, (job.count + TASK - 1) // TASK, threads)
+
+
+cdef struct half_t:
+    ck_widen_kernel widen
+    ck_narrow_kernel narrow
+    uint16_t* half
+    float* wide
+    ptrdiff_t count
+
+
+cdef void widen_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    cdef const half_t* j = <const half_t*>job
+    cdef ptrdiff_t first = task * TASK
+    j.widen(j.half + first, j.wide + first, min(<ptrdiff_t>TASK, j.count - first))
+
+
+cdef void narrow_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    cdef const half_t* j = <const half_t*>job
+    cdef ptrdiff_t first = task * TASK
+    j.narrow(j.wide + first, j.half + first, min(<ptrdiff_t>TASK, j.count - first))
+
+
+def widen(isa, x not None, y not None, int threads):
+    """Fill ``y`` (float32) with ``x`` (float16); both are C-contiguous."""
+    cdef half_t job
+    job.widen, job.count = ck_widen_for(level_of(isa)), x.size
+    job.half, job.wide = <uint16_t*>reading(x, 2 * job.count), <float*>writing(y, 4 * job.count)
+    with nogil:
+        parallel_for(widen_task, &job, (job.count + TASK - 1) // TASK, 1 if job.count < SERIAL else threads)
+
+
+def narrow(isa, x not None, y not None, int threads):
+    """Fill ``y`` (float16) with ``x`` (float32), rounded; both are C-contiguous."""
+    cdef half_t job
+    job.narrow, job.count = ck_narrow_for(level_of(isa)), x.size
+    job.wide, job.half = <float*>reading(x, 4 * job.count), <uint16_t*>writing(y, 2 * job.count)
+    with nogil:
+        parallel_for(narrow_task, &job, (job.count + TASK - 1) // TASK, 1 if job.count < SERIAL else threads)

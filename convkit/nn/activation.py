@@ -131,7 +131,7 @@ class PReLU(Module):
         1, or the number of channels (axis 1).
     init : float
         First value of the weight.
-    dtype : float32 or float64
+    dtype : float16, float32 or float64
     """
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: DTypeLike = np.float32) -> None:

@@ -168,7 +168,7 @@ class Conv2d(_Conv):
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
     rng : numpy.random.Generator, optional
         Source of the first weights: uniform within ``1 / sqrt(C_in / groups * kh * kw)``, as in PyTorch.
-    dtype : float32 or float64
+    dtype : float16, float32 or float64
     """
 
     rank = 2
@@ -211,7 +211,7 @@ class ConvTranspose2d(_ConvTranspose):
     padding_mode : "zeros"
     rng : numpy.random.Generator, optional
         Source of the first weights: uniform within ``1 / sqrt(C_out / groups * kh * kw)``, as in PyTorch.
-    dtype : float32 or float64
+    dtype : float16, float32 or float64
     """
 
     rank = 2
@@ -270,7 +270,7 @@ class SeparableConv2d(_Separable):
     bias : bool
         Of the 1x1 convolution.
     rng : numpy.random.Generator, optional
-    dtype : float32 or float64
+    dtype : float16, float32 or float64
 
     Attributes
     ----------

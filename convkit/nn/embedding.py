@@ -25,7 +25,7 @@ class Embedding(Module):
         The row that is 0 at first and learns nothing.
     rng : numpy.random.Generator, optional
         Source of the first weights: normal, as in PyTorch.
-    dtype : float32 or float64
+    dtype : float16, float32 or float64
     """
 
     can_skip_dx = True
@@ -38,7 +38,8 @@ class Embedding(Module):
         dtype = common.native_float("dtype", np.dtype(dtype))
         shape = (self.num_embeddings, self.embedding_dim)
         common.check_bytes("the weight", shape, dtype)
-        values = (np.random.default_rng() if rng is None else rng).standard_normal(shape, dtype)
+        values = (np.random.default_rng() if rng is None else rng).standard_normal(
+            shape, np.promote_types(dtype, np.float32)).astype(dtype, copy=False)
         if self.padding_idx is not None:
             values[self.padding_idx] = 0
         self.weight = Parameter(values)

@@ -25,7 +25,7 @@ class Linear(Module):
     bias : bool
     rng : numpy.random.Generator, optional
         Source of the first weights: uniform within ``1 / sqrt(in_features)``, as in PyTorch.
-    dtype : float32 or float64
+    dtype : float16, float32 or float64
     """
 
     can_skip_dx = True

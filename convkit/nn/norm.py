@@ -128,7 +128,7 @@ class BatchNorm2d(_BatchNorm):
         Whether there are ``weight`` and ``bias``.
     track_running_stats : bool
         Without them the batch's own statistics are used always.
-    dtype : float32 or float64
+    dtype : float16, float32 or float64
     """
 
     ranks = (2,)
@@ -201,7 +201,7 @@ class InstanceNorm2d(_InstanceNorm):
         Whether there are ``weight`` and ``bias``.
     track_running_stats : bool
         With them, ``eval()`` uses the running statistics instead of the image's own.
-    dtype : float32 or float64
+    dtype : float16, float32 or float64
     """
 
     ranks = (2,)
@@ -226,7 +226,7 @@ class LayerNorm(Module):
         Whether there is a ``weight``.
     bias : bool
         Whether there is a ``bias`` beside it.
-    dtype : float32 or float64
+    dtype : float16, float32 or float64
     """
 
     def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
@@ -271,7 +271,7 @@ class GroupNorm(Module):
         Added to the variance.
     affine : bool
         Whether there are ``weight`` and ``bias``.
-    dtype : float32 or float64
+    dtype : float16, float32 or float64
     """
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *,

@@ -30,7 +30,7 @@ class Parameter:
 
     Parameters
     ----------
-    data : ndarray, float32 or float64
+    data : ndarray, float16, float32 or float64
         First values; copied.
     requires_grad : bool
         Whether ``backward`` should compute ``grad``.

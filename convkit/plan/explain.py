@@ -106,7 +106,7 @@ def explain(operation: str, x: NDArray[Any] | Sequence[int], weight: NDArray[Any
     x, weight : ndarray or tuple of int
         The operands or their shapes. For a backward pass, those of the forward pass.
     dtype : dtype
-        Of the operands, where shapes are given.
+        Of the operands, where shapes are given; float16 is computed in float32, and explained as that.
     **options
         As the forward pass takes them: ``stride=2, padding=1``.
 
@@ -121,10 +121,14 @@ def explain(operation: str, x: NDArray[Any] | Sequence[int], weight: NDArray[Any
     if operation not in OPERATIONS:
         raise ShapeError(f"operation must be one of {', '.join(OPERATIONS)}, got operation={operation!r}")
     x, weight = _stand_in("x", x, dtype), None if weight is None else _stand_in("weight", weight, dtype)
+    title = x.dtype.name
+    if x.dtype == common.FLOAT16:
+        title += " computed in float32"
+        x, weight = (None if a is None else _stand_in("x", a.shape, np.float32) for a in (x, weight))
     operands = (x,) if weight is None else (x, weight)
     steps = OPERATIONS[operation]
     call = _bound(steps, operation, operation, *operands, **options)
-    return Explanation(operation, x.dtype.name, tuple(steps(*call.args, **call.kwargs)))
+    return Explanation(operation, title, tuple(steps(*call.args, **call.kwargs)))
 
 
 def _bound(function, operation, *args, **options):

@@ -1,9 +1,9 @@
 """Ways to compute normalisations, best first.
 
-Batch norm: ``run(x, running_mean, running_var, weight, bias, momentum, y, saved)`` updates the running statistics (the
-user's own arrays, of any layout, or None) in place when training; ``run(dy, x, weight, mean, var, saved, dx, dweight,
+Batch norm: ``run(x, running_mean, running_var, weight, bias, momentum, y, saved)`` updates the running statistics
+(or None) in place when training; ``run(dy, x, weight, mean, var, saved, dx, dweight,
 dbias)`` takes None for mean and var where the batch's own are to be found. ``x``, ``y``, ``dy`` and ``dx`` are
-``(N, channels, inner)``, contiguous like ``weight`` and ``bias``, which may be None. There is at least one image.
+``(N, channels, inner)``, contiguous like all others; ``weight`` and ``bias`` may be None. There is at least one image.
 
 Rows (layer, group and instance norm): ``run(x, weight, bias, y, saved)`` and ``run(dy, x, weight, saved, dx)``, which
 returns dweight and dbias in float64; ``x``, ``y``, ``dy`` and ``dx`` are ``(rows, length)``.
@@ -41,20 +41,7 @@ def _backward(spec, dy, x, weight, mean, var, saved, dx, dweight, dbias):
 def _direct(spec, isa):
     kernel = kernels.Norm("train" if spec.training else "eval", isa, spec.dtype.itemsize, spec.eps)
 
-    def run(x, running_mean, running_var, weight, bias, momentum, y, saved):
-        mean, var = (_plain(a, spec.dtype) for a in (running_mean, running_var))
-        kernel.forward(x, mean, var, weight, bias, momentum, y, saved, settings.get_threads())
-        if spec.training:
-            for own, used in ((running_mean, mean), (running_var, var)):
-                if used is not own:
-                    own[...] = used
-
-    return run
-
-
-def _plain(a, dtype):
-    """The user's array itself where a kernel can work on it, else a copy."""
-    return None if a is None else np.require(a, dtype, ("C_CONTIGUOUS", "ALIGNED"))
+    return lambda *arrays: kernel.forward(*arrays, settings.get_threads())
 
 
 def _direct_backward(spec, isa):

@@ -240,21 +240,21 @@ def _softplus(x):
 @np.errstate(all="ignore")
 def dice_loss(x: Floats, target: Floats, smooth: float = 1.0, reduction: str = "mean") -> Any:
     """``1 - (2 sum(x target) + smooth) / (sum(x) + sum(target) + smooth)`` for each image and class."""
-    smooth, dtype = dice_spec(x, target, smooth, reduction)
+    spec, smooth = dice_spec(x, target, smooth, reduction)
     each = _dice(widen(x), widen(target), smooth)[0]
-    return narrow(_reduced(each, each.size, reduction), dtype)
+    return narrow(_reduced(each, each.size, reduction), spec.dtype)
 
 
 @np.errstate(all="ignore")
 def dice_loss_backward(x: Floats, target: Floats, smooth: float = 1.0, reduction: str = "mean",
                        dloss: float | Floats = 1.0) -> Floats:
     """``dx = ((2 sum(x target) + smooth) / u - 2 target) / u`` with ``u = sum(x) + sum(target) + smooth``."""
-    smooth, dtype = dice_spec(x, target, smooth, reduction)
+    spec, smooth = dice_spec(x, target, smooth, reduction)
     t = widen(target)
     each, u = _dice(widen(x), t, smooth)
     each, u, scale = (a.reshape(*each.shape, *(1,) * (x.ndim - 2)) for a in (
-        each, u, _share(dloss, each.size, reduction, dtype, each.shape)))
-    return narrow(((1 - each) - 2 * t) / u * scale, dtype)
+        each, u, _share(dloss, each.size, reduction, spec.dtype, each.shape)))
+    return narrow(((1 - each) - 2 * t) / u * scale, spec.dtype)
 
 
 def _dice(x, t, smooth):

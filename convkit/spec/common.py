@@ -15,9 +15,9 @@ MAX_INT = 2**63 - 1  # what ptrdiff_t and int64 hold
 MAX_BYTES = 2**47  # the address space of one process on today's CPUs
 MAX_AXES = 64  # NumPy's own limit
 
-FLOAT32, FLOAT64, INT64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
+FLOAT16, FLOAT32, FLOAT64, INT64 = map(np.dtype, (np.float16, np.float32, np.float64, np.int64))
 # Either byte order is taken; the native one is what a spec holds.
-_NATIVE_FLOAT = {d.newbyteorder(order): d for d in (FLOAT32, FLOAT64) for order in "<>"}
+_NATIVE_FLOAT = {d.newbyteorder(order): d for d in (FLOAT16, FLOAT32, FLOAT64) for order in "<>"}
 AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
 
 
@@ -142,10 +142,10 @@ def shape_of(name, value):
 
 
 def native_float(name, dtype):
-    """float32 or float64 in native byte order, from either byte order; anything else is a DtypeError."""
+    """float16, float32 or float64 in native byte order, from either byte order; anything else is a DtypeError."""
     native = _NATIVE_FLOAT.get(dtype)
     if native is None:
-        raise DtypeError(f"{name} must be float32 or float64, got {name}.dtype={dtype}; "
+        raise DtypeError(f"{name} must be float16, float32 or float64, got {name}.dtype={dtype}; "
                          f"convert it with {name}.astype(np.float32)")
     return native
 
@@ -174,7 +174,7 @@ def array(name, value):
 
 
 def float_array(name, value):
-    """``value`` if it is an array of float32 or float64."""
+    """``value`` if it is an array of float16, float32 or float64."""
     native_float(name, array(name, value).dtype)
     return value
 

@@ -117,11 +117,11 @@ def check_factor(name, factor, spec, shape):
 
 
 def dice_spec(x, target, smooth, reduction):
-    """Check probabilities and target ``(N, C, ...)``; returns ``smooth`` and the dtype."""
+    """Check probabilities and target ``(N, C, ...)``; returns the spec and ``smooth``."""
     spec = pair_spec("dice", x, target, reduction)
     if x.ndim < 2:
         raise ShapeError(f"x must have at least 2 axes (N, C, ...), got x.shape={x.shape}")
-    return common.real("smooth", smooth, 0.0, np.finfo(np.float64).max, "finite and not negative"), spec.dtype
+    return spec, common.real("smooth", smooth, 0.0, np.finfo(np.float64).max, "finite and not negative")
 
 
 def check_dloss(dtype, shape, reduction, dloss):
