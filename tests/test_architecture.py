@@ -28,7 +28,7 @@ ARROWS = {
     "nn": {"functional", "spec", "errors"},
     "cases": set(),
     "serialization": {"nn", "spec", "errors"},
-    "optim": {"nn", "plan", "errors", "spec"},
+    "optim": {"nn", "functional", "plan", "errors", "spec"},
     "training": {"nn", "optim", "functional", "errors", "spec"},
     "verification": {"functional", "reference", "settings", "kernels", "plan", "spec"},
 }

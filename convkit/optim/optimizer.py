@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convkit.errors import DtypeError, ShapeError
+from convkit.functional.common import contiguous, deliver
 from convkit.nn.parameter import Parameter
 from convkit.plan.optim import plan
 from convkit.spec import common
@@ -16,6 +17,9 @@ from convkit.spec.optim import OptimSpec
 class Optimizer:
     """Base of the optimisers; a subclass names its ``settings`` and the ``kind`` of step, and defines ``_rule()``, the
     numbers that all parameters share, and ``_remembered(data, state)``, its arrays and numbers of one parameter.
+
+    A float16 parameter is moved in float32, with a float32 state, and rounded once; of a step of less than half of its
+    last digit nothing is left.
 
     Every setting is an attribute that may be changed between steps, such as ``optimizer.lr *= 0.1``.
     """
@@ -34,16 +38,19 @@ class Optimizer:
 
     def step(self) -> None:
         """Move every parameter that has a gradient."""
-        moving = [(p, state) for p, state in zip(self.parameters, self._states, strict=True) if p.grad is not None]
-        by_dtype = {}
-        for p, state in moving:
-            grad = np.require(p.grad, requirements=("C", "A"))
-            by_dtype.setdefault(p.dtype, []).append((p._data, grad, *self._remembered(p._data, state)))
+        moving, by_dtype = [], {}
+        for p, state in zip(self.parameters, self._states, strict=True):
+            if p.grad is not None:
+                dtype = _computing(p)
+                data, grad = contiguous(p._data, dtype), contiguous(p.grad, dtype)
+                by_dtype.setdefault(dtype, []).append((data, grad, *self._remembered(data, state)))
+                moving.append((p, data))
         try:
             for dtype, parameters in by_dtype.items():
                 plan(OptimSpec(self.kind, dtype)).run(parameters, self._rule())
         finally:  # also when Ctrl-C comes in the middle: a packing of the old values must not be used again
-            for p, _ in moving:
+            for p, data in moving:
+                deliver(data, p._data)
                 p.version += 1
 
     def zero_grad(self) -> None:
@@ -79,7 +86,12 @@ class Optimizer:
 
     @staticmethod
     def _loaded(value, name, parameter):
-        return int(value) if name == "step" else value.astype(parameter.dtype, order="C")
+        return int(value) if name == "step" else value.astype(_computing(parameter), order="C")
+
+
+def _computing(parameter):
+    """The dtype that a parameter is moved in."""
+    return common.FLOAT32 if parameter.dtype == common.FLOAT16 else parameter.dtype
 
 
 def non_negative(name, value):
