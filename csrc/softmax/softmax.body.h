@@ -30,43 +30,69 @@ CK_INLINE void CK_TYPED(store_some)(T *p, V v, ptrdiff_t n)
         vstore_part(p, v, n);
 }
 
-/* ---- one position, contiguous ---- */
-
-/* The largest value. A NaN may or may not be found: it makes the sum of exponentials NaN in any case. */
-CK_INLINE T CK_TYPED(row_max)(const T *x, ptrdiff_t length)
+/* exp(x) for x <= 0; what a larger x gives does not matter. Two instructions less than vexp, and half an ulp more. */
+CK_INLINE V CK_TYPED(vexp_below_0)(V x)
 {
-    V m[2] = {vset1((T)-INFINITY), vset1((T)-INFINITY)};
-    ptrdiff_t i = 0;
-    for (; i + 2 * L <= length; i += 2 * L) {
-        m[0] = CK_TYPED(ck_larger)(m[0], vload(x + i));
-        m[1] = CK_TYPED(ck_larger)(m[1], vload(x + i + L));
-    }
-    for (; i < length; i += L) m[0] = CK_TYPED(ck_larger)(m[0], CK_TYPED(load_or)(x + i, length - i, (T)-INFINITY));
-    m[0] = CK_TYPED(ck_larger)(m[0], m[1]);
-    T lane[L];
-    vstore(lane, m[0]);
-    for (int half = L / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++) lane[l] = lane[l] > lane[l + half] ? lane[l] : lane[l + half];
-    return lane[0];
+    const int terms = sizeof(CK_TYPED(ck_exp_q)) / sizeof(T);
+    V shifted, r = CK_TYPED(reduced)(CK_TYPED(ck_larger)(vset1(CK_TYPED(CK_EXP_LOW)), x), &shifted);
+    V slope = vfma(CK_TYPED(polynomial)(r, CK_TYPED(ck_exp_q), terms), r, vset1(1));
+    return CK_TYPED(times_power)(vfma(slope, r, vset1(1)), shifted);
 }
 
-/* sum of exp(x - m); the exponentials go to e where that is not NULL. */
-CK_INLINE double CK_TYPED(row_exp)(const T *x, ptrdiff_t length, T m, T *e)
+/* ---- one position, contiguous ---- */
+
+/* The largest value, in every lane. A NaN may or may not be found: it makes the sum of exponentials NaN in any case. */
+CK_INLINE V CK_TYPED(row_max)(const T *x, ptrdiff_t length)
 {
-    const ptrdiff_t block = WIDE == 1 ? 256 : 1024;
-    const V m_v = vset1(m);
-    ck_total total = {0, 0};
-    for (ptrdiff_t first = 0; first < length; first += block) {
-        ptrdiff_t end = length - first < block ? length : first + block;
-        ck_f64v sum[WIDE] = {{0}}, wide[WIDE];
-        for (ptrdiff_t i = first; i < end; i += L) {
-            V y = CK_TYPED(vexp)(CK_TYPED(load_or)(x + i, end - i, (T)-INFINITY) - m_v);
-            if (e) CK_TYPED(store_some)(e + i, y, end - i);
-            vwiden(y, wide);
-            CK_UNROLL
-            for (int w = 0; w < WIDE; w++) sum[w] += wide[w];
+    enum { WAYS = 4 };
+    V m[WAYS];
+    ptrdiff_t i = 0;
+    CK_UNROLL for (int w = 0; w < WAYS; w++) m[w] = vset1((T)-INFINITY);
+    for (; i + WAYS * L <= length; i += WAYS * L)
+        CK_UNROLL for (int w = 0; w < WAYS; w++) m[w] = CK_TYPED(ck_larger)(m[w], vload(x + i + w * L));
+    for (; i < length; i += L) m[0] = CK_TYPED(ck_larger)(m[0], CK_TYPED(load_or)(x + i, length - i, (T)-INFINITY));
+    V all = CK_TYPED(ck_larger)(CK_TYPED(ck_larger)(m[0], m[1]), CK_TYPED(ck_larger)(m[2], m[3]));
+    CK_UNROLL for (int half = L / 2; half > 0; half /= 2) all = CK_TYPED(ck_larger)(veven(all, all), vodd(all, all));
+    return all;
+}
+
+/* Sum of n elements, none negative. Unless every digit counts, four vectors are added before they are converted, which
+ * is most of the work: it costs each element half an eps twice, and the sum no more. */
+CK_INLINE double CK_TYPED(block_total)(const T *e, ptrdiff_t n, const int exact)
+{
+    enum { STEP = CK_CHAINS * CK_F64_LANES };
+    ck_f64v sum[CK_CHAINS] = {{0}}, wide[WIDE];
+    ptrdiff_t i = 0;
+    if (exact)
+        for (; i + STEP <= n; i += STEP)
+            CK_UNROLL for (int c = 0; c < CK_CHAINS; c++) sum[c] += CK_TYPED(ck_load_wide)(e + i + c * CK_F64_LANES);
+    else
+        for (; i + 4 * L <= n; i += 4 * L) {
+            vwiden((vload(e + i) + vload(e + i + L)) + (vload(e + i + 2 * L) + vload(e + i + 3 * L)), wide);
+            CK_UNROLL for (int w = 0; w < WIDE; w++) sum[w] += wide[w];
         }
-        ck_total_add(&total, ck_sum_f64(sum[0] + (WIDE == 2 ? sum[WIDE - 1] : (ck_f64v){0})));
+    for (; i < n; i += L) {
+        vwiden(CK_TYPED(load_or)(e + i, n - i, 0), wide);
+        CK_UNROLL for (int w = 0; w < WIDE; w++) sum[w] += wide[w];
+    }
+    return ck_chains_close(sum);
+}
+
+/* sum of exp(x - m), m >= x; the exponentials go to e where that is not NULL. A loop of its own for the sum leaves that of
+ * the exponentials short. */
+CK_INLINE double CK_TYPED(row_exp)(const T *x, ptrdiff_t length, V m, T *e, const int exact)
+{
+    enum { BLOCK = WIDE == 1 ? 256 : 1024 };
+    T own[BLOCK];
+    ck_total total = {0, 0};
+    for (ptrdiff_t first = 0; first < length; first += BLOCK) {
+        const ptrdiff_t n = length - first < BLOCK ? length - first : BLOCK;
+        const T *from = x + first;
+        T *to = e ? e + first : own;
+        ptrdiff_t i = 0;
+        for (; i + L <= n; i += L) vstore(to + i, CK_TYPED(vexp_below_0)(vload(from + i) - m));
+        if (i < n) vstore_part(to + i, CK_TYPED(vexp_below_0)(vload_part(from + i, n - i) - m), n - i);
+        ck_total_add(&total, CK_TYPED(block_total)(to, n, exact));
     }
     return ck_total_value(total);
 }
@@ -98,15 +124,16 @@ CK_INLINE double CK_TYPED(row_dot)(const T *a, const T *b, ptrdiff_t length)
 
 CK_INLINE void CK_TYPED(row_scale)(T *y, ptrdiff_t length, T by)
 {
-    for (ptrdiff_t i = 0; i < length; i += L)
-        CK_TYPED(store_some)(y + i, CK_TYPED(load_or)(y + i, length - i, 0) * by, length - i);
+    ptrdiff_t i = 0;
+    for (; i + L <= length; i += L) vstore(y + i, vload(y + i) * by);
+    if (i < length) vstore_part(y + i, vload_part(y + i, length - i) * by, length - i);
 }
 
 CK_INLINE void CK_TYPED(row_softmax)(const ck_softmax *job, ptrdiff_t row)
 {
     const T *x = (const T *)job->x + row * job->length;
     T *y = (T *)job->y + row * job->length;
-    double sum = CK_TYPED(row_exp)(x, job->length, CK_TYPED(row_max)(x, job->length), y);
+    double sum = CK_TYPED(row_exp)(x, job->length, CK_TYPED(row_max)(x, job->length), y, 0);
     CK_TYPED(row_scale)(y, job->length, (T)(1.0 / sum));
 }
 
@@ -114,10 +141,10 @@ CK_INLINE void CK_TYPED(row_log_softmax)(const ck_softmax *job, ptrdiff_t row)
 {
     const ptrdiff_t length = job->length;
     const T *x = (const T *)job->x + row * length;
-    T *y = (T *)job->y + row * length, m = CK_TYPED(row_max)(x, length);
-    const V m_v = vset1(m), log_v = vset1((T)ck_log(CK_TYPED(row_exp)(x, length, m, NULL)));
+    T *y = (T *)job->y + row * length;
+    const V m = CK_TYPED(row_max)(x, length), log_v = vset1((T)ck_log(CK_TYPED(row_exp)(x, length, m, NULL, 1)));
     for (ptrdiff_t i = 0; i < length; i += L)
-        CK_TYPED(store_some)(y + i, (CK_TYPED(load_or)(x + i, length - i, 0) - m_v) - log_v, length - i);
+        CK_TYPED(store_some)(y + i, (CK_TYPED(load_or)(x + i, length - i, 0) - m) - log_v, length - i);
 }
 
 CK_INLINE void CK_TYPED(row_softmax_backward)(const ck_softmax *job, ptrdiff_t row)
@@ -145,17 +172,17 @@ CK_INLINE void CK_TYPED(row_log_softmax_backward)(const ck_softmax *job, ptrdiff
 }
 
 /* sum of q (log_sum - (x - m)) where q is not 0 */
-CK_INLINE double CK_TYPED(row_entropy)(const T *x, const T *q, ptrdiff_t length, T m, T log_sum)
+CK_INLINE double CK_TYPED(row_entropy)(const T *x, const T *q, ptrdiff_t length, V m, T log_sum)
 {
     const ptrdiff_t block = WIDE == 1 ? 256 : 1024;
-    const V m_v = vset1(m), log_v = vset1(log_sum), zero = vset1(0);
+    const V log_v = vset1(log_sum), zero = vset1(0);
     ck_total total = {0, 0};
     for (ptrdiff_t first = 0; first < length; first += block) {
         ptrdiff_t end = length - first < block ? length : first + block;
         ck_f64v sum[WIDE] = {{0}}, wide[WIDE];
         for (ptrdiff_t i = first; i < end; i += L) {
             V some = CK_TYPED(load_or)(q + i, end - i, 0);
-            V term = some * (log_v - (CK_TYPED(load_or)(x + i, end - i, 0) - m_v));
+            V term = some * (log_v - (CK_TYPED(load_or)(x + i, end - i, 0) - m));
             vwiden(vselect((VI)(some == zero), zero, term), wide);
             CK_UNROLL
             for (int w = 0; w < WIDE; w++) sum[w] += wide[w];
@@ -178,11 +205,12 @@ CK_INLINE const T *CK_TYPED(row_soft)(const ck_softmax *job, ptrdiff_t row)
 
 CK_INLINE void CK_TYPED(row_cross_entropy)(const ck_softmax *job, ptrdiff_t row)
 {
-    const T *x = (const T *)job->x + row * job->length, m = CK_TYPED(row_max)(x, job->length);
-    const double log_sum = ck_log(CK_TYPED(row_exp)(x, job->length, m, NULL));
+    const T *x = (const T *)job->x + row * job->length;
+    const V m = CK_TYPED(row_max)(x, job->length);
+    const double log_sum = ck_log(CK_TYPED(row_exp)(x, job->length, m, NULL, 1));
     const double hit = CK_TYPED(factor_of)(job->hit, row), every = CK_TYPED(factor_of)(job->every, row);
     double loss = 0;
-    if (job->target && hit != 0) loss = hit * (log_sum - ((double)x[job->target[row]] - m));
+    if (job->target && hit != 0) loss = hit * (log_sum - ((double)x[job->target[row]] - (double)m[0]));
     if (job->soft && every != 0)
         loss += every * CK_TYPED(row_entropy)(x, CK_TYPED(row_soft)(job, row), job->length, m, (T)log_sum);
     ((T *)job->y)[row] = (T)loss;
@@ -193,7 +221,7 @@ CK_INLINE void CK_TYPED(row_cross_entropy_backward)(const ck_softmax *job, ptrdi
     const ptrdiff_t length = job->length;
     const T *x = (const T *)job->x + row * length, *soft = job->soft ? CK_TYPED(row_soft)(job, row) : NULL;
     T *dx = (T *)job->y + row * length, *at = job->target ? dx + job->target[row] : NULL;
-    const double sum = CK_TYPED(row_exp)(x, length, CK_TYPED(row_max)(x, length), dx), e = at ? *at : 0;
+    const double sum = CK_TYPED(row_exp)(x, length, CK_TYPED(row_max)(x, length), dx, 1), e = at ? *at : 0;
     const double hit = at ? CK_TYPED(factor_of)(job->hit, row) : 0, every = CK_TYPED(factor_of)(job->every, row);
     const double all = soft ? every * CK_TYPED(row_dot)(soft, NULL, length) : 0;
     CK_TYPED(row_scale)(dx, length, (T)((hit + all) / sum));
@@ -273,7 +301,7 @@ CK_INLINE void CK_TYPED(block_exp)(CK_TYPED(block) * b, const T *x, T *e)
     CK_TYPED(block_clear)(b);
     CK_EACH_OF_BLOCK(b)
     {
-        V y = CK_TYPED(vexp)(CK_TYPED(load_or)(x + at + v * L, n, 0) - b->max[v]);
+        V y = CK_TYPED(vexp_below_0)(CK_TYPED(load_or)(x + at + v * L, n, 0) - b->max[v]);
         if (e) CK_TYPED(store_some)(e + at + v * L, y, n);
         vwiden(y, wide);
         CK_TYPED(block_add)(b, v, wide);
