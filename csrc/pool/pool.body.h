@@ -249,15 +249,14 @@ CK_INLINE V CK_TYPED(whole_rows)(int op, ROWS r, ptrdiff_t width)
     return acc;
 }
 
-/* The lanes of L vectors, each folded in a fixed tree: one transpose for all instead of L times log2(L) shuffles. */
-CK_NOINLINE void CK_TYPED(turn)(V rows[L]) { vtranspose(rows); }
-
+/* The lanes of L vectors, each folded in a fixed tree, into one vector: every round joins the halves of two vectors in
+ * one, which takes half the shuffles of a transpose. */
 CK_INLINE V CK_TYPED(fold)(int op, V acc[L])
 {
-    CK_TYPED(turn)(acc);
     CK_UNROLL for (int half = L / 2; half > 0; half /= 2)
     {
-        CK_UNROLL for (int w = 0; w < half; w++) acc[w] = CK_TYPED(join)(op, acc[w + half], acc[w]);
+        CK_UNROLL for (int w = 0; w < half; w++) acc[w] =
+            CK_TYPED(join)(op, vziphi(acc[w], acc[w + half]), vziplo(acc[w], acc[w + half]));
     }
     return acc[0];
 }
@@ -304,35 +303,40 @@ CK_INLINE ROWS CK_TYPED(rows_of)(const ck_pool *p, const T *x, const pool_cursor
                   p->power};
 }
 
-/* One row of windows of pairs of columns side by side, read as they lie. */
-CK_INLINE void CK_TYPED(pairs_some)(int op, const ROWS *r, ptrdiff_t nd, ptrdiff_t nh, const MEAN *mean, T *y,
-                                    ptrdiff_t n)
+/* One row of windows of K = 2 or 4 columns side by side, read as they lie: even lanes with odd ones, for 4 twice. */
+CK_INLINE void CK_TYPED(together_some)(int op, const ROWS *r, const int K, ptrdiff_t nd, ptrdiff_t nh, const MEAN *mean,
+                                       T *y, ptrdiff_t n)
 {
     for (ptrdiff_t o = 0; o < n; o += L) {
-        const ptrdiff_t left = 2 * (n - o);
-        V lo = vset1(0), hi = lo;
+        const int full = n - o >= L;
+        V acc[4] = {vset1(0)};
         for (ptrdiff_t d = 0; d < nd; d++)
             for (ptrdiff_t h = 0; h < nh; h++) {
-                const T *row = r->x + d * r->step_d + h * r->step_h + 2 * o;
-                V a = left >= L ? vload(row) : vload_part(row, left), b = a;
-                if (left > L) b = left >= 2 * L ? vload(row + L) : vload_part(row + L, left - L);
-                if (op == POOL_POWER) a = CK_TYPED(raise)(a, r->power), b = CK_TYPED(raise)(b, r->power);
-                lo = d + h ? CK_TYPED(join)(op, a, lo) : a;
-                hi = d + h ? CK_TYPED(join)(op, b, hi) : b;
+                const T *row = r->x + d * r->step_d + h * r->step_h + K * o;
+                CK_UNROLL for (int q = 0; q < K; q++)
+                {
+                    const ptrdiff_t left = full ? L : K * (n - o) - q * L;
+                    V next = left >= L ? vload(row + q * L) : left > 0 ? vload_part(row + q * L, left) : vset1(0);
+                    if (op == POOL_POWER) next = CK_TYPED(raise)(next, r->power);
+                    acc[q] = d + h ? CK_TYPED(join)(op, next, acc[q]) : next;
+                }
             }
-        V acc = CK_TYPED(join)(op, vodd(lo, hi), veven(lo, hi));
-        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, acc, o), n - o);
+        CK_UNROLL for (int half = K / 2; half > 0; half /= 2) CK_UNROLL for (int q = 0; q < half; q++) acc[q] =
+            CK_TYPED(join)(op, vodd(acc[2 * q], acc[2 * q + 1]), veven(acc[2 * q], acc[2 * q + 1]));
+        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, acc[0], o), n - o);
     }
 }
 
-CK_INLINE void CK_TYPED(pairs)(int op, const ROWS *r, const MEAN *mean, T *y, ptrdiff_t n)
+CK_INLINE void CK_TYPED(together)(int op, const ROWS *r, ptrdiff_t kernel, const MEAN *mean, T *y, ptrdiff_t n)
 {
-    if (r->nd == 1 && r->nh == 2)
-        CK_TYPED(pairs_some)(op, r, 1, 2, mean, y, n);
+    if (kernel == 4)
+        CK_TYPED(together_some)(op, r, 4, r->nd, r->nh, mean, y, n);
+    else if (r->nd == 1 && r->nh == 2)
+        CK_TYPED(together_some)(op, r, 2, 1, 2, mean, y, n);
     else if (r->nd == 2 && r->nh == 2)
-        CK_TYPED(pairs_some)(op, r, 2, 2, mean, y, n);
+        CK_TYPED(together_some)(op, r, 2, 2, 2, mean, y, n);
     else
-        CK_TYPED(pairs_some)(op, r, r->nd, r->nh, mean, y, n);
+        CK_TYPED(together_some)(op, r, 2, r->nd, r->nh, mean, y, n);
 }
 
 /* Windows of whole rows: reduce up to L of them, from c on; returns the place behind them. */
@@ -368,6 +372,30 @@ CK_INLINE pool_cursor CK_TYPED(reduce_rows)(int op, const ck_pool *p, const T *x
     return CK_TYPED(reduce_sum)(p, x, c, left, lane);
 }
 
+/* Whole planes of n elements, L of them at a time; a last group that is not full repeats its last plane. */
+CK_INLINE void CK_TYPED(reduce_planes)(int op, const T *x, ptrdiff_t n, ptrdiff_t planes, const MEAN *mean, T *y)
+{
+    const V neutral = vset1(CK_TYPED(neutral)(op));
+    const ptrdiff_t whole = n / L * L;
+    VI ramp;
+    for (int w = 0; w < L; w++) ramp[w] = w;
+    const VI rest = (VI)(ramp < (TI)(n - whole));
+    for (ptrdiff_t p = 0; p < planes; p += L) {
+        V acc[L];
+        for (int i = 0; i < L; i++) {
+            const T *from = x + (p + i < planes ? p + i : planes - 1) * n;
+            if (n > 8 * L) {
+                acc[i] = CK_TYPED(run)(op, from, n);
+                continue;
+            }
+            V v = vselect(rest, vload_part(from + whole, n - whole), neutral);
+            for (ptrdiff_t j = 0; j < whole; j += L) v = CK_TYPED(join)(op, vload(from + j), v);
+            acc[i] = v;
+        }
+        CK_TYPED(deliver)(y + p, CK_TYPED(finish)(op, mean, CK_TYPED(fold)(op, acc), 0), planes - p);
+    }
+}
+
 CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
                                  char *scratch)
 {
@@ -381,6 +409,13 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
     T *y = (T *)a->out + b->col0;
     const ptrdiff_t same = op == POOL_SUM || op == POOL_POWER ? CK_TYPED(column_counts)(p, b, counts) : 0;
     pool_cursor c = pool_seek(p->out, b->row0);
+    if (op != POOL_POWER && pool_whole_planes(p)) {
+        const ptrdiff_t plane = p->size[0] * p->size[1] * W;
+        CK_TYPED(fill)(counts, CK_POOL_LINE, counts[0]); /* every lane is a plane, not a column */
+        MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
+        CK_TYPED(reduce_planes)(op, x + b->row0 * plane, plane, b->row1 - b->row0, &mean, y + b->row0);
+        return;
+    }
     if (op != POOL_POWER && pool_whole_rows(p)) {
         for (ptrdiff_t r = b->row0; r < b->row1; r += L) {
             T lane[L];
@@ -393,12 +428,12 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
         }
         return;
     }
-    if (pool_pairs(p)) {
+    if (pool_side_by_side(p, 2) || pool_side_by_side(p, 4)) {
         for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
             ROWS window = CK_TYPED(rows_of)(p, x, &c, lo, hi);
-            CK_TYPED(fetch)(window.x, p->stride[1] * W);
+            CK_TYPED(fetch)(window.x, p->stride[1] * (hi - lo));
             MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
-            CK_TYPED(pairs)(op, &window, &mean, y + r * p->out[2], n);
+            CK_TYPED(together)(op, &window, p->kernel[2], &mean, y + r * p->out[2], n);
         }
         return;
     }
@@ -413,7 +448,7 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
         MEAN mean[CK_POOL_ROWS];
         for (ptrdiff_t i = 0; i < rows; i++, pool_next(p->out, &c)) {
             ROWS window = CK_TYPED(rows_of)(p, x, &c, lo, hi);
-            CK_TYPED(fetch)(window.x, p->stride[1] * W);
+            CK_TYPED(fetch)(window.x, p->stride[1] * (hi - lo));
             mean[i] = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
             CK_TYPED(vertical)(op, &window, row[i] + lo - start);
         }
@@ -786,7 +821,7 @@ CK_INLINE void CK_TYPED(indexed)(int op, int bytes, const ck_pool *p, const ck_p
         CK_TYPED(indexed_rows)(op, bytes, p, a, b);
         return;
     }
-    if (pool_pairs(p)) {
+    if (pool_side_by_side(p, 2)) {
         CK_TYPED(indexed_pairs)(op, bytes, p, a, b);
         return;
     }
@@ -1167,7 +1202,7 @@ CK_INLINE void CK_TYPED(pairs_backward)(const ck_pool *p, const ck_pool_arrays *
 
 static int CK_KERNEL(ck_pool_taps_backward)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)
 {
-    if (pool_pairs(p) && p->stride[0] >= p->kernel[0] && p->stride[1] >= p->kernel[1] && b->col0 % 2 == 0) {
+    if (pool_side_by_side(p, 2) && p->stride[0] >= p->kernel[0] && p->stride[1] >= p->kernel[1] && b->col0 % 2 == 0) {
         CK_TYPED(pairs_backward)(p, a, b);
         return 1;
     }

@@ -79,11 +79,11 @@ CK_INLINE int pool_whole(const ck_pool *p, int axis)
 CK_INLINE int pool_whole_rows(const ck_pool *p) { return pool_whole(p, 2); }
 CK_INLINE int pool_whole_planes(const ck_pool *p) { return pool_whole(p, 0) && pool_whole(p, 1) && pool_whole(p, 2); }
 
-/* Whether windows hold pairs of columns side by side, all of them inside. */
-CK_INLINE int pool_pairs(const ck_pool *p)
+/* Whether windows hold n columns side by side, all of them inside. */
+CK_INLINE int pool_side_by_side(const ck_pool *p, ptrdiff_t n)
 {
-    return p->kernel[2] == 2 && p->stride[2] == 2 && p->pad[2] == 0 && p->dilation[2] == 1 &&
-           2 * p->out[2] <= p->size[2] && !p->adaptive;
+    return p->kernel[2] == n && p->stride[2] == n && p->pad[2] == 0 && p->dilation[2] == 1 &&
+           n * p->out[2] <= p->size[2] && !p->adaptive;
 }
 
 /* The taps of window `o` that lie inside the plane: which is the first, where that is, and how many. */
