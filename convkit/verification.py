@@ -95,8 +95,10 @@ def _channels(fuzz):
 
 def _taps(fuzz, rank, ones):
     """Kernel, stride, dilation and the elements that a window spans, per axis."""
-    if rank == 2 and fuzz.chance(0.2):  # what Winograd is for
-        return (3, 3), (1, 1), (1, 1), (3, 3)
+    if rank > 1 and fuzz.chance(0.2):  # what Winograd is for: anything along the depth, 3 x 3 in its slices
+        depth, step, apart = ((n,) * (rank - 2) for n in (fuzz.size(1, 3), fuzz.size(1, 2), fuzz.size(1, 2)))
+        spans = tuple((k - 1) * d + 1 for k, d in zip(depth, apart, strict=True))
+        return (*depth, 3, 3), (*step, 1, 1), (*apart, 1, 1), (*spans, 3, 3)
     kernel = (1,) * rank if ones else fuzz.sizes(rank, 1, 5 if rank < 3 else 3)
     dilation = fuzz.sizes(rank, 1, 3) if fuzz.chance(0.3) else (1,) * rank
     stride = fuzz.sizes(rank, 1, 3) if fuzz.chance(0.4) else (1,) * rank
@@ -618,40 +620,46 @@ def _of_absolute_values(name, call, want):
 
 
 def _tile_bounds(name, call, bounds):
-    """Where Winograd computed a result: 8 eps T in every 4 x 4 tile of it, T = sum over the channels of (sum of |w|)
-    times (largest |x| in the tile's 6 x 6 inputs). The bounds of the other gradients stay."""
+    """Where Winograd computed a result: 8 eps T in every 4 x 4 tile of a slice of it, T = sum over the channels and the
+    kernel's slices of (sum of |w|) times (largest |x| in the tile's 6 x 6 inputs). The other gradients' bounds stay."""
     *head, weight = [np.abs(a) for a in call.args[:2 + name.endswith("_backward")]]
-    groups, turned = call.options["groups"], name in ("conv2d_backward", "conv_transpose2d")
-    lows = [low for low, _ in call.options["padding"]]
+    turned = name.endswith("_backward") or "transpose" in name
+    source, pads = head[0], call.options["padding"]
     mode = call.options.get("padding_mode", "zeros")
-    if mode != "zeros":
-        pads, lows = call.options["padding"], [0, 0]
-    source = head[0]
-    if mode != "zeros" and not turned:
-        flat = [p for pair in reversed(pads) for p in pair]
-        source = reference.pad(source, flat, mode)
-    sums = weight.sum((2, 3))
-    if turned:
-        lows = [2 - low for low in lows]
-        sums = sums.reshape(groups, -1, sums.shape[1]).swapaxes(1, 2).reshape(-1, sums.shape[0] // groups)
+    flat = [p for pair in reversed(pads) for p in pair]
     bound, *others = bounds
     size = bound.shape[2:]
+    if mode != "zeros":
+        if turned:
+            size = tuple(n + sum(pair) for n, pair in zip(size, pads, strict=True))
+        else:
+            source = reference.pad(source, flat, mode)
+        pads = [(0, 0)] * len(pads)
+    plain = len(size) == 2  # one slice
+    largest = _largest_in_tiles(source[:, :, None] if plain else source, size[-2:],
+                                [2 - low if turned else low for low, _ in pads[-2:]])
+    sums = (weight[:, :, None] if plain else weight).sum((3, 4), keepdims=True)
+    along = {key: (1 if plain else call.options[key][0], 1, 1) for key in ("stride", "dilation")}
+    along |= {"padding": ((0, 0) if plain else pads[0], (0, 0), (0, 0)), "groups": call.options["groups"]}
+    if turned:
+        shape = (len(largest), sums.shape[1] * along["groups"], 1 if plain else size[0], *largest.shape[3:])
+        per_tile, _, _ = reference.conv3d_backward(largest, np.zeros(shape), sums, **along, needs=(True, False, False))
+    else:
+        per_tile = reference.conv3d(largest, sums, **along)
+    tile_bound = per_tile.repeat(4, 3).repeat(4, 4)[..., :size[-2], :size[-1]].reshape(*per_tile.shape[:2], *size)
     if mode != "zeros" and turned:
-        size = tuple(n + sum(pair) for n, pair in zip(size, pads, strict=True))
-    tiles = [-(-n // 4) for n in size]
-    padded = np.zeros((*source.shape[:2], *(4 * t + 2 for t in tiles)))
-    part = [slice(max(0, low), max(0, min(p, n + low))) for p, n, low in
-            zip(padded.shape[2:], source.shape[2:], lows, strict=True)]
-    padded[:, :, *part] = source[:, :, *(slice(p.start - low, p.stop - low) for p, low in zip(part, lows, strict=True))]
-    largest = np.lib.stride_tricks.sliding_window_view(padded, (6, 6), (2, 3))[:, :, ::4, ::4].max((-2, -1))
-    n, filters = len(source), len(sums) // groups
-    per_tile = np.einsum("gfc,ngcyx->ngfyx", sums.reshape(groups, filters, -1),
-                         largest.reshape(n, groups, -1, *tiles)).reshape(n, -1, *tiles)
-    tile_bound = per_tile.repeat(4, 2).repeat(4, 3)[:, :, :size[0], :size[1]]
-    if mode != "zeros" and turned:
-        flat = [p for pair in reversed(pads) for p in pair]
         tile_bound = reference.pad_backward(tile_bound, flat, mode)
     return (bound + tile_bound, *others)
+
+
+def _largest_in_tiles(source, size, lows):
+    """Of every slice (n, c, depth, height, width): the largest among the 6 x 6 inputs of each 4 x 4 tile of outputs."""
+    tiles = [-(-n // 4) for n in size]
+    padded = np.zeros((*source.shape[:3], *(4 * t + 2 for t in tiles)))
+    part = [slice(max(0, low), max(0, min(p, n + low))) for p, n, low in
+            zip(padded.shape[3:], source.shape[3:], lows, strict=True)]
+    padded[..., *part] = source[..., *(slice(p.start - low, p.stop - low) for p, low in zip(part, lows, strict=True))]
+    return np.lib.stride_tricks.sliding_window_view(padded, (6, 6), (3, 4))[:, :, :, ::4, ::4].max((-2, -1))
 
 
 def _magnified(name, x, options):

@@ -21,7 +21,7 @@ EPS = np.finfo(F32).eps
 
 def worst(got, want, x, weight):
     """The largest error over eps times the largest sum that a tile can hold."""
-    most = np.abs(weight.astype(float)).sum((1, 2, 3)).max() * np.abs(x).max()
+    most = np.abs(weight.astype(float)).sum(tuple(range(1, x.ndim))).max() * np.abs(x).max()
     return np.abs(got - want).max() / (EPS * most)
 
 
@@ -48,6 +48,36 @@ def test_forward_and_input_gradient(isa, data):
     assert worst(y, reference.conv2d(x, w, b, padding=padding, groups=groups), x, w) < 8
     want, _, _ = reference.conv2d_backward(dy, x, w, padding=padding, groups=groups, needs=(True, False, False))
     assert worst(dx, want, dy, w.swapaxes(0, 1)) < 8
+
+
+@every_isa
+@given(data=st.data())
+@settings(max_examples=25)
+def test_slices_of_depth(isa, data):
+    def draw(low, high):
+        return data.draw(st.integers(low, high))
+
+    groups, depth, step, apart = draw(1, 2), draw(1, 4), draw(1, 2), draw(1, 2)
+    spans = (depth - 1) * apart + 1, 3, 3
+    padding = tuple((draw(0, 3), draw(0, 3)) for _ in spans)
+    size = [draw(max(1, span - sum(pair)), 14) for span, pair in zip(spans, padding, strict=True)]
+    rng = np.random.default_rng(draw(0, 2**32))
+    x = rng.standard_normal((draw(1, 3), draw(1, 12) * groups, *size), np.float32)
+    w = rng.standard_normal((draw(1, 40) * groups, x.shape[1] // groups, depth, 3, 3), np.float32)
+    b = rng.standard_normal(len(w), np.float32)
+    options = {"stride": (step, 1, 1), "padding": padding, "dilation": (apart, 1, 1), "groups": groups}
+    with pytest.MonkeyPatch.context() as patch, convkit.threads(draw(1, 3)), \
+            convkit.use(isa=isa, algorithm="winograd"):
+        patch.setattr(winograd, "BLOCK_BYTES", data.draw(st.sampled_from([1, 30_000, 300_000])))
+        common.clear()
+        y = F.conv3d(x, w, b, **options)
+        assert worst(y, reference.conv3d(x, w, b, **options), x, w) < 8
+        if step == 1:
+            dy = rng.standard_normal(y.shape, np.float32)
+            options["needs"] = (True, False, False)
+            want, _, _ = reference.conv3d_backward(dy, x, w, **options)
+            assert worst(F.conv3d_backward(dy, x, w, **options)[0], want, dy, w.swapaxes(0, 1)) < 8
+    common.clear()
 
 
 @every_isa

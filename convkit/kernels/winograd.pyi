@@ -7,6 +7,7 @@ class Winograd:
     vectors: int
     images: int
     block: int
+    slices: int
     def __init__(
         self,
         isa: str,
@@ -16,7 +17,10 @@ class Winograd:
         source: Sequence[int],
         target: Sequence[int],
         lo: Sequence[int],
+        depth_step: int,
+        shift: Sequence[int],
         block: int,
+        slices: int,
         images: int,
         vectors: int,
         macs: int,

@@ -1,9 +1,10 @@
-"""Winograd's F(4x4, 3x3): the loops over images, blocks of tile rows, panels of filters and the 36 points.
+"""Winograd's F(4x4, 3x3): the loops over images, slices, blocks of tile rows, panels of filters and the 36 points.
 
-``Winograd`` computes a forward pass or an input gradient of a 3 x 3 convolution of stride 1. A round takes some rows of
-tiles of some images: first its tasks bring every channel to the 36 points, then each task takes a panel of filters,
-multiplies at all points with the tiles of csrc/conv, and brings the sums back while they are in the cache. One task
-writes one panel of one part of the rows, so nothing depends on how many threads there are.
+``Winograd`` computes a forward pass or an input gradient of a convolution that is 3 x 3 with stride 1 in each slice of
+depth; along the depth it is a plain sum over slices, whose taps stand beside the channels. A round takes some rows of
+tiles of some slices of some images: first its tasks bring every channel to the 36 points, then each task takes a panel
+of filters, multiplies at all points with the tiles of csrc/conv, and brings the sums back while they are in the cache.
+One task writes one panel of one part of the rows, so nothing depends on how many threads there are.
 """
 
 from libc.stdint cimport uint8_t
@@ -46,13 +47,18 @@ cdef struct winograd_t:
     const ck_conv_table* tiles
     const ck_winograd_table* table
     ptrdiff_t groups, channels, group_channels, filters, group_filters, group_panels, panel_filters, most_pixels
-    ptrdiff_t height, width      # of the source
-    ptrdiff_t out_height, out_width
+    ptrdiff_t depth, height, width                 # of the source
+    ptrdiff_t out_depth, out_height, out_width
     ptrdiff_t lo_y, lo_x
+    ptrdiff_t depth_step, positions                # slices between neighbouring outputs; kernel positions along depth
+    const ptrdiff_t* shift       # slice of each position, from an output's index times depth_step; in order, up or down
+    ptrdiff_t taps               # positions times the channels of a group
     ptrdiff_t tile_rows, tile_columns, pitch
     ptrdiff_t block              # tile rows of a round, each image
+    ptrdiff_t slices             # output slices of a round, each image
+    ptrdiff_t source_slices      # that they read
     ptrdiff_t images             # per round
-    ptrdiff_t image_step         # elements of V from image to image, of one channel
+    ptrdiff_t slice_step, image_step  # elements of V from slice to slice, image to image, of one channel
     ptrdiff_t channel_step, point_step
     ptrdiff_t macs
     bint turned
@@ -65,24 +71,30 @@ cdef struct round_t:
     const float* u
     const float* bias            # panels, or NULL
     float* y
-    float* v                     # [point][channel][image][tile row][tile]
+    float* v                     # [point][channel][image][slice][tile row][tile]
     float* own                   # of each worker: rows in quarters, or the sums [point][tile][panel lanes]
     ptrdiff_t own_step
     uint8_t* bad                 # of every image and channel: holds what the transforms would spread
-    ptrdiff_t images, first_row, rows, parts
+    ptrdiff_t images, first_row, rows, first_slice, slices, parts
 
 
 cdef inline ptrdiff_t panel_offset(const winograd_t* p, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
     """Where the panel of a group that begins with this filter lies in the packed weights, behind the limit's vector."""
-    return p.tiles.lanes + CK_WINOGRAD_POINTS * p.group_channels * (
+    return p.tiles.lanes + CK_WINOGRAD_POINTS * p.taps * (
         group * round_up(p.group_filters, p.tiles.lanes) + filter0)
 
 
+cdef inline ptrdiff_t first_source(const round_t* r) noexcept nogil:
+    """The first source slice that the round's outputs may read; it lies before the source where that is padded."""
+    cdef const winograd_t* p = r.plan
+    return r.first_slice * p.depth_step + min(p.shift[0], p.shift[p.positions - 1])
+
+
 cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
-    """One channel of every image to the 36 points, in order: the vectors of an image may end in the next one's part."""
+    """One channel of every slice to the 36 points, in order: the vectors of a slice may end in the next one's part."""
     cdef const round_t* r = <const round_t*>job
     cdef const winograd_t* p = r.plan
-    cdef ptrdiff_t image
+    cdef ptrdiff_t image, i, z
     cdef ck_winograd_input part
     part.height, part.width = p.height, p.width
     part.y, part.x = 4 * r.first_row - p.lo_y, -p.lo_x
@@ -91,38 +103,53 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
     part.v_step = p.point_step
     part.limit = r.u[0]
     for image in range(r.images):
-        part.plane = r.x + (image * p.channels + c) * p.height * p.width
-        part.v = r.v + c * p.channel_step + image * p.image_step
-        if p.table.split(&part):
-            r.bad[image * p.channels + c] = 1
+        for i in range(p.source_slices):
+            z = first_source(r) + i
+            if 0 <= z < p.depth:
+                part.plane = r.x + ((image * p.channels + c) * p.depth + z) * p.height * p.width
+                part.v = r.v + c * p.channel_step + image * p.image_step + i * p.slice_step
+                if p.table.split(&part):
+                    r.bad[image * p.channels + c] = 1
 
 
 cdef inline ptrdiff_t row_offset(const round_t* r, ptrdiff_t row) noexcept nogil:
-    return row // r.rows * r.plan.image_step + row % r.rows * r.plan.pitch
+    """Where the tiles of a row lie in V for a kernel position of shift 0; rows go through images, slices, tile rows."""
+    cdef const winograd_t* p = r.plan
+    cdef ptrdiff_t plane = row // r.rows
+    cdef ptrdiff_t z = (r.first_slice + plane % r.slices) * p.depth_step - first_source(r)
+    return plane // r.slices * p.image_step + z * p.slice_step + row % r.rows * p.pitch
+
+
+cdef void inside(const round_t* r, ptrdiff_t row, ptrdiff_t* first, ptrdiff_t* last) noexcept nogil:
+    """The kernel positions along depth that meet the source at a row's slice."""
+    cdef const winograd_t* p = r.plan
+    cdef ptrdiff_t z = (r.first_slice + row // r.rows % r.slices) * p.depth_step
+    first[0], last[0] = 0, p.positions
+    while first[0] < last[0] and not 0 <= z + p.shift[first[0]] < p.depth:
+        first[0] += 1
+    while last[0] > first[0] and not 0 <= z + p.shift[last[0] - 1] < p.depth:
+        last[0] -= 1
 
 
 cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     """One panel of filters on some rows of tiles."""
     cdef const round_t* r = <const round_t*>job
     cdef const winograd_t* p = r.plan
-    cdef ptrdiff_t panel = task // r.parts, part = task % r.parts
+    cdef ptrdiff_t panel = task // r.parts, part = task % r.parts, all_rows = r.images * r.slices * r.rows
     cdef ptrdiff_t group = panel // p.group_panels
     cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
-    cdef ptrdiff_t vectors = (filters + p.tiles.lanes - 1) // p.tiles.lanes, lanes = vectors * p.tiles.lanes
-    cdef ptrdiff_t height = 2 if vectors > 1 and 2 * p.tile_columns <= p.most_pixels else 1
-    cdef ptrdiff_t pairs = (r.images * r.rows + height - 1) // height
+    cdef ptrdiff_t lanes = round_up(filters, p.tiles.lanes)
+    cdef ptrdiff_t height = 2 if lanes > p.tiles.lanes and 2 * p.tile_columns <= p.most_pixels else 1
+    cdef ptrdiff_t pairs = (all_rows + height - 1) // height
     cdef ptrdiff_t first = pairs * part // r.parts * height
-    cdef ptrdiff_t last = min(pairs * (part + 1) // r.parts * height, r.images * r.rows)
-    cdef ptrdiff_t runs = (p.tile_columns + p.most_pixels - 1) // p.most_pixels, row, i, m, t, point
-    cdef const float* v = r.v + group * p.group_channels * p.channel_step
+    cdef ptrdiff_t last = min(pairs * (part + 1) // r.parts * height, all_rows)
     cdef float* sums = r.own + worker * r.own_step
     cdef ptrdiff_t m_step = (last - first) * p.tile_columns * lanes
     cdef const float* u = r.u + panel_offset(p, group, filter0)
-    cdef bint two
+    cdef const float* v = r.v + group * p.group_channels * p.channel_step
+    cdef ptrdiff_t runs = (p.tile_columns + p.most_pixels - 1) // p.most_pixels, point
     cdef ck_conv_tile tile
-    tile.off = p.off
-    tile.taps = p.group_channels
     tile.x_step = 1
     tile.bias = NULL
     tile.y_pixel = lanes
@@ -133,26 +160,46 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     # While the tiles of one point are summed they fetch the weights of the next.
     tile.ahead_step = min(<ptrdiff_t>64, 4 * lanes // max(<ptrdiff_t>1, (last - first) // height * runs) + 1)
     for point in range(CK_WINOGRAD_POINTS):
-        tile.w = u + point * p.group_channels * lanes
-        tile.ahead = <const float*>tile.w + p.group_channels * lanes
-        row = first
-        while row < last:
-            two = height == 2 and row + 1 < last
-            tile.x_half = row_offset(r, row + 1) - row_offset(r, row) if two else 0
-            tile.y_half = p.tile_columns * lanes
-            t = 0
-            for i in range(runs):
-                m = p.tile_columns * (i + 1) // runs - t
-                tile.x = v + point * p.point_step + row_offset(r, row) + t
-                tile.y = sums + point * m_step + ((row - first) * p.tile_columns + t) * lanes
-                p.tiles.run(&tile, <int>(2 * m if two else m), <int>vectors)
-                t += m
-                tile.ahead = <const char*>tile.ahead + p.group_channels * tile.ahead_step
-            row += 2 if two else 1
+        sum_point(r, &tile, u + point * p.taps * lanes, v + point * p.point_step, sums + point * m_step, first, last,
+                  height, runs)
     cdef const float* bias = r.bias
     if bias != NULL:
         bias += group * p.group_panels * p.panel_filters + filter0
     join_rows(r, group * p.group_filters + filter0, filters, lanes, sums, m_step, first, last, bias)
+
+
+cdef void sum_point(const round_t* r, ck_conv_tile* tile, const float* u, const float* v, float* sums, ptrdiff_t first,
+                    ptrdiff_t last, ptrdiff_t height, ptrdiff_t runs) noexcept nogil:
+    """The products of one point: rows ``first`` to ``last``, one or two at a time."""
+    cdef const winograd_t* p = r.plan
+    cdef ptrdiff_t lanes = tile.filters, row = first, begin, end, t, i, m
+    cdef const float* source
+    cdef float* to
+    cdef bint two
+    tile.ahead = u + p.taps * lanes
+    tile.y_half = p.tile_columns * lanes
+    while row < last:
+        # two rows to a tile, of one slice or of the only one
+        two = height == 2 and row + 1 < last and (p.out_depth == 1 or (row + 1) % r.rows != 0)
+        tile.x_half = row_offset(r, row + 1) - row_offset(r, row) if two else 0
+        inside(r, row, &begin, &end)
+        tile.off = p.off + begin * p.group_channels
+        tile.taps = (end - begin) * p.group_channels
+        tile.w = u + begin * p.group_channels * lanes
+        source = v + row_offset(r, row)
+        to = sums + (row - first) * p.tile_columns * lanes
+        row += 2 if two else 1
+        if tile.taps == 0:
+            memset(to, 0, p.tile_columns * lanes * sizeof(float) * (2 if two else 1))
+            continue
+        t = 0
+        for i in range(runs):
+            m = p.tile_columns * (i + 1) // runs - t
+            tile.x = source + t
+            tile.y = to + t * lanes
+            p.tiles.run(tile, <int>(2 * m if two else m), <int>(lanes // p.tiles.lanes))
+            t += m
+            tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
 
 
 cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t lanes, const float* sums,
@@ -160,37 +207,42 @@ cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdi
     """The sums of rows ``first`` to ``last`` at all points into y."""
     cdef const winograd_t* p = r.plan
     cdef ck_winograd_output out
-    cdef ptrdiff_t row, image, y
+    cdef ptrdiff_t row, image, z, y
     out.m_step = m_step
     out.lanes = lanes
     out.bias = bias
-    out.y_filter = p.out_height * p.out_width
+    out.y_filter = p.out_depth * p.out_height * p.out_width
     out.y_row = p.out_width
     out.filters = filters
     out.width = p.out_width
     for row in range(first, last):
-        image = row // r.rows
+        image = row // r.rows // r.slices
+        z = r.first_slice + row // r.rows % r.slices
         y = 4 * (r.first_row + row % r.rows)
         out.m = sums + (row - first) * p.tile_columns * lanes
-        out.y = r.y + (image * p.filters + filter) * out.y_filter + y * p.out_width
+        out.y = r.y + (image * p.filters + filter) * out.y_filter + (z * p.out_height + y) * p.out_width
         out.rows = min(<ptrdiff_t>4, p.out_height - y)
         p.table.join(&out)
 
 
 cdef class Winograd:
-    """A planned 3 x 3 convolution of stride 1, float32: forward, or with ``turned`` kernels an input gradient.
+    """A planned convolution, float32, 3 x 3 of stride 1 in every slice: forward, or with ``turned`` kernels an input
+    gradient.
 
+    ``source`` and ``target`` sizes are (depth, height, width), ``lo`` the padding before height and width; an output
+    slice times ``depth_step`` plus ``shift[k]`` is the source slice that kernel position k of the depth meets.
     ``w_strides`` are the strides of the weight array, in elements, from group to group, filter to filter and channel to
-    channel. A round takes ``block`` rows of tiles of each of ``images`` images.
+    channel. A round takes ``block`` rows of tiles of ``slices`` slices of each of ``images`` images.
     """
 
     cdef winograd_t plan
-    cdef object _off
+    cdef object _keep
     cdef ptrdiff_t w_strides[3]
-    cdef readonly ptrdiff_t packed_size, vectors, images, block
+    cdef readonly ptrdiff_t packed_size, vectors, images, block, slices
 
     def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
-                 ptrdiff_t block, ptrdiff_t images, ptrdiff_t vectors, ptrdiff_t macs, w_strides, bint turned):
+                 ptrdiff_t depth_step, shift, ptrdiff_t block, ptrdiff_t slices, ptrdiff_t images, ptrdiff_t vectors,
+                 ptrdiff_t macs, w_strides, bint turned):
         cdef winograd_t* p = &self.plan
         p.tiles = tiles_of(isa, 4)
         p.table = ck_winograd_table_for(level_of(isa))
@@ -199,29 +251,36 @@ cdef class Winograd:
         p.groups, p.channels, p.filters = groups, channels, filters
         p.group_channels, p.group_filters = channels // groups, filters // groups
         p.group_panels = (p.group_filters + p.panel_filters - 1) // p.panel_filters
-        p.height, p.width = source
-        p.out_height, p.out_width = target
+        p.depth, p.height, p.width = source
+        p.out_depth, p.out_height, p.out_width = target
         p.lo_y, p.lo_x = lo
+        p.depth_step, p.positions = depth_step, len(shift)
+        p.taps = p.positions * p.group_channels
         p.tile_rows, p.tile_columns = (p.out_height + 3) // 4, (p.out_width + 3) // 4
         p.pitch = p.tile_columns + 1
-        p.block, p.images, p.macs, p.turned = block, images, macs, turned
+        p.block, p.slices, p.images, p.macs, p.turned = block, slices, images, macs, turned
+        p.source_slices = (slices - 1) * depth_step + max(shift) - min(shift) + 1
+        p.slice_step = block * p.pitch
+        p.image_step = p.source_slices * p.slice_step
         # Odd numbers of cache lines: the same tile at all channels, and at all points, spreads over the sets of L1.
-        p.image_step = block * p.pitch
         p.channel_step = (round_up(images * p.image_step + p.tiles.lanes, 16) // 16 | 1) * 16
         p.point_step = (channels * p.channel_step // 16 | 1) * 16
-        self._off = np.arange(p.group_channels, dtype=np.intp) * p.channel_step
-        cdef ptrdiff_t[::1] off = self._off
-        p.off = &off[0]
+        shifts = np.array(shift, np.intp)
+        offsets = np.add.outer(shifts * p.slice_step,
+                               np.arange(p.group_channels, dtype=np.intp) * p.channel_step).reshape(-1)
+        cdef ptrdiff_t[::1] off = offsets, flat = shifts
+        p.off, p.shift = &off[0], &flat[0]
+        self._keep = (offsets, shifts)
         self.w_strides = w_strides
         # the limit of the input comes first, in a vector of its own
-        self.packed_size = p.tiles.lanes + (CK_WINOGRAD_POINTS * p.group_channels * groups
-                                            * round_up(p.group_filters, p.tiles.lanes))
-        self.vectors, self.images, self.block = vectors, images, block
+        self.packed_size = p.tiles.lanes + CK_WINOGRAD_POINTS * p.taps * groups * round_up(p.group_filters,
+                                                                                           p.tiles.lanes)
+        self.vectors, self.images, self.block, self.slices = vectors, images, block, slices
 
     cdef ptrdiff_t _own_elements(self):
         cdef winograd_t* p = &self.plan
-        return round_up(max(ck_winograd_scratch(p.block, p.pitch), CK_WINOGRAD_POINTS * p.images * p.block
-                            * p.tile_columns * p.panel_filters), 16)
+        return round_up(max(ck_winograd_scratch(p.block, p.pitch), CK_WINOGRAD_POINTS * p.images * p.slices
+                            * p.block * p.tile_columns * p.panel_filters), 16)
 
     cdef ptrdiff_t _shared_elements(self, bint bias):
         """V, and the bias of whole panels, and one byte for every image and channel."""
@@ -239,11 +298,11 @@ cdef class Winograd:
         cdef winograd_t* p = &self.plan
         packed = aligned_empty(self.packed_size, np.dtype(np.float32))
         cdef float[::1] out = packed
-        cdef ptrdiff_t group, panel, c, filter0, filters, lanes
+        cdef ptrdiff_t group, panel, k, c, filter0, filters, lanes
         cdef float taps[9 * 64]  # of one channel and a panel of up to four vectors of 16 filters
         # The transforms multiply by at most 26 (input), 2.2 (weights) and 54 (output), and channels are added up.
         largest = float(np.abs(np.asarray(w)).max())
-        out[0] = 1e34 / (max(1.0, largest) * p.group_channels) if largest < 1e30 else -1
+        out[0] = 1e34 / (max(1.0, largest) * p.taps) if largest < 1e30 else -1
         with nogil:
             for group in range(p.groups):
                 for panel in range(p.group_panels):
@@ -251,12 +310,13 @@ cdef class Winograd:
                     filters = min(p.group_filters - filter0, p.panel_filters)
                     lanes = round_up(filters, p.tiles.lanes)
                     memset(&taps[0], 0, sizeof(taps))
-                    for c in range(p.group_channels):
-                        p.tiles.transpose(&w[0] + group * self.w_strides[0] + filter0 * self.w_strides[1]
-                                          + c * self.w_strides[2], self.w_strides[1], &taps[0], lanes, filters, 9)
-                        p.table.weights(&taps[0], p.turned, lanes,
-                                        &out[0] + panel_offset(p, group, filter0) + c * lanes,
-                                        p.group_channels * lanes)
+                    for k in range(p.positions):
+                        for c in range(p.group_channels):
+                            p.tiles.transpose(&w[0] + group * self.w_strides[0] + filter0 * self.w_strides[1]
+                                              + c * self.w_strides[2] + 9 * k, self.w_strides[1], &taps[0], lanes,
+                                              filters, 9)
+                            p.table.weights(&taps[0], p.turned, lanes, &out[0] + panel_offset(p, group, filter0)
+                                            + (k * p.group_channels + c) * lanes, p.taps * lanes)
         return packed
 
     def run(self, const float[::1] x not None, const float[::1] packed not None, const float[::1] bias,
@@ -291,10 +351,10 @@ cdef class Winograd:
         with nogil:
             while first < n:
                 r.images = min(p.images, n - first)
-                r.x = &x[0] + first * p.channels * p.height * p.width
-                r.y = &y[0] + first * p.filters * p.out_height * p.out_width
+                r.x = &x[0] + first * p.channels * p.depth * p.height * p.width
+                r.y = &y[0] + first * p.filters * p.out_depth * p.out_height * p.out_width
                 memset(r.bad, 0, r.images * p.channels)
-                run_rows(&r, threads, panels)
+                run_blocks(&r, threads, panels)
                 for i in range(r.images * p.channels):
                     if r.bad[i]:
                         with gil:
@@ -304,15 +364,20 @@ cdef class Winograd:
         return sorted(set(found))
 
 
-cdef int run_rows(round_t* r, int threads, ptrdiff_t panels) except -1 nogil:
-    """Every block of rows of the round's images."""
+cdef int run_blocks(round_t* r, int threads, ptrdiff_t panels) except -1 nogil:
+    """Every block of slices and rows of the round's images."""
     cdef const winograd_t* p = r.plan
-    r.first_row = 0
-    while r.first_row < p.tile_rows:
-        r.rows = min(p.block, p.tile_rows - r.first_row)
-        # a few tasks per thread even out their ends; more only cost
-        r.parts = 1 if threads == 1 else max(1, min(r.images * r.rows, (4 * threads + panels - 1) // panels))
-        parallel_for(split_channel, r, p.channels, threads)
-        parallel_for(sum_panel, r, panels * r.parts, threads)
-        r.first_row += p.block
+    r.first_slice = 0
+    while r.first_slice < p.out_depth:
+        r.slices = min(p.slices, p.out_depth - r.first_slice)
+        r.first_row = 0
+        while r.first_row < p.tile_rows:
+            r.rows = min(p.block, p.tile_rows - r.first_row)
+            # a few tasks per thread even out their ends; more only cost
+            r.parts = 1 if threads == 1 else max(1, min(r.images * r.slices * r.rows,
+                                                        (4 * threads + panels - 1) // panels))
+            parallel_for(split_channel, r, p.channels, threads)
+            parallel_for(sum_panel, r, panels * r.parts, threads)
+            r.first_row += p.block
+        r.first_slice += p.slices
     return 0

@@ -1,4 +1,4 @@
-"""Winograd's F(4x4, 3x3): which convolutions take it, and in how large blocks.
+"""Winograd's F(4x4, 3x3) in every slice of depth: which convolutions take it, and in how large blocks.
 
 The error of a tile is bounded by its largest inputs, not by each window's (``precision="strict"`` refuses it), and an
 image that holds a NaN, an infinity or a number near the end of the range is computed directly.
@@ -24,10 +24,12 @@ def rejects(spec, _isa):
     _, forced, precision = settings.choice()
     if precision == "strict":
         return "its error is not bounded in every window, which precision='strict' asks for"
-    if len(spec.size) != 2 or spec.kernel != (3, 3):
-        return f"is for kernels of 3 x 3, not {spec.kernel}"
-    if spec.stride != (1, 1) or spec.dilation != (1, 1):
-        return f"is for stride and dilation 1, not {spec.stride} and {spec.dilation}"
+    if spec.rank == 1 or spec.kernel[-2:] != (3, 3):
+        return f"is for kernels of 3 x 3 or depth x 3 x 3, not {spec.kernel}"
+    if spec.stride[-2:] != (1, 1) or spec.dilation[-2:] != (1, 1):
+        return f"is for stride and dilation 1 in height and width, not {spec.stride} and {spec.dilation}"
+    if spec.direction != "forward" and spec.stride != (1,) * spec.rank:
+        return f"is for input gradients of stride 1, not {spec.stride}"
     if spec.dtype.itemsize != 4:
         return f"is for float32, not {spec.dtype}"
     if not all(axis.phases for axis in geometry.axes(spec)):
@@ -40,12 +42,13 @@ def _not_worth_it(spec):
     if min(spec.c_in_per_group, spec.c_out_per_group) < fewest:
         return (f"pays from {fewest} channels and filters per group, not with {spec.c_in_per_group} and "
                 f"{spec.c_out_per_group}")
-    target = spec.out_size if spec.direction == "forward" else spec.size
-    tiles = prod(-(-n // 4) for n in target)
-    if tiles < FEWEST_TILES:
-        return f"pays from {FEWEST_TILES} tiles of 4 x 4, not with {tiles}: its weights are four times as large"
-    if POINTS * tiles * TRANSFORMS > 9 * prod(target):
-        return f"{tiles} tiles of 4 x 4 on {target} outputs are mostly empty"
+    *depth, height, width = spec.out_size if spec.direction == "forward" else spec.size
+    tiles = -(-height // 4) * -(-width // 4)
+    if tiles * prod(depth) < FEWEST_TILES:
+        return (f"pays from {FEWEST_TILES} tiles of 4 x 4, not with {tiles * prod(depth)}: its weights are four times "
+                "as large")
+    if POINTS * tiles * TRANSFORMS > 9 * height * width:
+        return f"{tiles} tiles of 4 x 4 on {height} x {width} outputs are mostly empty"
     return None
 
 
@@ -82,26 +85,40 @@ def _kernel(spec, isa):
 
     forward = spec.direction == "forward"
     channels, filters = (spec.c_in, spec.c_out) if forward else (spec.c_out, spec.c_in)
-    source, target = (spec.size, spec.out_size) if forward else (spec.out_size, spec.size)
-    lo = tuple(before if forward else 2 - before for before, _ in spec.padding)
-    rows, columns = (-(-n // 4) for n in target)
-    group_filters = filters // spec.groups
+    three = geometry.axes(spec)
+    depth = three[0]
+    shift = [offset - depth.lo for _, offset in depth.phases[0].taps]
+    lo = tuple(before if forward else 2 - before for before, _ in spec.padding[-2:])
+    rows, columns = (-(-a.target // 4) for a in three[1:])
+    group_channels, group_filters = channels // spec.groups, filters // spec.groups
     lanes, most = conv.tile_limits(isa, 4)
-    block, images = _block(rows, columns, channels, POINTS * 4 * channels * group_filters)
-    vectors = geometry.tile_vectors(group_filters, [(columns, block * images)], channels // spec.groups, lanes, most)
-    by_out, by_in = spec.c_in_per_group * 9, 9
+    row_bytes = POINTS * 4 * channels * (columns + 1)
+    weight_bytes = POINTS * 4 * channels * len(shift) * group_filters
+    block, slices, images = _block(rows, depth, row_bytes, max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK))
+    vectors = geometry.tile_vectors(group_filters, [(columns, block * slices * images)], group_channels * len(shift),
+                                    lanes, most)
+    kernel = prod(spec.kernel)
+    by_out, by_in = spec.c_in_per_group * kernel, kernel
     w_group = spec.c_out_per_group * by_out
     w_strides = (w_group, by_out, by_in) if forward else (w_group, by_in, by_out)
-    return winograd.Winograd(isa, spec.groups, channels, filters, source, target, lo, block, images, vectors,
+    return winograd.Winograd(isa, spec.groups, channels, filters, [a.source for a in three],
+                             [a.target for a in three], lo, depth.source_step, shift, block, slices, images, vectors,
                              spec.macs, w_strides, not forward)
 
 
-def _block(rows, columns, channels, weight_bytes):
-    """Rows of tiles of a round, and of how many images: as many as the budget holds, evenly."""
-    budget = max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK)
-    most = max(1, budget // (POINTS * 4 * channels * (columns + 1)))
-    if most >= rows:
-        return rows, most // rows
-    rounds = -(-rows // most)
+def _block(rows, depth, row_bytes, budget):
+    """Rows of tiles and output slices of a round, and of how many images: as many as the budget holds, evenly.
+
+    Slices come first: what a kernel reads beyond a block of them is transformed twice, but rows are transformed once.
+    """
+    most = max(1, budget // row_bytes)  # rows of tiles of all source slices
+    slices, read = depth.target, depth.extent(depth.target)
+    while read > most and slices > 1 and read > 2 * depth.extent(1):
+        slices = -(-slices // 2)
+        read = depth.extent(slices)
+    most //= read
+    if slices == depth.target and most >= rows:
+        return rows, slices, most // rows
+    rounds = -(-rows // max(1, most))
     block = -(-rows // rounds)
-    return block + (block % 2 if block < most else 0), 1
+    return block + (block % 2 if block < most else 0), slices, 1
