@@ -98,7 +98,8 @@ def _taps(fuzz, rank, ones):
     if rank > 1 and fuzz.chance(0.2):  # what Winograd is for: anything along the depth, 3 x 3 in its slices
         depth, step, apart = ((n,) * (rank - 2) for n in (fuzz.size(1, 3), fuzz.size(1, 2), fuzz.size(1, 2)))
         spans = tuple((k - 1) * d + 1 for k, d in zip(depth, apart, strict=True))
-        return (*depth, 3, 3), (*step, 1, 1), (*apart, 1, 1), (*spans, 3, 3)
+        wide = fuzz.sizes(2, 1, 3) if fuzz.chance(0.3) else (1, 1)
+        return (*depth, 3, 3), (*step, 1, 1), (*apart, *wide), (*spans, *(2 * d + 1 for d in wide))
     kernel = (1,) * rank if ones else fuzz.sizes(rank, 1, 5 if rank < 3 else 3)
     dilation = fuzz.sizes(rank, 1, 3) if fuzz.chance(0.3) else (1,) * rank
     stride = fuzz.sizes(rank, 1, 3) if fuzz.chance(0.4) else (1,) * rank
@@ -636,8 +637,9 @@ def _tile_bounds(name, call, bounds):
             source = reference.pad(source, flat, mode)
         pads = [(0, 0)] * len(pads)
     plain = len(size) == 2  # one slice
-    largest = _largest_in_tiles(source[:, :, None] if plain else source, size[-2:],
-                                [2 - low if turned else low for low, _ in pads[-2:]])
+    wide = call.options["dilation"][-2:]
+    largest = _largest_around(source[:, :, None] if plain else source, size[-2:], wide,
+                              [2 * d - low if turned else low for (low, _), d in zip(pads[-2:], wide, strict=True)])
     sums = (weight[:, :, None] if plain else weight).sum((3, 4), keepdims=True)
     along = {key: (1 if plain else call.options[key][0], 1, 1) for key in ("stride", "dilation")}
     along |= {"padding": ((0, 0) if plain else pads[0], (0, 0), (0, 0)), "groups": call.options["groups"]}
@@ -646,20 +648,24 @@ def _tile_bounds(name, call, bounds):
         per_tile, _, _ = reference.conv3d_backward(largest, np.zeros(shape), sums, **along, needs=(True, False, False))
     else:
         per_tile = reference.conv3d(largest, sums, **along)
-    tile_bound = per_tile.repeat(4, 3).repeat(4, 4)[..., :size[-2], :size[-1]].reshape(*per_tile.shape[:2], *size)
+    tile_bound = per_tile.reshape(*per_tile.shape[:2], *size)
     if mode != "zeros" and turned:
         tile_bound = reference.pad_backward(tile_bound, flat, mode)
     return (bound + tile_bound, *others)
 
 
-def _largest_in_tiles(source, size, lows):
-    """Of every slice (n, c, depth, height, width): the largest among the 6 x 6 inputs of each 4 x 4 tile of outputs."""
-    tiles = [-(-n // 4) for n in size]
-    padded = np.zeros((*source.shape[:3], *(4 * t + 2 for t in tiles)))
-    part = [slice(max(0, low), max(0, min(p, n + low))) for p, n, low in
-            zip(padded.shape[3:], source.shape[3:], lows, strict=True)]
-    padded[..., *part] = source[..., *(slice(p.start - low, p.stop - low) for p, low in zip(part, lows, strict=True))]
-    return np.lib.stride_tricks.sliding_window_view(padded, (6, 6), (3, 4))[:, :, :, ::4, ::4].max((-2, -1))
+def _largest_around(source, size, dilation, lows):
+    """For every output of every slice of (n, c, depth, height, width), the largest of the inputs of its 4 x 4 tile: 6 x 6,
+    all of one residue modulo the dilation."""
+    for axis, n, d, low in zip((3, 4), size, dilation, lows, strict=True):
+        tile = np.arange(n) // d // 4 * 4 * d + np.arange(n) % d - low  # the first input of each output's tile
+        at = tile[:, None] + d * np.arange(6)
+        held = source.take(at.clip(0, source.shape[axis] - 1).reshape(-1), axis)
+        shape = [1] * source.ndim
+        shape[axis] = at.size
+        held = held * ((at >= 0) & (at < source.shape[axis])).reshape(shape)
+        source = held.reshape(*source.shape[:axis], n, 6, *source.shape[axis + 1:]).max(axis + 1)
+    return source
 
 
 def _magnified(name, x, options):

@@ -36,17 +36,18 @@ def operands(rng, n, channels, filters, height, width, groups=1):
 @settings(max_examples=25)
 def test_forward_and_input_gradient(isa, data):
     draw = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
-    groups = draw(1, 3)
+    groups, dilation = draw(1, 3), (draw(1, 3), draw(1, 3)) if draw(0, 1) else (1, 1)
     padding = tuple((draw(0, 3), draw(0, 3)) for _ in range(2))
-    height, width = (draw(max(1, 3 - sum(pair)), 30) for pair in padding)
+    height, width = (draw(max(1, 2 * d + 1 - sum(pair)), 30) for pair, d in zip(padding, dilation, strict=True))
     rng = np.random.default_rng(draw(0, 2**32))
     x, w, b = operands(rng, draw(1, 3), draw(1, 20), draw(1, 40), height, width, groups)
     with convkit.use(isa=isa, algorithm="winograd"), convkit.threads(draw(1, 3)):
-        y = F.conv2d(x, w, b, padding=padding, groups=groups)
+        options = {"padding": padding, "groups": groups, "dilation": dilation}
+        y = F.conv2d(x, w, b, **options)
         dy = rng.standard_normal(y.shape, np.float32)
-        dx, _, _ = F.conv2d_backward(dy, x, w, padding=padding, groups=groups, needs=(True, False, False))
-    assert worst(y, reference.conv2d(x, w, b, padding=padding, groups=groups), x, w) < 8
-    want, _, _ = reference.conv2d_backward(dy, x, w, padding=padding, groups=groups, needs=(True, False, False))
+        dx, _, _ = F.conv2d_backward(dy, x, w, **options, needs=(True, False, False))
+    assert worst(y, reference.conv2d(x, w, b, **options), x, w) < 8
+    want, _, _ = reference.conv2d_backward(dy, x, w, **options, needs=(True, False, False))
     assert worst(dx, want, dy, w.swapaxes(0, 1)) < 8
 
 
@@ -99,17 +100,19 @@ def test_blocks_and_rounds_change_no_bit(isa, monkeypatch):
 
 
 @every_isa
+@pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -1e37])
-def test_a_value_that_a_transform_would_spread_stays_in_its_windows(isa, value):
+def test_a_value_that_a_transform_would_spread_stays_in_its_windows(isa, value, dilation):
     rng = np.random.default_rng(2)
     x, w, b = operands(rng, 3, 17, 20, 14, 15)
+    options = {"padding": dilation, "dilation": dilation}
     with convkit.use(isa=isa), np.errstate(all="ignore"):
         with convkit.use(algorithm="winograd"):
-            clean = F.conv2d(x, w, b, padding=1)
+            clean = F.conv2d(x, w, b, **options)
             x[1, 5, 6, 7] = value
-            y = F.conv2d(x, w, b, padding=1)
+            y = F.conv2d(x, w, b, **options)
         with convkit.use(algorithm="direct"):
-            want = F.conv2d(x, w, b, padding=1)
+            want = F.conv2d(x, w, b, **options)
     np.testing.assert_array_equal(y[1], want[1])
     assert y[[0, 2]].tobytes() == clean[[0, 2]].tobytes()
     if not np.isfinite(value):
@@ -135,10 +138,11 @@ def test_the_plan_takes_it_where_it_pays():
 
     assert chosen(64, 64, (56, 56)).algorithm == "winograd"
     assert chosen(64, 64, (56, 56), "input_gradient").algorithm == "winograd"
+    assert chosen(64, 64, (56, 56), dilation=2, padding=2).algorithm == "winograd"
     for refused, why in ((chosen(64, 64, (56, 56), stride=2), "stride"), (chosen(8, 64, (56, 56)), "16 channels"),
                          (chosen(64, 64, (56, 56), groups=4), "32 channels"),
                          (chosen(64, 64, (7, 7)), "9 tiles"), (chosen(64, 64, (56, 1)), "mostly empty"),
-                         (chosen(64, 64, (56, 56), dilation=2, padding=2), "dilation")):
+                         (chosen(64, 64, (33, 33), dilation=6, padding=6), "smaller than 12")):
         assert refused.algorithm == "direct"
         assert why in dict(refused.considered)["winograd"]
 

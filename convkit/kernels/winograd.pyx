@@ -10,7 +10,7 @@ One task writes one panel of one part of the rows, so nothing depends on how man
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
 from convkit.kernels.conv cimport tiles_of
-from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
+from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of, task_t
 from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
 
 import numpy as np
@@ -381,3 +381,70 @@ cdef int run_blocks(round_t* r, int threads, ptrdiff_t panels) except -1 nogil:
             r.first_row += p.block
         r.first_slice += p.slices
     return 0
+
+
+cdef struct parts_t:
+    float* whole             # [image][plane][height][width]
+    float* parts             # [image][residue][residue][plane][part height][part width]
+    ptrdiff_t planes, height, width, apart_y, apart_x, part_height, part_width, lo_y, lo_x
+
+
+cdef inline float* part_of(const parts_t* p, ptrdiff_t task, ptrdiff_t i, ptrdiff_t j) noexcept nogil:
+    return p.parts + ((((task // p.planes * p.apart_y + i) * p.apart_x + j) * p.planes + task % p.planes)
+                      * p.part_height * p.part_width)
+
+
+cdef void take_plane_apart(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """One plane into the parts of its residues, zeros where a part reaches beyond it."""
+    cdef const parts_t* p = <const parts_t*>job
+    cdef ptrdiff_t i, j, q, t, y, x
+    cdef const float* row
+    cdef float* to
+    for i in range(p.apart_y):
+        for j in range(p.apart_x):
+            to = part_of(p, task, i, j)
+            for q in range(p.part_height):
+                y = q * p.apart_y + i - p.lo_y
+                row = p.whole + (task * p.height + y) * p.width
+                for t in range(p.part_width):
+                    x = t * p.apart_x + j - p.lo_x
+                    to[t] = row[x] if 0 <= y < p.height and 0 <= x < p.width else 0
+                to += p.part_width
+
+
+cdef void put_plane_together(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    cdef const parts_t* p = <const parts_t*>job
+    cdef ptrdiff_t i, j, q, t
+    cdef const float* part
+    cdef float* row
+    for i in range(p.apart_y):
+        for q in range((p.height - i + p.apart_y - 1) // p.apart_y):
+            row = p.whole + (task * p.height + q * p.apart_y + i) * p.width
+            for j in range(p.apart_x):
+                part = part_of(p, task, i, j) + q * p.part_width
+                for t in range((p.width - j + p.apart_x - 1) // p.apart_x):
+                    row[t * p.apart_x + j] = part[t]
+
+
+cdef int each_plane(task_t task, const float[:, :, :, ::1] whole, float[:, :, :, :, :, ::1] parts, lo, int threads
+                    ) except -1:
+    cdef parts_t p
+    cdef ptrdiff_t n = whole.shape[0], planes = whole.shape[1]
+    p.whole, p.parts, p.planes = <float*>&whole[0, 0, 0, 0], &parts[0, 0, 0, 0, 0, 0], planes
+    p.height, p.width = whole.shape[2], whole.shape[3]
+    p.part_height, p.part_width = parts.shape[4], parts.shape[5]
+    p.apart_y, p.apart_x = parts.shape[1], parts.shape[2]
+    p.lo_y, p.lo_x = lo
+    with nogil:
+        parallel_for(task, &p, n * planes, threads)
+    return 0
+
+
+def take_apart(const float[:, :, :, ::1] x not None, float[:, :, :, :, :, ::1] parts not None, lo, int threads):
+    """``parts[n, i, j, p, q, t] = x[n, p, q * d + i - lo, t * e + j - lo]``, 0 outside, for d of i and e of j."""
+    each_plane(take_plane_apart, x, parts, lo, threads)
+
+
+def put_together(float[:, :, :, :, :, ::1] parts not None, float[:, :, :, ::1] y not None, int threads):
+    """``y[n, p, q * d + i, t * e + j] = parts[n, i, j, p, q, t]``; the parts may reach beyond y."""
+    each_plane(put_plane_together, y, parts, (0, 0), threads)

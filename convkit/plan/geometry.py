@@ -18,6 +18,8 @@ from math import prod
 SOURCE_BYTES = 512 * 1024
 # A source that the tiles read in place comes into L2 by their own prefetches; a larger one is copied, as a stream.
 IN_PLACE_BYTES = 1024 * 1024
+# How much more a box may copy per target than the whole source: dilated kernels reach far beyond a small box.
+MOST_COPIED = 3
 # What beginning a row of a copy costs, in elements.
 ROW = 32
 
@@ -138,7 +140,10 @@ def blocks(three, channels, itemsize):
                   for i, b in enumerate(block(parts)) if b > 1]
         if not splits:
             break
-        parts = min(splits, key=copied_per_target)
+        best = min(splits, key=copied_per_target)
+        if copied_per_target(best) > MOST_COPIED * copied_per_target((1, 1, 1)):
+            break
+        parts = best
     return block(parts)
 
 

@@ -4,7 +4,10 @@ The error of a tile is bounded by its largest inputs, not by each window's (``pr
 image that holds a NaN, an infinity or a number near the end of the range is computed directly.
 """
 
+from dataclasses import dataclass
 from math import prod
+
+import numpy as np
 
 from convkit import settings
 from convkit.plan import direct, geometry
@@ -12,6 +15,7 @@ from convkit.plan import direct, geometry
 POINTS = 36
 FEWEST_CHANNELS = 16  # and twice that in each of several groups, whose products are small
 FEWEST_TILES = 9
+SMALLEST_PART = 12  # of a dilated convolution, whose residues are computed apart
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
 BLOCK_BYTES = 768 * 1024
@@ -26,8 +30,8 @@ def rejects(spec, _isa):
         return "its error is not bounded in every window, which precision='strict' asks for"
     if spec.rank == 1 or spec.kernel[-2:] != (3, 3):
         return f"is for kernels of 3 x 3 or depth x 3 x 3, not {spec.kernel}"
-    if spec.stride[-2:] != (1, 1) or spec.dilation[-2:] != (1, 1):
-        return f"is for stride and dilation 1 in height and width, not {spec.stride} and {spec.dilation}"
+    if spec.stride[-2:] != (1, 1):
+        return f"is for stride 1 in height and width, not {spec.stride}"
     if spec.direction != "forward" and spec.stride != (1,) * spec.rank:
         return f"is for input gradients of stride 1, not {spec.stride}"
     if spec.dtype.itemsize != 4:
@@ -43,7 +47,9 @@ def _not_worth_it(spec):
         return (f"pays from {fewest} channels and filters per group, not with {spec.c_in_per_group} and "
                 f"{spec.c_out_per_group}")
     *depth, height, width = spec.out_size if spec.direction == "forward" else spec.size
-    tiles = -(-height // 4) * -(-width // 4)
+    if any(d > 1 and _part(n, d) < SMALLEST_PART for n, d in zip((height, width), spec.dilation[-2:], strict=True)):
+        return f"with dilation {spec.dilation[-2:]} parts of {height} x {width} are smaller than {SMALLEST_PART}"
+    tiles = prod(d * -(-_part(n, d) // 4) for n, d in zip((height, width), spec.dilation[-2:], strict=True))
     if tiles * prod(depth) < FEWEST_TILES:
         return (f"pays from {FEWEST_TILES} tiles of 4 x 4, not with {tiles * prod(depth)}: its weights are four times "
                 "as large")
@@ -55,11 +61,16 @@ def _not_worth_it(spec):
 class Sums:
     """Runs ``(x, weight, bias, y)`` or ``(dy, weight, bias, dx)``, the same on kernels turned by 180 degrees with
     channels and filters exchanged; a layer packs its weight once with ``pack`` and runs ``with_packed``.
+
+    With dilation d the targets of one residue modulo d, in height and width, and the inputs that they meet are a plain
+    convolution of their own: d * d images instead of one.
     """
 
     def __init__(self, spec, isa):
         self.spec, self.isa = spec, isa
-        self.kernel = _kernel(spec, isa)
+        self.apart = spec.dilation[-2:]
+        self.planes = _planes(spec)
+        self.kernel = _kernel(spec, isa, self.planes)
         self.pack_key = ("winograd", isa, self.kernel.vectors, spec.direction)
 
     def __call__(self, x, weight, bias, y):
@@ -70,26 +81,71 @@ class Sums:
 
     def with_packed(self, x, packed, bias, y):
         at_points, weight = packed
-        out_of_range = self.kernel.run(x.reshape(-1), at_points, bias, y.reshape(-1), x.shape[0],
-                                       settings.get_threads())
-        for image in out_of_range:
+        if self.apart == (1, 1):
+            out_of_range = self._run(x, at_points, bias, y, len(x))
+        else:
+            out_of_range = self._run_apart(x, at_points, bias, y)
+        for image in sorted({i // prod(self.apart) for i in out_of_range}):
             direct.Sums(self.spec, self.isa)(x[image:image + 1], weight, bias, y[image:image + 1])
+
+    def _run(self, x, at_points, bias, y, n):
+        return self.kernel.run(x.reshape(-1), at_points, bias, y.reshape(-1), n, settings.get_threads())
+
+    def _run_apart(self, x, at_points, bias, y):
+        """Every residue's targets, and what they meet of the source, as an image of its own."""
+        from convkit.kernels import winograd
+
+        def parts(array, sides):
+            planes = prod(array.shape[1:-2])
+            return (array.reshape(len(x), planes, *array.shape[-2:]),
+                    np.empty((len(x), *self.apart, planes, *sides), x.dtype))
+
+        threads = settings.get_threads()
+        source, source_parts = parts(x, [p.source for p in self.planes])
+        target, target_parts = parts(y, [p.target for p in self.planes])
+        winograd.take_apart(source, source_parts, [p.lo for p in self.planes], threads)
+        out_of_range = self._run(source_parts, at_points, bias, target_parts, len(x) * prod(self.apart))
+        winograd.put_together(target_parts, target, threads)
+        return out_of_range
 
     @property
     def workspace_bytes(self):
         return self.kernel.workspace_bytes
 
 
-def _kernel(spec, isa):
+@dataclass(frozen=True, slots=True)
+class _Plane:
+    """Height or width of what the kernel computes: target j meets source j - lo, j + 1 - lo and j + 2 - lo."""
+
+    source: int
+    target: int
+    lo: int
+
+
+def _part(n, dilation):
+    return -(-n // dilation)
+
+
+def _planes(spec):
+    forward = spec.direction == "forward"
+    in_parts = spec.dilation[-2:] != (1, 1)
+    planes = []
+    for x, y, (before, _), d in zip(spec.size[-2:], spec.out_size[-2:], spec.padding[-2:], spec.dilation[-2:],
+                                    strict=True):
+        source, target, lo = (x, y, before) if forward else (y, x, 2 * d - before)
+        planes.append(_Plane(_part(target, d) + 2, _part(target, d), lo) if in_parts else _Plane(source, target, lo))
+    return tuple(planes)
+
+
+def _kernel(spec, isa, planes):
     from convkit.kernels import conv, winograd
 
     forward = spec.direction == "forward"
     channels, filters = (spec.c_in, spec.c_out) if forward else (spec.c_out, spec.c_in)
-    three = geometry.axes(spec)
-    depth = three[0]
+    depth = geometry.axes(spec)[0]
     shift = [offset - depth.lo for _, offset in depth.phases[0].taps]
-    lo = tuple(before if forward else 2 - before for before, _ in spec.padding[-2:])
-    rows, columns = (-(-a.target // 4) for a in three[1:])
+    lo = [p.lo if spec.dilation[-2:] == (1, 1) else 0 for p in planes]  # parts hold their zeros
+    rows, columns = (-(-p.target // 4) for p in planes)
     group_channels, group_filters = channels // spec.groups, filters // spec.groups
     lanes, most = conv.tile_limits(isa, 4)
     row_bytes = POINTS * 4 * channels * (columns + 1)
@@ -101,9 +157,10 @@ def _kernel(spec, isa):
     by_out, by_in = spec.c_in_per_group * kernel, kernel
     w_group = spec.c_out_per_group * by_out
     w_strides = (w_group, by_out, by_in) if forward else (w_group, by_in, by_out)
-    return winograd.Winograd(isa, spec.groups, channels, filters, [a.source for a in three],
-                             [a.target for a in three], lo, depth.source_step, shift, block, slices, images, vectors,
-                             spec.macs, w_strides, not forward)
+    return winograd.Winograd(
+        isa, spec.groups, channels, filters, [depth.source, *(p.source for p in planes)],
+        [depth.target, *(p.target for p in planes)], lo, depth.source_step, shift, block, slices, images, vectors,
+        spec.macs, w_strides, not forward)
 
 
 def _block(rows, depth, row_bytes, budget):
