@@ -9,7 +9,11 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One operation on one shape. ``x`` and ``weight`` are shapes; ``kernel`` is a pooling window."""
+    """One operation on one shape. ``x`` and ``weight`` are shapes; ``kernel`` is a pooling window.
+
+    What only a few operations have is given by name: ``arrays`` are the operands beside ``x``, ``more`` the options, as
+    pairs of name and value.
+    """
 
     network: str
     name: str
@@ -22,6 +26,8 @@ class Case:
     padding: int | tuple = 0
     dilation: int | tuple = 1
     groups: int = 1
+    arrays: tuple = ()
+    more: tuple = ()
 
     @property
     def id(self):
@@ -35,9 +41,11 @@ class Case:
             names = ("stride", "padding", "dilation", "groups")
         elif self.op.startswith(("max_pool", "min_pool")):
             names = ("stride", "padding", "dilation")
+        elif self.op.startswith("avg_pool"):
+            names = ("stride", "padding")
         else:
-            names = ("stride", "padding") if self.op.startswith("avg_pool") else ()
-        options = {name: getattr(self, name) for name in names}
+            names = ("stride",) if self.kernel is not None else ()
+        options = {name: getattr(self, name) for name in names} | dict(self.more)
         return options if self.kernel is None else {"kernel_size": self.kernel, **options}
 
 
@@ -107,6 +115,17 @@ def _pool(network, kind, kernel, stride, channels, size, padding=0, batch=1):
     name += f" {channels} @{'x'.join(map(str, size)) if len(set(size)) > 1 or rank != 2 else size[0]}"
     return Case(network, name + (f" b{batch}" if batch > 1 else ""), "pooling", f"{kind}_pool{rank}d",
                 (batch, channels, *size), kernel=(kernel,) * rank, stride=stride, padding=padding)
+
+
+def _named(group, network, name, op, x, *arrays, kernel=None, **more):
+    """An operation with options of its own; windows do not overlap."""
+    return Case(network, name, group, op, x, kernel=kernel, stride=kernel or 1, arrays=arrays, more=tuple(more.items()))
+
+
+def _wise(network, op, size, *arrays, batch=1, **more):
+    """An activation of images ``(C, H, W)``, or of rows."""
+    name = f"{op} {size[0]}" + (f" @{size[-1]}" if len(size) > 1 else "") + (f" b{batch}" if batch > 1 else "")
+    return _named("activations", network, name, op, (batch, *size), *arrays, **more)
 
 
 CONVOLUTIONS = (
@@ -206,11 +225,70 @@ OTHERS = (
     Case("AlexNet", "linear 9216-4096 b1", "linear", "linear", (1, 9216), (4096, 9216)),
     Case("AlexNet", "linear 4096-4096 b64", "linear", "linear", (64, 4096), (4096, 4096)),
     Case("ResNet-18", "relu 64 @112", "elementwise", "relu", (1, 64, 112, 112)),
-    Case("ResNet-18", "batch_norm 64 @112", "elementwise", "batch_norm", (1, 64, 112, 112)),
+    _named("elementwise", "ResNet-18", "batch_norm 64 @112", "batch_norm", (1, 64, 112, 112), "running_mean",
+           "running_var", "weight", "bias"),
     Case("ImageNet", "softmax 1000 b256", "elementwise", "softmax", (256, 1000)),
 )
 
-LAYERS = CONVOLUTIONS + OTHER_CONVOLUTIONS + POOLINGS + OTHERS
+OTHER_POOLINGS = (
+    _named("other pooling", "SVHN net", "L2 2x2s2 16 @28 b64", "lp_pool2d", (64, 16, 28, 28), kernel=(2, 2),
+           norm_type=2),
+    _named("other pooling", "PSPNet", "adaptive avg 2048 @60-6", "adaptive_avg_pool2d", (1, 2048, 60, 60),
+           output_size=6),
+    _named("other pooling", "SPP-net", "adaptive max 256 @13-6", "adaptive_max_pool2d", (1, 256, 13, 13),
+           output_size=6),
+    _named("other pooling", "MobileNetV2", "global avg 1280 @7", "global_avg_pool", (1, 1280, 7, 7)),
+    _named("other pooling", "PointNet", "global max 1024 @1024", "global_max_pool", (1, 1024, 1024)),
+    _named("other pooling", "SegNet", "unpool 2x2 64 @112", "max_unpool2d", (1, 64, 112, 112), "indices",
+           kernel=(2, 2)),
+)
+
+NORMS = (
+    _named("norms", "ViT-B/16", "layer_norm 768 @197", "layer_norm", (1, 197, 768), "weight", "bias",
+           normalized_shape=(768,)),
+    _named("norms", "Stable Diffusion", "group_norm 320 g32 @64", "group_norm", (1, 320, 64, 64), "weight", "bias",
+           num_groups=32),
+    _named("norms", "CycleGAN", "instance_norm 256 @64", "instance_norm", (1, 256, 64, 64)),
+    _named("norms", "AlexNet", "local_response_norm 96 @55", "local_response_norm", (1, 96, 55, 55), size=5, alpha=1e-4,
+           beta=0.75, k=2.0),
+)
+
+ACTIVATIONS = (
+    _wise("MobileNetV2", "relu6", (96, 112, 112)),
+    _wise("YOLOv3", "leaky_relu", (64, 208, 208), negative_slope=0.1),
+    _wise("PReLU-net", "prelu", (64, 112, 112), "weight"),
+    _wise("MobileNetV3", "hardswish", (16, 112, 112)),
+    _wise("EfficientNet-B0", "silu", (96, 112, 112)),
+    _wise("YOLOv4", "mish", (64, 208, 208)),
+    _wise("BERT-base", "gelu", (3072,), batch=128),
+    _wise("GPT-2", "gelu", (3072,), batch=1024, approximate="tanh"),
+    _wise("ELU net", "elu", (96, 56, 56)),
+    _wise("U-Net", "sigmoid", (1, 388, 388)),
+    _wise("DCGAN", "tanh", (3, 64, 64), batch=64),
+)
+
+RESAMPLINGS = (
+    _named("resampling", "FPN", "nearest x2 256 @28", "interpolate", (1, 256, 28, 28), scale_factor=2, mode="nearest"),
+    _named("resampling", "DeepLabV3", "bilinear 21 @65-513", "interpolate", (1, 21, 65, 65), size=(513, 513),
+           mode="bilinear"),
+    _named("resampling", "ESPCN", "pixel_shuffle x3 9 @256", "pixel_shuffle", (1, 9, 256, 256), upscale_factor=3),
+    _named("resampling", "ShuffleNet", "channel_shuffle 240 g3 @28", "channel_shuffle", (1, 240, 28, 28), groups=3),
+    _named("resampling", "CycleGAN", "reflect 3 3 @256", "pad", (1, 3, 256, 256), padding=(3, 3, 3, 3), mode="reflect"),
+    _named("resampling", "T2T-ViT", "unfold 7x7s4 3 @224", "unfold", (1, 3, 224, 224), kernel_size=7, stride=4,
+           padding=2),
+)
+
+LOSSES = (
+    _named("losses", "ImageNet", "cross_entropy 1000 b256", "cross_entropy", (256, 1000), "target"),
+    _named("losses", "FCN-8s", "cross_entropy 21 @224", "cross_entropy", (1, 21, 224, 224), "target"),
+    _named("losses", "U-Net", "bce 1 @388", "binary_cross_entropy_with_logits", (1, 1, 388, 388), "target"),
+    _named("losses", "SRResNet", "mse 3 @96 b16", "mse_loss", (16, 3, 96, 96), "target"),
+    _named("losses", "Faster R-CNN", "smooth_l1 324 b512", "smooth_l1_loss", (512, 324), "target"),
+    _named("losses", "V-Net", "dice 2 @64x128x128", "dice_loss", (1, 2, 64, 128, 128), "target"),
+)
+
+LAYERS = (CONVOLUTIONS + OTHER_CONVOLUTIONS + POOLINGS + OTHER_POOLINGS + OTHERS + NORMS + ACTIVATIONS + RESAMPLINGS
+          + LOSSES)
 
 
 def _small(name, x, weight, op=None, **options):

@@ -294,6 +294,7 @@ def test_geometric_means():
     assert means["all"]["torch"] == pytest.approx(4)
 
 
+NAMED = (*cases.OTHER_POOLINGS, *cases.OTHERS[3:4], *cases.NORMS, *cases.ACTIVATIONS, *cases.RESAMPLINGS, *cases.LOSSES)
 SMALL_LAYERS = (
     Case("t", "3x3", "3x3", "conv2d", (2, 8, 9, 10), (12, 8, 3, 3), padding=1),
     Case("t", "strided", "3x3", "conv2d", (1, 8, 11, 10), (12, 8, 3, 2), stride=(2, 3), padding=(1, 0)),
@@ -310,10 +311,24 @@ SMALL_LAYERS = (
     Case("t", "avg 1-d", "pooling", "avg_pool1d", (2, 4, 30), kernel=(3,), stride=2, padding=1),
     Case("t", "linear", "linear", "linear", (3, 20), (7, 20)),
     Case("t", "relu", "elementwise", "relu", (1, 4, 5, 5)),
-    Case("t", "norm", "elementwise", "batch_norm", (2, 4, 5, 5)),
     Case("t", "softmax", "elementwise", "softmax", (3, 10)),
+    *(replace(case, x=case.x[:2] + (6,) * len(case.x[2:])) for case in NAMED if case.op != "layer_norm"),
+    Case("t", "layer_norm", "norms", "layer_norm", (2, 3, 20), arrays=("weight", "bias"),
+         more=(("normalized_shape", (20,)),)),
 )
-OFFERED = {"torch": 17, "torch_cl": 9, "onnxruntime": 16, "openvino": 16, "ncnn": 11}
+OFFERED = {"torch": 49, "torch_cl": 23, "onnxruntime": 27, "openvino": 27, "ncnn": 11}
+
+
+def _directions(peer, case):
+    if peer.package != "torch" or not case.op.startswith(("conv", "max_pool", "avg_pool")):
+        return ("forward",)
+    return ("forward", "dx", "dw") if case.weight else ("forward", "dx")
+
+
+@pytest.mark.parametrize("case", NAMED, ids=lambda c: c.id)
+def test_a_layer_with_options_of_its_own_agrees_with_its_twin(case):
+    small = replace(case, x=(min(case.x[0], 8), *case.x[1:]))
+    assert measure.agree(*measure._first_image_both_ways(measure.make_problem(small, "forward")))
 
 
 @pytest.mark.parametrize("peer", peers.PEERS, ids=lambda p: p.name)
@@ -321,11 +336,8 @@ def test_an_installed_peer_computes_what_convkit_does(peer):
     if peer not in peers.installed():
         pytest.skip(f"{peer.name} is not installed")
     offered = 0
-    directions = ("forward", "dx", "dw") if peer.package == "torch" else ("forward",)
     for case in SMALL_LAYERS:
-        for direction in directions if "conv" in case.op or "pool" in case.op else ("forward",):
-            if (direction == "dw" and case.weight is None) or (direction == "dx" and case.op == "min_pool2d"):
-                continue
+        for direction in _directions(peer, case):
             problem = measure.make_problem(case, direction)
             runner = peer.prepare(problem, 1)
             if runner is None:

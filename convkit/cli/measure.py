@@ -119,14 +119,25 @@ def make_problem(case, direction, seed=0):
         scale = math.prod(case.weight[1:]) ** -0.5
         filters = case.weight[1] * case.groups if "transpose" in case.op else case.weight[0]
         given = {"weight": normal(case.weight, scale), "bias": normal(filters)}
-    if case.op == "batch_norm":
-        given = {name: normal(case.x[1]) for name in ("weight", "bias", "mean")}
-        given["var"] = rng.uniform(0.5, 2, case.x[1]).astype(np.float32)
-    problem = engines.Problem(case, "forward", x, **given)
+    arrays = {name: _array(case, name, rng) for name in case.arrays}
+    problem = engines.Problem(case, "forward", x, **given, arrays=arrays)
     if direction == "forward":
         return problem
     y = our_call(problem)()
     return replace(problem, direction=direction, dy=normal(y.shape))
+
+
+def _array(case, name, rng):
+    """An operand that only some operations have."""
+    if name == "indices":
+        planes = rng.standard_normal((*case.x[:2], *(n * k for n, k in zip(case.x[2:], case.kernel, strict=True))))
+        return convkit.functional.max_pool2d(planes, case.kernel, return_indices=True)[1]
+    if name == "target" and case.op == "cross_entropy":
+        return rng.integers(0, case.x[1], (case.x[0], *case.x[2:]))
+    if name == "target":
+        return rng.random(case.x, np.float32)
+    shape = dict(case.more).get("normalized_shape", case.x[1:2])
+    return rng.uniform(0.5, 2, shape).astype(np.float32)  # a variance must be positive, the others may be
 
 
 def our_call(problem, module=None):
@@ -139,11 +150,8 @@ def our_call(problem, module=None):
     function = getattr(functions, case.op)
     if problem.direction != "forward":
         return _our_backward(problem, functions)
-    if case.op == "batch_norm":
-        constants = (problem.mean, problem.var, problem.weight, problem.bias)
-        return lambda: function(x, *constants, eps=engines.BATCH_NORM_EPS)
     if problem.weight is None:
-        return lambda: function(x, **options)
+        return lambda: function(x, **problem.arrays, **options)
     if module is not None:
         return lambda: function(x, problem.weight, problem.bias, **options)
     layer = _layer(problem)
@@ -204,7 +212,8 @@ def bench_one(case, direction, peers, machine, args):
 
 
 def _first_image_both_ways(problem):
-    first = replace(problem, x=problem.x[:1], dy=None if problem.dy is None else problem.dy[:1])
+    arrays = {name: a[:1] if name in ("target", "indices") else a for name, a in problem.arrays.items()}
+    first = replace(problem, x=problem.x[:1], dy=None if problem.dy is None else problem.dy[:1], arrays=arrays)
     return [our_call(first, module)() for module in (None, convkit.reference)]
 
 
@@ -235,7 +244,7 @@ def _work(problem, outputs):
     """Multiply-adds times 2, and bytes that must be read or written once."""
     case = problem.case
     taken = {"dx": ("dy", "weight"), "dw": ("x", "dy")}.get(problem.direction, ("x", "weight", "bias"))
-    arrays = [getattr(problem, name) for name in taken]
+    arrays = [*(getattr(problem, name) for name in taken), *problem.arrays.values()]
     nbytes = sum(a.nbytes for a in arrays if a is not None) + sum(o.nbytes for o in outputs)
     if case.weight is None:
         return 0, nbytes

@@ -11,7 +11,7 @@ import importlib.util
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,8 @@ class Problem:
     x: np.ndarray
     weight: np.ndarray | None = None
     bias: np.ndarray | None = None
-    mean: np.ndarray | None = None
-    var: np.ndarray | None = None
     dy: np.ndarray | None = None
+    arrays: dict = field(default_factory=dict)  # the operands of case.arrays
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,13 @@ class Torch:
         import torch
 
         torch.set_num_threads(threads)
-        call = _TORCH_CALLS.get((problem.case.op, problem.direction != "forward"))
+        call = _torch_call(torch, problem)
         if call is None:
             return None
-        tensors = {k: None if v is None else self._layout(torch.from_numpy(v))
-                   for k, v in vars(problem).items() if isinstance(v, np.ndarray) or v is None}
+        arrays = {name: a for name, a in vars(problem).items() if isinstance(a, np.ndarray)} | {"bias": problem.bias}
+        tensors, named = ({name: None if a is None else self._layout(torch.from_numpy(a)) for name, a in these.items()}
+                          for these in (arrays, problem.arrays))
+        tensors["arrays"] = named
         bound = call(torch, problem.case, problem.direction, tensors)
 
         def run():
@@ -89,7 +90,7 @@ class TorchChannelsLast(Torch):
     name = "torch_cl"
 
     def prepare(self, problem, threads):
-        if problem.x.ndim != 4 or problem.case.group == "elementwise":
+        if problem.x.ndim != 4 or problem.case.group in ("elementwise", "activations", "losses"):
             return None
         return self._packed_convolution(problem, threads) or super().prepare(problem, threads)
 
@@ -167,9 +168,28 @@ def _torch_linear(torch, case, direction, t):
     return lambda: torch.nn.functional.linear(t["x"], t["weight"], t["bias"])
 
 
-def _torch_batch_norm(torch, case, direction, t):
-    batch_norm = torch.nn.functional.batch_norm
-    return lambda: batch_norm(t["x"], t["mean"], t["var"], t["weight"], t["bias"], eps=BATCH_NORM_EPS)
+def _torch_global_pool(torch, case, direction, t):
+    kind = "max" if "max" in case.op else "avg"
+    pool = getattr(torch.nn.functional, f"adaptive_{kind}_pool{t['x'].ndim - 2}d")
+    return lambda: pool(t["x"], 1)
+
+
+def _torch_pad(torch, case, direction, t):
+    options = case.options
+    return lambda: torch.nn.functional.pad(t["x"], options["padding"], options["mode"])
+
+
+def _torch_by_name(torch, case, direction, t):
+    """Most operations have PyTorch's names, and those of their arguments."""
+    function, arrays, options = getattr(torch.nn.functional, case.op), t["arrays"], case.options
+    return lambda: function(t["x"], **arrays, **options)
+
+
+def _torch_call(torch, problem):
+    """What makes the call, or None if there is none in PyTorch."""
+    op, forward = problem.case.op, problem.direction == "forward"
+    by_name = _torch_by_name if forward and hasattr(torch.nn.functional, op) else None
+    return _TORCH_CALLS.get((op, not forward), by_name)
 
 
 _TORCH_CALLS = {  # (operation, backward?)
@@ -181,7 +201,9 @@ _TORCH_CALLS = {  # (operation, backward?)
     **{(f"max_pool{rank}d", True): _torch_max_pool_backward for rank in (2, 3)},  # 1-d is 2-d inside
     **{(f"avg_pool{rank}d", True): _torch_avg_pool_backward for rank in (2, 3)},
     ("linear", False): _torch_linear,
-    ("batch_norm", False): _torch_batch_norm,
+    ("global_avg_pool", False): _torch_global_pool,
+    ("global_max_pool", False): _torch_global_pool,
+    ("pad", False): _torch_pad,
     ("relu", False): lambda torch, case, direction, t: lambda: torch.relu(t["x"]),
     ("softmax", False): lambda torch, case, direction, t: lambda: torch.softmax(t["x"], -1),
 }
@@ -192,6 +214,7 @@ _TORCH_CALLS = {  # (operation, backward?)
 
 def _onnx_node(case):
     """Operator, attributes and names of the constant inputs; None where ONNX has no single such operator."""
+    more = dict(case.more)
     pads, strides, dilations = (_per_axis(case, v) for v in (case.padding, case.stride, case.dilation))
     window = {"strides": strides, "pads": pads * 2}
     if case.op.startswith("conv"):
@@ -204,9 +227,22 @@ def _onnx_node(case):
     if case.op.startswith("avg_pool"):
         return "AveragePool", {**window, "kernel_shape": case.kernel, "count_include_pad": 1}, ()
     return {
+        "global_avg_pool": ("GlobalAveragePool", {}, ()),
+        "global_max_pool": ("GlobalMaxPool", {}, ()),
+        "lp_pool2d": ("LpPool", {"kernel_shape": case.kernel, "strides": strides, "p": more.get("norm_type")}, ()),
+        "layer_norm": ("LayerNormalization", {"axis": -1}, ("weight", "bias")),
+        "local_response_norm": ("LRN", {"size": more.get("size"), "alpha": more.get("alpha"), "beta": more.get("beta"),
+                                        "bias": more.get("k")}, ()),
+        "pixel_shuffle": ("DepthToSpace", {"blocksize": more.get("upscale_factor"), "mode": "CRD"}, ()),
+        "leaky_relu": ("LeakyRelu", {"alpha": more.get("negative_slope")}, ()),
+        "hardswish": ("HardSwish", {}, ()),
+        "elu": ("Elu", {}, ()),
+        "sigmoid": ("Sigmoid", {}, ()),
+        "tanh": ("Tanh", {}, ()),
         "linear": ("Gemm", {"transB": 1}, ("weight", "bias")),
         "relu": ("Relu", {}, ()),
-        "batch_norm": ("BatchNormalization", {"epsilon": BATCH_NORM_EPS}, ("weight", "bias", "mean", "var")),
+        "batch_norm": ("BatchNormalization", {"epsilon": BATCH_NORM_EPS},
+                       ("weight", "bias", "running_mean", "running_var")),
         "softmax": ("Softmax", {"axis": -1}, ()),
     }.get(case.op)
 
@@ -224,7 +260,7 @@ def one_node_model(problem):
         "layer",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, problem.x.shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(getattr(problem, name), name) for name in constants],
+        [numpy_helper.from_array({**vars(problem), **problem.arrays}[name], name) for name in constants],
     )
     # Version 17 of the operators is old enough for every engine here and new enough for all attributes used.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -358,8 +394,8 @@ def _ncnn_layer(problem):
     if case.op == "relu":
         return "ReLU", {}, ()
     if case.op == "batch_norm":
-        constants = (problem.weight, problem.mean, problem.var, problem.bias)
-        return "BatchNorm", {0: case.x[1], 1: BATCH_NORM_EPS}, tuple(c.tobytes() for c in constants)
+        names = ("weight", "running_mean", "running_var", "bias")
+        return "BatchNorm", {0: case.x[1], 1: BATCH_NORM_EPS}, tuple(problem.arrays[name].tobytes() for name in names)
     if case.op == "softmax":
         return "Softmax", {0: 0, 1: 1}, ()
     return None
