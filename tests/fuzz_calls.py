@@ -186,7 +186,7 @@ def average_backward(rank):
 def power(rank):
     def drawn(draw):
         x, options = pooled(draw, rank, padded=False)
-        options["norm_type"] = draw.one_of(1, 2, 3, 1.5, 7, np.inf)
+        options["norm_type"] = draw.one_of(1, 2, 3, 1.5, 4, np.inf)
         return Call((np.abs(x),), options)
     return drawn
 
