@@ -343,6 +343,20 @@ CK_INLINE void CK_TYPED(block_dot)(CK_TYPED(block) * b, const T *dy, const T *y)
     }
 }
 
+/* Logarithms of sums of at least 1, to an eps or two. A float32 next to 1 would have lost the digits of its logarithm, a
+ * float32 less 1 has them all. */
+CK_INLINE V CK_TYPED(log_of_sum)(const ck_f64v sum[WIDE])
+{
+    if (WIDE == 1) return (V)vlog_f64(sum[0]);
+    ck_f64v beyond[WIDE];
+    CK_UNROLL for (int w = 0; w < WIDE; w++) beyond[w] = sum[w] - 1.0;
+    V s = CK_TYPED(narrow)(sum);
+    VI k = ((VI)s - CK_TYPED(CK_SQRT_HALF_BITS)) >> CK_TYPED(CK_MANTISSA);
+    V f = (V)((VI)s - (k << CK_TYPED(CK_MANTISSA))) - (T)1;
+    f = vselect((VI)(k == 0), CK_TYPED(narrow)(beyond), f);
+    return CK_TYPED(log_of)(__builtin_convertvector(k, V), f) + (s - s); /* NaN stays NaN */
+}
+
 /* factor = the sums, their reciprocals, or their logarithms */
 enum { CK_TYPED(SUM), CK_TYPED(RECIPROCAL), CK_TYPED(LOGARITHM) };
 CK_INLINE void CK_TYPED(block_factor)(CK_TYPED(block) * b, const int what)
@@ -351,13 +365,10 @@ CK_INLINE void CK_TYPED(block_factor)(CK_TYPED(block) * b, const int what)
     for (ptrdiff_t v = 0; v * L < b->count; v++) {
         CK_UNROLL
         for (int w = 0; w < WIDE; w++) {
-            ck_f64v s = CK_TYPED(block_sum)(b, v, w);
-            if (what == CK_TYPED(RECIPROCAL))
-                wide[w] = ck_set1_f64(1.0) / s;
-            else
-                wide[w] = what == CK_TYPED(LOGARITHM) ? vlog_f64(s) : s;
+            wide[w] = CK_TYPED(block_sum)(b, v, w);
+            if (what == CK_TYPED(RECIPROCAL)) wide[w] = ck_set1_f64(1.0) / wide[w];
         }
-        b->factor[v] = CK_TYPED(narrow)(wide);
+        b->factor[v] = what == CK_TYPED(LOGARITHM) ? CK_TYPED(log_of_sum)(wide) : CK_TYPED(narrow)(wide);
     }
 }
 
@@ -436,22 +447,20 @@ CK_INLINE void CK_TYPED(block_cross_entropy)(const ck_softmax *job, CK_TYPED(blo
 {
     const T *x = (const T *)job->x;
     T *loss = (T *)job->y + position;
+    T picked[CK_BLOCK_VECTORS * L];
+    const T *hits = job->hit ? (const T *)job->hit + position : NULL;
+    const V zero = vset1(0);
     CK_TYPED(block_exp)(b, x, NULL);
-    for (ptrdiff_t v = 0; v * L < b->count; v++)
-        for (int w = 0; w < WIDE; w++) {
-            ck_f64v logs = vlog_f64(CK_TYPED(block_sum)(b, v, w));
-            for (ptrdiff_t l = 0, p = v * L + w * CK_F64_LANES; l < CK_F64_LANES && p < b->count; l++, p++) {
-                double hit = job->target ? CK_TYPED(factor_of)(job->hit, position + p) : 0;
-                loss[p] = 0;
-                if (hit != 0)
-                    loss[p] = (T)(hit * (logs[l] - ((double)x[b->offset + job->target[position + p] * b->inner + p] -
-                                                    (double)((const T *)b->max)[p])));
-            }
-        }
+    CK_TYPED(block_factor)(b, CK_TYPED(LOGARITHM));
+    for (ptrdiff_t p = 0; p < b->count && job->target; p++)
+        picked[p] = x[b->offset + job->target[position + p] * b->inner + p];
+    for (ptrdiff_t v = 0, n; n = b->count - v * L, n > 0; v++) {
+        V hit = !job->target ? zero : hits ? CK_TYPED(load_or)(hits + v * L, n, 0) : vset1(1);
+        V each = hit * (b->factor[v] + (b->max[v] - (job->target ? vload(picked + v * L) : zero)));
+        CK_TYPED(store_some)(loss + v * L, vselect((VI)(hit == zero), zero, each), n);
+    }
     if (!job->soft) return;
     ck_f64v wide[WIDE];
-    const V zero = vset1(0);
-    CK_TYPED(block_factor)(b, CK_TYPED(LOGARITHM));
     CK_TYPED(block_clear)(b);
     CK_EACH_OF_BLOCK(b)
     {
@@ -471,11 +480,21 @@ CK_INLINE void CK_TYPED(block_hit_backward)(const ck_softmax *job, CK_TYPED(bloc
 {
     T *dx = (T *)job->y, at_target[CK_BLOCK_VECTORS * L];
     const int64_t *target = job->target + position;
+    const T *hits = job->hit ? (const T *)job->hit + position : NULL;
     CK_TYPED(block_exp)(b, job->x, dx);
-    for (ptrdiff_t p = 0; p < b->count; p++) {
-        double sum = CK_TYPED(sum_at)(b, p), hit = CK_TYPED(factor_of)(job->hit, position + p);
-        at_target[p] = (T)(((double)dx[b->offset + target[p] * b->inner + p] / sum - 1.0) * hit);
-        ((T *)b->factor)[p] = (T)(hit / sum);
+    for (ptrdiff_t p = 0; p < b->count; p++) at_target[p] = dx[b->offset + target[p] * b->inner + p];
+    for (ptrdiff_t v = 0, n; n = b->count - v * L, n > 0; v++) {
+        ck_f64v hit[WIDE], e[WIDE];
+        vwiden(hits ? CK_TYPED(load_or)(hits + v * L, n, 0) : vset1(1), hit);
+        vwiden(vload(at_target + v * L), e);
+        CK_UNROLL for (int w = 0; w < WIDE; w++)
+        {
+            const ck_f64v share = 1.0 / CK_TYPED(block_sum)(b, v, w);
+            e[w] = (e[w] * share - 1.0) * hit[w]; /* in float64, where it does not cancel */
+            hit[w] *= share;
+        }
+        vstore(at_target + v * L, CK_TYPED(narrow)(e));
+        b->factor[v] = CK_TYPED(narrow)(hit);
     }
     CK_TYPED(block_scale)(b, dx);
     for (ptrdiff_t p = 0; p < b->count; p++) dx[b->offset + target[p] * b->inner + p] = at_target[p];
