@@ -304,13 +304,12 @@ def _backward(name, dy, other, *arguments):
 @in_float32
 def _run(spec, x):
     y = np.empty(x.shape, spec.dtype)
-    plan(spec).run(contiguous(x, spec.dtype).reshape(-1), y.reshape(-1))
+    plan(spec).run(contiguous(x, spec.dtype), y)
     return y
 
 
 @in_float32
 def _run_backward(spec, dy, other):
     dx = np.empty(dy.shape, spec.dtype)
-    backward_plan(spec).run(contiguous(dy, spec.dtype).reshape(-1), contiguous(other, spec.dtype).reshape(-1),
-                            dx.reshape(-1))
+    backward_plan(spec).run(contiguous(dy, spec.dtype), contiguous(other, spec.dtype), dx)
     return dx

@@ -194,12 +194,11 @@ class _Targets:
                     self.soft *= weight
 
     def _take_numbers(self, number, weight, ignore_index):
-        self.number, self.count = number, number.size
         used = number != ignore_index
-        if not used.all():
-            self.used = used
-            self.number = np.where(used, number, 0)  # any class will do: its weight is 0
-            self.count = np.count_nonzero(used)
+        self.number, self.count = number, np.count_nonzero(used)
+        if self.count < number.size:
+            self.used = used  # any class will do for the others: its weight is 0
+            self.number = np.maximum(number, 0) if ignore_index < 0 else np.minimum(number, self.spec.classes - 1)
         if weight is not None:
             self.each = weight.astype(self.spec.dtype)[self.number]
             if self.used is not None:

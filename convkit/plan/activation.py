@@ -1,4 +1,4 @@
-"""Ways to compute activations, best first: flat arrays, ``run(x, y)``, ``run(dy, other, dx)``.
+"""Ways to compute activations, best first: arrays of one shape, ``run(x, y)``, ``run(dy, other, dx)``.
 
 PReLU: ``run(x, weight, y)`` and ``run(dy, x, weight, dx, dweight)`` on ``(N, channels, inner)``, one weight for each
 channel.

@@ -1,6 +1,7 @@
 """What a loss is."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -28,6 +29,9 @@ class ClassSpec:
     classes: int
     inner: int
     dtype: np.dtype
+
+
+_class_spec = lru_cache(maxsize=256)(ClassSpec)  # to make it anew takes longer than to find it
 
 
 def cross_entropy_spec(logits, target, weight, ignore_index, reduction, label_smoothing):
@@ -66,7 +70,7 @@ def _scores_spec(name, x, weight, reduction):
         common.same_dtype("weight", common.array("weight", weight).dtype, name, dtype)
         common.check_shape("weight", weight.shape, (classes,), "one per class")
     reduction_of(reduction)
-    return ClassSpec(prod(x.shape[:axis]), classes, prod(x.shape[axis + 1:]), dtype)
+    return _class_spec(prod(x.shape[:axis]), classes, prod(x.shape[axis + 1:]), dtype)
 
 
 def _check_numbers(name, x, spec, target, ignore_index):
@@ -74,9 +78,10 @@ def _check_numbers(name, x, spec, target, ignore_index):
     common.index_array("target", target)
     axis = class_axis(x.ndim)
     common.check_shape("target", target.shape, x.shape[:axis] + x.shape[axis + 1:], f"that of {name} without classes")
-    if not target.size or (target.min() >= 0 and target.max() < spec.classes):
+    number = target.view(target.dtype.str.replace("i", "u"))  # one comparison: negative numbers are the largest ones
+    if not target.size or number.max() < spec.classes:
         return
-    wrong = (target < 0) | (target >= spec.classes)  # no copy of what is used: it would cost more than the loss
+    wrong = number >= spec.classes  # no copy of what is used: it would cost more than the loss
     wrong &= target != ignore_index
     if wrong.any():
         used = target[target != ignore_index]
