@@ -101,40 +101,39 @@ CK_NOINLINE int CK_TYPED(winograd_split)(const ck_winograd_input *j)
     return bad;
 }
 
+/* The weights are transformed in double and rounded once: in T, the transform alone cost a quarter of the error bound. */
+typedef double CK_TYPED(wide) __attribute__((vector_size(L * sizeof(double))));
+
 /* G g for three values. */
-CK_INLINE void CK_TYPED(weight_points)(const V g[3], V u[6])
+CK_INLINE void CK_TYPED(weight_points)(const CK_TYPED(wide) g[3], CK_TYPED(wide) u[6])
 {
-    const V third = vset1((T)(1 / 3.0)), sixth = vset1((T)(1 / 6.0)), two = vset1(2);
-    const V odd = vset1((T)WINO_B) * g[1];
-    const V even1 = -third * vfma(two, g[0], g[2]), even2 = sixth * vfma(two, g[2], g[0]);
+    const CK_TYPED(wide) odd = WINO_B * g[1], even1 = (2 * g[0] + g[2]) / -3, even2 = (2 * g[2] + g[0]) / 6;
     u[0] = g[0];
-    u[1] = vfma(-third, odd, even1);
-    u[2] = vfma(third, odd, even1);
-    u[3] = vfma(sixth, odd, even2);
-    u[4] = vfma(-sixth, odd, even2);
+    u[1] = even1 - odd / 3;
+    u[2] = even1 + odd / 3;
+    u[3] = even2 + odd / 6;
+    u[4] = even2 - odd / 6;
     u[5] = g[2];
 }
 
 CK_NOINLINE void CK_TYPED(winograd_weights)(const void *taps, int turned, ptrdiff_t lanes, void *u, ptrdiff_t u_step)
 {
     for (ptrdiff_t f = 0; f < lanes; f += L) {
-        V half[6][3];
-        CK_UNROLL for (int x = 0; x < 3; x++)
-        {
-            V g[3], t[6];
-            CK_UNROLL for (int y = 0; y < 3; y++)
-            {
+        CK_TYPED(wide) half[6][3];
+        for (int x = 0; x < 3; x++) {
+            CK_TYPED(wide) g[3], t[6];
+            for (int y = 0; y < 3; y++) {
                 const int tap = y * 3 + x;
-                g[y] = vload((const T *)taps + (turned ? 8 - tap : tap) * lanes + f);
+                const V w = vload((const T *)taps + (turned ? 8 - tap : tap) * lanes + f);
+                g[y] = __builtin_convertvector(w, CK_TYPED(wide));
             }
             CK_TYPED(weight_points)(g, t);
-            CK_UNROLL for (int y = 0; y < 6; y++) half[y][x] = t[y];
+            for (int y = 0; y < 6; y++) half[y][x] = t[y];
         }
-        CK_UNROLL for (int y = 0; y < 6; y++)
-        {
-            V t[6];
+        for (int y = 0; y < 6; y++) {
+            CK_TYPED(wide) t[6];
             CK_TYPED(weight_points)(half[y], t);
-            CK_UNROLL for (int x = 0; x < 6; x++) vstore((T *)u + (y * 6 + x) * u_step + f, t[x]);
+            for (int x = 0; x < 6; x++) vstore((T *)u + (y * 6 + x) * u_step + f, __builtin_convertvector(t[x], V));
         }
     }
 }
