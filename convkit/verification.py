@@ -624,7 +624,7 @@ def _tile_bounds(name, call, bounds):
     """Where Winograd computed a result: 8 eps T in every 4 x 4 tile of a slice of it, T = sum over the channels and the
     kernel's slices of (sum of |w|) times (largest |x| in the tile's 6 x 6 inputs). The other gradients' bounds stay."""
     *head, weight = [np.abs(a) for a in call.args[:2 + name.endswith("_backward")]]
-    turned = name.endswith("_backward") or "transpose" in name
+    turned = name.endswith("_backward") != ("transpose" in name)
     source, pads = head[0], call.options["padding"]
     mode = call.options.get("padding_mode", "zeros")
     flat = [p for pair in reversed(pads) for p in pair]
@@ -645,6 +645,9 @@ def _tile_bounds(name, call, bounds):
     along |= {"padding": ((0, 0) if plain else pads[0], (0, 0), (0, 0)), "groups": call.options["groups"]}
     if turned:
         shape = (len(largest), sums.shape[1] * along["groups"], 1 if plain else size[0], *largest.shape[3:])
+        outputs = shape[2] + sum(along["padding"][0]) - along["dilation"][0] * (sums.shape[2] - 1)
+        more = outputs - largest.shape[2]  # output_padding, where a dilation allows it without a stride
+        largest = np.pad(largest, [(0, 0), (0, 0), (0, more), (0, 0), (0, 0)])
         per_tile, _, _ = reference.conv3d_backward(largest, np.zeros(shape), sums, **along, needs=(True, False, False))
     else:
         per_tile = reference.conv3d(largest, sums, **along)
@@ -655,8 +658,8 @@ def _tile_bounds(name, call, bounds):
 
 
 def _largest_around(source, size, dilation, lows):
-    """For every output of every slice of (n, c, depth, height, width), the largest of the inputs of its 4 x 4 tile: 6 x 6,
-    all of one residue modulo the dilation."""
+    """For every output of every slice of (n, c, depth, height, width), the largest of the inputs of its 4 x 4 tile:
+    6 x 6, all of one residue modulo the dilation."""
     for axis, n, d, low in zip((3, 4), size, dilation, lows, strict=True):
         tile = np.arange(n) // d // 4 * 4 * d + np.arange(n) % d - low  # the first input of each output's tile
         at = tile[:, None] + d * np.arange(6)

@@ -21,15 +21,15 @@ class _Activation(Module):
 
     function = ""
 
-    def _arguments(self):
+    def arguments(self) -> tuple[float | str, ...]:
         """What the function takes after ``x``."""
         return ()
 
     def predict(self, x: Floats) -> Floats:
-        return getattr(F, self.function)(x, *self._arguments())
+        return getattr(F, self.function)(x, *self.arguments())
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
-        y, arguments = self.predict(x), self._arguments()
+        y, arguments = self.predict(x), self.arguments()
         backward = getattr(F, f"{self.function}_backward")
         kept = y if self.function in FROM_OUTPUT else x
         return y, lambda dy: backward(dy, kept, *arguments)
@@ -115,7 +115,7 @@ class LeakyReLU(_Activation):
         self.negative_slope, = arguments_of("leaky_relu", negative_slope)
         self.inplace = inplace
 
-    def _arguments(self):
+    def arguments(self) -> tuple[float | str, ...]:
         return (self.negative_slope,)
 
     def extra_repr(self) -> str:
@@ -167,7 +167,7 @@ class ELU(_Activation):
         self.alpha, = arguments_of("elu", alpha)
         self.inplace = inplace
 
-    def _arguments(self):
+    def arguments(self) -> tuple[float | str, ...]:
         return (self.alpha,)
 
     def extra_repr(self) -> str:
@@ -182,7 +182,7 @@ class GELU(_Activation):
     def __init__(self, approximate: str = "none") -> None:
         self.approximate, = arguments_of("gelu", approximate)
 
-    def _arguments(self):
+    def arguments(self) -> tuple[float | str, ...]:
         return (self.approximate,)
 
     def extra_repr(self) -> str:
@@ -197,7 +197,7 @@ class Softplus(_Activation):
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta, self.threshold = arguments_of("softplus", beta, threshold)
 
-    def _arguments(self):
+    def arguments(self) -> tuple[float | str, ...]:
         return self.beta, self.threshold
 
     def extra_repr(self) -> str:

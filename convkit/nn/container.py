@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from convkit.errors import DtypeError, ShapeError
+from convkit.nn.fusion import run, stages
 from convkit.nn.linear import Identity
 from convkit.nn.module import Module
 from convkit.spec import common
@@ -24,6 +25,9 @@ class Sequential(Module):
     ``Sequential(a, b)`` names them "0" and "1"; ``Sequential({"conv": a, "act": b})`` (any dict, OrderedDict too)
     gives the names, which are attributes and prefixes of the ``state_dict`` keys. ``net[i]`` is a layer,
     ``net[i:j]`` a Sequential of the same layers under the same names, sharing their parameters.
+
+    In eval mode ``net(x)`` folds a batch norm into the convolution before it and computes activations where their input
+    lies; ``net.stages()`` shows what is computed together.
     """
 
     can_skip_dx = True
@@ -37,8 +41,8 @@ class Sequential(Module):
         return self
 
     def predict(self, x: Floats) -> Floats:
-        for layer in self:
-            x = layer(x)
+        for group in self.stages():
+            x = run(group, x)
         return x
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
@@ -55,6 +59,10 @@ class Sequential(Module):
             return backward_of(*steps[0], dy, need_dx)
 
         return x, backward
+
+    def stages(self) -> list[list[Module]]:
+        """The layers in the groups that ``net(x)`` computes together: each by itself in training mode."""
+        return [[layer] for layer in self] if self.training else stages(self)
 
     def __len__(self) -> int:
         return sum(1 for _ in self.named_children())

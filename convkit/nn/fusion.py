@@ -1,0 +1,78 @@
+"""What Sequential does by itself when it predicts in eval mode, so that fewer passes go over memory.
+
+A batch norm right after a convolution becomes part of its weight and bias, and an activation right after either, or
+after a linear layer, is computed where its input lies. Only layers of exactly these types take part, as they are: a
+subclass, or an object whose ``predict`` was replaced, may do more.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from convkit.functional.activation import in_place
+from convkit.functional.conv import convolve
+from convkit.nn import activation, conv, linear, norm
+from convkit.nn.module import Module
+from convkit.spec.common import FLOAT16
+from convkit.typing import Floats
+
+_NORM_AFTER = {conv.Conv1d: norm.BatchNorm1d, conv.Conv2d: norm.BatchNorm2d, conv.Conv3d: norm.BatchNorm3d}
+# Layers whose output nobody else holds.
+_FRESH = (*_NORM_AFTER, *_NORM_AFTER.values(), conv.ConvTranspose1d, conv.ConvTranspose2d, conv.ConvTranspose3d,
+          linear.Linear)
+_ACTIVATIONS = (activation.ReLU, activation.ReLU6, activation.LeakyReLU, activation.ELU, activation.SELU,
+                activation.GELU, activation.SiLU, activation.Mish, activation.Sigmoid, activation.Tanh,
+                activation.Hardsigmoid, activation.Hardswish, activation.Softplus)
+
+
+def stages(layers: Iterable[Module]) -> list[list[Module]]:
+    """The layers in groups that are computed together in eval mode."""
+    groups: list[list[Module]] = []
+    for layer in layers:
+        last = groups[-1] if groups else []
+        together = last and not any("predict" in vars(each) for each in (*last, layer))
+        if together and (_folds(last, layer) or _acts_in_place(last, layer)):
+            last.append(layer)
+        else:
+            groups.append([layer])
+    return groups
+
+
+def _folds(group, layer):
+    first = group[0]
+    return (len(group) == 1 and type(layer) is _NORM_AFTER.get(type(first), Module) and not layer.training
+            and layer.track_running_stats and layer.num_features == first.out_channels
+            and layer.running_mean.dtype == first.weight.dtype != FLOAT16)
+
+
+def _acts_in_place(group, layer):
+    return type(group[0]) in _FRESH and type(layer) in _ACTIVATIONS
+
+
+def run(group: list[Any], x: Floats) -> Floats:
+    """The output of one group of ``stages``."""
+    first, *rest = group
+    folds = bool(rest) and type(rest[0]) in _NORM_AFTER.values()
+    y = _normalised(first, rest.pop(0), x) if folds else first(x)
+    for layer in rest:
+        y = in_place(layer.function, y, *layer.arguments())
+    return y
+
+
+def _normalised(layer, after, x):
+    """``after(layer(x))`` of a convolution and a batch norm: w' = w * scale, b' = (b - mean) * scale + beta with
+    scale = gamma / sqrt(var + eps) (Ioffe and Szegedy, 2015, arXiv 1502.03167)."""
+    scale = 1 / np.sqrt(after.running_var.astype(np.float64) + after.eps)
+    if after.weight is not None:
+        scale *= after.weight._data
+    shift = -after.running_mean * scale if layer.bias is None else (layer.bias._data - after.running_mean) * scale
+    if after.bias is not None:
+        shift += after.bias._data
+    dtype = layer.weight.dtype
+    # What is made of the weight is kept under the numbers of the norm: whoever changes those gets another.
+    key = scale.tobytes()
+    weight = layer.weight.packed(key, lambda w: (w * scale.reshape(-1, *[1] * (w.ndim - 1))).astype(dtype))
+    return convolve(x, weight, shift.astype(dtype), layer.stride, layer.padding, layer.dilation, layer.groups,
+                    layer.padding_mode, rank=layer.rank,
+                    packed=lambda name, make: layer.weight.packed((key, name), lambda _: make(weight)))
