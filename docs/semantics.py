@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 PAGE = Path(__file__).with_name("semantics.md")
 INK, FAINT, FRAME = "#1f2933", "#9aa5b1", "#b8c0c8"
 CELL = 0.36  # inches
+plt.rcParams["svg.fonttype"] = "none"  # letters stay letters, and the files small
 
 
 def examples(page):

@@ -30,4 +30,4 @@ def test_one_picture_for_each_grid(tmp_path):
     subprocess.run([sys.executable, DOCS / "semantics.py", tmp_path], check=True, stdout=subprocess.DEVNULL)
     pictures = sorted(tmp_path.iterdir())
     assert len(pictures) == "".join(_blocks()).count(">>> show(")
-    assert all(picture.read_text(encoding="utf-8").count("<path") > 5 for picture in pictures)
+    assert all(picture.read_text(encoding="utf-8").count("<text") > 5 for picture in pictures)

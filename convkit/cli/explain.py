@@ -19,7 +19,7 @@ def add_arguments(parser):
     parser.add_argument("--padding", type=_padding, metavar="P", help="1 or 1,0 or same or valid")
     parser.add_argument("--dilation", type=_integer_or_more, metavar="D", help="2 or 2,1")
     parser.add_argument("--groups", type=int, metavar="G")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--dtype", choices=("float16", "float32", "float64"), default="float32")
 
 
 def run(args):

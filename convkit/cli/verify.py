@@ -1,6 +1,6 @@
 """Check every operation against its NumPy twin on random shapes.
 
-Each operation is run at every instruction set level, with every algorithm and in both precisions, at one
+Each operation is run at every instruction set level, with every algorithm and in all three precisions, at one
 and at two threads, and compared with its twin in float64. The exit status is 0 if everything passes and 1
 if not.
 """
