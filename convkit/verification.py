@@ -1180,9 +1180,9 @@ def _error(got, want, bound, dtype):
     nan = np.isnan(want)
     if not np.array_equal(np.isnan(got), nan):
         return np.inf
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         right = got == want.astype(got.dtype)
-    error = np.where(right | nan, 0.0, np.abs(got.astype(np.float64) - want))
+        error = np.where(right | nan, 0.0, np.abs(got.astype(np.float64) - want))
     allowed = FACTOR * np.finfo(np.promote_types(dtype, np.float32)).eps * np.broadcast_to(bound, error.shape)
     if dtype == np.float16:  # computed in float32, then rounded once
         allowed = allowed + np.maximum(np.abs(want) * 2.0**-11, 2.0**-25)
