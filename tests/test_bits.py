@@ -10,6 +10,8 @@ from museum import same_bits
 import convkit
 from convkit import functional as F
 from convkit import nn
+from convkit.cli.nets import NETS
+from convkit.cli.steps import make_step
 from convkit.kernels import native
 from convkit.spec.activation import ACTIVATIONS
 
@@ -232,3 +234,21 @@ def test_dropout_depends_on_its_generator_alone():
             y, mask = F.dropout(x, 0.3, rng=np.random.default_rng(9))
             results.append((y, mask, F.dropout_backward(x, mask, 0.3)))
     assert all(same_bits(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("net", NETS, ids=lambda net: net.name)
+def test_a_training_run_gives_the_same_parameters_at_any_number_of_threads(net):
+    rng = np.random.default_rng(0)
+    x, target = rng.standard_normal((4, *net.x[1:]), dtype=np.float32), rng.integers(0, net.classes, 4)
+    first, results = net.build(nn).state_dict(), []
+    for threads in (1, 2, 3):
+        model = net.build(nn)
+        model.load_state_dict(first)
+        step = make_step(net, model, x, target)
+        with convkit.threads(threads):
+            losses = [step() for _ in range(3)]
+        results.append((losses, model.state_dict()))
+    for losses, state in results[1:]:
+        assert losses == results[0][0]
+        assert all(same_bits(state[key], results[0][1][key]) for key in state)
+    assert not any(np.array_equal(first[key], value) for key, value in results[0][1].items())

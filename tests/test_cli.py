@@ -270,8 +270,8 @@ def test_networks_to_train_are_the_same_in_torch():
         small = replace(net, x=(2, *net.x[1:]))
         rng = np.random.default_rng(0)
         x, target, model = rng.standard_normal(small.x, dtype=np.float32), np.array([1, 2]), small.build(nn)
-        theirs = steps._torch_step(small, model.state_dict(), x, target, 1, "contiguous_format")
-        ours = steps._step(small, model, x, target)
+        theirs = steps.torch_step(small, model.state_dict(), x, target, 1, "contiguous_format")
+        ours = steps.make_step(small, model, x, target)
         assert ours() == pytest.approx(theirs(), rel=1e-4), net.name
 
 

@@ -5,10 +5,13 @@ directional derivatives in float64 for the rest. (``test_reference_gradients`` d
 import fuzz
 import numpy as np
 import pytest
+from fuzz_calls import convolution
 
 import convkit
 from convkit import functional as F
 from convkit.kernels import native
+from convkit.plan.common import AlgorithmRefused
+from convkit.settings import ALGORITHMS
 
 pytestmark = pytest.mark.parametrize("isa", native.ISA_LEVELS or (None,))
 DTYPES = (np.float32, np.float64)
@@ -32,16 +35,52 @@ def integer_draws(kind, count):
         yield draw, kind(draw)
 
 
+def wild(draw):
+    return convolution(draw, 2)
+
+
 def test_convolution_is_adjoint_in_all_three_operands(isa):
     """<conv(x, w), dy> == <x, dx> == <w, dw>, and <conv(0, w) + b, dy> == <b, db>."""
     with convkit.use(isa=isa):
-        for draw, (x, w, options) in [*integer_draws(fuzz.wild_convolution, 20),
+        for draw, (x, w, options) in [*integer_draws(wild, 20),
                                       *integer_draws(fuzz.verification._convolution, 20)]:
             y = F.conv2d(x, w, **options)
             dy, bias = draw.numbers(*y.shape), draw.numbers(len(w))
             dx, dw, db = F.conv2d_backward(dy, x, w, **options)
             assert dot(y, dy) == dot(x, dx) == dot(w, dw), (x.shape, w.shape, options)
             assert dot(F.conv2d(np.zeros_like(x), w, bias, **options), dy) == dot(bias, db)
+
+
+def _forced(algorithm, function, *args, **options):
+    """The result by ``algorithm`` where it can compute this call, else by the usual one; and whether it could."""
+    try:
+        with convkit.use(algorithm=algorithm):
+            return function(*args, **options), True
+    except AlgorithmRefused:
+        return function(*args, **options), False
+
+
+@pytest.mark.skipif(not native.available, reason="one algorithm")
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "reference"])
+def test_every_algorithm_is_adjoint(isa, algorithm):
+    """To the last bit on small integers, but for Winograd's, whose points are no integers."""
+    taken = set()
+    with convkit.use(isa=isa):
+        for draw, (x, w, options) in [*integer_draws(wild, 30), *integer_draws(_plain_3x3, 10)]:
+            y, forward = _forced(algorithm, F.conv2d, x, w, **options)
+            dy = draw.numbers(*y.shape)
+            (dx, *_), towards_x = _forced(algorithm, F.conv2d_backward, dy, x, w, **options, needs=(True, False, False))
+            (_, dw, _), towards_w = _forced(algorithm, F.conv2d_backward, dy, x, w, **options, needs=(False, True, False))
+            taken |= {name for name, own in (("y", forward), ("dx", towards_x), ("dw", towards_w)) if own}
+            slack = 1e-5 * dot(np.abs(y), np.abs(dy)) if algorithm == "winograd" else 0
+            assert dot(x, dx) == pytest.approx(dot(y, dy), abs=slack, rel=0), (x.shape, w.shape, options)
+            assert dot(w, dw) == pytest.approx(dot(y, dy), abs=slack, rel=0), (x.shape, w.shape, options)
+    assert taken >= {"y", "dx"}
+
+
+def _plain_3x3(draw):
+    """What Winograd's algorithm is for."""
+    return draw.numbers(2, 17, 13, 14), draw.numbers(19, 17, 3, 3), {"padding": 1}
 
 
 @pytest.mark.parametrize("name", fuzz.CONVOLUTIONS)

@@ -50,8 +50,8 @@ def _measure(net, peers, args):
     steps = {}
     for name in peers:
         if len(net.x) == 4 or name == "torch":
-            steps[name] = _torch_step(net, model.state_dict(), x, target, args.threads, _TORCH_LAYOUTS[name])
-    steps = {"convkit": _step(net, model, x, target), **steps}
+            steps[name] = torch_step(net, model.state_dict(), x, target, args.threads, _TORCH_LAYOUTS[name])
+    steps = {"convkit": make_step(net, model, x, target), **steps}
     losses = {name: [step() for _ in range(CHECKED)] for name, step in steps.items()}
     wrong = [name for name, own in losses.items() if not np.allclose(own, losses["convkit"], rtol=TOLERANCE, atol=0)]
     runs = {name: step for name, step in steps.items() if name not in wrong}
@@ -64,7 +64,7 @@ def _measure(net, peers, args):
             "shares": _shares(net, model, x, target)}
 
 
-def _step(net, model, x, target):
+def make_step(net, model, x, target):
     """convkit's step, as a function that returns the loss."""
     criterion = nn.CrossEntropyLoss()
     optimizer = getattr(optim, net.optimizer)(model.parameters(), **net.options)
@@ -85,7 +85,7 @@ def _step(net, model, x, target):
 _TORCH_LAYOUTS = {"torch": "contiguous_format", "torch_cl": "channels_last"}
 
 
-def _torch_step(net, state, x, target, threads, layout):
+def torch_step(net, state, x, target, threads, layout):
     """The same in torch, with its fused optimiser and the weights and images in ``layout``."""
     import torch
 

@@ -83,11 +83,11 @@ def _gradients(spec, dy, x, weight, need_x, need_w, need_b):
     dy = _rows(dy, spec.dtype)
     dx = dw = db = None
     if need_x:
-        dx = np.zeros(x.shape, spec.dtype)
+        dx = _filled(x.shape, spec.dtype, dy.size)
         if dx.size and dy.size:
             plan(spec.towards("input_gradient")).run(dy, contiguous(weight, spec.dtype), _rows(dx, spec.dtype))
     if need_w:
-        dw = np.zeros(weight.shape, spec.dtype)
+        dw = _filled(weight.shape, spec.dtype, dy.size)
         if dw.size and dy.size:
             plan(spec.towards("weight_gradient")).run(dy, _rows(x, spec.dtype), dw)
     if need_b:
@@ -99,3 +99,8 @@ def _gradients(spec, dy, x, weight, need_x, need_w, need_b):
 def _rows(a, dtype):
     """``a (..., features)`` as a contiguous matrix."""
     return contiguous(a, dtype).reshape(prod(a.shape[:-1]), a.shape[-1])
+
+
+def _filled(shape, dtype, terms):
+    """Where a sum goes: that of no terms is zero."""
+    return np.empty(shape, dtype) if terms else np.zeros(shape, dtype)
