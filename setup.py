@@ -82,6 +82,8 @@ def settings_file():
 
 
 SETTINGS, NEW_SETTINGS = settings_file()
+# Its own name too must not meet that of another package: Cython enters it into sys.modules.
+SHARED = "convkit.kernels._cython_convkit"
 NAMES_A_FILE = re.compile(r'^\s*(?:#\s*include|cdef extern from) "([\w./]+)"|'
                           r'^from convkit\.kernels\.(\w+) cimport', re.M)
 
@@ -137,6 +139,9 @@ def extensions(libs):
             include_dirs=["csrc"], libraries=libs, define_macros=HAVE,
             extra_compile_args=[*CFLAGS, *CYTHON_FLAGS], extra_link_args=[*LDFLAGS, "-pthread"],
             depends=paths(needs | linked)))
+    # What Cython needs for memoryviews, once: in every module it was a quarter of the wheel. cythonize() writes the C.
+    modules.append(Extension(SHARED, [f"{SHARED.replace('.', '/')}.c"], extra_compile_args=[*CFLAGS, *CYTHON_FLAGS],
+                             extra_link_args=LDFLAGS))
     return modules
 
 
@@ -180,6 +185,7 @@ class BuildExtensions(build_ext):
 
         self.distribution.ext_modules = cythonize(
             self.distribution.ext_modules, build_dir="build/cython", force=NEW_SETTINGS,
+            shared_utility_qualified_name=SHARED,
             compiler_directives={
                 "language_level": 3, "cdivision": True, "freethreading_compatible": True, "embedsignature": True,
                 "boundscheck": DEBUG, "wraparound": DEBUG, "initializedcheck": DEBUG, "nonecheck": DEBUG})

@@ -274,7 +274,9 @@ cdef class Gemm:
             threads = 1
         r.plan = p
         r.x, r.w, r.y = <const char*>&x[0], <const char*>&packed[0], <char*>&y[0]
-        r.bias = NULL if bias is None else <const char*>&bias[0]
+        r.bias = NULL
+        if bias is not None:
+            r.bias = <const char*>&bias[0]
         r.pixels = n * p.pixels
         panels = (r.pixels + p.width - 1) // p.width
         r.batches = (panels + p.panels - 1) // p.panels
