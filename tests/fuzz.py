@@ -23,6 +23,7 @@ from convkit import functional, reference, settings, verification
 from convkit.kernels import native
 from convkit.plan import common, geometry
 from convkit.spec.activation import ACTIVATIONS
+from convkit.spec.common import pad_pairs
 
 try:
     import fuzz_refusals
@@ -108,16 +109,20 @@ def bounds(op, call, want):
 
 
 def tile_bounds(name, call, bound):
-    """Bounds of a Winograd call of any form: batch and padding as ``verification`` writes them."""
-    lone = [a is not None and a.ndim == 3 for a in call.args[:2]]
-    args = tuple(a[None] if alone else a for a, alone in zip(call.args, [*lone, False], strict=True))
-    padding = call.options["padding"]
-    padding = {"same": 1, "valid": 0}.get(padding, padding) if isinstance(padding, str) else padding
-    pairs = tuple(p if isinstance(p, tuple) else (p, p) for p in (padding if isinstance(padding, tuple) else (padding,) * 2))
+    """Bounds of a Winograd call of any form: batch and geometry as ``verification`` writes them."""
+    weight = call.args[1 + name.endswith("_backward")]
+    rank = weight.ndim - 2
+    args = tuple(a[None] if a is not None and a.ndim == rank + 1 else a for a in call.args)
+    options = dict(call.options)
+    for key in ("stride", "dilation"):
+        options[key] = options[key] if isinstance(options[key], tuple) else (options[key],) * rank
+    size = args[int(name.endswith("_backward"))].shape[2:]
+    options["padding"] = pad_pairs("padding", options["padding"], size, weight.shape[2:], options["stride"],
+                                   options["dilation"])
     head, *others = bound
-    head, *_ = verification._tile_bounds(name, verification.Call(args, {**call.options, "padding": pairs}),
-                                         (head[None] if lone[0] else head,))
-    return (head[0] if lone[0] else head, *others)
+    alone = head.ndim == rank + 1
+    head, *_ = verification._tile_bounds(name, verification.Call(args, options), (head[None] if alone else head,))
+    return (head[0] if alone else head, *others)
 
 
 def shown(a):

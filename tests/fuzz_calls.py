@@ -16,7 +16,7 @@ class Draw(verification.Fuzz):
     def numbers(self, *shape):
         if self.integers:
             return self.rng.integers(-4, 5, shape).astype(self.dtype)
-        scale = 10.0 ** self.size(-3, 3)
+        scale = 10.0 ** (self.size(-2, 0) if self.dtype == np.float16 else self.size(-3, 3))
         return (scale * self.rng.standard_normal(shape)).astype(self.dtype)
 
     def one_of(self, *choices):

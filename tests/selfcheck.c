@@ -1,5 +1,6 @@
-/* Kernels without Python, for a CPU that this machine only emulates: every convolution tile, the elementwise kernels and
- * pooling at every level that the CPU has, exactly, on small integers. Built and run by tests/long.sh. */
+/* Kernels without Python, for a CPU that this machine only emulates, at every level that the CPU has: convolution tiles, relu
+ * and pooling exactly, on small integers, against their definitions; the other families against the portable level, which the
+ * tests compare with the definitions elsewhere. Built and run by tests/long.sh. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,14 @@
 #include "base/cpu.h"
 #include "conv/conv.h"
 #include "elementwise/elementwise.h"
+#include "elementwise/half.h"
+#include "embedding/embedding.h"
+#include "fold/fold.h"
+#include "loss/loss.h"
+#include "optim/optim.h"
 #include "pool/pool.h"
+#include "resample/resample.h"
+#include "winograd/winograd.h"
 
 enum { MOST = 4096, TAPS = 300, STEP = 2 };
 
@@ -49,15 +57,23 @@ static void check_tile(const ck_conv_table *table, int level, int itemsize, int 
     integers(w, TAPS * lanes, itemsize);
     integers(bias, lanes, itemsize);
     memset(y, 0xff, sizeof y);
-    ck_conv_tile tile = {.x = x, .off = off, .taps = TAPS, .x_step = STEP, .w = w, .bias = bias, .y = y, .ahead = w,
-                         .y_pixel = by_pixel ? filters : 1, .y_filter = by_pixel ? 1 : pixels, .filters = filters};
+    ck_conv_tile tile = {.x = x,
+                         .off = off,
+                         .taps = TAPS,
+                         .x_step = STEP,
+                         .w = w,
+                         .bias = bias,
+                         .y = y,
+                         .ahead = w,
+                         .y_pixel = by_pixel ? filters : 1,
+                         .y_filter = by_pixel ? 1 : pixels,
+                         .filters = filters};
     table->run(&tile, pixels, vectors);
     int right = isnan(get(y, pixels * filters, itemsize)); /* nothing past the end */
     for (int m = 0; m < pixels; m++)
         for (ptrdiff_t f = 0; f < filters; f++) {
             double sum = get(bias, f, itemsize);
-            for (int k = 0; k < TAPS; k++)
-                sum += get(x, off[k] + m * STEP, itemsize) * get(w, k * lanes + f, itemsize);
+            for (int k = 0; k < TAPS; k++) sum += get(x, off[k] + m * STEP, itemsize) * get(w, k * lanes + f, itemsize);
             right &= get(y, m * tile.y_pixel + f * tile.y_filter, itemsize) == sum;
         }
     check(right, "tile", level, itemsize, pixels, vectors);
@@ -66,7 +82,7 @@ static void check_tile(const ck_conv_table *table, int level, int itemsize, int 
 static void check_elementwise(int level, int itemsize, int n)
 {
     static double x[MOST], y[MOST];
-    ck_elementwise job = {.x = x, .y = y, .scale = 1};
+    ck_elementwise job = {.x = x, .y = y};
     integers(x, n, itemsize);
     memset(y, 0xff, sizeof y);
     ck_elementwise_for(level, itemsize, "relu")(&job, 0, n);
@@ -85,8 +101,14 @@ static void check_elementwise(int level, int itemsize, int n)
 static void check_pool(int level, int itemsize, int kernel, int width)
 {
     static double x[MOST], y[MOST], scratch[1 << 16];
-    ck_pool p = {.size = {1, 9, width}, .out = {1, 9, width}, .kernel = {1, 3, 3}, .stride = {1, 1, 1},
-                 .dilation = {1, 1, 1}, .pad = {0, 1, 1}, .pad_end = {0, 1, 1}, .include_pad = 1};
+    ck_pool p = {.size = {1, 9, width},
+                 .out = {1, 9, width},
+                 .kernel = {1, 3, 3},
+                 .stride = {1, 1, 1},
+                 .dilation = {1, 1, 1},
+                 .pad = {0, 1, 1},
+                 .pad_end = {0, 1, 1},
+                 .include_pad = 1};
     ck_pool_arrays arrays = {.in = x, .out = y};
     ck_pool_block block = {0, 9, 0, width};
     if (ck_pool_scratch_bytes(kernel, &p, width, itemsize) > sizeof scratch) abort();
@@ -107,6 +129,196 @@ static void check_pool(int level, int itemsize, int kernel, int width)
     check(right, ck_pool_name(kernel), level, itemsize, width, 0);
 }
 
+/* Whether n results are those of the portable level, to `ulps` of the larger of 1 and the value, and nothing follows them. */
+static int same(const void *got, const void *want, ptrdiff_t n, int itemsize, double ulps)
+{
+    double eps = itemsize == 4 ? 1.2e-7 : 2.3e-16;
+    int right = isnan(get(got, n, itemsize));
+    for (ptrdiff_t i = 0; i < n; i++) {
+        double a = get(got, i, itemsize), b = get(want, i, itemsize);
+        right &= (isnan(a) && isnan(b)) || a == b || fabs(a - b) <= ulps * eps * fmax(1, fabs(b));
+    }
+    return right;
+}
+
+static double in[3][MOST], out[2][4 * MOST];
+
+/* Numbers in quarters from -4 to 4, the same in both precisions. */
+static void quarters(void *p, ptrdiff_t n, int itemsize)
+{
+    for (ptrdiff_t i = 0; i < n; i++) put(p, i, itemsize, (rand() % 33 - 16) / 4.0);
+}
+
+static void fresh(int itemsize)
+{
+    for (int i = 0; i < 3; i++) quarters(in[i], MOST, itemsize);
+    memset(out, 0xff, sizeof out);
+}
+
+static void check_activations(int level, int itemsize, int n)
+{
+    static uint8_t mask[MOST];
+    for (int i = 0; i < n; i++) mask[i] = rand() % 2;
+    for (const char *const *name = ck_elementwise_names; *name; name++) {
+        fresh(itemsize);
+        for (int i = 0; i < 2; i++) {
+            ck_elementwise job = {.x = in[0], .other = in[1], .mask = mask, .a = 0.5, .b = 3, .y = out[i]};
+            ck_elementwise_for(i ? CK_LEVEL_PORTABLE : level, itemsize, *name)(&job, 0, n);
+        }
+        check(same(out[0], out[1], n, itemsize, 16), *name, level, itemsize, n, 0);
+    }
+}
+
+static void check_losses(int level, int itemsize, int n)
+{
+    for (const char *const *name = ck_loss_names; *name; name++) {
+        double sums[2] = {0, 0};
+        fresh(itemsize);
+        for (int i = 0; i < 2; i++) {
+            ck_loss job = {
+                .x = in[0], .target = in[1], .weight = in[2], .y = out[i], .sums = &sums[i], .factor = 1, .beta = 1};
+            ck_loss_for(i ? CK_LEVEL_PORTABLE : level, itemsize, *name)(&job, 0, n);
+        }
+        int right = same(out[0], out[1], n, itemsize, 64) && fabs(sums[0] - sums[1]) <= n * 1e-4;
+        check(right, *name, level, itemsize, n, 0);
+    }
+}
+
+static void check_optimisers(int level, int itemsize, int n)
+{
+    static double state[2][3][MOST];
+    ck_optim_rule rule = {.lr = 0.1, .decay = 0.01, .shrink = 0.99, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8};
+    for (const char *const *name = ck_optim_names; *name; name++) {
+        fresh(itemsize);
+        for (int i = 0; i < 2; i++) {
+            for (int j = 0; j < 3; j++) {
+                memset(state[i][j], 0xff, sizeof state[i][j]);
+                for (int k = 0; k < n; k++) put(state[i][j], k, itemsize, fabs(get(in[j], k, itemsize)));
+            }
+            ck_optim_parameter p = {state[i][0], in[0], state[i][1], state[i][2], 0.5, 0.5};
+            ck_optim_for(i ? CK_LEVEL_PORTABLE : level, itemsize, *name)(&p, &rule, 0, n);
+        }
+        for (int j = 0; j < 3; j++)
+            check(same(state[0][j], state[1][j], n, itemsize, 16), *name, level, itemsize, n, j);
+    }
+}
+
+static void check_windows(int level, int itemsize, int width)
+{
+    ck_fold f = {.size = {1, 4, width},
+                 .out = {1, 4, width},
+                 .kernel = {1, 3, 3},
+                 .stride = {1, 1, 1},
+                 .pad = {0, 1, 1},
+                 .dilation = {1, 1, 1}};
+    for (const char *const *name = ck_fold_names; *name; name++) {
+        fresh(itemsize);
+        for (int i = 0; i < 2; i++)
+            ck_fold_for(i ? CK_LEVEL_PORTABLE : level, itemsize, *name)(&f, in[0], out[i], 0, 2);
+        check(same(out[0], out[1], (strcmp(*name, "fold") ? 9 : 1) * 8 * width, itemsize, 0), *name, level, itemsize,
+              width, 0);
+    }
+}
+
+/* Two neighbours of each place, at halves of a pixel, along every axis. */
+static void check_resample(int level, int itemsize, int width, int target)
+{
+    static int64_t begin[MOST];
+    static int32_t source[MOST];
+    static double half[MOST], memory[MOST];
+    for (int i = 0; i < MOST / 2; i++) {
+        begin[i] = 2 * i;
+        source[2 * i] = i % width, source[2 * i + 1] = (i + 1) % width;
+    }
+    for (int i = 0; i < MOST; i++) put(half, i, itemsize, 0.5);
+    ck_resample_axis one = {
+        .size = 1, .target_size = 1, .begin = begin, .source = (int32_t[]){0, 0}, .weight = half, .terms = 2};
+    ck_resample r = {
+        {one,
+         one,
+         {.size = width, .target_size = target, .begin = begin, .source = source, .weight = half, .terms = 2}}};
+    fresh(itemsize);
+    for (int i = 0; i < 2; i++)
+        ck_resample_for(i ? CK_LEVEL_PORTABLE : level, itemsize)(&r, in[0], out[i], 0, 7, memory);
+    check(same(out[0], out[1], 7 * target, itemsize, 0), "resample", level, itemsize, width, target);
+}
+
+static void check_embedding(int level, int itemsize, int width)
+{
+    int64_t begin[] = {0, 3, 3, 70, 80}, place[80];
+    for (int i = 0; i < 80; i++) place[i] = rand() % 20;
+    fresh(itemsize);
+    for (int i = 0; i < 2; i++) {
+        ck_embedding job = {.dy = in[0], .dw = out[i], .begin = begin, .place = place, .width = width};
+        ck_embedding_for(i ? CK_LEVEL_PORTABLE : level, itemsize)(&job, 0, 4);
+    }
+    check(same(out[0], out[1], 4 * width, itemsize, 0), "embedding", level, itemsize, width, 0);
+}
+
+static void check_winograd(int level, int width)
+{
+    enum { LANES = 16, TILES = 20 };
+    static _Alignas(64) float v[2][CK_WINOGRAD_POINTS * 64], u[2][CK_WINOGRAD_POINTS * LANES + LANES];
+    static _Alignas(64) float m[CK_WINOGRAD_POINTS * TILES * LANES], scratch[1 << 14];
+    int tiles = (width + 3) / 4, pitch = tiles + 1;
+    for (int i = 0; i < 2; i++) {
+        const ck_winograd_table *table = ck_winograd_table_for(i ? CK_LEVEL_PORTABLE : level);
+        if (!i) fresh(4), memset(u, 0xff, sizeof u), quarters(m, sizeof m / sizeof *m, 4);
+        ck_winograd_input job = {.plane = in[0],
+                                 .height = 9,
+                                 .width = width,
+                                 .y = -1,
+                                 .x = -1,
+                                 .rows = 2,
+                                 .pitch = pitch,
+                                 .scratch = scratch,
+                                 .v = v[i],
+                                 .v_step = 64,
+                                 .limit = 1e30};
+        if (ck_winograd_scratch(2, pitch) > 1 << 14 || 2 * pitch > 64 - LANES) abort();
+        check(!table->split(&job), "winograd limit", level, 4, width, i);
+        table->weights(in[1], width % 2, LANES, u[i], LANES);
+        ck_winograd_output join = {.m = m,
+                                   .m_step = TILES * LANES,
+                                   .lanes = LANES,
+                                   .bias = in[1],
+                                   .y = out[i],
+                                   .y_filter = 4 * width,
+                                   .y_row = width,
+                                   .filters = LANES - 3,
+                                   .rows = 4,
+                                   .width = width};
+        table->join(&join);
+    }
+    int right = 1;
+    for (int p = 0; p < CK_WINOGRAD_POINTS; p++)
+        for (int t = 0; t < 2 * pitch; t++)
+            if (t % pitch < tiles) right &= fabs(v[0][64 * p + t] - v[1][64 * p + t]) <= 1e-5;
+    check(right, "winograd split", level, 4, width, 0);
+    check(same(u[0], u[1], CK_WINOGRAD_POINTS * LANES, 4, 16), "winograd weights", level, 4, width, 0);
+    check(same(out[0], out[1], (LANES - 3) * 4 * width, 4, 100), "winograd join", level, 4, width, 0);
+}
+
+/* Every float16 there is, and back. */
+static void check_halves(int level)
+{
+    enum { ALL = 1 << 16 };
+    static uint16_t half[ALL], back[2][ALL];
+    static float wide[2][ALL];
+    for (int i = 0; i < ALL; i++) half[i] = (uint16_t)i;
+    for (int i = 0; i < 2; i++) {
+        ck_widen_for(i ? CK_LEVEL_PORTABLE : level)(half, wide[i], ALL);
+        ck_narrow_for(i ? CK_LEVEL_PORTABLE : level)(wide[i], back[i], ALL);
+    }
+    int right = wide[0][1] == 0x1p-24f && wide[0][0x3c00] == 1 && isinf(wide[0][0xfc00]);
+    for (int i = 0; i < ALL; i++)
+        if (isnan(wide[1][i])) /* its payload is the CPU's own */
+            right &= isnan(wide[0][i]) && (back[0][i] & 0x7fff) > 0x7c00;
+        else
+            right &= wide[0][i] == wide[1][i] && back[0][i] == half[i] && back[1][i] == half[i];
+    check(right, "float16", level, 2, 0, 0);
+}
+
 int main(void)
 {
     for (int level = CK_LEVEL_PORTABLE; level <= CK_LEVEL_AVX512; level++) {
@@ -116,14 +328,22 @@ int main(void)
             const ck_conv_table *table = ck_conv_table_for(level, itemsize);
             for (int v = 1; v <= CK_CONV_VECTORS; v++)
                 for (int m = 1; m <= table->most_pixels[v - 1]; m++)
-                    for (int by_pixel = 0; by_pixel < 2; by_pixel++)
-                        check_tile(table, level, itemsize, m, v, by_pixel);
+                    for (int by_pixel = 0; by_pixel < 2; by_pixel++) check_tile(table, level, itemsize, m, v, by_pixel);
             for (int n = 1; n < 40; n++) {
                 check_elementwise(level, itemsize, n);
                 check_pool(level, itemsize, CK_POOL_max, n);
                 check_pool(level, itemsize, CK_POOL_min, n);
+                check_activations(level, itemsize, n);
+                check_losses(level, itemsize, n);
+                check_optimisers(level, itemsize, n);
+                check_windows(level, itemsize, n);
+                check_resample(level, itemsize, n, 2 * n);
+                check_resample(level, itemsize, 2 * n, n);
+                check_embedding(level, itemsize, n);
             }
         }
+        for (int width = 1; width < 70; width++) check_winograd(level, width);
+        check_halves(level);
         printf("level %d: %d checks\n", level, checks - before);
     }
     printf("%d checks, %d failures\n", checks, failures);
