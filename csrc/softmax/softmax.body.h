@@ -5,6 +5,7 @@
 #ifndef CK_SOFTMAX_BLOCK
 #define CK_SOFTMAX_BLOCK
 enum { CK_BLOCK_VECTORS = 4096 / CK_VBYTES };
+enum { CK_SOFTMAX_AHEAD = 4096 }; /* bytes of a row asked for early: the hardware's reading ahead ends with the page */
 
 /* Logarithms of sums are taken in float64 for both dtypes. */
 CK_INLINE double ck_log(double x)
@@ -90,7 +91,10 @@ CK_INLINE double CK_TYPED(row_exp)(const T *x, ptrdiff_t length, V m, T *e, cons
         const T *from = x + first;
         T *to = e ? e + first : own;
         ptrdiff_t i = 0;
-        for (; i + L <= n; i += L) vstore(to + i, CK_TYPED(vexp_below_0)(vload(from + i) - m));
+        for (; i + L <= n; i += L) {
+            __builtin_prefetch((const char *)(from + i) + CK_SOFTMAX_AHEAD);
+            vstore(to + i, CK_TYPED(vexp_below_0)(vload(from + i) - m));
+        }
         if (i < n) vstore_part(to + i, CK_TYPED(vexp_below_0)(vload_part(from + i, n - i) - m), n - i);
         ck_total_add(&total, CK_TYPED(block_total)(to, n, exact));
     }
