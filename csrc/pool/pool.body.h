@@ -372,7 +372,7 @@ CK_INLINE pool_cursor CK_TYPED(reduce_rows)(int op, const ck_pool *p, const T *x
     return CK_TYPED(reduce_sum)(p, x, c, left, lane);
 }
 
-/* Whole planes of n elements, L of them at a time; a last group that is not full repeats its last plane. */
+/* Whole planes of n elements, L of them at a time. */
 CK_INLINE void CK_TYPED(reduce_planes)(int op, const T *x, ptrdiff_t n, ptrdiff_t planes, const MEAN *mean, T *y)
 {
     const V neutral = vset1(CK_TYPED(neutral)(op));
@@ -383,7 +383,9 @@ CK_INLINE void CK_TYPED(reduce_planes)(int op, const T *x, ptrdiff_t n, ptrdiff_
     for (ptrdiff_t p = 0; p < planes; p += L) {
         V acc[L];
         for (int i = 0; i < L; i++) {
-            const T *from = x + (p + i < planes ? p + i : planes - 1) * n;
+            const T *from = x + (p + i) * n;
+            acc[i] = neutral;
+            if (p + i >= planes) continue;
             if (n > 8 * L) {
                 acc[i] = CK_TYPED(run)(op, from, n);
                 continue;
@@ -411,7 +413,7 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
     pool_cursor c = pool_seek(p->out, b->row0);
     if (op != POOL_POWER && pool_whole_planes(p)) {
         const ptrdiff_t plane = p->size[0] * p->size[1] * W;
-        CK_TYPED(fill)(counts, CK_POOL_LINE, counts[0]); /* every lane is a plane, not a column */
+        CK_TYPED(fill)(counts, CK_POOL_LINE, op == POOL_SUM ? counts[0] : 1); /* every lane is a plane, not a column */
         MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
         CK_TYPED(reduce_planes)(op, x + b->row0 * plane, plane, b->row1 - b->row0, &mean, y + b->row0);
         return;
