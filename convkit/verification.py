@@ -17,6 +17,8 @@ from convkit import functional, reference, settings
 from convkit.kernels import native
 from convkit.plan import common
 from convkit.spec.activation import ACTIVATIONS, FROM_OUTPUT
+from convkit.spec.common import pad_pairs, tuple_of
+from convkit.spec.conv import crop_pairs
 
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 GATED = ("gelu", "hardswish", "mish", "silu")
@@ -625,36 +627,48 @@ def _tile_bounds(name, call, bounds):
     kernel's slices of (sum of |w|) times (largest |x| in the tile's 6 x 6 inputs). The other gradients' bounds stay."""
     *head, weight = [np.abs(a) for a in call.args[:2 + name.endswith("_backward")]]
     turned = name.endswith("_backward") != ("transpose" in name)
-    source, pads = head[0], call.options["padding"]
+    rank = weight.ndim - 2
+    source = head[0].reshape(-1, *head[0].shape[-rank - 1:])
+    stride, dilation, pads = _window(name, call.options, head[-1].shape[-rank:], weight.shape[2:])
     mode = call.options.get("padding_mode", "zeros")
     flat = [p for pair in reversed(pads) for p in pair]
     bound, *others = bounds
-    size = bound.shape[2:]
+    size = bound.shape[-rank:]
     if mode != "zeros":
         if turned:
             size = tuple(n + sum(pair) for n, pair in zip(size, pads, strict=True))
         else:
             source = reference.pad(source, flat, mode)
         pads = [(0, 0)] * len(pads)
-    plain = len(size) == 2  # one slice
-    wide = call.options["dilation"][-2:]
+    plain = rank == 2  # one slice
+    wide = dilation[-2:]
     largest = _largest_around(source[:, :, None] if plain else source, size[-2:], wide,
                               [2 * d - low if turned else low for (low, _), d in zip(pads[-2:], wide, strict=True)])
     sums = (weight[:, :, None] if plain else weight).sum((3, 4), keepdims=True)
-    along = {key: (1 if plain else call.options[key][0], 1, 1) for key in ("stride", "dilation")}
-    along |= {"padding": ((0, 0) if plain else pads[0], (0, 0), (0, 0)), "groups": call.options["groups"]}
+    along = {"stride": (1 if plain else stride[0], 1, 1), "dilation": (1 if plain else dilation[0], 1, 1),
+             "padding": ((0, 0) if plain else pads[0], (0, 0), (0, 0)), "groups": call.options.get("groups", 1)}
     if turned:
         shape = (len(largest), sums.shape[1] * along["groups"], 1 if plain else size[0], *largest.shape[3:])
+        # fewer than the outputs of that depth where output_padding, which a dilation allows without a stride, made it
         outputs = shape[2] + sum(along["padding"][0]) - along["dilation"][0] * (sums.shape[2] - 1)
-        more = outputs - largest.shape[2]  # output_padding, where a dilation allows it without a stride
+        more = outputs - largest.shape[2]
         largest = np.pad(largest, [(0, 0), (0, 0), (0, more), (0, 0), (0, 0)])
         per_tile, _, _ = reference.conv3d_backward(largest, np.zeros(shape), sums, **along, needs=(True, False, False))
     else:
-        per_tile = reference.conv3d(largest, sums, **along)
+        per_tile = reference.conv3d(largest, sums, **along)[:, :, :1 if plain else size[0]]
     tile_bound = per_tile.reshape(*per_tile.shape[:2], *size)
     if mode != "zeros" and turned:
         tile_bound = reference.pad_backward(tile_bound, flat, mode)
-    return (bound + tile_bound, *others)
+    return (bound + tile_bound.reshape(bound.shape), *others)
+
+
+def _window(name, options, size, kernel):
+    """Stride, dilation and (lo, hi) pairs per axis of a convolution's options, ``size`` being that of its input."""
+    stride, dilation = (tuple_of(key, options.get(key, 1), len(size), 1) for key in ("stride", "dilation"))
+    padding = options.get("padding", 0)
+    if "transpose" in name:
+        return stride, dilation, crop_pairs(padding, len(size))
+    return stride, dilation, pad_pairs("padding", padding, size, kernel, stride, dilation)
 
 
 def _largest_around(source, size, dilation, lows):

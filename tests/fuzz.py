@@ -23,7 +23,6 @@ from convkit import functional, reference, settings, verification
 from convkit.kernels import native
 from convkit.plan import common, geometry
 from convkit.spec.activation import ACTIVATIONS
-from convkit.spec.common import pad_pairs
 
 try:
     import fuzz_refusals
@@ -108,23 +107,6 @@ def bounds(op, call, want):
     return (each * dloss.reshape(dloss.shape + (1,) * (each.ndim - dloss.ndim)),)
 
 
-def tile_bounds(name, call, bound):
-    """Bounds of a Winograd call of any form: batch and geometry as ``verification`` writes them."""
-    weight = call.args[1 + name.endswith("_backward")]
-    rank = weight.ndim - 2
-    args = tuple(a[None] if a is not None and a.ndim == rank + 1 else a for a in call.args)
-    options = dict(call.options)
-    for key in ("stride", "dilation"):
-        options[key] = options[key] if isinstance(options[key], tuple) else (options[key],) * rank
-    size = args[int(name.endswith("_backward"))].shape[2:]
-    options["padding"] = pad_pairs("padding", options["padding"], size, weight.shape[2:], options["stride"],
-                                   options["dilation"])
-    head, *others = bound
-    alone = head.ndim == rank + 1
-    head, *_ = verification._tile_bounds(name, verification.Call(args, options), (head[None] if alone else head,))
-    return (head[0] if alone else head, *others)
-
-
 def shown(a):
     return f"{a.dtype}{a.shape}" if isinstance(a, np.ndarray) else a
 
@@ -191,7 +173,7 @@ def check(seed, name):
                 if not same_bits(alone[0], plain[0][1:2]):
                     wrong("an image alone has other bits", **detail)
         by_tile = any(plan.algorithm == "winograd" for plan in plans)
-        limits = tile_bounds(name, wide, bound) if by_tile and not special else bound
+        limits = verification._tile_bounds(name, wide, bound) if by_tile and not special else bound
         for one, right, limit in zip(plain, want, limits or want, strict=True):
             if right is None or one is None:
                 if one is not right:
