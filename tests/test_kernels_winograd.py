@@ -40,7 +40,7 @@ def test_forward_and_input_gradient(isa, data):
     padding = tuple((draw(0, 3), draw(0, 3)) for _ in range(2))
     height, width = (draw(max(1, 2 * d + 1 - sum(pair)), 30) for pair, d in zip(padding, dilation, strict=True))
     rng = np.random.default_rng(draw(0, 2**32))
-    x, w, b = operands(rng, draw(1, 3), draw(1, 20), draw(1, 40), height, width, groups)
+    x, w, b = operands(rng, draw(1, 3), draw(4, 20), draw(4, 40), height, width, groups)
     with convkit.use(isa=isa, algorithm="winograd"), convkit.threads(draw(1, 3)):
         options = {"padding": padding, "groups": groups, "dilation": dilation}
         y = F.conv2d(x, w, b, **options)
@@ -63,8 +63,8 @@ def test_slices_of_depth(isa, data):
     padding = tuple((draw(0, 3), draw(0, 3)) for _ in spans)
     size = [draw(max(1, span - sum(pair)), 14) for span, pair in zip(spans, padding, strict=True)]
     rng = np.random.default_rng(draw(0, 2**32))
-    x = rng.standard_normal((draw(1, 3), draw(1, 12) * groups, *size), np.float32)
-    w = rng.standard_normal((draw(1, 40) * groups, x.shape[1] // groups, depth, 3, 3), np.float32)
+    x = rng.standard_normal((draw(1, 3), draw(4, 12) * groups, *size), np.float32)
+    w = rng.standard_normal((draw(4, 40) * groups, x.shape[1] // groups, depth, 3, 3), np.float32)
     b = rng.standard_normal(len(w), np.float32)
     options = {"stride": (step, 1, 1), "padding": padding, "dilation": (apart, 1, 1), "groups": groups}
     with pytest.MonkeyPatch.context() as patch, convkit.threads(draw(1, 3)), \
@@ -145,6 +145,11 @@ def test_the_plan_takes_it_where_it_pays():
                          (chosen(64, 64, (33, 33), dilation=6, padding=6), "smaller than 12")):
         assert refused.algorithm == "direct"
         assert why in dict(refused.considered)["winograd"]
+
+
+def test_few_channels_are_refused_even_when_forced():
+    with convkit.use(algorithm="winograd"), pytest.raises(ValueError, match="sums over 4 channels and more, not 3"):
+        F.conv2d(np.ones((1, 3, 9, 9), np.float32), np.ones((8, 3, 3, 3), np.float32))
 
 
 def test_strict_precision_refuses_it():

@@ -13,6 +13,7 @@ from convkit import settings
 from convkit.plan import direct, geometry
 
 POINTS = 36
+FEWEST_SUMMED = 4  # channels: errors of several even out; one alone reaches 8.3 eps T without fused multiply-adds
 FEWEST_CHANNELS = 16  # and twice that in each of several groups, whose products are small
 FEWEST_TILES = 9
 SMALLEST_PART = 12  # of a dilated convolution, whose residues are computed apart
@@ -38,6 +39,9 @@ def rejects(spec, _isa):
         return f"is for float32, not {spec.dtype}"
     if not all(axis.phases for axis in geometry.axes(spec)):
         return "every window holds only padding"
+    summed = spec.c_in_per_group if spec.direction == "forward" else spec.c_out_per_group
+    if summed < FEWEST_SUMMED:
+        return f"is for sums over {FEWEST_SUMMED} channels and more, not {summed}: fewer could exceed its error bound"
     return None if forced == "winograd" else _not_worth_it(spec)
 
 
