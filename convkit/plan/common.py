@@ -45,6 +45,22 @@ class Plan:
     considered: tuple[tuple[str, str | None], ...]
 
 
+class Packing:
+    """What runs ``(x, weight, bias, y)`` on a weight in its kernel's own order: a layer packs once and runs
+    ``with_packed``. A subclass sets ``kernel`` and ``pack_key`` and defines ``with_packed(x, packed, bias, y)``.
+    """
+
+    def __call__(self, x, weight, bias, y):
+        self.with_packed(x, self.pack(weight), bias, y)
+
+    def pack(self, weight):
+        return self.kernel.pack(weight.reshape(-1))
+
+    @property
+    def workspace_bytes(self):
+        return self.kernel.workspace_bytes
+
+
 class AlgorithmRefused(ValueError):
     """The forced algorithm exists for this operation but cannot compute this call."""
 

@@ -7,11 +7,12 @@ from math import prod
 
 from convkit import settings
 from convkit.plan import geometry
+from convkit.plan.common import Packing
 
 
-class Sums:
+class Sums(Packing):
     """Runs ``(x, weight, bias, y)`` or ``(dy, weight, bias, dx)``, the same on rotated weights with channels and
-    filters exchanged; a layer packs its weight once with ``pack`` and runs ``with_packed``.
+    filters exchanged.
     """
 
     def __init__(self, spec, isa):
@@ -21,20 +22,10 @@ class Sums:
         taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in three)
         self.pack_key = ("direct", isa, self.kernel.vectors, spec.direction, taps)
 
-    def __call__(self, x, weight, bias, y):
-        self.with_packed(x, self.pack(weight), bias, y)
-
-    def pack(self, weight):
-        return self.kernel.pack(weight.reshape(-1))
-
     def with_packed(self, x, packed, bias, y):
         if not self.complete:
             fill(y, bias)
         self.kernel.run(x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads())
-
-    @property
-    def workspace_bytes(self):
-        return self.kernel.workspace_bytes
 
 
 class Untouched:

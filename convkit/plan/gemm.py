@@ -4,6 +4,7 @@ from math import prod
 
 from convkit import settings
 from convkit.plan import geometry
+from convkit.plan.common import Packing
 
 # What the panels of one task may hold: they stay in L2 while all filters pass by.
 PANEL_BYTES = 256 * 1024
@@ -42,27 +43,17 @@ def _not_worth_it(spec, three, taps):
     return None
 
 
-class Sums:
+class Sums(Packing):
     """Runs ``(x, weight, bias, y)`` or ``(dy, weight, bias, dx)``, the same on kernels turned around with channels and
-    filters exchanged; a layer packs its weight once with ``pack`` and runs ``with_packed``.
+    filters exchanged.
     """
 
     def __init__(self, spec, isa):
         self.kernel = _kernel(spec, isa)
         self.pack_key = ("gemm", isa, self.kernel.vectors, spec.direction)
 
-    def __call__(self, x, weight, bias, y):
-        self.with_packed(x, self.pack(weight), bias, y)
-
-    def pack(self, weight):
-        return self.kernel.pack(weight.reshape(-1))
-
     def with_packed(self, x, packed, bias, y):
         self.kernel.run(x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads())
-
-    @property
-    def workspace_bytes(self):
-        return self.kernel.workspace_bytes
 
 
 def _channels(spec):

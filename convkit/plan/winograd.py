@@ -11,6 +11,7 @@ import numpy as np
 
 from convkit import settings
 from convkit.plan import direct, geometry
+from convkit.plan.common import Packing
 
 POINTS = 36
 FEWEST_SUMMED = 4  # channels: errors of several even out; one alone reaches 8.3 eps T without fused multiply-adds
@@ -62,9 +63,9 @@ def _not_worth_it(spec):
     return None
 
 
-class Sums:
+class Sums(Packing):
     """Runs ``(x, weight, bias, y)`` or ``(dy, weight, bias, dx)``, the same on kernels turned by 180 degrees with
-    channels and filters exchanged; a layer packs its weight once with ``pack`` and runs ``with_packed``.
+    channels and filters exchanged.
 
     With dilation d the targets of one residue modulo d, in height and width, and the inputs that they meet are a plain
     convolution of their own: d * d images instead of one.
@@ -77,11 +78,8 @@ class Sums:
         self.kernel = _kernel(spec, isa, self.planes)
         self.pack_key = ("winograd", isa, self.kernel.vectors, spec.direction)
 
-    def __call__(self, x, weight, bias, y):
-        self.with_packed(x, self.pack(weight), bias, y)
-
     def pack(self, weight):
-        return self.kernel.pack(weight.reshape(-1)), weight.copy()  # a reference would look like a user's
+        return super().pack(weight), weight.copy()  # a reference would look like a user's
 
     def with_packed(self, x, packed, bias, y):
         at_points, weight = packed
@@ -111,10 +109,6 @@ class Sums:
         out_of_range = self._run(source_parts, at_points, bias, target_parts, len(x) * prod(self.apart))
         winograd.put_together(target_parts, target, threads)
         return out_of_range
-
-    @property
-    def workspace_bytes(self):
-        return self.kernel.workspace_bytes
 
 
 @dataclass(frozen=True, slots=True)
