@@ -712,7 +712,8 @@ def _activation_backward_bound(name, call, want):
     if forward in GATED:  # y = x g(x): the slope g + x g' may cancel
         gate = np.abs(getattr(reference, forward)(other, **call.options)) / np.where(other == 0, 1, np.abs(other))
         size = size + 2 * np.abs(dy) * np.where(other == 0, 1, gate)
-    return (size * _magnified(forward, other, call.options) + np.abs(dy) * (1 + np.abs(other)) * 2.0**-126,)
+    slope = (1 + np.minimum(np.abs(other), 30)) ** 3 if forward == "gelu" else 1 + np.abs(other)  # times a denormal
+    return (size * _magnified(forward, other, call.options) + np.abs(dy) * slope * 2.0**-126,)
 
 
 def _lp_bound(name, call, want):
