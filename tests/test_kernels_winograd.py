@@ -35,7 +35,9 @@ def operands(rng, n, channels, filters, height, width, groups=1):
 @given(data=st.data())
 @settings(max_examples=25)
 def test_forward_and_input_gradient(isa, data):
-    draw = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731
+    def draw(low, high):
+        return data.draw(st.integers(low, high))
+
     groups, dilation = draw(1, 3), (draw(1, 3), draw(1, 3)) if draw(0, 1) else (1, 1)
     padding = tuple((draw(0, 3), draw(0, 3)) for _ in range(2))
     height, width = (draw(max(1, 2 * d + 1 - sum(pair)), 30) for pair, d in zip(padding, dilation, strict=True))

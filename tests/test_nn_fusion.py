@@ -6,6 +6,7 @@ import pytest
 import convkit
 from convkit import nn
 from convkit.nn.fusion import stages
+from convkit.nn.parameter import MOST_PACKINGS
 
 ACTIVATIONS = [nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh,
                nn.Hardsigmoid, nn.Hardswish, nn.Softplus]
@@ -127,6 +128,15 @@ def test_the_weight_is_folded_and_packed_once():
     made = {key: id(value) for key, value in kept.items()}
     np.testing.assert_array_equal(net(x), first)
     assert {key: id(value) for key, value in net[0].weight._packed[1].items()} == made
+
+
+def test_what_is_kept_has_an_end():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    x = np.random.default_rng(0).standard_normal((1, 3, 6, 6), np.float32)
+    for _ in range(50):  # a norm that learns beside frozen weights
+        net[1].running_var += 0.1
+        close(net(x), one_by_one(net, x))
+    assert len(net[0].weight._packed[1]) <= MOST_PACKINGS
 
 
 def test_float16_is_not_folded():

@@ -15,6 +15,9 @@ import numpy as np
 from convkit.spec import common
 from convkit.typing import Floats
 
+# Under frozen weights a batch norm that learns folds into other numbers at every evaluation: what is kept has an end.
+MOST_PACKINGS = 16
+
 # Two threads may run backward through one layer; NumPy adds without the GIL, so the sum needs a lock.
 _grad_lock = threading.Lock()
 
@@ -105,9 +108,10 @@ class Parameter:
     def packed(self, key: Any, make: Callable[[Floats], Any]) -> Any:
         """What ``make(array)`` returned for ``key``, made anew whenever the values may have changed.
 
-        ``make`` must return a copy. While a view of the buffer is alive outside, nothing is kept, because its holder
-        may write at any time. Library code that writes into ``_data`` (the optimisers) must add one to ``version``
-        afterwards; it may hold ``_data`` itself meanwhile, but a view of it counts as one held outside.
+        ``make`` must return a copy, and the oldest of ``MOST_PACKINGS`` makes room. While a view of the buffer is alive
+        outside, nothing is kept, because its holder may write at any time. Library code that writes into ``_data`` (the
+        optimisers) must add one to ``version`` afterwards; it may hold ``_data`` itself meanwhile, but a view of it
+        counts as one held outside.
         """
         version = self.version
         if self._references() > _ALONE:
@@ -116,9 +120,13 @@ class Parameter:
         if packed_version != version:
             packings = {}
             self._packed = (version, packings)
-        if key not in packings:
-            packings[key] = make(self._data)
-        return packings[key]
+        kept = packings.get(key)
+        if kept is None:
+            kept = make(self._data)
+            while len(packings) >= MOST_PACKINGS:
+                packings.pop(next(iter(packings)), None)
+            packings[key] = kept
+        return kept
 
     def _references(self):
         return sys.getrefcount(self._buffer)

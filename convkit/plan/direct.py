@@ -80,14 +80,10 @@ def _sums(spec, isa, three):
     taps = group_channels * max(len(positions) for *_, positions, _ in tables)
     vectors = geometry.tile_vectors(group_filters, _runs(three, block), taps, lanes, most_pixels)
 
-    kernel = prod(spec.kernel)
-    w_group = spec.c_out_per_group * spec.c_in_per_group * kernel
-    by_out, by_in = spec.c_in_per_group * kernel, kernel
-    w_strides = (w_group, by_out, by_in) if forward else (w_group, by_in, by_out)
     return conv.Direct(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
         [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, in_place, vectors,
-        spec.macs, tables, w_strides, kernel)
+        spec.macs, tables, geometry.weight_strides(spec), prod(spec.kernel))
 
 
 def _weight_sums(spec, isa):

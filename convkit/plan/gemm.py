@@ -74,10 +74,7 @@ def _kernel(spec, isa):
     shift = [[o - a.lo for o, a in zip(offset, three, strict=True)] for _, offset in taps]
     lanes, _ = conv.tile_limits(isa, spec.dtype.itemsize)
     panel_bytes = _taps(spec) * VECTORS * lanes * spec.dtype.itemsize
-    kernel = prod(spec.kernel)
-    w_group, by_out, by_in = spec.c_out_per_group * spec.c_in_per_group * kernel, spec.c_in_per_group * kernel, kernel
-    w_strides = (w_group, by_out, by_in) if forward else (w_group, by_in, by_out)
     return gemm.Gemm(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
         [a.source_step for a in three], [tap for tap, _ in taps], shift, VECTORS, max(1, PANEL_BYTES // panel_bytes),
-        spec.macs, w_strides)
+        spec.macs, geometry.weight_strides(spec))

@@ -100,6 +100,14 @@ def axes(spec):
     return tuple(make(*row) for row in canonical(spec))
 
 
+def weight_strides(spec):
+    """Elements of the weight array from group to group, filter to filter and channel to channel of the sums."""
+    by_in = prod(spec.kernel)
+    by_out = spec.c_in_per_group * by_in
+    group = spec.c_out_per_group * by_out
+    return (group, by_out, by_in) if spec.direction == "forward" else (group, by_in, by_out)
+
+
 def aliases(elements, itemsize):
     """Whether planes this far apart meet in a few sets of the L1 cache: their distance is a multiple of 2 KB."""
     return elements * itemsize % 2048 == 0

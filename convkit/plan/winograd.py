@@ -87,8 +87,11 @@ class Sums(Packing):
             out_of_range = self._run(x, at_points, bias, y, len(x))
         else:
             out_of_range = self._run_apart(x, at_points, bias, y)
-        for image in sorted({i // prod(self.apart) for i in out_of_range}):
-            direct.Sums(self.spec, self.isa)(x[image:image + 1], weight, bias, y[image:image + 1])
+        if out_of_range:
+            by_window = direct.Sums(self.spec, self.isa)
+            panels = by_window.pack(weight)
+            for image in sorted({i // prod(self.apart) for i in out_of_range}):
+                by_window.with_packed(x[image:image + 1], panels, bias, y[image:image + 1])
 
     def _run(self, x, at_points, bias, y, n):
         return self.kernel.run(x.reshape(-1), at_points, bias, y.reshape(-1), n, settings.get_threads())
@@ -151,14 +154,10 @@ def _kernel(spec, isa, planes):
     block, slices, images = _block(rows, depth, row_bytes, max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK))
     vectors = geometry.tile_vectors(group_filters, [(columns, block * slices * images)], group_channels * len(shift),
                                     lanes, most)
-    kernel = prod(spec.kernel)
-    by_out, by_in = spec.c_in_per_group * kernel, kernel
-    w_group = spec.c_out_per_group * by_out
-    w_strides = (w_group, by_out, by_in) if forward else (w_group, by_in, by_out)
     return winograd.Winograd(
         isa, spec.groups, channels, filters, [depth.source, *(p.source for p in planes)],
         [depth.target, *(p.target for p in planes)], lo, depth.source_step, shift, block, slices, images, vectors,
-        spec.macs, w_strides, not forward)
+        spec.macs, geometry.weight_strides(spec), not forward)
 
 
 def _block(rows, depth, row_bytes, budget):
