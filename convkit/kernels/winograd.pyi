@@ -23,6 +23,7 @@ class Winograd:
         slices: int,
         images: int,
         vectors: int,
+        fewest_tiles: int,
         macs: int,
         w_strides: Sequence[int],
         turned: bool,

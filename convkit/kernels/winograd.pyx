@@ -2,9 +2,11 @@
 
 ``Winograd`` computes a forward pass or an input gradient of a convolution that is 3 x 3 with stride 1 in each slice of
 depth; along the depth it is a plain sum over slices, whose taps stand beside the channels. A round takes some rows of
-tiles of some slices of some images: first its tasks bring every channel to the 36 points, then each task takes a panel
-of filters, multiplies at all points with the tiles of csrc/conv, and brings the sums back while they are in the cache.
-One task writes one panel of one part of the rows, so nothing depends on how many threads there are.
+tiles of some slices of some images: it brings every channel to the 36 points (V), then for each panel of filters
+multiplies at all points with the tiles of csrc/conv, and brings the sums back while they are in the cache. Rounds are
+shared out among the threads, each with a V of its own; what is left over, or too small, is computed by all threads
+together, by channels and by panels. No sum depends on what a round or a task holds, so none depends on how many
+threads there are.
 """
 
 from libc.stdint cimport uint8_t
@@ -41,6 +43,8 @@ cdef extern from "winograd/winograd.h" nogil:
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
 cdef ptrdiff_t MIN_MACS = 1_000_000
+# Threads that share a round read each other's part of V: below this one of them is as fast.
+cdef ptrdiff_t MIN_SHARED_MACS = 16_000_000
 
 
 cdef struct winograd_t:
@@ -61,21 +65,31 @@ cdef struct winograd_t:
     ptrdiff_t slice_step, image_step  # elements of V from slice to slice, image to image, of one channel
     ptrdiff_t channel_step, point_step
     ptrdiff_t macs
+    ptrdiff_t fewest_tiles       # of a round that one thread computes, where rounds are made smaller for several
     bint turned
     const ptrdiff_t* off
 
 
-cdef struct round_t:
+cdef struct call_t:
     const winograd_t* plan
-    const float* x               # first image of the round
+    const float* x
     const float* u
     const float* bias            # panels, or NULL
     float* y
-    float* v                     # [point][channel][image][slice][tile row][tile]
+    ptrdiff_t n                  # images
+    float* v                     # of each worker: [point][channel][image][slice][tile row][tile]
+    ptrdiff_t v_step
     float* own                   # of each worker: rows in quarters, or the sums [point][tile][panel lanes]
     ptrdiff_t own_step
-    uint8_t* bad                 # of every image and channel: holds what the transforms would spread
-    ptrdiff_t images, first_row, rows, first_slice, slices, parts
+    uint8_t* bad                 # [worker][image]: whether it holds what the transforms would spread
+    ptrdiff_t image_rounds, slice_rounds, row_rounds
+
+
+cdef struct round_t:
+    const call_t* call
+    float* v
+    ptrdiff_t first_image, images, first_slice, slices, first_row, rows
+    ptrdiff_t parts              # tasks that share the rows of a panel
 
 
 cdef inline ptrdiff_t panel_offset(const winograd_t* p, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
@@ -86,35 +100,35 @@ cdef inline ptrdiff_t panel_offset(const winograd_t* p, ptrdiff_t group, ptrdiff
 
 cdef inline ptrdiff_t first_source(const round_t* r) noexcept nogil:
     """The first source slice that the round's outputs may read; it lies before the source where that is padded."""
-    cdef const winograd_t* p = r.plan
+    cdef const winograd_t* p = r.call.plan
     return r.first_slice * p.depth_step + min(p.shift[0], p.shift[p.positions - 1])
 
 
 cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
     """One channel of every slice to the 36 points, in order: the vectors of a slice may end in the next one's part."""
     cdef const round_t* r = <const round_t*>job
-    cdef const winograd_t* p = r.plan
+    cdef const winograd_t* p = r.call.plan
     cdef ptrdiff_t image, i, z
     cdef ck_winograd_input part
     part.height, part.width = p.height, p.width
     part.y, part.x = 4 * r.first_row - p.lo_y, -p.lo_x
     part.rows, part.pitch = r.rows, p.pitch
-    part.scratch = r.own + worker * r.own_step
+    part.scratch = r.call.own + worker * r.call.own_step
     part.v_step = p.point_step
-    part.limit = r.u[0]
+    part.limit = r.call.u[0]
     for image in range(r.images):
         for i in range(p.source_slices):
             z = first_source(r) + i
             if 0 <= z < p.depth:
-                part.plane = r.x + ((image * p.channels + c) * p.depth + z) * p.height * p.width
+                part.plane = r.call.x + (((r.first_image + image) * p.channels + c) * p.depth + z) * p.height * p.width
                 part.v = r.v + c * p.channel_step + image * p.image_step + i * p.slice_step
                 if p.table.split(&part):
-                    r.bad[image * p.channels + c] = 1
+                    r.call.bad[worker * r.call.n + r.first_image + image] = 1
 
 
 cdef inline ptrdiff_t row_offset(const round_t* r, ptrdiff_t row) noexcept nogil:
     """Where the tiles of a row lie in V for a kernel position of shift 0; rows go through images, slices, tile rows."""
-    cdef const winograd_t* p = r.plan
+    cdef const winograd_t* p = r.call.plan
     cdef ptrdiff_t plane = row // r.rows
     cdef ptrdiff_t z = (r.first_slice + plane % r.slices) * p.depth_step - first_source(r)
     return plane // r.slices * p.image_step + z * p.slice_step + row % r.rows * p.pitch
@@ -122,7 +136,7 @@ cdef inline ptrdiff_t row_offset(const round_t* r, ptrdiff_t row) noexcept nogil
 
 cdef void inside(const round_t* r, ptrdiff_t row, ptrdiff_t* first, ptrdiff_t* last) noexcept nogil:
     """The kernel positions along depth that meet the source at a row's slice."""
-    cdef const winograd_t* p = r.plan
+    cdef const winograd_t* p = r.call.plan
     cdef ptrdiff_t z = (r.first_slice + row // r.rows % r.slices) * p.depth_step
     first[0], last[0] = 0, p.positions
     while first[0] < last[0] and not 0 <= z + p.shift[first[0]] < p.depth:
@@ -134,7 +148,7 @@ cdef void inside(const round_t* r, ptrdiff_t row, ptrdiff_t* first, ptrdiff_t* l
 cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     """One panel of filters on some rows of tiles."""
     cdef const round_t* r = <const round_t*>job
-    cdef const winograd_t* p = r.plan
+    cdef const winograd_t* p = r.call.plan
     cdef ptrdiff_t panel = task // r.parts, part = task % r.parts, all_rows = r.images * r.slices * r.rows
     cdef ptrdiff_t group = panel // p.group_panels
     cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
@@ -144,9 +158,9 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t pairs = (all_rows + height - 1) // height
     cdef ptrdiff_t first = pairs * part // r.parts * height
     cdef ptrdiff_t last = min(pairs * (part + 1) // r.parts * height, all_rows)
-    cdef float* sums = r.own + worker * r.own_step
+    cdef float* sums = r.call.own + worker * r.call.own_step
     cdef ptrdiff_t m_step = (last - first) * p.tile_columns * lanes
-    cdef const float* u = r.u + panel_offset(p, group, filter0)
+    cdef const float* u = r.call.u + panel_offset(p, group, filter0)
     cdef const float* v = r.v + group * p.group_channels * p.channel_step
     cdef ptrdiff_t runs = (p.tile_columns + p.most_pixels - 1) // p.most_pixels, point
     cdef ck_conv_tile tile
@@ -162,7 +176,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     for point in range(CK_WINOGRAD_POINTS):
         sum_point(r, &tile, u + point * p.taps * lanes, v + point * p.point_step, sums + point * m_step, first, last,
                   height, runs)
-    cdef const float* bias = r.bias
+    cdef const float* bias = r.call.bias
     if bias != NULL:
         bias += group * p.group_panels * p.panel_filters + filter0
     join_rows(r, group * p.group_filters + filter0, filters, lanes, sums, m_step, first, last, bias)
@@ -171,7 +185,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
 cdef void sum_point(const round_t* r, ck_conv_tile* tile, const float* u, const float* v, float* sums, ptrdiff_t first,
                     ptrdiff_t last, ptrdiff_t height, ptrdiff_t runs) noexcept nogil:
     """The products of one point: rows ``first`` to ``last``, one or two at a time."""
-    cdef const winograd_t* p = r.plan
+    cdef const winograd_t* p = r.call.plan
     cdef ptrdiff_t lanes = tile.filters, row = first, begin, end, t, i, m
     cdef const float* source
     cdef float* to
@@ -205,7 +219,7 @@ cdef void sum_point(const round_t* r, ck_conv_tile* tile, const float* u, const 
 cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t lanes, const float* sums,
                     ptrdiff_t m_step, ptrdiff_t first, ptrdiff_t last, const float* bias) noexcept nogil:
     """The sums of rows ``first`` to ``last`` at all points into y."""
-    cdef const winograd_t* p = r.plan
+    cdef const winograd_t* p = r.call.plan
     cdef ck_winograd_output out
     cdef ptrdiff_t row, image, z, y
     out.m_step = m_step
@@ -216,13 +230,78 @@ cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdi
     out.filters = filters
     out.width = p.out_width
     for row in range(first, last):
-        image = row // r.rows // r.slices
+        image = r.first_image + row // r.rows // r.slices
         z = r.first_slice + row // r.rows % r.slices
         y = 4 * (r.first_row + row % r.rows)
         out.m = sums + (row - first) * p.tile_columns * lanes
-        out.y = r.y + (image * p.filters + filter) * out.y_filter + (z * p.out_height + y) * p.out_width
+        out.y = r.call.y + (image * p.filters + filter) * out.y_filter + (z * p.out_height + y) * p.out_width
         out.rows = min(<ptrdiff_t>4, p.out_height - y)
         p.table.join(&out)
+
+
+cdef inline ptrdiff_t begin_of(ptrdiff_t all, ptrdiff_t unit, ptrdiff_t i, ptrdiff_t parts) noexcept nogil:
+    """Where part i of nearly equal parts begins, in whole units."""
+    return min((all + unit - 1) // unit * i // parts * unit, all)
+
+
+cdef round_t round_of(const call_t* a, ptrdiff_t i) noexcept nogil:
+    """Round i of a call, with the first V."""
+    cdef const winograd_t* p = a.plan
+    cdef ptrdiff_t row = i % a.row_rounds, z = i // a.row_rounds % a.slice_rounds
+    cdef ptrdiff_t image = i // a.row_rounds // a.slice_rounds
+    cdef ptrdiff_t unit = 1 if p.block % 2 else 2  # rows that may share a tile stay together
+    cdef round_t r
+    r.call, r.v, r.parts = a, a.v, 1
+    r.first_image = begin_of(a.n, 1, image, a.image_rounds)
+    r.images = begin_of(a.n, 1, image + 1, a.image_rounds) - r.first_image
+    r.first_slice = begin_of(p.out_depth, 1, z, a.slice_rounds)
+    r.slices = begin_of(p.out_depth, 1, z + 1, a.slice_rounds) - r.first_slice
+    r.first_row = begin_of(p.tile_rows, unit, row, a.row_rounds)
+    r.rows = begin_of(p.tile_rows, unit, row + 1, a.row_rounds) - r.first_row
+    return r
+
+
+cdef void round_alone(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """A whole round by one worker."""
+    cdef const call_t* a = <const call_t*>job
+    cdef const winograd_t* p = a.plan
+    cdef round_t r = round_of(a, task)
+    cdef ptrdiff_t i
+    r.v = a.v + worker * a.v_step
+    for i in range(p.channels):
+        split_channel(&r, i, worker)
+    for i in range(p.groups * p.group_panels):
+        sum_panel(&r, i, worker)
+
+
+cdef int round_together(const call_t* a, ptrdiff_t i, int threads) except -1 nogil:
+    """A round by all threads."""
+    cdef ptrdiff_t panels = a.plan.groups * a.plan.group_panels
+    cdef round_t r = round_of(a, i)
+    # a few tasks per thread even out their ends; more only cost
+    r.parts = max(1, min(r.images * r.slices * r.rows, (4 * threads + panels - 1) // panels))
+    parallel_for(split_channel, &r, a.plan.channels, threads)
+    parallel_for(sum_panel, &r, panels * r.parts, threads)
+    return 0
+
+
+cdef void share_out(call_t* a, int threads) noexcept nogil:
+    """Rounds of the planned size, or somewhat smaller ones of which every thread takes as many."""
+    cdef const winograd_t* p = a.plan
+    cdef ptrdiff_t units = p.tile_rows if p.block % 2 else (p.tile_rows + 1) // 2, images, rows, rounds, cost, best = 0
+    cdef ptrdiff_t most = a.n * p.out_depth * p.tile_rows * p.tile_columns // p.fewest_tiles
+    cdef ptrdiff_t least_images = (a.n + p.images - 1) // p.images, least_rows = (p.tile_rows + p.block - 1) // p.block
+    a.slice_rounds = (p.out_depth + p.slices - 1) // p.slices
+    a.image_rounds, a.row_rounds = least_images, least_rows
+    if threads == 1:
+        return
+    for images in range(least_images, min(a.n, least_images + threads) + 1):
+        for rows in range(least_rows, min(units, least_rows + threads) + 1):
+            rounds = images * a.slice_rounds * rows
+            cost = rounds * ((a.n + images - 1) // images) * ((units + rows - 1) // rows)
+            if rounds % threads == 0 and rounds <= most and (best == 0 or cost < best):
+                best = cost
+                a.image_rounds, a.row_rounds = images, rows
 
 
 cdef class Winograd:
@@ -232,7 +311,8 @@ cdef class Winograd:
     ``source`` and ``target`` sizes are (depth, height, width), ``lo`` the padding before height and width; an output
     slice times ``depth_step`` plus ``shift[k]`` is the source slice that kernel position k of the depth meets.
     ``w_strides`` are the strides of the weight array, in elements, from group to group, filter to filter and channel to
-    channel. A round takes ``block`` rows of tiles of ``slices`` slices of each of ``images`` images.
+    channel. A round takes up to ``block`` rows of tiles of ``slices`` slices of each of ``images`` images; for several
+    threads it is made smaller, down to ``fewest_tiles`` tiles.
     """
 
     cdef winograd_t plan
@@ -242,7 +322,7 @@ cdef class Winograd:
 
     def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  ptrdiff_t depth_step, shift, ptrdiff_t block, ptrdiff_t slices, ptrdiff_t images, ptrdiff_t vectors,
-                 ptrdiff_t macs, w_strides, bint turned):
+                 ptrdiff_t fewest_tiles, ptrdiff_t macs, w_strides, bint turned):
         cdef winograd_t* p = &self.plan
         p.tiles = tiles_of(isa, 4)
         p.table = ck_winograd_table_for(level_of(isa))
@@ -258,7 +338,8 @@ cdef class Winograd:
         p.taps = p.positions * p.group_channels
         p.tile_rows, p.tile_columns = (p.out_height + 3) // 4, (p.out_width + 3) // 4
         p.pitch = p.tile_columns + 1
-        p.block, p.slices, p.images, p.macs, p.turned = block, slices, images, macs, turned
+        p.block, p.slices, p.images, p.fewest_tiles = block, slices, images, fewest_tiles
+        p.macs, p.turned = macs, turned
         p.source_slices = (slices - 1) * depth_step + max(shift) - min(shift) + 1
         p.slice_step = block * p.pitch
         p.image_step = p.source_slices * p.slice_step
@@ -282,16 +363,13 @@ cdef class Winograd:
         return round_up(max(ck_winograd_scratch(p.block, p.pitch), CK_WINOGRAD_POINTS * p.images * p.slices
                             * p.block * p.tile_columns * p.panel_filters), 16)
 
-    cdef ptrdiff_t _shared_elements(self, bint bias):
-        """V, and the bias of whole panels, and one byte for every image and channel."""
-        cdef winograd_t* p = &self.plan
-        return (CK_WINOGRAD_POINTS * p.point_step + round_up(p.images * p.channels, 64) // 4
-                + (p.groups * p.group_panels * p.panel_filters if bias else 0))
+    cdef ptrdiff_t _bias_elements(self):
+        return self.plan.groups * self.plan.group_panels * self.plan.panel_filters
 
     @property
     def workspace_bytes(self):
         """Scratch of a call on one thread."""
-        return 4 * (self._own_elements() + self._shared_elements(True))
+        return 4 * (CK_WINOGRAD_POINTS * self.plan.point_step + self._own_elements() + self._bias_elements())
 
     def pack(self, const float[::1] w not None):
         """The weight array (flat, C order) at the 36 points in panels, behind the limit of the input."""
@@ -326,61 +404,40 @@ cdef class Winograd:
         Returns the images that hold a NaN, an infinity or a number near the end of the range: their y is not valid.
         """
         cdef winograd_t* p = &self.plan
-        cdef round_t r
-        cdef ptrdiff_t first = 0, g, f, panels = p.groups * p.group_panels, elements, i
+        cdef call_t a
+        cdef ptrdiff_t rounds, alone, i, v_elements, elements
         if p.macs * n < MIN_MACS:
             threads = 1
-        elements = self._shared_elements(bias is not None)
-        cdef float* memory = <float*>scratch(4 * (elements + threads * self._own_elements()))
-        cdef float* spread
-        r.plan = p
-        r.u = &packed[0]
-        r.v = memory
-        r.bad = <uint8_t*>(memory + CK_WINOGRAD_POINTS * p.point_step)
-        r.own = memory + elements
-        r.own_step = self._own_elements()
-        r.bias = NULL
+        a.plan, a.x, a.u, a.y, a.n = p, &x[0], &packed[0], &y[0], n
+        share_out(&a, threads)
+        rounds = a.image_rounds * a.slice_rounds * a.row_rounds
+        alone = rounds - rounds % threads if p.macs * n >= MIN_SHARED_MACS else rounds
+        a.v_step, a.own_step = CK_WINOGRAD_POINTS * p.point_step, self._own_elements()
+        v_elements = a.v_step * (threads if alone else 1)
+        elements = v_elements + threads * a.own_step + self._bias_elements()
+        a.v = <float*>scratch(4 * elements + threads * n)
+        a.own = a.v + v_elements
+        a.bad = <uint8_t*>(a.v + elements)
+        a.bias = NULL
         if bias is not None:
-            spread = <float*>(r.bad + round_up(p.images * p.channels, 64))
-            for g in range(p.groups):
-                for f in range(p.group_panels * p.panel_filters):
-                    spread[g * p.group_panels * p.panel_filters + f] = (
-                        bias[g * p.group_filters + f] if f < p.group_filters else 0)
-            r.bias = spread
-        found = []
+            a.bias = spread_bias(p, bias, a.own + threads * a.own_step)
         with nogil:
-            while first < n:
-                r.images = min(p.images, n - first)
-                r.x = &x[0] + first * p.channels * p.depth * p.height * p.width
-                r.y = &y[0] + first * p.filters * p.out_depth * p.out_height * p.out_width
-                memset(r.bad, 0, r.images * p.channels)
-                run_blocks(&r, threads, panels)
-                for i in range(r.images * p.channels):
-                    if r.bad[i]:
-                        with gil:
-                            found.append(first + i // p.channels)
-                first += r.images
-            scratch_done()
-        return sorted(set(found))
+            memset(a.bad, 0, threads * n)
+            parallel_for(round_alone, &a, alone, threads)
+            for i in range(alone, rounds):
+                round_together(&a, i, threads)
+        found = {i % n for i in range(threads * n) if a.bad[i]}
+        scratch_done()
+        return sorted(found)
 
 
-cdef int run_blocks(round_t* r, int threads, ptrdiff_t panels) except -1 nogil:
-    """Every block of slices and rows of the round's images."""
-    cdef const winograd_t* p = r.plan
-    r.first_slice = 0
-    while r.first_slice < p.out_depth:
-        r.slices = min(p.slices, p.out_depth - r.first_slice)
-        r.first_row = 0
-        while r.first_row < p.tile_rows:
-            r.rows = min(p.block, p.tile_rows - r.first_row)
-            # a few tasks per thread even out their ends; more only cost
-            r.parts = 1 if threads == 1 else max(1, min(r.images * r.slices * r.rows,
-                                                        (4 * threads + panels - 1) // panels))
-            parallel_for(split_channel, r, p.channels, threads)
-            parallel_for(sum_panel, r, panels * r.parts, threads)
-            r.first_row += p.block
-        r.first_slice += p.slices
-    return 0
+cdef float* spread_bias(const winograd_t* p, const float[::1] bias, float* to) noexcept:
+    """The bias of whole panels, zeros past the last filter of a group."""
+    cdef ptrdiff_t panel_filters = p.group_panels * p.panel_filters, g, f
+    for g in range(p.groups):
+        for f in range(panel_filters):
+            to[g * panel_filters + f] = bias[g * p.group_filters + f] if f < p.group_filters else 0
+    return to
 
 
 cdef struct parts_t:

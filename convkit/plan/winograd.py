@@ -23,6 +23,9 @@ TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 BLOCK_BYTES = 768 * 1024
 # Weights that do not fit in L2 come from farther away in every round, so rounds grow with them.
 WEIGHTS_PER_BLOCK = 8
+# Tiles of the smallest round that a thread is given for its own: fewer do not hide the reading of all weights, or where
+# those stay in L2, their way from there.
+OWN_TILES, OWN_TILES_FROM_L2 = 32, 8
 
 
 def rejects(spec, _isa):
@@ -157,7 +160,8 @@ def _kernel(spec, isa, planes):
     return winograd.Winograd(
         isa, spec.groups, channels, filters, [depth.source, *(p.source for p in planes)],
         [depth.target, *(p.target for p in planes)], lo, depth.source_step, shift, block, slices, images, vectors,
-        spec.macs, geometry.weight_strides(spec), not forward)
+        OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES, spec.macs, geometry.weight_strides(spec),
+        not forward)
 
 
 def _block(rows, depth, row_bytes, budget):
