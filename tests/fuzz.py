@@ -16,13 +16,14 @@ from zlib import crc32
 import numpy as np
 from fuzz_calls import WILD, Draw
 from guards import guarded, hostile_memory
-from museum import LAYOUTS, same_bits
+from museum import LAYOUTS
 
 import convkit
 from convkit import functional, reference, settings, verification
 from convkit.kernels import native
 from convkit.plan import common, geometry
 from convkit.spec.activation import ACTIVATIONS
+from convkit.verification import same_bits
 
 try:
     import fuzz_refusals

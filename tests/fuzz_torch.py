@@ -41,6 +41,8 @@ def _forward(name, args, options):
     for family, function in FORWARD.items():
         if name.startswith(family):
             return function(name, *args, **options)
+    if name == "group_norm" and args[0][0].numel() == args[1]:
+        raise NotHere  # groups of one value: rounding errors over sqrt(eps)
     if name in ACTIVATIONS or name in NORMS or name in LOSSES or name in ("softmax", "log_softmax", "linear", "prelu"):
         return getattr(T, name)(*args, **options)
     raise NotHere
@@ -100,8 +102,6 @@ def _backward(name, args, options):
         return _gradients(name, dy, [x, *rest], options, (0,))[0]
     if name in ("layer_norm", "group_norm"):
         by, weight = rest
-        if name == "group_norm" and x[0].numel() == by:
-            raise NotHere  # groups of one value: rounding errors over sqrt(eps)
         bias = None if weight is None else torch.zeros_like(weight)
         got = _gradients(name, dy, [x, by, weight, bias], options, (0, 2, 3) if weight is not None else (0,))
         return got if weight is not None else got[0]
@@ -153,7 +153,8 @@ def _conv_transpose(name, x, weight, bias=None, stride=1, padding=0, output_padd
     rank = weight.ndim - 2
     pairs, extra = _pairs(padding, rank), _tuple(output_padding, rank)
     full = getattr(T, name)(x, weight, None, stride, 0, 0, groups, dilation)
-    y = T.pad(full, _flat([(-lo, e - hi) for (lo, hi), e in zip(pairs, extra, strict=True)]))
+    full = T.pad(full, _flat([(0, e) for e in extra]))  # before it is cropped: more may be cropped than there was
+    y = T.pad(full, _flat([(-lo, -hi) for lo, hi in pairs]))
     return y if bias is None else y + bias.reshape(-1, *(1,) * rank)
 
 

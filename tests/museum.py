@@ -69,13 +69,3 @@ def _subclass(a):
 LAYOUTS = {"fortran": _fortran, "sliced": _sliced, "backwards": _backwards, "channels_last": _channels_last,
            "read_only": _read_only, "unaligned": _unaligned, "swapped": _swapped, "odd_strides": _odd_strides,
            "field": _field, "subclass": _subclass}
-
-
-def same_bits(a, b):
-    """Whether two results (arrays, scalars, None, or tuples of them) agree in shape, dtype and every bit."""
-    if isinstance(a, tuple) or isinstance(b, tuple):
-        return len(a) == len(b) and all(map(same_bits, a, b))
-    if a is None or b is None:
-        return a is b
-    a, b = np.asarray(a), np.asarray(b)
-    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()

@@ -4,12 +4,12 @@ import fuzz
 import numpy as np
 import pytest
 from guards import guarded, hostile_memory
-from museum import LAYOUTS, same_bits
+from museum import LAYOUTS
 
 import convkit
 from convkit import functional as F
 from convkit.kernels import native
-from convkit.verification import DTYPES
+from convkit.verification import DTYPES, same_bits
 
 OPERATIONS = tuple(fuzz.OPERATIONS)
 SEEDS = range(4)

@@ -5,7 +5,6 @@ from itertools import product
 import fuzz
 import numpy as np
 import pytest
-from museum import same_bits
 
 import convkit
 from convkit import functional as F
@@ -14,6 +13,7 @@ from convkit.cli.nets import NETS
 from convkit.cli.steps import make_step
 from convkit.kernels import native
 from convkit.spec.activation import ACTIVATIONS
+from convkit.verification import same_bits
 
 THREADS = (1, 2, 3, 8)
 every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS or (None,))
@@ -252,3 +252,11 @@ def test_a_training_run_gives_the_same_parameters_at_any_number_of_threads(net):
         assert losses == results[0][0]
         assert all(same_bits(state[key], results[0][1][key]) for key in state)
     assert not any(np.array_equal(first[key], value) for key, value in results[0][1].items())
+
+
+def test_every_nan_counts_as_the_same_one():
+    nan = np.array([np.nan], np.float32)
+    assert same_bits(nan, -nan)
+    assert not same_bits(nan, np.ones(1, np.float32))
+    assert not same_bits(np.zeros(1), -np.zeros(1))
+    assert not same_bits((nan,), nan)

@@ -10,7 +10,6 @@ import fuzz
 import numpy as np
 import pytest
 from guards import guarded, guarded_empty, hostile_memory
-from museum import same_bits
 
 import convkit
 from convkit import functional as F
@@ -19,6 +18,7 @@ from convkit.plan import common
 from convkit.plan import depthwise as plan
 from convkit.spec.activation import ACTIVATIONS, FROM_OUTPUT
 from convkit.spec.conv import conv_spec
+from convkit.verification import same_bits
 
 pytestmark = pytest.mark.skipif(not native.available, reason=native.reason or "")
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from dense import every_isa, pytestmark  # noqa: F401
 from guards import guarded, guarded_empty
-from museum import same_bits
 
 import convkit
 import convkit.functional as F
 from convkit import DtypeError, nn, optim, reference
 from convkit.kernels import native
+from convkit.verification import same_bits
 
 if native.available:
     from convkit.kernels import elementwise

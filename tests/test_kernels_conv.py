@@ -13,7 +13,6 @@ import numpy as np
 import oracle
 import pytest
 from guards import guarded, guarded_empty, hostile_memory
-from museum import same_bits
 
 import convkit
 from convkit import functional as F
@@ -22,6 +21,7 @@ from convkit.kernels import native
 from convkit.plan import common, geometry
 from convkit.plan import conv as conv_plan
 from convkit.spec.conv import conv_spec
+from convkit.verification import same_bits
 
 pytestmark = pytest.mark.skipif(not native.available, reason=f"no compiled kernels: {native.reason}")
 

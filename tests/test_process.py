@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from museum import same_bits
 
 import convkit
 from convkit import functional as F
 from convkit.kernels import native
 from convkit.plan import common
+from convkit.verification import same_bits
 
 needs_native = pytest.mark.skipif(not native.available, reason=f"no compiled kernels: {native.reason}")
 posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
