@@ -1,7 +1,9 @@
 """convkit: convolutions, pooling and the layers around them, on NumPy arrays, fast on the CPU."""
 
 import importlib
+import os
 
+from convkit import settings
 from convkit.errors import DtypeError, FormatError, NativeUnavailable, ShapeError
 from convkit.settings import get_threads, set_threads, threads, use
 
@@ -17,6 +19,9 @@ _LAZY_NAMES = {
     "predict": "convkit.training",
     "explain": "convkit.plan.explain",
     "verify": "convkit.verification",
+    "tune": "convkit.tuning",
+    "load_tuning": "convkit.tuning",
+    "clear_tuning": "convkit.tuning",
 }
 
 __all__ = ["DtypeError", "FormatError", "NativeUnavailable", "ShapeError", "__version__", "get_threads", "set_threads",
@@ -35,3 +40,7 @@ def __getattr__(name):
 
 def __dir__():
     return sorted(__all__)
+
+
+if settings.TUNING_ENV in os.environ:
+    __getattr__("load_tuning")(os.environ[settings.TUNING_ENV])

@@ -17,6 +17,9 @@ from convkit.settings import use as use
 from convkit.training import History as History
 from convkit.training import fit as fit
 from convkit.training import predict as predict
+from convkit.tuning import clear_tuning as clear_tuning
+from convkit.tuning import load_tuning as load_tuning
+from convkit.tuning import tune as tune
 from convkit.verification import verify as verify
 
 __version__: str

@@ -69,7 +69,7 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]] | Modu
     arrays = {_checked_name(name): _little_endian(name, array) for name, array in arrays.items()}
     # Wide dtypes first, so that every array starts at a multiple of its item size.
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
-    _replace_file(os.path.realpath(path), [_header(arrays, metadata), *(_bytes_of(a) for a in arrays.values())])
+    replace_file(os.path.realpath(path), [_header(arrays, metadata), *(_bytes_of(a) for a in arrays.values())])
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
@@ -142,7 +142,7 @@ def _bytes_of(array):
     return memoryview(array.reshape(-1).view(np.uint8)) if array.size else b""
 
 
-def _replace_file(path, chunks):
+def replace_file(path, chunks):
     """Write to a new file beside ``path``, wait for the disk, then give it the name."""
     temporary = f"{path}.{secrets.token_hex(8)}.tmp"
     try:

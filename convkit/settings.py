@@ -15,6 +15,7 @@ from convkit.kernels import native
 ALGORITHM_ENV = "CONVKIT_ALGORITHM"
 PRECISION_ENV = "CONVKIT_PRECISION"
 THREADS_ENV = "CONVKIT_NUM_THREADS"
+TUNING_ENV = "CONVKIT_TUNING"
 
 # Names that a plan can be told to take. An operation that offers no candidate of the forced name keeps its
 # own order; one that offers it but cannot use it raises, so that a forced run never measures something else.
@@ -51,6 +52,20 @@ def _checked_threads(n, where):
     if n < 1:
         raise ValueError(f"{where} must be a whole number of at least 1, got {n}")
     return min(n, 1024)
+
+
+def cpu_name():
+    """The CPU's name as the system tells it."""
+    import platform
+
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as f:
+            for line in f:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def cpus_allowed():

@@ -29,6 +29,7 @@ ARROWS = {
     "cases": set(),
     "serialization": {"nn", "spec", "errors"},
     "optim": {"nn", "functional", "plan", "errors", "spec"},
+    "tuning": {"nn", "plan", "serialization", "settings", "kernels", "errors", "spec"},
     "training": {"nn", "optim", "functional", "errors", "spec"},
     "verification": {"functional", "reference", "settings", "kernels", "plan", "spec"},
 }
@@ -120,7 +121,8 @@ def test_every_family_has_its_table_and_its_page():
 def public():
     for name in functional.__all__:
         yield f"functional.{name}", getattr(functional, name)
-    for name in ("use", "threads", "set_threads", "get_threads", "explain", "verify", "fit", "predict", "save", "load"):
+    for name in ("use", "threads", "set_threads", "get_threads", "explain", "verify", "fit", "predict", "save", "load",
+                 "tune", "load_tuning", "clear_tuning"):
         yield name, getattr(convkit, name)
 
 
@@ -151,7 +153,7 @@ def test_twins_say_something_too():
 
 def test_the_top_has_what_the_design_names():
     for name in ("explain", "verify", "use", "threads", "set_threads", "optim", "functional", "nn", "reference", "fit",
-                 "save", "load", "ShapeError", "DtypeError", "__version__"):
+                 "save", "load", "tune", "load_tuning", "clear_tuning", "ShapeError", "DtypeError", "__version__"):
         assert hasattr(convkit, name), name
         assert name in dir(convkit)
     assert issubclass(convkit.ShapeError, ValueError)

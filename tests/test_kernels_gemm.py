@@ -103,7 +103,7 @@ def test_where_it_pays(channels, filters, size, kernel, options, why):
     if why is None:
         assert plan(spec).algorithm == "gemm"
     else:
-        assert why in gemm.rejects(spec, None)
+        assert why in (gemm.rejects(spec, None) or gemm.loses(spec, None))
 
 
 def test_refuses_input_gradients_with_a_stride():

@@ -45,6 +45,9 @@ def main() -> None:
     convkit.save("model.safetensors", model.state_dict())
     model.load_state_dict(convkit.load("model.safetensors"))
     print(rate, scores.shape, dx, dw, db, pooled, indices, up, padded, y, model.summary((1, 8, 8)).macs)
+    if convkit.tune(model, (32, 1, 8, 8), backward=True, path="tuning.json").in_use:
+        convkit.clear_tuning()
+    print(convkit.load_tuning("tuning.json").layers)
     print(convkit.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1), convkit.verify(cases=1).passed)
 
 

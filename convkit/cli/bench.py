@@ -16,7 +16,6 @@ from convkit import cases, settings
 from convkit.cli import peers as engines
 from convkit.cli import steps
 from convkit.cli.common import CommandError, positive, print_table, require, seconds, write_json
-from convkit.cli.info import cpu_name
 from convkit.cli.measure import Machine, bench_one, geometric_means, pinned
 from convkit.kernels import native
 
@@ -111,7 +110,7 @@ class _Table:
         if self.quiet:
             return
         many = f"{machine.threads} threads" if machine.threads > 1 else "1 thread"
-        print(f"convkit {convkit.__version__} on {cpu_name()}, {many}, float32")
+        print(f"convkit {convkit.__version__} on {settings.cpu_name()}, {many}, float32")
         if machine.peak is None:
             print(f"no kernels, so the NumPy twins are measured: {native.reason}")
         else:
@@ -156,7 +155,7 @@ class _Table:
 
 def _as_json(machine, peers, rows, groups):
     return {
-        "convkit": convkit.__version__, "cpu": cpu_name(), "python": platform.python_version(),
+        "convkit": convkit.__version__, "cpu": settings.cpu_name(), "python": platform.python_version(),
         "numpy": np.__version__, "isa": machine.isa, "threads": machine.threads,
         "fma_peak_gflops": machine.peak, "peers": engines.versions(peers),
         "rows": [{

@@ -13,6 +13,7 @@ import convkit
 from convkit import settings
 from convkit.cli.common import write_json
 from convkit.kernels import native
+from convkit.plan import common as plans
 
 
 def add_arguments(parser):
@@ -39,7 +40,7 @@ def gather():
         "convkit": convkit.__version__,
         "Python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
         "NumPy": np.__version__,
-        "CPU": cpu_name(),
+        "CPU": settings.cpu_name(),
     }
     if native.available:
         facts["kernels"] = f"native, built by {native.runtime.compiler()}"
@@ -52,6 +53,9 @@ def gather():
     facts["threads"] = f"{convkit.get_threads()} ({_why_threads()})"
     if algorithm is not None:
         facts["algorithm"] = f"{algorithm} (forced by {settings.ALGORITHM_ENV})"
+    if settings.TUNING_ENV in os.environ:
+        facts["tuning"] = (f"{len(plans.timings())} layers measured on this CPU, from "
+                           f"{settings.TUNING_ENV}={os.environ[settings.TUNING_ENV]}")
     return facts
 
 
@@ -68,15 +72,3 @@ def _why_threads():
     if quota is not None and quota < allowed:
         return f"the container's quota; {allowed} CPUs may be used"
     return f"the CPUs that this process may use, of {os.cpu_count()}"
-
-
-def cpu_name():
-    """The CPU's name as the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as f:
-            for line in f:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

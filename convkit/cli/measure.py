@@ -19,8 +19,8 @@ from convkit import cases, settings
 from convkit.cli import peers as engines
 from convkit.kernels import native
 from convkit.plan import common as plans
+from convkit.tuning import take_turns
 
-TURN = 0.01  # seconds that an engine keeps the core before the next one has it
 PAUSE = 0.03  # seconds between turns of several threads: idle OpenMP threads spin for up to 20 ms
 TOLERANCE = 1e-4  # of the largest output; 16-bit arithmetic fails it, fast algorithms in 32 bits do not
 
@@ -252,30 +252,6 @@ def _work(problem, outputs):
     if "transpose" in case.op:
         results = problem.x.size  # each element of x meets all taps
     return 2 * results * math.prod(case.weight[1:]), nbytes
-
-
-def take_turns(runs, total, repeat, pause=0):
-    """Best seconds of each of many short turns, by engine; a turn begins with one call that is not timed."""
-    turns = {name: [] for name in runs}
-    end = time.perf_counter() + (total + total / TURN * pause) * len(runs)
-    while time.perf_counter() < end or min(map(len, turns.values())) < repeat:
-        for name, run in runs.items():
-            time.sleep(pause)
-            run()
-            turns[name].append(_one_turn(run))
-    return turns
-
-
-def _one_turn(run):
-    clock = time.perf_counter
-    best, end = math.inf, clock() + TURN
-    while True:
-        start = clock()
-        run()
-        now = clock()
-        best = min(best, now - start)
-        if now >= end:
-            return best
 
 
 def _set_share(row, machine):

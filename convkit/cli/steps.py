@@ -14,9 +14,9 @@ import numpy as np
 import convkit
 from convkit import nn, optim, settings
 from convkit.cli.common import CommandError, print_table, write_json
-from convkit.cli.info import cpu_name
-from convkit.cli.measure import PAUSE, pinned, take_turns
+from convkit.cli.measure import PAUSE, pinned
 from convkit.cli.nets import NETS
+from convkit.tuning import take_turns
 
 CHECKED = 3  # steps whose losses must agree
 TOLERANCE = 1e-3  # relative; each step magnifies the roundings of the one before
@@ -36,7 +36,7 @@ def run(args, peers):
     if args.json != "-":
         _print(rows, peers, args.threads)
     if args.json:
-        write_json(args.json, {"convkit": convkit.__version__, "cpu": cpu_name(), "isa": settings.choice()[0],
+        write_json(args.json, {"convkit": convkit.__version__, "cpu": settings.cpu_name(), "isa": settings.choice()[0],
                                "threads": args.threads, "rows": rows})
     return 1 if any(row["wrong"] for row in rows) else 0
 
@@ -173,8 +173,8 @@ class _Clock:
 
 
 def _print(rows, peers, threads):
-    print(f"convkit {convkit.__version__} on {cpu_name()}, {threads} thread{'s' if threads > 1 else ''}, float32, "
-          "whole training steps\n")
+    print(f"convkit {convkit.__version__} on {settings.cpu_name()}, {threads} thread{'s' if threads > 1 else ''}, "
+          "float32, whole training steps\n")
     table = [[row["net"], row["optimizer"], f"{row['milliseconds']['convkit']:.2f}",
               f"{row['images_per_second']['convkit']:,.0f}", *(_cell(row, name) for name in peers)] for row in rows]
     for name in peers if len(rows) > 1 else ():

@@ -5,12 +5,12 @@ always an answer and never a hidden fallback: ``considered`` keeps each candidat
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,18 +20,25 @@ from convkit.kernels import native
 MAX_PLANS = 1024
 
 
+def never(_spec, _isa):
+    """The ``rejects`` of a candidate that always applies."""
+    return None
+
+
 @dataclass(frozen=True, slots=True, eq=False)  # by identity: it is hashed on every call
 class Candidate:
     """One way to compute an operation.
 
     ``rejects(spec, isa)`` returns the reason why it cannot, or None; ``build(spec, isa)`` returns the object
-    that runs it. A candidate with ``native=False`` needs no compiled kernels.
+    that runs it. ``loses(spec, isa)`` says why it should not where another one can: it holds unless the candidate is
+    forced or the call has been measured. A candidate with ``native=False`` needs no compiled kernels.
     """
 
     name: str
     rejects: Callable[[Any, str | None], str | None]
     build: Callable[[Any, str | None], Any]
     native: bool = True
+    loses: Callable[[Any, str | None], str | None] = never
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +68,18 @@ class Packing:
         return self.kernel.workspace_bytes
 
 
+class Timing(NamedTuple):
+    """What each algorithm took on one spec: the best of many calls with this many images."""
+
+    images: int
+    microseconds: Mapping[str, float]
+
+
+NOT_TIMED = Timing(0, {})
+
+
 class AlgorithmRefused(ValueError):
     """The forced algorithm exists for this operation but cannot compute this call."""
-
-
-def never(_spec, _isa):
-    """The ``rejects`` of a candidate that always applies."""
-    return None
 
 
 def twin(compute):
@@ -82,6 +94,7 @@ def _store(compute, spec, *operands):
 
 
 _plans: dict = {}
+_timings: dict = {}  # {(spec, isa): Timing}; replaced as a whole, never changed
 _lock = threading.Lock()
 _record = ContextVar("convkit_plan_record", default=None)
 
@@ -107,11 +120,13 @@ def choose(spec, candidates):
     key = (spec, isa, forced, precision, candidates)
     plan = _plans.get(key)
     if plan is None:
-        plan = _make(spec, isa, forced, candidates)
+        table = _timings
+        plan = _make(spec, isa, forced, candidates, table.get((spec, isa), NOT_TIMED).microseconds)
         with _lock:
             while len(_plans) >= MAX_PLANS:
                 del _plans[next(iter(_plans))]
-            _plans[key] = plan
+            if table is _timings:  # else the plan is of before
+                _plans[key] = plan
     record = _record.get()
     if record is not None:
         record.append(plan)
@@ -125,23 +140,54 @@ def reason(candidate, spec, isa):
     return candidate.rejects(spec, isa)
 
 
-def _make(spec, isa, forced, candidates):
+def _make(spec, isa, forced, candidates, times):
     if forced is not None and any(c.name == forced for c in candidates):
-        wanted = tuple(c for c in candidates if c.name == forced)
-    else:
-        wanted = candidates
-    considered = []
-    for candidate in wanted:
+        candidate = next(c for c in candidates if c.name == forced)
         why = reason(candidate, spec, isa)
-        considered.append((candidate.name, why))
-        if why is None:
-            run = candidate.build(spec, isa)
-            return Plan(spec, candidate.name, isa if candidate.native else None, run, tuple(considered))
-    raise AlgorithmRefused(
-        f"algorithm={forced!r} was forced but cannot compute this call: {considered[0][1]}")
+        if why is not None:
+            raise AlgorithmRefused(f"algorithm={forced!r} was forced but cannot compute this call: {why}")
+        return _built(candidate, spec, isa, [(candidate, None)])
+    considered = [(c, reason(c, spec, isa)) for c in candidates]
+    timed = [c for c, why in considered if why is None and c.name in times]
+    if timed:
+        return _built(min(timed, key=lambda c: times[c.name]), spec, isa, considered)
+    considered = [(c, why or c.loses(spec, isa)) for c, why in considered]
+    return _built(next(c for c, why in considered if why is None), spec, isa, considered)
+
+
+def _built(candidate, spec, isa, considered):
+    return Plan(spec, candidate.name, isa if candidate.native else None, candidate.build(spec, isa),
+                tuple((c.name, why) for c, why in considered))
 
 
 def clear():
     """Forget every plan (tests, and measuring what a first call costs)."""
     with _lock:
+        _plans.clear()
+
+
+def timings():
+    """Everything that has been timed and is in use: ``{(spec, isa): Timing}``."""
+    return _timings
+
+
+def timing(spec, isa):
+    """What ``spec`` took where it has been timed, else ``NOT_TIMED``."""
+    return _timings.get((spec, isa), NOT_TIMED)
+
+
+def add_timings(table):
+    """Let plans follow ``{(spec, isa): Timing}`` from now on, beside what is known already."""
+    _replace_timings(lambda known: {**known, **table})
+
+
+def clear_timings():
+    """Forget every timing."""
+    _replace_timings(lambda known: {})
+
+
+def _replace_timings(change):
+    global _timings
+    with _lock:
+        _timings = change(_timings)
         _plans.clear()

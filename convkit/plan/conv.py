@@ -27,7 +27,8 @@ def _channel_sums(spec, isa):
     return lambda dy, db: kernel.sums(dy, db, settings.get_threads())
 
 
-_special = (Candidate("winograd", winograd.rejects, winograd.Sums), Candidate("gemm", gemm.rejects, gemm.Sums))
+_special = (Candidate("winograd", winograd.rejects, winograd.Sums, loses=winograd.loses),
+            Candidate("gemm", gemm.rejects, gemm.Sums, loses=gemm.loses))
 
 CANDIDATES = {
     "forward": _candidates(depthwise.sums, direct.Sums, reference.forward, *_special),

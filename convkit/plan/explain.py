@@ -4,7 +4,7 @@ Nothing is computed and no operand is needed, only shapes. The answer comes from
 of candidates and the same cache as a real call, so it cannot differ from what a call does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from math import log, prod
@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from convkit import reference, settings
 from convkit.errors import DtypeError, ShapeError
 from convkit.plan import activation, conv, fold, linear, pool, resample, softmax
-from convkit.plan.common import choose, reason
+from convkit.plan.common import choose, reason, timing
 from convkit.spec import common
 from convkit.spec.activation import ACTIVATIONS, activation_spec
 from convkit.spec.adaptive import adaptive_spec
@@ -42,7 +42,9 @@ class Step:
     isa : str or None
         The instruction set level it runs at; None for the NumPy twin.
     candidates : tuple of (str, str or None)
-        Every candidate in order of preference, with the reason why it cannot be taken, or None where it can.
+        Every candidate in order of preference, with the reason why it cannot or should not be taken, or None.
+    measured : dict of str to float
+        Microseconds an image of the candidates that ``tune`` has timed on this step.
     flops, bytes_read, bytes_written : int
         Arithmetic (a multiply-add counts twice), and the sizes of the operands.
     workspace_bytes : int or None
@@ -57,6 +59,7 @@ class Step:
     algorithm: str
     isa: str | None
     candidates: tuple
+    measured: Mapping[str, float]
     flops: int
     bytes_read: int
     bytes_written: int
@@ -68,11 +71,14 @@ class Step:
         operands = ", ".join(f"{name} {shape}" for name, shape in self.shapes[:-1])
         lines = [f"{self.name}: {operands} -> {self.shapes[-1][0]} {self.shapes[-1][1]}"]
         level = f" at {self.isa}" if self.isa else ""
-        because = ", because it is forced" if self.forced else ""
+        because = ", because it is forced" if self.forced else ", measured as the fastest" if self.measured else ""
         lines.append(f"  taken       {self.algorithm}{level}{because}")
         for name, why in self.candidates:
             otherwise = "could, but another one is forced" if self.forced else "could, but comes later"
-            lines.append(f"    {name:12}{'taken' if name == self.algorithm else why or otherwise}")
+            text = "taken" if name == self.algorithm else why or otherwise
+            if name in self.measured:
+                text += f"; measured {self.measured[name]:,.1f} us an image"
+            lines.append(f"    {name:12}{text}")
         lines.append(f"  arithmetic  {_flops(self.flops)}")
         lines.append(f"  memory      reads {_bytes(self.bytes_read)}, writes {_bytes(self.bytes_written)}: "
                      f"{self.flops / max(1, self.bytes_read + self.bytes_written):.1f} FLOP for each byte")
@@ -151,9 +157,12 @@ def _step(name, spec, candidates, flops, *shapes, index_bytes=0):
     """``shapes`` are (name, shape) of the operands and, last, of the result."""
     plan = choose(spec, candidates)
     isa, forced, _ = settings.choice()
-    considered = tuple((c.name, reason(c, spec, isa)) for c in candidates)
+    timed = timing(spec, isa)
+    considered = tuple((c.name, reason(c, spec, isa) or (None if c.name in timed.microseconds else c.loses(spec, isa)))
+                       for c in candidates)
+    measured = {name: t / timed.images for name, t in timed.microseconds.items()}
     sizes = [prod(shape) * spec.dtype.itemsize for _, shape in shapes]
-    return Step(name, plan.algorithm, plan.isa, considered, flops, sum(sizes[:-1]) + index_bytes, sizes[-1],
+    return Step(name, plan.algorithm, plan.isa, considered, measured, flops, sum(sizes[:-1]) + index_bytes, sizes[-1],
                 getattr(plan.run, "workspace_bytes", None), plan.algorithm == forced, shapes)
 
 

@@ -17,17 +17,17 @@ FEWEST_FILTERS = 8  # that a filled panel must serve
 
 
 def rejects(spec, _isa):
-    """Why it cannot or, unless it is forced, should not compute ``spec``; None if it can."""
-    three = geometry.axes(spec)
-    if any(len(axis.phases) != 1 or axis.phases[0].step != 1 for axis in three):
+    """Why it cannot compute ``spec``; None if it can."""
+    if any(len(axis.phases) != 1 or axis.phases[0].step != 1 for axis in geometry.axes(spec)):
         return "is for targets that share their taps: not for input gradients of stride 2 and more"
-    taps = _taps(spec)
-    if taps > MOST_TAPS:
-        return f"is for sums of at most {MOST_TAPS} products, not {taps}"
-    return None if settings.choice()[1] == "gemm" else _not_worth_it(spec, three, taps)
+    if _taps(spec) > MOST_TAPS:
+        return f"is for sums of at most {MOST_TAPS} products, not {_taps(spec)}"
+    return None
 
 
-def _not_worth_it(spec, three, taps):
+def loses(spec, _isa):
+    """Why it should not compute ``spec``; None if it pays."""
+    three = geometry.axes(spec)
     filters = spec.c_out_per_group if spec.direction == "forward" else spec.c_in_per_group
     if filters < FEWEST_FILTERS:
         return f"pays from {FEWEST_FILTERS} filters per group, not with {filters}"
@@ -38,8 +38,8 @@ def _not_worth_it(spec, three, taps):
         return f"pays on rows of {LONG_ROW} pixels, not of {three[2].target}"
     if three[0].source * three[1].source * three[2].source * _channels(spec) * spec.dtype.itemsize > LARGE_SOURCE:
         return "would read a source that is larger than the cache once for every position of the kernel"
-    if three[2].source_step > 1 and taps > FEW_TAPS:
-        return f"with a stride pays up to {FEW_TAPS} products a pixel, not with {taps}"
+    if three[2].source_step > 1 and _taps(spec) > FEW_TAPS:
+        return f"with a stride pays up to {FEW_TAPS} products a pixel, not with {_taps(spec)}"
     return None
 
 

@@ -29,9 +29,8 @@ OWN_TILES, OWN_TILES_FROM_L2 = 32, 8
 
 
 def rejects(spec, _isa):
-    """Why Winograd cannot or, unless it is forced, should not compute ``spec``; None if it can."""
-    _, forced, precision = settings.choice()
-    if precision == "strict":
+    """Why Winograd cannot compute ``spec``; None if it can."""
+    if settings.choice()[2] == "strict":
         return "its error is not bounded in every window, which precision='strict' asks for"
     if spec.rank == 1 or spec.kernel[-2:] != (3, 3):
         return f"is for kernels of 3 x 3 or depth x 3 x 3, not {spec.kernel}"
@@ -46,10 +45,11 @@ def rejects(spec, _isa):
     summed = spec.c_in_per_group if spec.direction == "forward" else spec.c_out_per_group
     if summed < FEWEST_SUMMED:
         return f"is for sums over {FEWEST_SUMMED} channels and more, not {summed}: fewer could exceed its error bound"
-    return None if forced == "winograd" else _not_worth_it(spec)
+    return None
 
 
-def _not_worth_it(spec):
+def loses(spec, _isa):
+    """Why it should not compute ``spec``; None if it pays."""
     fewest = FEWEST_CHANNELS * (1 if spec.groups == 1 else 2)
     if min(spec.c_in_per_group, spec.c_out_per_group) < fewest:
         return (f"pays from {fewest} channels and filters per group, not with {spec.c_in_per_group} and "
