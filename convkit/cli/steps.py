@@ -6,6 +6,7 @@ before anything is timed.
 
 import math
 import time
+from functools import partial
 from statistics import median
 from types import SimpleNamespace
 
@@ -124,9 +125,9 @@ def _shares(net, model, x, target):
     """
     runs = []
     clock = _Clock()
-    layers = [layer for layer in model.modules() if not any(layer.named_children())]
-    for layer in layers:
-        vars(layer)["forward"] = clock.around(_kind(layer), layer.forward)
+    chains = [module for module in model.modules() if isinstance(module, nn.Sequential)]
+    for chain in chains:
+        vars(chain)["_passes"] = partial(clock.passes, chain._passes)
     criterion, optimizer = nn.CrossEntropyLoss(), getattr(optim, net.optimizer)(model.parameters(), **net.options)
     for _ in range(PROFILED + 1):
         clock.spent, start = {}, time.perf_counter()
@@ -136,8 +137,8 @@ def _shares(net, model, x, target):
         clock.timed("optimiser", 1, optimizer.step)
         model.zero_grad()
         runs.append((clock.spent, time.perf_counter() - start))
-    for layer in layers:
-        del vars(layer)["forward"]
+    for chain in chains:
+        del vars(chain)["_passes"]
     whole = median(seconds for _, seconds in runs[1:])  # the first one allocates
     shares = {kind: [median(spent[kind][i] for spent, _ in runs[1:]) / whole for i in (0, 1)] for kind in runs[0][0]}
     shares["rest"] = [max(0.0, 1 - sum(map(sum, shares.values()))), 0.0]
@@ -145,7 +146,7 @@ def _shares(net, model, x, target):
 
 
 def _kind(layer):
-    return type(layer).__name__.rstrip("123d")
+    return type(getattr(layer, "layer", layer)).__name__.rstrip("123d")
 
 
 class _Clock:
@@ -160,6 +161,12 @@ class _Clock:
         result = function(*args, **named)
         self.spent.setdefault(kind, [0.0, 0.0])[direction] += time.perf_counter() - start
         return result
+
+    def passes(self, original):
+        """The passes of a Sequential, those that are layers with their time to the account of their kind."""
+        return [each if isinstance(each, nn.Module) and any(each.named_children()) else
+                SimpleNamespace(forward=self.around(_kind(each), each.forward), can_skip_dx=each.can_skip_dx)
+                for each in original()]
 
     def around(self, kind, forward):
         """``forward`` with its time, and that of the backward function that it returns, to the account of ``kind``."""

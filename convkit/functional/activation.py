@@ -294,12 +294,25 @@ def _per_channel(spec, weight):
 
 
 def in_place(name, x, *arguments):
-    """An activation into the memory of ``x``, an array that nobody else holds; returns it."""
-    if not x.flags.c_contiguous or x.dtype.char == "e":
+    """An activation into the memory of ``x``, an array that nobody else holds, where it can be; returns the result."""
+    if not _is_plain(x):
         return _forward(name, x, *arguments)
     flat = x.reshape(-1)
     plan(activation_spec(name, x, *arguments)).run(flat, flat)
     return x
+
+
+def in_place_backward(name, dy, other, *arguments):
+    """The gradient of an activation into the memory of ``dy``, which nobody else holds, where it can be."""
+    if not _is_plain(dy) or not _is_plain(other):
+        return _backward(name, dy, other, *arguments)
+    flat = dy.reshape(-1)
+    backward_plan(activation_backward_spec(name, dy, other, *arguments)).run(flat, other.reshape(-1), flat)
+    return dy
+
+
+def _is_plain(a):
+    return a.flags.c_contiguous and a.flags.aligned and a.dtype.char != "e"
 
 
 def _forward(name, x, *arguments):

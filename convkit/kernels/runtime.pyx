@@ -1,6 +1,7 @@
 """The machine and the process: instruction set levels, threads, scratch memory, and two probes of speed."""
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.string cimport memcpy
 import time
 
@@ -155,3 +156,15 @@ def copy_bandwidth(ptrdiff_t nbytes, seconds=0.2):
                 memcpy(dst, src, <size_t>nbytes)
         best = max(best, 2.0 * nbytes * repeats / (time.perf_counter() - start) / 1e9)
     return best
+
+
+def _keep_freed_memory():
+    """Let malloc keep up to 64 MiB of what is freed: the next step of a training finds its memory as it left it.
+
+    glibc learns from what it gets back: a freed block of nearly 32 MiB, the largest that counts, sets the size from
+    which blocks come from the system and, at twice that, what stays at the end of the heap. Nobody touches this one.
+    """
+    PyMem_RawFree(PyMem_RawMalloc((32 << 20) - (64 << 10)))
+
+
+_keep_freed_memory()

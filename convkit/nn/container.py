@@ -13,6 +13,7 @@ from convkit.errors import DtypeError, ShapeError
 from convkit.nn.fusion import run, stages
 from convkit.nn.linear import Identity
 from convkit.nn.module import Module
+from convkit.nn.passes import passes
 from convkit.spec import common
 from convkit.spec.common import check_shape
 from convkit.spec.shape import check_joined
@@ -27,7 +28,8 @@ class Sequential(Module):
     ``net[i:j]`` a Sequential of the same layers under the same names, sharing their parameters.
 
     In eval mode ``net(x)`` folds a batch norm into the convolution before it and computes activations where their input
-    lies; ``net.stages()`` shows what is computed together.
+    lies; ``net.stages()`` shows what is computed together. ``net.forward(x)`` computes ReLU behind the max pooling that
+    follows it, and activations where their input lies; the numbers are those of the layers one after the other.
     """
 
     can_skip_dx = True
@@ -47,9 +49,9 @@ class Sequential(Module):
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         steps = []
-        for layer in self:
-            x, step = layer.forward(x)
-            steps.append((layer, step))
+        for each in self._passes():
+            x, step = each.forward(x)
+            steps.append((each, step))
 
         def backward(dy, need_dx=True):
             if not steps:
@@ -59,6 +61,9 @@ class Sequential(Module):
             return backward_of(*steps[0], dy, need_dx)
 
         return x, backward
+
+    def _passes(self):
+        return passes(self)
 
     def stages(self) -> list[list[Module]]:
         """The layers in the groups that ``net(x)`` computes together: each by itself in training mode."""
