@@ -22,6 +22,7 @@ cdef extern from "conv/conv.h" nogil:
 cdef ptrdiff_t MIN_MACS = 1_000_000
 # A panel of weights with more taps does not stay in L2 while the tiles pass: they take it in segments.
 cdef ptrdiff_t SEGMENT = 4096
+cdef ptrdiff_t SHORT = 160
 
 
 # Channels whose weight gradients are put in order at a time.
@@ -157,7 +158,7 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
     cdef const phase_t* f = r.phase
     cdef ptrdiff_t vectors = (tile.filters + p.table.lanes - 1) // p.table.lanes
     cdef ptrdiff_t size = p.itemsize, z, y, x, i, m, row, rows, runs, first, last, height
-    cdef bint two
+    cdef bint two, short
     cdef const char* source
     cdef char* target
     runs = (count[2] + p.most_pixels - 1) // p.most_pixels
@@ -165,11 +166,15 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
     height = 2 if vectors > 1 and 2 * count[2] <= p.most_pixels else 1
     rows = count[0] * ((count[1] + height - 1) // height)
     tile.y_half = f.step[1] * p.target[2]
-    # While this panel is in L2 its tiles fetch the one that follows, each an equal share.
-    tile.ahead = <const char*>tile.w + tile.taps * vectors * p.table.lanes * size
     first = rows * part // r.parts
     last = rows * (part + 1) // r.parts
+    # While this panel is in L2 its tiles fetch the one that follows, each an equal share.
+    tile.ahead = <const char*>tile.w + tile.taps * vectors * p.table.lanes * size
     tile.ahead_step = min(<ptrdiff_t>64, vectors * p.table.lanes * size // max(<ptrdiff_t>1, (last - first) * runs) + 1)
+    short = f.taps <= SHORT and f.step[2] == 1
+    tile.ahead_end = NULL
+    if short:
+        tile.ahead_step = tile.y_filter * size
     for row in range(first, last):
         z = row // (rows // count[0])
         y = row % (rows // count[0]) * height
@@ -186,9 +191,13 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
             m = count[2] * (i + 1) // runs - x
             tile.x = source + x * p.source_step[2] * size
             tile.y = target + x * f.step[2] * size
-            p.table.run(tile, <int>(2 * m if two else m), <int>vectors)
             x += m
-            tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
+            if short:
+                tile.ahead = target + x * size
+                tile.ahead_end = target + (x + tile.filters * tile.y_filter) * size
+            p.table.run(tile, <int>(2 * m if two else m), <int>vectors)
+            if not short:
+                tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
 
 
 cdef struct pack_t:
@@ -521,6 +530,7 @@ cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.w = r.panels + (group * p.group_lanes + filter0) * r.pixels * size
     tile.ahead = tile.w
     tile.ahead_step = 0
+    tile.ahead_end = NULL
     tile.bias = NULL
     tile.y_pixel = lanes
     tile.y_filter = 1

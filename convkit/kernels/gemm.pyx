@@ -134,6 +134,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.bias = NULL
     tile.y_filter = 1
     tile.ahead_step = 0
+    tile.ahead_end = NULL
     tile.accumulate = 0
     tile.row_bias = NULL
     for block in range(p.blocks * part // r.parts, p.blocks * (part + 1) // r.parts):

@@ -55,6 +55,7 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.x_step = 1
     tile.x_half = 0
     tile.w = p.b + column * p.depth * size
+    tile.ahead_end = NULL
     tile.ahead = <const char*>tile.w + p.depth * vectors * p.table.lanes * size
     tile.ahead_step = min(<ptrdiff_t>64, vectors * p.table.lanes * size // max(<ptrdiff_t>1, tiles // p.row_blocks) + 1)
     tile.bias = NULL

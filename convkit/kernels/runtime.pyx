@@ -19,6 +19,8 @@ cdef extern from "base/threads.h" nogil:
     void ck_scratch_done()
     void ck_scratch_poison(int on)
     int ck_pool_workers()
+    const ptrdiff_t CK_LARGE_PAGE
+    void ck_large_pages(void* data, size_t nbytes)
 
 cdef extern from "base/probe.h" nogil:
     ctypedef double (*ck_probe_fma)(ptrdiff_t rounds, double* sink) noexcept nogil
@@ -67,11 +69,17 @@ def pool_workers():
 
 
 def aligned_empty(ptrdiff_t elements, dtype):
-    """An uninitialised flat array on a 64-byte boundary: a vector load of it never straddles two cache lines."""
-    memory = np.empty(elements * dtype.itemsize + 64, np.uint8)
+    """An uninitialised flat array on a 64-byte boundary: a vector load of it never straddles two cache lines.
+    A long one has large pages.
+    """
+    cdef ptrdiff_t size = elements * dtype.itemsize
+    cdef ptrdiff_t boundary = CK_LARGE_PAGE if size >= CK_LARGE_PAGE // 2 else 64
+    memory = np.empty(size + 2 * boundary, np.uint8)  # the last large page ends inside it
     cdef unsigned char[::1] view = memory
-    cdef ptrdiff_t start = (64 - <size_t>&view[0] % 64) % 64
-    return memory[start:start + elements * dtype.itemsize].view(dtype)
+    cdef ptrdiff_t start = (boundary - <size_t>&view[0] % boundary) % boundary
+    if boundary > 64:
+        ck_large_pages(&view[start], (size + boundary - 1) // boundary * boundary)
+    return memory[start:start + size].view(dtype)
 
 
 def poison_scratch(bint on):

@@ -15,6 +15,7 @@ cdef extern from "conv/conv.h" nogil:
         ptrdiff_t y_filter
         ptrdiff_t filters
         const void* ahead
+        const void* ahead_end
         ptrdiff_t ahead_step
         int accumulate
         const void* row_bias

@@ -172,6 +172,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.accumulate = 0
     tile.row_bias = NULL
     # While the tiles of one point are summed they fetch the weights of the next.
+    tile.ahead_end = NULL
     tile.ahead_step = min(<ptrdiff_t>64, 4 * lanes // max(<ptrdiff_t>1, (last - first) // height * runs) + 1)
     for point in range(CK_WINOGRAD_POINTS):
         sum_point(r, &tile, u + point * p.taps * lanes, v + point * p.point_step, sums + point * m_step, first, last,

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -229,6 +230,15 @@ static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
 static __thread scratch_t *scratch;
 static atomic_int poison;
 
+void ck_large_pages(void *data, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    if ((uintptr_t)data % CK_LARGE_PAGE == 0) madvise(data, bytes, MADV_HUGEPAGE); /* a refusal changes nothing */
+#else
+    (void)data, (void)bytes;
+#endif
+}
+
 static void free_scratch(void *s)
 {
     free(((scratch_t *)s)->data);
@@ -248,10 +258,13 @@ void *ck_scratch(size_t bytes)
     if (bytes > scratch->bytes) {
         free(scratch->data);
         scratch->bytes = 0;
-        if (posix_memalign(&scratch->data, 64, bytes)) {
+        const int large = bytes >= CK_LARGE_PAGE / 2;
+        if (large) bytes = (bytes + CK_LARGE_PAGE - 1) / CK_LARGE_PAGE * CK_LARGE_PAGE;
+        if (posix_memalign(&scratch->data, large ? CK_LARGE_PAGE : 64, bytes)) {
             scratch->data = NULL;
             return NULL;
         }
+        if (large) ck_large_pages(scratch->data, bytes);
         scratch->bytes = bytes;
     }
     if (atomic_load(&poison) && scratch->data) memset(scratch->data, 0xff, scratch->bytes);

@@ -19,6 +19,11 @@ typedef int (*ck_poll)(void);
  * Returns 0, or -1 when poll asked to stop; then tasks not yet begun are skipped. */
 int ck_parallel_for(ck_task task, void *job, ptrdiff_t tasks, int threads, ck_poll poll);
 
+/* Ask for large pages behind `bytes` from `data`, a boundary of such pages: memory beyond L2 in pages of 4 KB spends
+ * a good part of its time on finding them. No more than a hint. */
+#define CK_LARGE_PAGE ((size_t)2 << 20)
+void ck_large_pages(void *data, size_t bytes);
+
 /* 64-byte aligned scratch of the calling thread, valid until its next ck_scratch; NULL when out of memory.
  * Kept for the next call up to CK_SCRATCH_KEEP bytes; ck_scratch_done gives back what is larger. */
 #define CK_SCRATCH_KEEP ((size_t)64 << 20)

@@ -17,7 +17,7 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c
         /* The lines that the store will write, a few at a time: all at once they take the buffers that loads need. */
         for (int j = 0; j < 4 && line < t->filters; j++, line++)
             __builtin_prefetch((T *)t->y + line * t->y_filter, 1, 3);
-        for (; off < last; off++, w += N * L, ahead += t->ahead_step) {
+        for (; off < last; off++, w += N * L, ahead += ahead != t->ahead_end ? t->ahead_step : 0) {
             const T *p = x + *off, *q = p + half;
             __builtin_prefetch(ahead, 0, 2);
             V row[CK_CONV_VECTORS];

@@ -25,7 +25,8 @@ typedef struct {
     void *y; /* pixel 0 of filter 0; exactly m x filters elements are written */
     ptrdiff_t y_pixel, y_filter;
     ptrdiff_t filters; /* 1 .. vectors * L that exist */
-    const void *ahead; /* weights that will be needed soon: fetched into L2, ahead_step bytes further every tap */
+    const void *ahead; /* what will be needed soon is fetched into L2, ahead_step bytes further every tap */
+    const void *ahead_end; /* as far as this, or NULL */
     ptrdiff_t ahead_step;
     int accumulate; /* add to what y holds */
     const void *row_bias; /* one value for each of the m rows of sums instead of `bias`, or NULL */
