@@ -48,7 +48,8 @@ def test_forward_and_input_gradient_exact_on_integers(isa, call, dtype, threads,
         common.clear()
         y = getattr(F, forward)(x, w, b, **options)
         np.testing.assert_array_equal(y, getattr(reference, forward)(x, w, b, **options))
-        if options["stride"] == (1,) * (x.ndim - 2):
+        spec, _, _ = conv_spec(x_shape, x.dtype, w_shape, x.dtype, direction="input_gradient", rank=x.ndim - 2, **options)
+        if not gemm.rejects(spec, isa):
             dy = rng.integers(-4, 5, y.shape).astype(dtype)
             only_dx = {**options, "needs": (True, False, False)}
             want, _, _ = getattr(reference, backward)(dy, x, w, **only_dx)
@@ -106,8 +107,24 @@ def test_where_it_pays(channels, filters, size, kernel, options, why):
         assert why in (gemm.rejects(spec, None) or gemm.loses(spec, None))
 
 
-def test_refuses_input_gradients_with_a_stride():
-    x, w = np.ones((1, 3, 9, 9), np.float32), np.ones((8, 3, 1, 1), np.float32)
-    y = F.conv2d(x, w, stride=2)
-    with convkit.use(algorithm="gemm"), pytest.raises(ValueError, match="stride 2 and more"):
-        F.conv2d_backward(y, x, w, stride=2, needs=(True, False, False))
+PHASES = [
+    # channels of y and of x, size of x, kernel, stride, options, why not
+    (128, 64, (112, 112), 2, 2, {}, None),
+    (64, 64, (8, 64, 64), 2, 2, {}, None),
+    (128, 64, (28, 28), 2, 2, {}, "1024 KB of targets"),
+    (128, 64, (112, 112), 3, 2, {"padding": 1}, "longer than the stride"),
+    (4, 8, (64,), 17, 17, {}, "at most 16 phases"),
+    (4, 8, (64,), 4, 4, {"dilation": 3}, "longer than the stride"),
+    (4, 8, (64,), 5, 3, {"dilation": 2, "padding": 4}, "not with this dilation"),
+]
+
+
+@pytest.mark.parametrize(("filters", "channels", "size", "kernel", "stride", "options", "why"), PHASES)
+def test_where_phases_pay(filters, channels, size, kernel, stride, options, why):
+    rank = len(size)
+    spec, _, _ = conv_spec((1, channels, *size), np.dtype("f4"), (filters, channels, *(kernel,) * rank), np.dtype("f4"),
+                           rank=rank, stride=stride, direction="input_gradient", **options)
+    if why is None:
+        assert plan(spec).algorithm == "gemm"
+    else:
+        assert why in (gemm.rejects(spec, None) or gemm.loses(spec, None))

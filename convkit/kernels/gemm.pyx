@@ -6,9 +6,12 @@ A panel is some neighbouring output pixels of all images: for every tap (channel
 meet, side by side, zeros where a tap lies in the padding. One task fills a few panels and multiplies them with every
 block of filters; the tile of csrc/conv has the filters where a direct convolution has its pixels, and the pixels in its
 lanes, so that its sums go straight into the rows of y. A pixel's sum does not depend on the panel it lies in.
+
+Transposed layers and input gradients with a stride have phases: targets of one residue modulo the stride, which share
+their taps. The phases that lie beside each other in a row of y read neighbouring inputs, so one panel holds the taps of
+them all, those of each phase behind each other; their sums are woven into whole lines of y.
 """
 
-from libc.string cimport memcpy
 from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done
 from convkit.kernels.tiles cimport ck_conv_fill, ck_conv_piece, ck_conv_table, ck_conv_tile, real, round_up
@@ -21,33 +24,55 @@ from convkit.kernels.runtime import aligned_empty
 cdef ptrdiff_t MIN_MACS = 1_000_000
 
 
+cdef struct phase_t:             # targets that share their taps
+    ptrdiff_t start[3]           # the first of them
+    ptrdiff_t columns            # how many in a row
+    ptrdiff_t first, taps        # their taps in a panel
+    ptrdiff_t weights            # first element of their packed weights
+
+
+cdef struct share_t:             # phases that read the same panels
+    ptrdiff_t count[3]           # places: a place is one target of each phase
+    ptrdiff_t places, taps
+    ptrdiff_t positions, channel_taps
+    const ptrdiff_t* shift       # of each position, along each axis
+    const ptrdiff_t* tap         # of each position, for the first channel
+    ptrdiff_t rows
+    const phase_t* phase         # [rows][beside]
+
+
 cdef struct gemm_t:
     int itemsize
     const ck_conv_table* table
-    ptrdiff_t width              # pixels of a panel
+    ptrdiff_t width              # places of a panel
     ptrdiff_t blocks             # of filters, in each group
     ptrdiff_t groups, channels, group_channels, filters, group_filters
     ptrdiff_t source[3]
     ptrdiff_t target[3]
-    ptrdiff_t step[3]            # source elements between neighbouring targets
-    ptrdiff_t source_plane, pixels
-    ptrdiff_t positions, taps
-    const ptrdiff_t* shift       # of each kernel position, along each axis
+    ptrdiff_t step[3]            # source elements between neighbouring places
+    ptrdiff_t target_step[3]     # target elements between them
+    ptrdiff_t source_plane, target_plane
+    ptrdiff_t beside             # phases of a row
+    bint plain                   # a single phase: places are targets
     const ptrdiff_t* off         # of the taps in a block of the fewest filters, then in one of one filter more
+    ptrdiff_t most_taps
     ptrdiff_t panels             # of one task
     ptrdiff_t most_pieces        # of one panel
     ptrdiff_t macs
+    const share_t* share
+    ptrdiff_t shares
 
 
 cdef struct round_t:
     const gemm_t* plan
+    const share_t* share
     const char* x
     const char* w
     const char* bias             # one per filter, or NULL
     char* y
     char* own                    # of each worker: panels, pieces and sums
     ptrdiff_t own_bytes
-    ptrdiff_t pixels             # of all images
+    ptrdiff_t places             # of all images
     ptrdiff_t batches            # tasks that cover them
     ptrdiff_t parts              # tasks that share the filters
 
@@ -56,54 +81,55 @@ cdef inline ptrdiff_t first_filter(const gemm_t* p, ptrdiff_t block) noexcept no
     return p.group_filters * block // p.blocks
 
 
-cdef ptrdiff_t add_pieces(const gemm_t* p, ptrdiff_t pixel, ptrdiff_t n, ptrdiff_t to, ptrdiff_t width,
-                          ck_conv_piece* piece) noexcept nogil:
-    """The pieces of ``n`` pixels in one row of y, at every kernel position; returns how many."""
-    cdef ptrdiff_t at = pixel % p.pixels, count = 0, k, z, y, x, before, inside
-    cdef ptrdiff_t image = pixel // p.pixels * p.channels * p.source_plane
-    cdef ptrdiff_t column = at % p.target[2] * p.step[2]
-    cdef ptrdiff_t line = at // p.target[2] % p.target[1] * p.step[1]
-    cdef ptrdiff_t slice = at // p.target[2] // p.target[1] * p.step[0]
+cdef ptrdiff_t add_pieces(const gemm_t* p, const share_t* s, ptrdiff_t place, ptrdiff_t n, ptrdiff_t to,
+                          ptrdiff_t width, ck_conv_piece* piece) noexcept nogil:
+    """The pieces of ``n`` places in one row, at every position; returns how many."""
+    cdef ptrdiff_t at = place % s.places, count = 0, k, z, y, x, before, inside, here
+    cdef ptrdiff_t image = place // s.places * p.channels * p.source_plane
+    cdef ptrdiff_t column = at % s.count[2] * p.step[2]
+    cdef ptrdiff_t line = at // s.count[2] % s.count[1] * p.step[1]
+    cdef ptrdiff_t slice = at // s.count[2] // s.count[1] * p.step[0]
     cdef bint there
-    for k in range(p.positions):
-        z, y, x = slice + p.shift[3 * k], line + p.shift[3 * k + 1], column + p.shift[3 * k + 2]
+    for k in range(s.positions):
+        z, y, x = slice + s.shift[3 * k], line + s.shift[3 * k + 1], column + s.shift[3 * k + 2]
         there = 0 <= z < p.source[0] and 0 <= y < p.source[1]
-        # pixels whose column lies before the source, and inside
+        # places whose column lies before the source, and inside
         before = min(n, (max(<ptrdiff_t>0, -x) + p.step[2] - 1) // p.step[2]) if there else n
         inside = min(n - before, max(<ptrdiff_t>0, (p.source[2] - x + p.step[2] - 1) // p.step[2] - before))
+        here = to + s.tap[k] * width
         if before > 0:
-            piece[count].to, piece[count].source, piece[count].n = to, -1, before
+            piece[count].to, piece[count].source, piece[count].n = here, -1, before
             count += 1
         if inside > 0:
-            piece[count].to = to + before
+            piece[count].to = here + before
             piece[count].source = image + (z * p.source[1] + y) * p.source[2] + x + before * p.step[2]
             piece[count].n = inside
             count += 1
         if before + inside < n:
-            piece[count].to, piece[count].source, piece[count].n = to + before + inside, -1, n - before - inside
+            piece[count].to, piece[count].source, piece[count].n = here + before + inside, -1, n - before - inside
             count += 1
-        to += width
     return count
 
 
 cdef void fill_panels(const round_t* r, ptrdiff_t group, ptrdiff_t first, ptrdiff_t last, ptrdiff_t width, char* panels,
                       ck_conv_piece* piece) noexcept nogil:
-    """Pixels ``first`` to ``last`` into panels of ``width``."""
+    """Places ``first`` to ``last`` into panels of ``width``."""
     cdef const gemm_t* p = r.plan
-    cdef ptrdiff_t pixel = first, n, lane, to
+    cdef const share_t* s = r.share
+    cdef ptrdiff_t place = first, n, lane, to
     cdef ck_conv_fill job
     job.pieces = 0
-    while pixel < last:
-        lane = (pixel - first) % width
-        to = (pixel - first) // width * p.taps * width + lane
-        n = min(p.target[2] - pixel % p.target[2], min(width - lane, last - pixel))
-        job.pieces += add_pieces(p, pixel, n, to, width, piece + job.pieces)
-        pixel += n
+    while place < last:
+        lane = (place - first) % width
+        to = (place - first) // width * s.taps * width + lane
+        n = min(s.count[2] - place % s.count[2], min(width - lane, last - place))
+        job.pieces += add_pieces(p, s, place, n, to, width, piece + job.pieces)
+        place += n
     job.x = r.x + group * p.group_channels * p.source_plane * p.itemsize
     job.plane = p.source_plane
     job.step = p.step[2]
     job.panels = panels
-    job.channel_step = p.positions * width
+    job.channel_step = s.channel_taps * width
     job.channels = p.group_channels
     job.piece = piece
     p.table.fill(&job)
@@ -113,22 +139,22 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     """Some panels of one group, a part of its filters."""
     cdef const round_t* r = <const round_t*>job
     cdef const gemm_t* p = r.plan
+    cdef const share_t* s = r.share
     cdef ptrdiff_t part = task % r.parts, group = task // r.parts % p.groups, batch = task // r.parts // p.groups
-    cdef ptrdiff_t all_panels = (r.pixels + p.width - 1) // p.width
+    cdef ptrdiff_t all_panels = (r.places + p.width - 1) // p.width
     cdef ptrdiff_t first = all_panels * batch // r.batches * p.width
-    cdef ptrdiff_t last = min(all_panels * (batch + 1) // r.batches * p.width, r.pixels)
-    cdef ptrdiff_t size = p.itemsize, block, filter, filters, pixel
+    cdef ptrdiff_t last = min(all_panels * (batch + 1) // r.batches * p.width, r.places)
+    cdef ptrdiff_t size = p.itemsize, row, block, filter, filters, place, width
     cdef char* panels = r.own + worker * r.own_bytes
-    cdef char* sums = panels + p.panels * p.taps * p.width * size
-    cdef ck_conv_piece* piece = <ck_conv_piece*>(sums + p.table.most_pixels[0] * p.width * size)
+    cdef char* sums = panels + p.panels * p.most_taps * p.width * size
+    cdef ck_conv_piece* piece = <ck_conv_piece*>(sums + p.beside * p.table.most_pixels[0] * p.width * size)
     # The last panel is only as wide as it must be.
     cdef ptrdiff_t whole = last - (last - first) % p.width, narrow = round_up(last - whole, p.table.lanes)
     cdef ck_conv_tile tile
     if whole > first:
         fill_panels(r, group, first, whole, p.width, panels, piece)
     if last > whole:
-        fill_panels(r, group, whole, last, narrow, panels + (whole - first) * p.taps * size, piece)
-    tile.taps = p.taps
+        fill_panels(r, group, whole, last, narrow, panels + (whole - first) * s.taps * size, piece)
     tile.x_step = 1
     tile.x_half = 0
     tile.bias = NULL
@@ -137,63 +163,91 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.ahead_end = NULL
     tile.accumulate = 0
     tile.row_bias = NULL
-    for block in range(p.blocks * part // r.parts, p.blocks * (part + 1) // r.parts):
-        filter = first_filter(p, block)
-        filters = first_filter(p, block + 1) - filter
-        tile.off = p.off + (p.taps if filters > p.group_filters // p.blocks else 0)
-        filter += group * p.group_filters
-        tile.x = r.w + filter * p.taps * size
-        if r.bias != NULL:
-            tile.row_bias = r.bias + filter * size
-        pixel = first
-        while pixel < last:
-            tile.w = panels + (pixel - first) * p.taps * size
-            tile.ahead = tile.w
-            sum_panel(r, &tile, filter, filters, pixel, p.width if pixel < whole else narrow,
-                      min(p.width, last - pixel), sums)
-            pixel += p.width
+    for row in range(s.rows):
+        for block in range(p.blocks * part // r.parts, p.blocks * (part + 1) // r.parts):
+            filter = first_filter(p, block)
+            filters = first_filter(p, block + 1) - filter
+            tile.off = p.off + (p.most_taps if filters > p.group_filters // p.blocks else 0)
+            filter += group * p.group_filters
+            if r.bias != NULL:
+                tile.row_bias = r.bias + filter * size
+            place = first
+            while place < last:
+                width = p.width if place < whole else narrow
+                sum_panel(r, &tile, s.phase + row * p.beside, panels + (place - first) * s.taps * size, filter, filters,
+                          place, width, min(p.width, last - place), sums)
+                place += p.width
 
 
-cdef void sum_panel(const round_t* r, ck_conv_tile* tile, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t pixel,
-                    ptrdiff_t width, ptrdiff_t n, char* sums) noexcept nogil:
-    """One tile: into y where its pixels are those of one image, else by way of ``sums``."""
+cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, const char* panel, ptrdiff_t filter,
+                    ptrdiff_t filters, ptrdiff_t place, ptrdiff_t width, ptrdiff_t n, char* sums) noexcept nogil:
+    """One tile of each phase: into y where its targets are neighbours in one image, else by way of ``sums``."""
     cdef const gemm_t* p = r.plan
-    cdef ptrdiff_t size = p.itemsize, image = pixel // p.pixels, at = pixel % p.pixels, i = 0, piece, m
+    cdef ptrdiff_t size = p.itemsize, i
     cdef int vectors = <int>(width // p.table.lanes)
-    cdef char* y = r.y + ((image * p.filters + filter) * p.pixels + at) * size
-    tile.filters = n
-    if at + n <= p.pixels:
-        tile.y, tile.y_pixel = y, p.pixels
+    cdef bint straight = p.plain and place % p.target_plane + n <= p.target_plane
+    for i in range(p.beside):
+        tile.taps = phase[i].taps
+        tile.x = r.w + (phase[i].weights + filter * phase[i].taps) * size
+        tile.w = tile.ahead = panel + phase[i].first * width * size
+        if straight:
+            tile.y = r.y + ((place // p.target_plane * p.filters + filter) * p.target_plane
+                            + place % p.target_plane) * size
+            tile.y_pixel, tile.filters = p.target_plane, n
+        else:
+            tile.y = sums + i * filters * width * size
+            tile.y_pixel, tile.filters = width, width
         p.table.run(tile, <int>filters, vectors)
-        return
-    tile.y, tile.y_pixel = sums, width
-    p.table.run(tile, <int>filters, vectors)
-    while i < n:
-        piece = min(p.pixels - at, n - i)
-        for m in range(filters):
-            memcpy(y + m * p.pixels * size, sums + (m * width + i) * size, piece * size)
-        i += piece
-        image += 1
-        at = 0
-        y = r.y + (image * p.filters + filter) * p.pixels * size
+    if not straight:
+        store_rows(r, phase, filter, filters, place, width, n, sums)
+
+
+cdef void store_rows(const round_t* r, const phase_t* phase, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t place,
+                     ptrdiff_t width, ptrdiff_t n, const char* sums) noexcept nogil:
+    """The sums of ``n`` places, ``[phase][filter][width]``, a run of neighbours in y at a time."""
+    cdef const gemm_t* p = r.plan
+    cdef const share_t* s = r.share
+    cdef ptrdiff_t size = p.itemsize, done = 0, at, run, column, line, slice, i, count
+    cdef char* y
+    # A run is the rest of a row; where places are targets, the rest of the image.
+    cdef ptrdiff_t row = s.places if p.plain else s.count[2]
+    while done < n:
+        at = (place + done) % s.places
+        run = min(row - at % row, n - done)
+        column = at % s.count[2]
+        line = at // s.count[2] % s.count[1] * p.target_step[1] + phase.start[1]
+        slice = at // s.count[2] // s.count[1] * p.target_step[0] + phase.start[0]
+        y = r.y + (((place + done) // s.places * p.filters + filter) * p.target_plane
+                   + (slice * p.target[1] + line) * p.target[2] + column * p.target_step[2]) * size
+        if p.beside == 2 and p.target_step[2] == 2:
+            count = min(run, phase[0].columns - column) + min(run, phase[1].columns - column)
+            p.table.weave(sums + done * size, filters * width, width, y, p.target_plane, filters, count)
+        else:
+            for i in range(p.beside):
+                p.table.spread(sums + (i * filters * width + done) * size, width, y + phase[i].start[2] * size,
+                               p.target_plane, p.target_step[2], filters,
+                               run if p.plain else min(run, phase[i].columns - column))
+        done += run
 
 
 cdef class Gemm:
-    """A planned convolution whose targets all share one set of taps: forward, or an input gradient of stride 1.
+    """A planned convolution: forward, or an input gradient.
 
-    ``source`` and ``target`` sizes and ``step`` per axis; ``positions`` are the kernel positions in the order of the
-    taps and ``shift`` where each lies, (z, y, x) from the place of the target. ``w_strides`` are the strides of the
-    weight array, in elements, from group to group, filter to filter and channel to channel. A panel has ``vectors``
-    vectors, a task takes at most ``panels`` of them.
+    ``source`` and ``target`` sizes, ``step`` and ``target_step`` per axis. ``shares`` are ``(count, positions, channel
+    taps, phases)``: places per axis; for every position of a panel the (z, y, x) from a place's source to its own and
+    its tap for the first channel; how many taps follow each other in a channel; and rows of phases, each ``(start,
+    columns, first tap, kernel positions in the order of its taps)``. ``w_strides`` are the strides of the weight array,
+    in elements, from group to group, filter to filter and channel to channel. A panel has ``vectors`` vectors, a task
+    takes at most ``panels`` of them.
     """
 
     cdef gemm_t plan
-    cdef object _keep, _dtype, _positions
+    cdef object _keep, _dtype, _phases
     cdef ptrdiff_t w_strides[3]
     cdef readonly ptrdiff_t packed_size, vectors, panels
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, step,
-                 positions, shift, ptrdiff_t vectors, ptrdiff_t panels, ptrdiff_t macs, w_strides):
+                 target_step, shares, ptrdiff_t vectors, ptrdiff_t panels, ptrdiff_t macs, w_strides):
         cdef gemm_t* p = &self.plan
         cdef ptrdiff_t i, most
         p.itemsize = dtype.itemsize
@@ -203,34 +257,72 @@ cdef class Gemm:
         p.group_channels, p.group_filters = channels // groups, filters // groups
         most = p.table.most_pixels[vectors - 1]
         p.blocks = (p.group_filters + most - 1) // most
-        p.source_plane = p.pixels = 1
+        p.source_plane = p.target_plane = 1
         for i in range(3):
-            p.source[i], p.target[i], p.step[i] = source[i], target[i], step[i]
+            p.source[i], p.target[i], p.step[i], p.target_step[i] = source[i], target[i], step[i], target_step[i]
             p.source_plane *= p.source[i]
-            p.pixels *= p.target[i]
+            p.target_plane *= p.target[i]
             self.w_strides[i] = w_strides[i]
-        p.positions = len(positions)
-        p.taps = p.positions * p.group_channels
-        fewest = p.group_filters // p.blocks
-        offsets = np.concatenate([np.arange(p.taps, dtype=np.intp) * m for m in (fewest, fewest + 1)])
-        shifts = np.ascontiguousarray(shift, np.intp).reshape(-1)
-        self._positions = np.ascontiguousarray(positions, np.intp)
-        cdef ptrdiff_t[::1] off = offsets, flat = shifts
-        p.off = &off[0]
-        p.shift = &flat[0]
-        self._keep = (offsets, shifts)
-        p.panels = panels
-        # a panel meets this many rows of y, each with zeros before and after at every kernel position
-        p.most_pieces = 3 * p.positions * min(p.width, (p.width - 1) // p.target[2] + 2)
-        p.macs = macs
-        self.packed_size = filters * p.taps
         self._dtype = dtype
+        self._keep, self._phases = [], []
+        self._fill_shares(shares)
+        fewest = p.group_filters // p.blocks
+        offsets = np.concatenate([np.arange(p.most_taps, dtype=np.intp) * m for m in (fewest, fewest + 1)])
+        cdef ptrdiff_t[::1] off = offsets
+        p.off = &off[0]
+        self._keep.append(offsets)
+        p.panels = panels
+        p.macs = macs
         self.vectors, self.panels = vectors, panels
 
-    cdef ptrdiff_t _own_bytes(self):
-        """Panels, the sums of a tile, and the table of pieces."""
+    cdef _fill_shares(self, shares):
         cdef gemm_t* p = &self.plan
-        return round_up((p.panels * p.taps + p.table.most_pixels[0]) * p.width * p.itemsize
+        cdef share_t* s
+        cdef ptrdiff_t i, j
+        cdef unsigned char[::1] memory = self._kept(np.zeros(len(shares) * sizeof(share_t), np.uint8))
+        cdef ptrdiff_t[::1] shift, tap
+        p.share, p.shares = <share_t*>&memory[0], len(shares)
+        p.most_taps = p.most_pieces = 0
+        for i, (count, positions, channel_taps, rows) in enumerate(shares):
+            s = <share_t*>p.share + i
+            s.places = 1
+            for j in range(3):
+                s.count[j] = count[j]
+                s.places *= s.count[j]
+            shift = self._kept(np.array([at for at, _ in positions], np.intp).reshape(-1))
+            tap = self._kept(np.array([first for _, first in positions], np.intp))
+            s.shift, s.tap = &shift[0], &tap[0]
+            s.positions, s.channel_taps, s.rows = len(positions), channel_taps, len(rows)
+            s.taps = s.positions * p.group_channels
+            p.most_taps = max(p.most_taps, s.taps)
+            # a panel meets this many rows, each with zeros before and after at every position
+            p.most_pieces = max(p.most_pieces, 3 * s.positions * min(p.width, (p.width - 1) // s.count[2] + 2))
+            s.phase = self._fill_phases([phase for row in rows for phase in row], channel_taps)
+            p.beside = len(rows[0])
+        p.plain = len(shares) == 1 and len(rows) == 1 and p.beside == 1 and target_steps_are_one(p)
+
+    cdef const phase_t* _fill_phases(self, phases, channel_taps) except NULL:
+        cdef unsigned char[::1] memory = self._kept(np.zeros(len(phases) * sizeof(phase_t), np.uint8))
+        cdef phase_t* f = <phase_t*>&memory[0]
+        cdef ptrdiff_t i, j
+        for i, (start, columns, first, positions) in enumerate(phases):
+            for j in range(3):
+                f[i].start[j] = start[j]
+            f[i].columns, f[i].first = columns, first
+            f[i].taps = len(positions) * self.plan.group_channels
+            f[i].weights = self.packed_size
+            self.packed_size += self.plan.filters * f[i].taps
+            self._phases.append((f[i].weights, channel_taps, np.array(positions, np.intp)))
+        return f
+
+    cdef _kept(self, array):
+        self._keep.append(array)
+        return array
+
+    cdef ptrdiff_t _own_bytes(self):
+        """Panels, the sums of the tiles of a row (and a vector: weaving reads whole ones), and the table of pieces."""
+        cdef gemm_t* p = &self.plan
+        return round_up((p.panels * p.most_taps + p.beside * p.table.most_pixels[0]) * p.width * p.itemsize + 64
                         + p.panels * p.most_pieces * <ptrdiff_t>sizeof(ck_conv_piece), 64)
 
     @property
@@ -239,30 +331,19 @@ cdef class Gemm:
         return self._own_bytes()
 
     def pack(self, const real[::1] w not None):
-        """The weight array (flat, C order) as [group][block][tap][filters of the block]."""
-        cdef gemm_t* p = &self.plan
+        """The weight array (flat, C order) as [phase][group][block][tap][filters of the block]."""
         packed = aligned_empty(self.packed_size, self._dtype)
         cdef real[::1] out = packed
-        cdef ptrdiff_t[::1] tap = self._positions
-        cdef ptrdiff_t group, block, filter, filters, c, t, m
-        cdef const real* origin
-        cdef real* to
-        cdef bint in_order = self.w_strides[2] == p.positions and (self._positions == np.arange(p.positions)).all()
-        with nogil:
-            for group in range(p.groups):
-                for block in range(p.blocks):
-                    filter = first_filter(p, block)
-                    filters = first_filter(p, block + 1) - filter
-                    origin = &w[0] + group * self.w_strides[0] + filter * self.w_strides[1]
-                    to = &out[0] + (group * p.group_filters + filter) * p.taps
-                    if in_order:
-                        p.table.transpose(origin, self.w_strides[1], to, filters, filters, p.taps)
-                        continue
-                    for c in range(p.group_channels):
-                        for t in range(p.positions):
-                            for m in range(filters):
-                                to[(c * p.positions + t) * filters + m] = (
-                                    origin[m * self.w_strides[1] + c * self.w_strides[2] + tap[t]])
+        cdef ptrdiff_t[::1] position
+        cdef ptrdiff_t weights, channel_taps
+        cdef bint in_order
+        for weights, channel_taps, order in self._phases:
+            position = order
+            in_order = (channel_taps == position.shape[0] == self.w_strides[2]
+                        and (order == np.arange(position.shape[0])).all())
+            with nogil:
+                pack_phase(&self.plan, self.w_strides, &position[0], position.shape[0], channel_taps, in_order, &w[0],
+                           &out[weights])
         return packed
 
     def run(self, const real[::1] x not None, const real[::1] packed not None, const real[::1] bias,
@@ -270,7 +351,7 @@ cdef class Gemm:
         """Compute ``n`` images: x and y flat in C order, ``packed`` from ``pack``, ``bias`` one per filter or None."""
         cdef gemm_t* p = &self.plan
         cdef round_t r
-        cdef ptrdiff_t panels
+        cdef ptrdiff_t panels, i
         if p.macs * n < MIN_MACS:
             threads = 1
         r.plan = p
@@ -278,15 +359,43 @@ cdef class Gemm:
         r.bias = NULL
         if bias is not None:
             r.bias = <const char*>&bias[0]
-        r.pixels = n * p.pixels
-        panels = (r.pixels + p.width - 1) // p.width
-        r.batches = (panels + p.panels - 1) // p.panels
-        r.parts = 1
-        if threads > 1:  # a few tasks per thread even out their ends; more only cost
-            r.batches = max(r.batches, min(panels, 4 * threads // p.groups))
-            r.parts = min(p.blocks, max(<ptrdiff_t>1, 4 * threads // (r.batches * p.groups)))
         r.own_bytes = self._own_bytes()
         r.own = <char*>scratch(threads * r.own_bytes)
         with nogil:
-            parallel_for(sum_panels, &r, r.batches * p.groups * r.parts, threads)
+            for i in range(p.shares):
+                r.share = p.share + i
+                r.places = n * r.share.places
+                panels = (r.places + p.width - 1) // p.width
+                r.batches = (panels + p.panels - 1) // p.panels
+                r.parts = 1
+                if threads > 1:  # a few tasks per thread even out their ends; more only cost
+                    r.batches = max(r.batches, min(panels, 4 * threads // p.groups))
+                    r.parts = min(p.blocks, max(<ptrdiff_t>1, 4 * threads // (r.batches * p.groups)))
+                parallel_for(sum_panels, &r, r.batches * p.groups * r.parts, threads)
             scratch_done()
+
+
+cdef bint target_steps_are_one(const gemm_t* p) noexcept:
+    return p.target_step[0] == p.target_step[1] == p.target_step[2] == 1
+
+
+cdef void pack_phase(const gemm_t* p, const ptrdiff_t* strides, const ptrdiff_t* position, ptrdiff_t positions,
+                     ptrdiff_t channel_taps, bint in_order, const real* w, real* out) noexcept nogil:
+    """The weights of one phase: [group][block][tap][filters of the block]."""
+    cdef ptrdiff_t group, block, filter, filters, c, i, m, taps = positions * p.group_channels
+    cdef const real* origin
+    cdef real* to
+    for group in range(p.groups):
+        for block in range(p.blocks):
+            filter = first_filter(p, block)
+            filters = first_filter(p, block + 1) - filter
+            origin = w + group * strides[0] + filter * strides[1]
+            to = out + (group * p.group_filters + filter) * taps
+            if in_order:
+                p.table.transpose(origin, strides[1], to, filters, filters, taps)
+                continue
+            for i in range(positions):
+                for c in range(p.group_channels):
+                    for m in range(filters):
+                        to[((i // channel_taps * p.group_channels + c) * channel_taps + i % channel_taps) * filters
+                           + m] = origin[m * strides[1] + c * strides[2] + position[i]]

@@ -19,7 +19,7 @@ cdef extern from "base/threads.h" nogil:
     void ck_scratch_done()
     void ck_scratch_poison(int on)
     int ck_pool_workers()
-    const ptrdiff_t CK_LARGE_PAGE
+    const size_t CK_LARGE_PAGE
     void ck_large_pages(void* data, size_t nbytes)
 
 cdef extern from "base/probe.h" nogil:
@@ -72,8 +72,8 @@ def aligned_empty(ptrdiff_t elements, dtype):
     """An uninitialised flat array on a 64-byte boundary: a vector load of it never straddles two cache lines.
     A long one has large pages.
     """
-    cdef ptrdiff_t size = elements * dtype.itemsize
-    cdef ptrdiff_t boundary = CK_LARGE_PAGE if size >= CK_LARGE_PAGE // 2 else 64
+    cdef ptrdiff_t size = elements * dtype.itemsize, page = <ptrdiff_t>CK_LARGE_PAGE
+    cdef ptrdiff_t boundary = page if size >= page // 2 else 64
     memory = np.empty(size + 2 * boundary, np.uint8)  # the last large page ends inside it
     cdef unsigned char[::1] view = memory
     cdef ptrdiff_t start = (boundary - <size_t>&view[0] % boundary) % boundary

@@ -42,6 +42,10 @@ cdef extern from "conv/conv.h" nogil:
         void fill(const ck_conv_fill* job) noexcept nogil
         void pad(const void* src, ptrdiff_t src_row, void* dst, ptrdiff_t rows, ptrdiff_t before, ptrdiff_t n,
                  ptrdiff_t after) noexcept nogil
+        void weave(const void* sums, ptrdiff_t phase, ptrdiff_t row, void* y, ptrdiff_t y_filter, ptrdiff_t filters,
+                   ptrdiff_t n) noexcept nogil
+        void spread(const void* sums, ptrdiff_t row, void* y, ptrdiff_t y_filter, ptrdiff_t step, ptrdiff_t filters,
+                    ptrdiff_t n) noexcept nogil
 
 ctypedef fused real:
     float

@@ -280,6 +280,40 @@ CK_NOINLINE void CK_TYPED(conv_fill)(const ck_conv_fill *job)
     }
 }
 
+CK_NOINLINE void CK_TYPED(conv_weave)(const void *sums, ptrdiff_t phase, ptrdiff_t row, void *y, ptrdiff_t y_filter,
+                                      ptrdiff_t filters, ptrdiff_t n)
+{
+    for (ptrdiff_t f = 0; f < filters; f++) {
+        const T *even = (const T *)sums + f * row, *odd = even + phase;
+        T *to = (T *)y + f * y_filter;
+        for (ptrdiff_t i = 0; i < n; i += 2 * L) {
+            /* whole vectors of sums are there to be read, in y only what is written */
+            const V a = vload(even + i / 2), b = vload(odd + i / 2);
+            if (i + 2 * L <= n) {
+                vstore(to + i, vziplo(a, b));
+                vstore(to + i + L, vziphi(a, b));
+            } else {
+                const ptrdiff_t rest = n - i;
+                vstore_part(to + i, vziplo(a, b), rest < L ? rest : L);
+                if (rest > L) vstore_part(to + i + L, vziphi(a, b), rest - L);
+            }
+        }
+    }
+}
+
+CK_NOINLINE void CK_TYPED(conv_spread)(const void *sums, ptrdiff_t row, void *y, ptrdiff_t y_filter, ptrdiff_t step,
+                                       ptrdiff_t filters, ptrdiff_t n)
+{
+    for (ptrdiff_t f = 0; f < filters; f++) {
+        const T *from = (const T *)sums + f * row;
+        T *to = (T *)y + f * y_filter;
+        if (step == 1)
+            CK_TYPED(copy_pixels)(to, from, n, 1);
+        else
+            for (ptrdiff_t i = 0; i < n; i++) to[i * step] = from[i];
+    }
+}
+
 /* The longest run of pixels at a number of vectors: the last row of the registry that the registers hold. */
 #define CK_CONV_MOST(vectors) ((CK_REGISTERS - 1 - (vectors)) / (vectors))
 #define CK_CONV_CAP(vectors, cap) (CK_CONV_MOST(vectors) < (cap) ? CK_CONV_MOST(vectors) : (cap))
@@ -291,6 +325,8 @@ const ck_conv_table CK_KERNEL(ck_conv) = {
     .transpose = CK_TYPED(conv_transpose),
     .fill = CK_TYPED(conv_fill),
     .pad = CK_TYPED(conv_pad),
+    .weave = CK_TYPED(conv_weave),
+    .spread = CK_TYPED(conv_spread),
 };
 #undef CK_CONV_CAP
 #undef CK_CONV_MOST

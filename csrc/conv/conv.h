@@ -71,6 +71,14 @@ typedef void (*ck_conv_transpose)(const void *src, ptrdiff_t src_row, void *dst,
 typedef void (*ck_conv_pad)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t rows, ptrdiff_t before,
                             ptrdiff_t n, ptrdiff_t after);
 
+/* y[f * y_filter + i] for i below n, the even from sums[f * row + i / 2], the odd `phase` after those. */
+typedef void (*ck_conv_weave)(const void *sums, ptrdiff_t phase, ptrdiff_t row, void *y, ptrdiff_t y_filter,
+                              ptrdiff_t filters, ptrdiff_t n);
+
+/* y[f * y_filter + i * step] = sums[f * row + i] for i below n. */
+typedef void (*ck_conv_spread)(const void *sums, ptrdiff_t row, void *y, ptrdiff_t y_filter, ptrdiff_t step,
+                               ptrdiff_t filters, ptrdiff_t n);
+
 /* What one level has for one dtype: at v vectors, tiles of 1 to most_pixels[v - 1] pixels. */
 typedef struct {
     ptrdiff_t lanes;
@@ -79,6 +87,8 @@ typedef struct {
     ck_conv_transpose transpose;
     void (*fill)(const ck_conv_fill *job);
     ck_conv_pad pad;
+    ck_conv_weave weave;
+    ck_conv_spread spread;
 } ck_conv_table;
 
 const ck_conv_table *ck_conv_table_for(int level, int itemsize);
