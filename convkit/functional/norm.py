@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from convkit.functional.activation import in_place
 from convkit.functional.common import contiguous, deliver, in_float32, optional
 from convkit.plan.norm import (
     backward_plan,
@@ -14,6 +15,7 @@ from convkit.plan.norm import (
     rows_backward_plan,
     rows_plan,
 )
+from convkit.spec.common import FLOAT16
 from convkit.spec.norm import (
     batch_norm_backward_spec,
     batch_norm_spec,
@@ -95,19 +97,31 @@ def batch_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps
     return batch_norm_gradients(dy, x, weight, eps, mean, var, training, None)
 
 
-def batch_norm_gradients(dy, x, weight, eps, mean, var, training, saved):
-    """``batch_norm_backward``, with what ``batch_norm_kept`` returned."""
+def batch_norm_gradients(dy, x, weight, eps, mean, var, training, saved, line=None, over_dy=False):
+    """``batch_norm_backward``, with what ``batch_norm_kept`` or ``batch_norm_relu`` returned; dx lies where ``dy`` lay
+    if ``over_dy``, because nobody else holds that.
+    """
     spec = batch_norm_backward_spec(dy, x, weight, eps, mean, var, training)
-    return _batch_norm_gradients(spec, dy, x, weight, mean, var, saved)
+    return _batch_norm_gradients(spec, dy, x, weight, mean, var, saved, line, over_dy)
+
+
+def batch_norm_relu(x, running_mean, running_var, weight, bias, training, momentum, eps):
+    """ReLU of ``batch_norm`` in one pass, with what both gradients need; the last is None if that took two passes."""
+    spec = batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
+    fuses = x.size and spec.dtype is not FLOAT16 and getattr(plan(spec).run, "fuses_relu", False)
+    line = np.empty((spec.channels, 3)) if fuses else None
+    y, saved = _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum_of(momentum), True, line)
+    return y if fuses else in_place("relu", y), saved, line
 
 
 @in_float32
-def _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum, keep):
+def _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum, keep, line=None):
     y = np.empty(x.shape, spec.dtype)
     saved = np.empty((spec.channels, 3)) if keep and spec.training and y.size else None
     if y.size:
         weight, bias, mean, var = (optional(a, spec.dtype) for a in (weight, bias, running_mean, running_var))
-        plan(spec).run(_by_channel(spec, x), mean, var, weight, bias, momentum, _by_channel(spec, y), saved)
+        plan(spec).run(_by_channel(spec, x), mean, var, weight, bias, momentum, _by_channel(spec, y), saved,
+                       *_given(line))
         if spec.training:  # the plan has moved the running statistics in place
             deliver(mean, running_mean)
             deliver(var, running_var)
@@ -115,14 +129,21 @@ def _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum, keep
 
 
 @in_float32
-def _batch_norm_gradients(spec, dy, x, weight, mean, var, saved):
-    dx = np.empty(x.shape, spec.dtype)
+def _batch_norm_gradients(spec, dy, x, weight, mean, var, saved, line, over_dy):
+    dy = contiguous(dy, spec.dtype)
+    dx = dy if over_dy else np.empty(x.shape, spec.dtype)
     dweight, dbias = np.zeros(spec.channels, spec.dtype), np.zeros(spec.channels, spec.dtype)
     if dx.size:
+        if line is not None and not over_dy:
+            dy = dy.copy()
         backward_plan(spec).run(_by_channel(spec, dy), _by_channel(spec, x),
                                 *(optional(a, spec.dtype) for a in (weight, mean, var)), saved,
-                                _by_channel(spec, dx), dweight, dbias)
+                                _by_channel(spec, dx), dweight, dbias, *_given(line))
     return dx, dweight, dbias
+
+
+def _given(line):
+    return () if line is None else (line,)
 
 
 def _by_channel(spec, a):

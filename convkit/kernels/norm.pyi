@@ -16,6 +16,7 @@ class Norm:
         y: np.ndarray,
         saved: np.ndarray | None,
         threads: int,
+        line: np.ndarray | None = None,
     ) -> None: ...
     def backward(
         self,
@@ -29,6 +30,7 @@ class Norm:
         dweight: np.ndarray,
         dbias: np.ndarray,
         threads: int,
+        line: np.ndarray | None = None,
     ) -> None: ...
     def multiply(
         self,

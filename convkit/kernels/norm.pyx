@@ -21,6 +21,7 @@ cdef extern from "norm/norm.h" nogil:
         void* dweight
         void* dbias
         double* saved
+        double* line
         double* sums
         double eps
         double momentum
@@ -116,10 +117,12 @@ cdef class Norm:
         job.arrays.x, job.arrays.y = reading(x, x.nbytes), writing(y, each)
         self.run(&job, threads)
 
-    def forward(self, x not None, mean, var, weight, bias, double momentum, y not None, saved, int threads):
+    def forward(self, x not None, mean, var, weight, bias, double momentum, y not None, saved, int threads,
+                line=None):
         """``train`` (``mean`` and ``var`` are the running ones, updated, or None) or ``eval``.
 
-        ``saved (channels, 3)``, float64, or None, takes what a training pass found, for ``backward``.
+        ``saved (channels, 3)``, float64, or None, takes what a training pass found, for ``backward``. With ``line``, of
+        the same kind, ReLU follows, and ``line`` takes what its gradient needs.
         """
         cdef job_t job
         cdef ck_norm* a = &job.arrays
@@ -128,11 +131,15 @@ cdef class Norm:
         a.mean, a.var = <void*>reading(mean, each), <void*>reading(var, each)
         a.weight, a.bias = reading(weight, each), reading(bias, each)
         a.saved = <double*>writing(saved, 3 * a.channels * sizeof(double))
+        a.line = <double*>writing(line, 3 * a.channels * sizeof(double))
         self.run(&job, threads)
 
     def backward(self, dy not None, x not None, weight, mean, var, saved, dx not None, dweight not None,
-                 dbias not None, int threads):
-        """``train_backward`` or ``eval_backward``; training takes ``saved``, or ``mean`` and ``var``, or finds them."""
+                 dbias not None, int threads, line=None):
+        """``train_backward`` or ``eval_backward``; training takes ``saved``, or ``mean`` and ``var``, or finds them.
+
+        ``dx`` may be ``dy``. With ``line`` and ``saved`` the gradient passes ReLU first, and ``dy`` is overwritten.
+        """
         cdef job_t job
         cdef ck_norm* a = &job.arrays
         cdef ptrdiff_t each = self.shape(a, x), nbytes = x.nbytes
@@ -140,6 +147,7 @@ cdef class Norm:
         a.mean, a.var = <void*>reading(mean, each), <void*>reading(var, each)
         a.weight = reading(weight, each)
         a.saved = <double*>reading(saved, 3 * a.channels * sizeof(double))
+        a.line = <double*>reading(line, 3 * a.channels * sizeof(double))
         a.dweight, a.dbias = writing(dweight, each), writing(dbias, each)
         self.run(&job, threads)
 

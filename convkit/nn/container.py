@@ -29,7 +29,8 @@ class Sequential(Module):
 
     In eval mode ``net(x)`` folds a batch norm into the convolution before it and computes activations where their input
     lies; ``net.stages()`` shows what is computed together. ``net.forward(x)`` computes ReLU behind the max pooling that
-    follows it, and activations where their input lies; the numbers are those of the layers one after the other.
+    follows it or together with the batch norm before it, and activations where their input lies; the numbers are those
+    of the layers one after the other.
     """
 
     can_skip_dx = True

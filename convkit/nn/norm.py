@@ -7,9 +7,11 @@ from numpy.typing import DTypeLike
 
 from convkit import functional as F
 from convkit.errors import ShapeError
+from convkit.functional.activation import relu_backward
 from convkit.functional.norm import (
     batch_norm_gradients,
     batch_norm_kept,
+    batch_norm_relu,
     group_norm_gradients,
     group_norm_kept,
     instance_norm_gradients,
@@ -78,9 +80,9 @@ class _BatchNorm(_ChannelNorm):
     """What batch norms of all ranks share."""
 
     def predict(self, x: Floats) -> Floats:
-        return self._normalise(x, keep=False)[0]
+        return batch_norm_kept(x, *self._arguments(x), self.eps, keep=False)[0]
 
-    def _normalise(self, x, keep):
+    def _arguments(self, x):
         self._check_input(x)
         learn = self.training and self.track_running_stats
         if learn:
@@ -89,20 +91,34 @@ class _BatchNorm(_ChannelNorm):
         if momentum is None:  # the plain mean over all batches so far
             momentum = 1 / int(self.num_batches_tracked) if learn else 0.0
         use_batch = self.training or not self.track_running_stats
-        return batch_norm_kept(x, self.running_mean, self.running_var, array_or_none(self.weight),
-                               array_or_none(self.bias), use_batch, momentum, self.eps, keep)
+        return (self.running_mean, self.running_var, array_or_none(self.weight), array_or_none(self.bias), use_batch,
+                momentum)
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
-        y, saved = self._normalise(x, keep=True)
+        y, saved = batch_norm_kept(x, *self._arguments(x), self.eps)
+        return y, self._backward_of(x, saved)
+
+    def forward_over(self, x: Floats, relu: bool, over_dy: bool) -> tuple[Floats, Backward]:
+        """``forward``, ReLU after it or not, with dx over ``dy`` where nobody else holds that (``nn.passes``)."""
+        if not relu:
+            y, saved = batch_norm_kept(x, *self._arguments(x), self.eps)
+            return y, self._backward_of(x, saved, None, over_dy)
+        y, saved, line = batch_norm_relu(x, *self._arguments(x), self.eps)
+        if line is not None:
+            return y, self._backward_of(x, saved, line, over_dy)
+        backward = self._backward_of(x, saved, None, True)
+        return y, lambda dy: backward(relu_backward(dy, y))
+
+    def _backward_of(self, x, saved, line=None, over_dy=False):
         use_batch, mean, var = self._own_statistics()
 
         def backward(dy):
             dx, dweight, dbias = batch_norm_gradients(dy, x, array_or_none(self.weight), self.eps, mean, var, use_batch,
-                                                      saved)
+                                                      saved, line, over_dy)
             _give(self, dweight, dbias)
             return dx
 
-        return y, backward
+        return backward
 
 
 class BatchNorm1d(_BatchNorm):

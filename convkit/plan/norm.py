@@ -4,6 +4,8 @@ Batch norm: ``run(x, running_mean, running_var, weight, bias, momentum, y, saved
 (or None) in place when training; ``run(dy, x, weight, mean, var, saved, dx, dweight,
 dbias)`` takes None for mean and var where the batch's own are to be found. ``x``, ``y``, ``dy`` and ``dx`` are
 ``(N, channels, inner)``, contiguous like all others; ``weight`` and ``bias`` may be None. There is at least one image.
+Where ``run`` has ``fuses_relu`` it takes ``line (channels, 3)``, float64, at the end, and ReLU follows; any gradient
+takes that, and clears ``dy``, where it lies, wherever that ReLU gave 0.
 
 Rows (layer, group and instance norm): ``run(x, weight, bias, y, saved)`` and ``run(dy, x, weight, saved, dx)``, which
 returns dweight and dbias in float64; ``x``, ``y``, ``dy`` and ``dx`` are ``(rows, length)``.
@@ -33,21 +35,31 @@ def _forward(spec, x, running_mean, running_var, weight, bias, momentum, y, save
         _save(x, saved)
 
 
-def _backward(spec, dy, x, weight, mean, var, saved, dx, dweight, dbias):
+def _backward(spec, dy, x, weight, mean, var, saved, dx, dweight, dbias, line=None):
+    if line is not None:
+        center, slope, constant = line.T[:, :, None]
+        dy[(x - center) * slope + constant <= 0] = 0
     dx[...], dweight[...], dbias[...] = reference.batch_norm_backward(
         dy, x, weight, spec.eps, mean=mean, var=var, training=spec.training)
 
 
-def _direct(spec, isa):
-    kernel = kernels.Norm("train" if spec.training else "eval", isa, spec.dtype.itemsize, spec.eps)
+class _Direct:
+    def __init__(self, spec, isa):
+        self.kernel = kernels.Norm("train" if spec.training else "eval", isa, spec.dtype.itemsize, spec.eps)
+        self.fuses_relu = spec.training
 
-    return lambda *arrays: kernel.forward(*arrays, settings.get_threads())
+    def __call__(self, x, mean, var, weight, bias, momentum, y, saved, line=None):
+        self.kernel.forward(x, mean, var, weight, bias, momentum, y, saved, settings.get_threads(), line)
 
 
 def _direct_backward(spec, isa):
     name = "train_backward" if spec.training else "eval_backward"
     kernel = kernels.Norm(name, isa, spec.dtype.itemsize, spec.eps)
-    return lambda *arrays: kernel.backward(*arrays, settings.get_threads())
+
+    def run(dy, x, weight, mean, var, saved, dx, dweight, dbias, line=None):
+        kernel.backward(dy, x, weight, mean, var, saved, dx, dweight, dbias, settings.get_threads(), line)
+
+    return run
 
 
 def _rows(spec, x, weight, bias, y, saved):
@@ -101,7 +113,7 @@ def _by_twin(compute):
     return Candidate("reference", never, lambda spec, _isa: partial(compute, spec), native=False)
 
 
-CANDIDATES = (Candidate("direct", never, _direct), _by_twin(_forward))
+CANDIDATES = (Candidate("direct", never, _Direct), _by_twin(_forward))
 BACKWARD_CANDIDATES = (Candidate("direct", never, _direct_backward), _by_twin(_backward))
 ROW_CANDIDATES = (Candidate("direct", never, _direct_rows), _by_twin(_rows))
 ROW_BACKWARD_CANDIDATES = (Candidate("direct", never, _direct_rows_backward), _by_twin(_rows_backward))

@@ -2,12 +2,19 @@
 #ifndef CK_NORM_SUMS
 #define CK_NORM_SUMS
 
-/* What a pass sums over a channel, with d = x - center: x; d and d^2; dy and dy d; the last two together; or dy and dy x
- * where x is not positive. */
-enum { CK_SUM_X = 0, CK_SUM_MOMENTS = 1, CK_SUM_GRADIENTS = 2, CK_SUM_ALL = 3, CK_SUM_NEGATIVE = 6 };
+/* What a pass sums over a channel, with d = x - center: x; d and d^2; dy and dy d; the last two together; dy and dy x
+ * where x is not positive; or dy and dy d after dy was cleared where ReLU gave 0. */
+enum {
+    CK_SUM_X = 0,
+    CK_SUM_MOMENTS = 1,
+    CK_SUM_GRADIENTS = 2,
+    CK_SUM_ALL = 3,
+    CK_SUM_NEGATIVE = 6,
+    CK_SUM_CLEARED = 10
+};
 
-/* The terms of y = dy a + (x - mean) b + c that there are. */
-enum { CK_WITH_X = 1, CK_WITH_DY = 2 };
+/* The terms of y = dy a + (x - mean) b + c that there are, and whether ReLU of it is taken. */
+enum { CK_WITH_X = 1, CK_WITH_DY = 2, CK_WITH_RELU = 4 };
 
 /* Of one channel. */
 typedef struct {
@@ -88,6 +95,22 @@ CK_INLINE void CK_TYPED(add_run)(const T *x, const T *dy, ptrdiff_t count, ck_f6
     if (i < count) CK_TYPED(add)(x + i, dy + i, count - i, &center, 0, tail, what, chain[0], NULL, CK_CHAINS);
 }
 
+/* dy is cleared where ReLU of the line (x - mean) b + c is 0, mean, b and c being `step` vectors apart. */
+CK_INLINE void CK_TYPED(clear)(const T *x, T *dy, ptrdiff_t count, const T *mean, const T *b, const T *c,
+                               const int step)
+{
+    for (ptrdiff_t i = 0; i < count; i += L, mean += step, b += step, c += step) {
+        const int whole = i + L <= count;
+        V line = (whole ? vload(x + i) : vload_part(x + i, count - i)) - vload(mean);
+        line = vfma(line, vload(b), vload(c));
+        V kept = vselect((VI)(line <= vset1(0)), vset1(0), whole ? vload(dy + i) : vload_part(dy + i, count - i));
+        if (whole)
+            vstore(dy + i, kept);
+        else
+            vstore_part(dy + i, kept, count - i);
+    }
+}
+
 /* The sums of one channel: `images` runs of pixels, in blocks that are closed into the totals. */
 CK_INLINE void CK_TYPED(sum_pixels_of)(const ck_norm *job, ptrdiff_t channel, ck_channel *own, const int what)
 {
@@ -98,11 +121,14 @@ CK_INLINE void CK_TYPED(sum_pixels_of)(const ck_norm *job, ptrdiff_t channel, ck
     ck_f64v chain[4][CK_CHAINS] = {{{0}}};
     ck_i64v tail[WIDE];
     for (int w = 0; w < WIDE; w++) tail[w] = ck_lanes_below(job->inner % L - w * CK_F64_LANES);
+    T mean[L], b[L], c[L];
+    for (int i = 0; what == CK_SUM_CLEARED && i < L; i++) mean[i] = (T)own->mean, b[i] = (T)own->b, c[i] = (T)own->c;
     ptrdiff_t open = 0; /* elements in the chains */
     memset(own->sum, 0, sizeof own->sum);
     for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride)
         for (ptrdiff_t i = 0; i < job->inner; i += block) {
             ptrdiff_t count = job->inner - i < block ? job->inner - i : block;
+            if (what == CK_SUM_CLEARED) CK_TYPED(clear)(x + i, (T *)dy + i, count, mean, b, c, 0);
             CK_TYPED(add_run)(x + i, dy + i, count, center, tail, what, chain);
             open += count;
             if (open < block && (n < job->images - 1 || i + block < job->inner)) continue;
@@ -110,6 +136,20 @@ CK_INLINE void CK_TYPED(sum_pixels_of)(const ck_norm *job, ptrdiff_t channel, ck
             for (int s = 0; s < 4; s++)
                 if (ck_sums_has(what, s)) ck_total_add(&own->sum[s], ck_chains_close(chain[s]));
             open = 0;
+        }
+}
+
+/* The line of each channel for each of its columns; `a` may be NULL. */
+CK_INLINE void CK_TYPED(spread)(const ck_channel *by, ptrdiff_t channels, ptrdiff_t inner, T *mean, T *a, T *b, T *c)
+{
+    memset(mean, 0, CK_NORM_GROUP * sizeof(T));
+    memset(b, 0, CK_NORM_GROUP * sizeof(T));
+    memset(c, 0, CK_NORM_GROUP * sizeof(T));
+    if (a) memset(a, 0, CK_NORM_GROUP * sizeof(T));
+    for (ptrdiff_t k = 0; k < channels; k++)
+        for (ptrdiff_t i = k * inner; i < (k + 1) * inner; i++) {
+            mean[i] = (T)by[k].mean, b[i] = (T)by[k].b, c[i] = (T)by[k].c;
+            if (a) a[i] = (T)by[k].a;
         }
 }
 
@@ -131,11 +171,15 @@ CK_INLINE void CK_TYPED(sum_columns_of)(const ck_norm *job, ptrdiff_t channel, p
     for (ptrdiff_t c = 0; c < channels; c++)
         for (ptrdiff_t i = c * inner; i < (c + 1) * inner; i++) ((double *)center)[i] = own[c].center;
     for (ptrdiff_t i = columns; i < CK_NORM_GROUP; i++) ((double *)center)[i] = 0.0;
-    for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride)
+    T mean[CK_NORM_GROUP], b[CK_NORM_GROUP], c[CK_NORM_GROUP];
+    if (what == CK_SUM_CLEARED) CK_TYPED(spread)(own, channels, inner, mean, NULL, b, c);
+    for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride) {
+        if (what == CK_SUM_CLEARED) CK_TYPED(clear)(x, (T *)dy, columns, mean, b, c, L);
         for (ptrdiff_t i = 0, v = 0; i < columns; i += L, v += WIDE) {
             ck_f64v *kept = WIDE == 1 ? lost[0] + v : NULL;
             CK_TYPED(add)(x + i, dy + i, columns - i, center + v, 1, NULL, what, sum[0] + v, kept, LANES);
         }
+    }
     for (ptrdiff_t c = 0; c < channels; c++)
         for (int s = 0; s < 4; s++) {
             own[c].sum[s] = (ck_total){0, 0};
@@ -167,6 +211,7 @@ CK_SUM_KIND(CK_SUM_MOMENTS)
 CK_SUM_KIND(CK_SUM_GRADIENTS)
 CK_SUM_KIND(CK_SUM_ALL)
 CK_SUM_KIND(CK_SUM_NEGATIVE)
+CK_SUM_KIND(CK_SUM_CLEARED)
 #undef CK_SUM_KIND
 
 CK_INLINE void CK_TYPED(sum_pixels)(const ck_norm *job, ptrdiff_t channel, ck_channel *own, const int what)
@@ -176,6 +221,7 @@ CK_INLINE void CK_TYPED(sum_pixels)(const ck_norm *job, ptrdiff_t channel, ck_ch
     if (what == CK_SUM_GRADIENTS) CK_TYPED(sum_pixels_CK_SUM_GRADIENTS)(job, channel, own);
     if (what == CK_SUM_ALL) CK_TYPED(sum_pixels_CK_SUM_ALL)(job, channel, own);
     if (what == CK_SUM_NEGATIVE) CK_TYPED(sum_pixels_CK_SUM_NEGATIVE)(job, channel, own);
+    if (what == CK_SUM_CLEARED) CK_TYPED(sum_pixels_CK_SUM_CLEARED)(job, channel, own);
 }
 
 CK_INLINE void CK_TYPED(sum_columns)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own,
@@ -186,6 +232,7 @@ CK_INLINE void CK_TYPED(sum_columns)(const ck_norm *job, ptrdiff_t channel, ptrd
     if (what == CK_SUM_GRADIENTS) CK_TYPED(sum_columns_CK_SUM_GRADIENTS)(job, channel, channels, own);
     if (what == CK_SUM_ALL) CK_TYPED(sum_columns_CK_SUM_ALL)(job, channel, channels, own);
     if (what == CK_SUM_NEGATIVE) CK_TYPED(sum_columns_CK_SUM_NEGATIVE)(job, channel, channels, own);
+    if (what == CK_SUM_CLEARED) CK_TYPED(sum_columns_CK_SUM_CLEARED)(job, channel, channels, own);
 }
 
 CK_INLINE void CK_TYPED(sum_channels)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, ck_channel *own,
@@ -202,7 +249,7 @@ CK_INLINE V CK_TYPED(combine)(const T *x, const T *dy, ptrdiff_t count, V mean, 
 {
     if (terms & CK_WITH_X) c = vfma((count >= L ? vload(x) : vload_part(x, count)) - mean, b, c);
     if (terms & CK_WITH_DY) c = vfma(count >= L ? vload(dy) : vload_part(dy, count), a, c);
-    return c;
+    return terms & CK_WITH_RELU ? vselect((VI)(c <= vset1(0)), vset1(0), c) : c;
 }
 
 CK_INLINE void CK_TYPED(store)(T *y, V v, ptrdiff_t count)
@@ -230,13 +277,11 @@ CK_INLINE void CK_TYPED(transform_columns_of)(const ck_norm *job, ptrdiff_t chan
                                               const ck_channel *by, const int terms)
 {
     const ptrdiff_t inner = job->inner, columns = channels * inner, stride = job->channels * inner;
-    T mean[CK_NORM_GROUP] = {0}, a[CK_NORM_GROUP] = {0}, b[CK_NORM_GROUP] = {0}, c[CK_NORM_GROUP] = {0};
+    T mean[CK_NORM_GROUP], a[CK_NORM_GROUP], b[CK_NORM_GROUP], c[CK_NORM_GROUP];
     const T *x = (const T *)job->x + channel * inner;
     const T *dy = terms & CK_WITH_DY ? (const T *)job->dy + channel * inner : x;
     T *y = (T *)job->y + channel * inner;
-    for (ptrdiff_t k = 0; k < channels; k++)
-        for (ptrdiff_t i = k * inner; i < (k + 1) * inner; i++)
-            mean[i] = (T)by[k].mean, a[i] = (T)by[k].a, b[i] = (T)by[k].b, c[i] = (T)by[k].c;
+    CK_TYPED(spread)(by, channels, inner, mean, a, b, c);
     for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride, y += stride)
         for (ptrdiff_t i = 0; i < columns; i += L) CK_TYPED(store)
     (y + i,
@@ -257,6 +302,7 @@ CK_INLINE void CK_TYPED(transform_columns_of)(const ck_norm *job, ptrdiff_t chan
 CK_TERMS(x, CK_WITH_X)
 CK_TERMS(dy, CK_WITH_DY)
 CK_TERMS(both, CK_WITH_X | CK_WITH_DY)
+CK_TERMS(relu, CK_WITH_X | CK_WITH_RELU)
 #undef CK_TERMS
 
 CK_INLINE void CK_TYPED(transform_pixels)(const ck_norm *job, ptrdiff_t channel, const ck_channel *by, const int terms)
@@ -264,6 +310,7 @@ CK_INLINE void CK_TYPED(transform_pixels)(const ck_norm *job, ptrdiff_t channel,
     if (terms == CK_WITH_X) CK_TYPED(transform_pixels_x)(job, channel, by);
     if (terms == CK_WITH_DY) CK_TYPED(transform_pixels_dy)(job, channel, by);
     if (terms == (CK_WITH_X | CK_WITH_DY)) CK_TYPED(transform_pixels_both)(job, channel, by);
+    if (terms == (CK_WITH_X | CK_WITH_RELU)) CK_TYPED(transform_pixels_relu)(job, channel, by);
 }
 
 CK_INLINE void CK_TYPED(transform_columns)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
@@ -272,6 +319,7 @@ CK_INLINE void CK_TYPED(transform_columns)(const ck_norm *job, ptrdiff_t channel
     if (terms == CK_WITH_X) CK_TYPED(transform_columns_x)(job, channel, channels, by);
     if (terms == CK_WITH_DY) CK_TYPED(transform_columns_dy)(job, channel, channels, by);
     if (terms == (CK_WITH_X | CK_WITH_DY)) CK_TYPED(transform_columns_both)(job, channel, channels, by);
+    if (terms == (CK_WITH_X | CK_WITH_RELU)) CK_TYPED(transform_columns_relu)(job, channel, channels, by);
 }
 
 CK_INLINE void CK_TYPED(transform)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels, const ck_channel *by,
@@ -368,7 +416,15 @@ CK_INLINE void CK_TYPED(normalise)(const ck_norm *job, ptrdiff_t channel, ptrdif
         double scale = CK_TYPED(value_or)(job->weight, channel + c, 1.0) / sqrt(own[c].var + job->eps);
         CK_TYPED(set_line)(own + c, 0.0, scale, CK_TYPED(value_or)(job->bias, channel + c, 0.0));
     }
-    CK_TYPED(transform)(job, channel, channels, own, CK_WITH_X);
+    if (!job->line) {
+        CK_TYPED(transform)(job, channel, channels, own, CK_WITH_X);
+        return;
+    }
+    for (ptrdiff_t c = 0; c < channels; c++) {
+        double *line = job->line + 3 * (channel + c);
+        line[0] = own[c].mean, line[1] = own[c].b, line[2] = own[c].c;
+    }
+    CK_TYPED(transform)(job, channel, channels, own, CK_WITH_X | CK_WITH_RELU);
 }
 
 /* running += momentum * (batch - running) */
@@ -409,7 +465,11 @@ CK_INLINE void CK_TYPED(backward)(const ck_norm *job, ptrdiff_t channel, ptrdiff
             CK_TYPED(saved_statistics)(job, channel, channels, own);
         else
             CK_TYPED(given_statistics)(job, channel, channels, own);
-        CK_TYPED(sum_channels)(job, channel, channels, own, CK_SUM_GRADIENTS);
+        for (ptrdiff_t c = 0; job->line && c < channels; c++) {
+            const double *line = job->line + 3 * (channel + c);
+            own[c].mean = line[0], own[c].b = line[1], own[c].c = line[2];
+        }
+        CK_TYPED(sum_channels)(job, channel, channels, own, job->line ? CK_SUM_CLEARED : CK_SUM_GRADIENTS);
     }
     for (ptrdiff_t c = 0; c < channels; c++) {
         const double inverse = 1.0 / sqrt(own[c].var + job->eps), dbias = ck_total_value(own[c].sum[2]);

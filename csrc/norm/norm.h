@@ -8,9 +8,10 @@
  * far from it for the digits to spare.
  *
  *     channel_sum     sum = sum of x
- *     train           mean, var (biased) of x, running statistics moved, y = (x - mean) scale + bias
+ *     train           mean, var (biased) of x, running statistics moved, y = (x - mean) scale + bias; with `line` ReLU of that
  *     eval            y = (x - mean) scale + bias,                  scale = weight / sqrt(var + eps)
- *     train_backward  dbias = sum dy, dweight = sum dy z, dx = scale (dy - dbias / m - z dweight / m)
+ *     train_backward  dbias = sum dy, dweight = sum dy z, dx = scale (dy - dbias / m - z dweight / m); with `line` dy is first
+ *                     cleared, where it lies, wherever that ReLU gave 0
  *     eval_backward   the same sums, dx = scale dy                  z = (x - mean) / sqrt(var + eps)
  *     prelu           y = x > 0 ? x : x weight
  *     prelu_backward  dx = x > 0 ? dy : dy weight, dweight = sum of dy x where x is not positive
@@ -41,6 +42,8 @@ typedef struct {
     void *dweight, *dbias;
     double *
         saved; /* [channels][3]: mean in two parts and variance, found by a forward pass for its backward pass; or NULL */
+    double
+        *line; /* [channels][3]: a training pass with ReLU leaves what y is made with for its backward pass; or NULL */
     double *sums; /* of rows_backward */
     double eps, momentum;
     ptrdiff_t images, channels, inner;
