@@ -67,6 +67,8 @@ def _reach(phase):
 def _phases_not_worth_it(three, bytes_per_target):
     if len({tuple(_reach(phase)) for phase in three[2].phases}) > 1:
         return "pays for phases that read the same inputs, which a kernel longer than the stride has not"
+    if prod(a.count for a in three) < LONG_ROW:
+        return f"pays for phases of {LONG_ROW} pixels, not of {prod(a.count for a in three)}"
     if prod(a.target for a in three) * bytes_per_target < LARGE_TARGET:
         return f"pays for phases of {LARGE_TARGET // 1024} KB of targets and more, where writing every line once tells"
     return None
