@@ -18,7 +18,7 @@ import convkit
 from convkit import functional as F
 from convkit import reference
 from convkit.kernels import native
-from convkit.plan import common, geometry
+from convkit.plan import common, direct, geometry
 from convkit.plan import conv as conv_plan
 from convkit.spec.conv import conv_spec
 from convkit.verification import same_bits
@@ -163,6 +163,53 @@ GEOMETRIES = [
 @pytest.mark.parametrize("geometry_", GEOMETRIES, ids=str)
 def test_geometries_are_exact(isa, dtype, geometry_):
     all_directions(np.random.default_rng(1), isa, dtype, *geometry_)
+
+
+@pytest.fixture
+def leave_out(monkeypatch):
+    """Every layer leaves out the kernel positions that meet only padding."""
+    monkeypatch.setattr(direct, "LONG_RUN", 1)
+    monkeypatch.setattr(direct, "MOST_INSIDE", 1)
+    common.clear()
+    yield
+    common.clear()
+
+
+PADDED = [
+    ((2, 3, 5, 6), (4, 3, 3, 3), (1, 1), ((4, 4), (4, 4)), (4, 4), 1),
+    ((1, 4, 7, 40), (4, 2, 2, 5), (1, 2), ((3, 0), (30, 9)), (1, 7), 2),
+    ((3, 2, 4, 4), (20, 2, 9, 9), (1, 1), ((4, 4), (4, 4)), (1, 1), 1),
+]
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize("geometry_", GEOMETRIES + PADDED, ids=str)
+def test_positions_in_the_padding_are_left_out(isa, dtype, geometry_, leave_out):
+    forward, towards_x, _ = all_directions(np.random.default_rng(4), isa, dtype, *geometry_)
+    assert forward.kernel.by_position
+    assert towards_x.kernel.by_position
+
+
+def test_which_layers_leave_positions_out():
+    def leaves_out(*shape, **options):
+        args = ((1, *shape[:2], 1), np.dtype("f4"), (16, shape[0], *shape[2:]), np.dtype("f4"))
+        return direct.Sums(conv_spec(*args, rank=2, **options)[0], native.ISA_LEVELS[-1]).kernel.by_position
+
+    assert leaves_out(256, 33, 3, 1, padding=(24, 0), dilation=(24, 1))
+    assert leaves_out(48, 49, 128, 1, padding=(64, 0))
+    assert not leaves_out(256, 33, 3, 1, padding=(1, 0))
+    assert not leaves_out(8, 33, 3, 1, padding=(24, 0), dilation=(24, 1))
+
+
+def test_infinity_times_padding_is_nan(leave_out):
+    x, w = np.ones((1, 2, 5, 5), np.float32), np.ones((3, 2, 3, 3), np.float32)
+    w[1, 0, 0, 0] = np.inf
+    with convkit.use(algorithm="direct"):
+        y = F.conv2d(x, w, padding=1)
+    want = reference.conv2d(x, w, padding=1)
+    assert np.isnan(want).any()
+    np.testing.assert_array_equal(y, want)
 
 
 @every_isa

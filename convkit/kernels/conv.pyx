@@ -22,6 +22,7 @@ cdef extern from "conv/conv.h" nogil:
 cdef ptrdiff_t MIN_MACS = 1_000_000
 # A panel of weights with more taps does not stay in L2 while the tiles pass: they take it in segments.
 cdef ptrdiff_t SEGMENT = 4096
+# The weights of so few taps stay in L1: their tiles fetch the lines of y that the next one writes.
 cdef ptrdiff_t SHORT = 160
 
 
@@ -47,6 +48,8 @@ cdef struct phase_t:
     ptrdiff_t taps           # channels of a group times kernel positions
     const ptrdiff_t* off     # offset of each into the padded box
     ptrdiff_t panels         # first element of the phase's packed weights
+    ptrdiff_t kernel[3]      # positions along each axis
+    const ptrdiff_t* reach   # of each of them, axis after axis: the source of target 0
 
 
 cdef struct direct_t:
@@ -64,6 +67,7 @@ cdef struct direct_t:
     ptrdiff_t channel_pitch, image_pitch
     ptrdiff_t images         # per round
     bint in_place            # the tiles read the source itself: nothing is padded
+    bint by_position         # taps are ordered (position, channel), so that positions in the padding can be left out
     ptrdiff_t macs
     phase_t* phase
     ptrdiff_t n_phases
@@ -75,6 +79,7 @@ cdef struct round_t:
     const char* x            # first image of the round
     const char* w
     const char* bias         # panels, or NULL
+    bint skip                # positions in the padding are left out
     char* y
     char* padded             # scratch for the padded copy
     const char* source       # what the tiles read: the copy, or x at the box
@@ -157,8 +162,8 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
     cdef const direct_t* p = r.plan
     cdef const phase_t* f = r.phase
     cdef ptrdiff_t vectors = (tile.filters + p.table.lanes - 1) // p.table.lanes
-    cdef ptrdiff_t size = p.itemsize, z, y, x, i, m, row, rows, runs, first, last, height
-    cdef bint two, short
+    cdef ptrdiff_t size = p.itemsize, z, y, x, i, m, row, rows, runs, first, last, height, lines
+    cdef bint short = f.taps <= SHORT and f.step[2] == 1
     cdef const char* source
     cdef char* target
     runs = (count[2] + p.most_pixels - 1) // p.most_pixels
@@ -170,9 +175,8 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
     last = rows * (part + 1) // r.parts
     # While this panel is in L2 its tiles fetch the one that follows, each an equal share.
     tile.ahead = <const char*>tile.w + tile.taps * vectors * p.table.lanes * size
-    tile.ahead_step = min(<ptrdiff_t>64, vectors * p.table.lanes * size // max(<ptrdiff_t>1, (last - first) * runs) + 1)
-    short = f.taps <= SHORT and f.step[2] == 1
     tile.ahead_end = NULL
+    tile.ahead_step = min(<ptrdiff_t>64, vectors * p.table.lanes * size // max(<ptrdiff_t>1, (last - first) * runs) + 1)
     if short:
         tile.ahead_step = tile.y_filter * size
     for row in range(first, last):
@@ -184,20 +188,84 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
                         + ((f.start[0] + (r.origin[0] + z) * f.step[0]) * p.target[1]
                            + f.start[1] + (r.origin[1] + y) * f.step[1]) * p.target[2]
                         + f.start[2] + r.origin[2] * f.step[2]) * size
-        two = height == 2 and y + 1 < count[1]
-        tile.x_half = p.source_step[1] * p.box[2] if two else 0
+        lines = min(height, count[1] - y)
+        tile.x_half = p.source_step[1] * p.box[2] if lines == 2 else 0
         x = 0
         for i in range(runs):
             m = count[2] * (i + 1) // runs - x
             tile.x = source + x * p.source_step[2] * size
             tile.y = target + x * f.step[2] * size
-            x += m
             if short:
-                tile.ahead = target + x * size
-                tile.ahead_end = target + (x + tile.filters * tile.y_filter) * size
-            p.table.run(tile, <int>(2 * m if two else m), <int>vectors)
+                tile.ahead = target + (x + m) * size
+                tile.ahead_end = <const char*>tile.ahead + tile.filters * tile.y_filter * size
+            if r.skip:
+                sum_inside(r, tile, z, y, lines, x, m, <int>vectors)
+            else:
+                p.table.run(tile, <int>(lines * m), <int>vectors)
+            x += m
             if not short:
                 tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
+
+
+cdef inline void positions_inside(const round_t* r, int axis, ptrdiff_t target, ptrdiff_t count,
+                                  ptrdiff_t* inside) noexcept nogil:
+    """[first, last) of the axis' kernel positions at which some of ``count`` targets meet the source."""
+    cdef const direct_t* p = r.plan
+    cdef const phase_t* f = r.phase
+    cdef ptrdiff_t first = (r.origin[axis] + target) * p.source_step[axis]
+    cdef ptrdiff_t last = first + (count - 1) * p.source_step[axis], before = 0, reach, k
+    for k in range(axis):
+        before += f.kernel[k]
+    inside[0] = inside[1] = 0
+    for k in range(f.kernel[axis]):
+        reach = f.reach[before + k]
+        if last + reach >= 0 and first + reach < p.source[axis]:
+            if inside[1] == 0:
+                inside[0] = k
+            inside[1] = k + 1
+
+
+cdef void sum_inside(const round_t* r, const ck_conv_tile* whole, ptrdiff_t z, ptrdiff_t y, ptrdiff_t height,
+                     ptrdiff_t x, ptrdiff_t m, int vectors) noexcept nogil:
+    """The tile without the kernel positions that lie in the padding for all of its targets: they are runs of taps."""
+    cdef const direct_t* p = r.plan
+    cdef const phase_t* f = r.phase
+    cdef ptrdiff_t inside[3][2]
+    cdef ptrdiff_t kz, ky, first, last, segment = whole.off - f.off, done = 0
+    cdef ptrdiff_t line = p.group_channels * f.kernel[2]
+    cdef ck_conv_tile tile = whole[0]
+    positions_inside(r, 0, z, 1, inside[0])
+    positions_inside(r, 1, y, height, inside[1])
+    positions_inside(r, 2, x, m, inside[2])
+    kz = inside[0][0]
+    while kz < inside[0][1]:
+        ky = inside[1][0]
+        while ky < inside[1][1]:
+            first = (kz * f.kernel[1] + ky) * line + inside[2][0] * p.group_channels
+            last = first + (inside[2][1] - inside[2][0]) * p.group_channels
+            ky += 1
+            if inside[2][1] - inside[2][0] == f.kernel[2]:  # whole lines follow each other
+                last += (inside[1][1] - ky) * line
+                ky = inside[1][1]
+            first, last = max(first - segment, 0), min(last - segment, whole.taps)
+            if first < last:
+                run_taps(r, whole, &tile, first, last - first, done, height * m, vectors)
+                done += 1
+        kz += 1
+    if done == 0 and not whole.accumulate:  # all of them zeros
+        run_taps(r, whole, &tile, 0, 1, done, height * m, vectors)
+
+
+cdef inline void run_taps(const round_t* r, const ck_conv_tile* whole, ck_conv_tile* tile, ptrdiff_t first,
+                          ptrdiff_t taps, ptrdiff_t done, ptrdiff_t pixels, int vectors) noexcept nogil:
+    tile.off = whole.off + first
+    tile.w = <const char*>whole.w + first * vectors * r.plan.table.lanes * r.plan.itemsize
+    tile.taps = taps
+    tile.accumulate = whole.accumulate or done > 0
+    tile.bias = whole.bias
+    if done > 0:
+        tile.bias = NULL
+    r.plan.table.run(tile, <int>pixels, vectors)
 
 
 cdef struct pack_t:
@@ -214,6 +282,8 @@ cdef void pack_panel(real* _dtype, const pack_t* a, const phase_t* f, const ptrd
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
     cdef ptrdiff_t lanes = round_up(filters, p.table.lanes)
     cdef ptrdiff_t lane, c, t, columns = positions
+    cdef ptrdiff_t channel_taps = 1 if p.by_position else positions
+    cdef ptrdiff_t position_taps = p.group_channels if p.by_position else 1
     cdef real* out = <real*>a.packed + f.panels + (group * round_up(p.group_filters, p.table.lanes) + filter0) * f.taps
     cdef const real* w = <const real*>a.w + group * a.w_group + filter0 * a.w_filter
     if filters < lanes:
@@ -227,16 +297,18 @@ cdef void pack_panel(real* _dtype, const pack_t* a, const phase_t* f, const ptrd
     for c in range(p.group_channels):
         for t in range(positions):
             for lane in range(filters):
-                out[(c * positions + t) * lanes + lane] = w[lane * a.w_filter + c * a.w_channel + tap[t]]
+                out[(c * channel_taps + t * position_taps) * lanes + lane] = (
+                    w[lane * a.w_filter + c * a.w_channel + tap[t]])
 
 
 cdef class Direct:
     """A planned forward pass or input gradient.
 
     Built from plain tuples: ``source`` and ``target`` sizes, ``lo``, ``source_step``, ``block`` and ``box`` per axis,
-    and per phase ``(start, step, count, kernel positions, offsets)``. ``w_strides`` are the strides of the weight
-    array, in elements, from group to group, filter to filter and channel to channel; ``kernel_size`` is the number of
-    positions of the whole kernel.
+    and per phase ``(start, step, count, kernel positions, offsets, reach)``, where ``reach`` has for each axis how far
+    from target 0 its positions lie in the source. ``by_position`` orders the taps so that positions in the padding can
+    be left out. ``w_strides`` are the strides of the weight array, in elements, from group to group, filter to filter
+    and channel to channel; ``kernel_size`` is the number of positions of the whole kernel.
     """
 
     cdef direct_t plan
@@ -248,10 +320,11 @@ cdef class Direct:
     cdef readonly ptrdiff_t packed_size
     cdef readonly ptrdiff_t vectors, most_pixels, lanes
     cdef readonly ptrdiff_t images
+    cdef readonly bint by_position
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  source_step, block, box, ptrdiff_t channel_pitch, ptrdiff_t images, bint in_place,
-                 ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides, ptrdiff_t kernel_size):
+                 bint by_position, ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides, ptrdiff_t kernel_size):
         cdef direct_t* p = &self.plan
         cdef ptrdiff_t i, elements = 0
         p.itemsize = dtype.itemsize
@@ -269,7 +342,7 @@ cdef class Direct:
         p.channel_pitch = channel_pitch
         p.image_pitch = channel_pitch * channels
         p.images = images
-        p.in_place = in_place
+        p.in_place, p.by_position = in_place, by_position
         p.macs = macs
         p.n_phases = len(phases)
         table = np.zeros(max(1, p.n_phases) * sizeof(phase_t), np.uint8)
@@ -277,28 +350,30 @@ cdef class Direct:
         p.phase = <phase_t*>&memory[0]
         self._keep = [table]
         self._positions = []
-        for i, (start, step, count, positions, offsets) in enumerate(phases):
-            self._fill_phase(&p.phase[i], start, step, count, positions, offsets)
+        for i, (start, step, count, positions, offsets, reach) in enumerate(phases):
+            self._fill_phase(&p.phase[i], start, step, count, positions, offsets, reach)
             p.phase[i].panels = elements
             elements += groups * round_up(p.group_filters, p.table.lanes) * p.phase[i].taps
-        self.packed_size = elements
+        self.packed_size, self.by_position = elements + by_position, by_position
         self.kernel_size = kernel_size
         self._dtype = dtype
         self.vectors, self.most_pixels, self.lanes = vectors, p.most_pixels, p.table.lanes
         self.images = images
 
-    cdef _fill_phase(self, phase_t* f, start, step, count, positions, offsets):
+    cdef _fill_phase(self, phase_t* f, start, step, count, positions, offsets, reach):
         cdef ptrdiff_t i
         for i in range(3):
-            f.start[i], f.step[i], f.count[i] = start[i], step[i], count[i]
-        # taps are ordered (channel, kernel position), as the weight array has them
+            f.start[i], f.step[i], f.count[i], f.kernel[i] = start[i], step[i], count[i], len(reach[i])
+        # taps are ordered (channel, kernel position), as the weight array has them, or by position
         channel = np.arange(self.plan.group_channels, dtype=np.intp)[:, None] * self.plan.channel_pitch
-        off = np.ascontiguousarray((channel + np.asarray(offsets, np.intp)[None, :]).reshape(-1))
+        places = channel + np.asarray(offsets, np.intp)[None, :]
+        off = np.ascontiguousarray((places.T if self.plan.by_position else places).reshape(-1))
         tap = np.ascontiguousarray(positions, np.intp)
-        cdef ptrdiff_t[::1] off_view = off
+        reached = np.array([at for axis in reach for at in axis], np.intp)
+        cdef ptrdiff_t[::1] off_view = off, reach_view = reached
         f.taps = off.size
-        f.off = &off_view[0]
-        self._keep.append(off)
+        f.off, f.reach = &off_view[0], &reach_view[0]
+        self._keep.extend((off, reached))
         self._positions.append(tap)
 
     @property
@@ -332,11 +407,13 @@ cdef class Direct:
             tap = self._positions[i]
             positions = tap.shape[0]
             with nogil:
-                in_order = positions == self.kernel_size
+                in_order = positions == self.kernel_size and not p.by_position
                 for group in range(p.groups):
                     for panel in range(p.group_panels):
                         pack_panel(<real*>NULL, &a, &p.phase[i], &tap[0], positions, in_order, group,
                                    panel * p.panel_filters)
+        if p.by_position:  # 1 if a weight is not finite: infinity times padding is NaN and must stay it
+            out[self.packed_size - 1] = not np.isfinite(packed[:self.packed_size - 1]).all()
         return packed
 
     def run(self, const real[::1] x not None, const real[::1] packed not None, const real[::1] bias,
@@ -353,6 +430,7 @@ cdef class Direct:
             threads = 1
         r.plan = p
         r.w = <const char*>&packed[0]
+        r.skip = p.by_position and packed[packed.shape[0] - 1] == 0
         r.padded = memory
         r.bias = NULL
         if bias is not None:

@@ -9,6 +9,9 @@ from convkit import settings
 from convkit.plan import geometry
 from convkit.plan.common import Packing
 
+LONG_RUN = 16  # channels
+MOST_INSIDE = 7 / 8
+
 
 class Sums(Packing):
     """Runs ``(x, weight, bias, y)`` or ``(dy, weight, bias, dx)``, the same on rotated weights with channels and
@@ -20,7 +23,7 @@ class Sums(Packing):
         self.kernel = _sums(spec, isa, three)
         self.complete = all(axis.complete for axis in three)
         taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in three)
-        self.pack_key = ("direct", isa, self.kernel.vectors, spec.direction, taps)
+        self.pack_key = ("direct", isa, self.kernel.vectors, self.kernel.by_position, spec.direction, taps)
 
     def with_packed(self, x, packed, bias, y):
         if not self.complete:
@@ -75,15 +78,16 @@ def _sums(spec, isa, three):
     channel_pitch = three[2].source if in_place else geometry.pitch(prod(box), itemsize)
     images = max(1, geometry.SOURCE_BYTES // (channel_pitch * channels * itemsize))
 
-    tables = [_phase(parts, taps, box) for parts, taps in geometry.phases(three)]
+    tables = [_phase(three, parts, taps, box) for parts, taps in geometry.phases(three)]
     lanes, most_pixels = conv.tile_limits(isa, itemsize)
     taps = group_channels * max(len(positions) for *_, positions, _ in tables)
     vectors = geometry.tile_vectors(group_filters, _runs(three, block), taps, lanes, most_pixels)
 
     return conv.Direct(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
-        [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, in_place, vectors,
-        spec.macs, tables, geometry.weight_strides(spec), prod(spec.kernel))
+        [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, in_place,
+        _leaves_out(three, group_channels, most_pixels[vectors - 1]), vectors, spec.macs, tables,
+        geometry.weight_strides(spec), prod(spec.kernel))
 
 
 def _weight_sums(spec, isa):
@@ -123,8 +127,28 @@ def _runs(three, block):
     return [(length, n * h) for length, times in lengths for h, n in heights for _ in range(times)]
 
 
-def _phase(parts, taps, box):
+def _phase(three, parts, taps, box):
     start, step, count = ([getattr(p, field) for p in parts] for field in ("start", "step", "count"))
     positions = [tap for tap, _ in taps]
     offsets = [(z * box[1] + y) * box[2] + x for _, (z, y, x) in taps]
-    return start, step, count, positions, offsets
+    reach = [[offset - a.lo for _, offset in p.taps] for a, p in zip(three, parts, strict=True)]
+    return start, step, count, positions, offsets, reach
+
+
+def _leaves_out(three, group_channels, most_pixels):
+    """Whether tiles should leave out the kernel positions that meet only padding: a good part of all, in long runs."""
+    inside = prod(_share_inside(axis, run) for axis, run in zip(three, (1, 1, most_pixels), strict=True))
+    return group_channels >= LONG_RUN and inside <= MOST_INSIDE
+
+
+def _share_inside(axis, run):
+    """Of all pairs of a run of targets and a kernel position, the part that meets the source."""
+    met = pairs = 0
+    for phase in axis.phases:
+        for first in range(0, phase.count, run):
+            last = min(first + run, phase.count) - 1
+            for _, offset in phase.taps:
+                met += first * axis.source_step + offset - axis.lo < axis.source and (
+                    last * axis.source_step + offset >= axis.lo)
+                pairs += 1
+    return met / max(1, pairs)
