@@ -111,7 +111,8 @@ PHASES = [
     # channels of y and of x, size of x, kernel, stride, options, why not
     (128, 64, (112, 112), 2, 2, {}, None),
     (64, 64, (8, 64, 64), 2, 2, {}, None),
-    (128, 64, (28, 28), 2, 2, {}, "1024 KB of targets"),
+    (128, 64, (40, 40), 2, 2, {}, "1024 KB of targets"),
+    (1024, 512, (28, 28), 2, 2, {}, "256 pixels"),
     (128, 64, (112, 112), 3, 2, {"padding": 1}, "longer than the stride"),
     (4, 8, (64,), 17, 17, {}, "at most 16 phases"),
     (4, 8, (64,), 4, 4, {"dilation": 3}, "longer than the stride"),
