@@ -5,6 +5,8 @@ import pytest
 
 import convkit
 from convkit import nn
+from convkit.functional import conv as functional_conv
+from convkit.kernels import native
 from convkit.nn.fusion import stages
 from convkit.nn.parameter import MOST_PACKINGS
 
@@ -57,6 +59,34 @@ def test_activations_where_their_input_lies_have_the_same_bits(first, activation
     x = np.random.default_rng(0).standard_normal((2, 3, 5), np.float32)
     assert [len(group) for group in net.stages()] == [3]
     np.testing.assert_array_equal(net(x), one_by_one(net, x))
+
+
+CONVOLUTIONS = [
+    # algorithm, layer, spatial size: several images, rounds, boxes, slices, panels and tails
+    ("direct", lambda dtype: nn.Conv2d(6, 40, 3, padding=1, dtype=dtype), (7, 7)),
+    ("direct", lambda dtype: nn.Conv2d(16, 33, 3, stride=2, dtype=dtype), (61, 150)),
+    ("direct", lambda dtype: nn.Conv3d(8, 20, 3, groups=2, dtype=dtype), (9, 30, 31)),
+    ("direct", lambda dtype: nn.Conv1d(5000, 8, 1, dtype=dtype), (9,)),
+    ("gemm", lambda dtype: nn.Conv2d(6, 40, 1, dtype=dtype), (7, 9)),
+    ("gemm", lambda dtype: nn.Conv1d(20, 9, 3, padding=1, dtype=dtype), (500,)),
+]
+
+
+@pytest.mark.skipif(not native.available, reason="needs the compiled kernels")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, lambda: nn.LeakyReLU(0.3)])
+@pytest.mark.parametrize(("algorithm", "layer", "size"), CONVOLUTIONS)
+def test_activations_by_the_tasks_of_a_convolution_have_the_same_bits(algorithm, layer, size, activation, dtype):
+    conv = layer(dtype)
+    net = nn.Sequential(conv, activation()).eval()
+    x = np.random.default_rng(1).standard_normal((5, conv.in_channels, *size)).astype(dtype)
+    with convkit.use(algorithm=algorithm):
+        y = conv(x)
+    want = net[1](y)
+    for threads in (1, 2, 3):
+        with (convkit.use(algorithm=algorithm), convkit.threads(threads), pytest.MonkeyPatch.context() as patch):
+            patch.setattr(functional_conv, "in_place", None)  # a pass of its own would call it
+            np.testing.assert_array_equal(net(x), want)
 
 
 def test_what_is_not_computed_together():

@@ -302,6 +302,11 @@ def in_place(name, x, *arguments):
     return x
 
 
+def part_kernel(x, name, *arguments):
+    """What computes an activation on parts of an array like ``x``; None where the plan has no kernel for that."""
+    return getattr(plan(activation_spec(name, x, *arguments)).run, "kernel", None)
+
+
 def in_place_backward(name, dy, other, *arguments):
     """The gradient of an activation into the memory of ``dy``, which nobody else holds, where it can be."""
     if not _is_plain(dy) or not _is_plain(other):

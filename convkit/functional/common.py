@@ -86,9 +86,12 @@ def deliver(y, out):
     return y
 
 
-def run_packed(spec, run, x, weight, bias, y, packed):
-    """Run a forward plan, with what ``packed`` keeps of the weight if there is a keeper and the plan packs at all."""
+def run_packed(spec, run, x, weight, bias, y, packed, then=None):
+    """Run a forward plan, with what ``packed`` keeps of the weight if there is a keeper and the plan packs at all;
+    ``then`` is the kernel of an activation for a plan that ``finishes`` with one.
+    """
     if packed is None or not hasattr(run, "pack"):
         run(x, contiguous(weight, spec.dtype), bias, y)
     else:
-        run.with_packed(x, packed(run.pack_key, lambda kept: run.pack(contiguous(kept, spec.dtype))), bias, y)
+        kept = packed(run.pack_key, lambda kept: run.pack(contiguous(kept, spec.dtype)))
+        run.with_packed(x, kept, bias, y, *(() if then is None else (then,)))

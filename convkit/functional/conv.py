@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from convkit.functional.activation import in_place, part_kernel
 from convkit.functional.common import contiguous, deliver, in_float32, optional, run_packed, target_for
 from convkit.functional.pad import padded, unpadded
 from convkit.plan.conv import plan
@@ -225,14 +226,14 @@ def conv_transpose3d_backward(dy: Floats, x: Floats, weight: Floats, stride: Siz
     return _transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank=3)
 
 
-def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out=None, *, rank, packed=None):
+def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out=None, *, rank, packed=None, then=()):
     """Convolution of any rank. ``packed(key, make)``, if given, keeps what a plan makes of the weight (a layer's
-    ``Parameter.packed``)."""
+    ``Parameter.packed``); ``then``, with a keeper, is an activation's name and arguments."""
     spec, n, batched = check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank=rank)
     mode = border_mode(spec, padding_mode)
     if mode != "constant":  # the padding is made of copies of the input, so it becomes input
         x, spec = padded(x, spec.padding, mode), spec.of_padded
-    return _run(spec, x, weight, bias, spec.y_shape(n), batched, out, packed)
+    return _run(spec, x, weight, bias, spec.y_shape(n), batched, out, packed, then)
 
 
 def convolve_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out=None, *, rank,
@@ -244,11 +245,17 @@ def convolve_transposed(x, weight, bias, stride, padding, output_padding, groups
 
 
 @in_float32
-def _run(spec, x, weight, bias, shape, batched, out, packed):
+def _run(spec, x, weight, bias, shape, batched, out, packed, then=()):
     x, bias = contiguous(x, spec.dtype), optional(bias, spec.dtype)
     y = target_for(out, shape if batched else shape[1:], spec.dtype, x, weight, bias)
     if shape[0]:
-        run_packed(spec, plan(spec).run, x if batched else x[None], weight, bias, y if batched else y[None], packed)
+        run = plan(spec).run
+        # An activation on what a task has just written finds it in the cache.
+        kernel = part_kernel(y, *then) if then and getattr(run, "finishes", False) else None
+        run_packed(spec, run, x if batched else x[None], weight, bias, y if batched else y[None], packed, kernel)
+        if then and kernel is None:
+            name, *arguments = then
+            in_place(name, y, *arguments)
     return deliver(y, out)
 
 

@@ -3,6 +3,8 @@ from typing import Any
 
 import numpy as np
 
+from convkit.kernels.elementwise import Elementwise
+
 def tile_limits(isa: str, itemsize: int) -> tuple[int, tuple[int, ...]]: ...
 
 class Direct:
@@ -11,6 +13,7 @@ class Direct:
     most_pixels: int
     lanes: int
     images: int
+    by_position: bool
     def __init__(
         self,
         dtype: np.dtype[Any],
@@ -27,6 +30,7 @@ class Direct:
         channel_pitch: int,
         images: int,
         in_place: bool,
+        by_position: bool,
         vectors: int,
         macs: int,
         phases: Sequence[tuple[Any, ...]],
@@ -37,7 +41,8 @@ class Direct:
     def workspace_bytes(self) -> int: ...
     def pack(self, w: np.ndarray) -> np.ndarray: ...
     def run(
-        self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, y: np.ndarray, n: int, threads: int
+        self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, y: np.ndarray, n: int, threads: int,
+        then: Elementwise | None = None,
     ) -> None: ...
 
 class WeightGradient:

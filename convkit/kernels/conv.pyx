@@ -8,6 +8,7 @@ and no sum depends on how many threads there are.
 """
 
 from libc.string cimport memcpy, memset
+from convkit.kernels.elementwise cimport Elementwise, finish, finish_of, finish_t
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 from convkit.kernels.tiles cimport CK_CONV_VECTORS, ck_conv_table, ck_conv_tile, real, round_up
 
@@ -86,6 +87,7 @@ cdef struct round_t:
     ptrdiff_t images
     ptrdiff_t origin[3]      # first j of the box
     ptrdiff_t parts          # tasks that share the rows of a box
+    finish_t then            # on what a task has written
 
 
 cdef void pad_plane(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -154,6 +156,8 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
         tile.accumulate = i > 0
         sum_rows(r, &tile, image, group, filter0, part, count)
         tile.bias = NULL
+    if r.then.kernel != NULL:
+        finish_rows(r, (image * p.filters + group * p.group_filters + filter0) * tile.y_filter, &tile, part, count)
 
 
 cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdiff_t group, ptrdiff_t filter0,
@@ -167,8 +171,7 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
     cdef const char* source
     cdef char* target
     runs = (count[2] + p.most_pixels - 1) // p.most_pixels
-    # Two rows to a tile that holds them: the weights are read half as often.
-    height = 2 if vectors > 1 and 2 * count[2] <= p.most_pixels else 1
+    height = row_height(p, tile, count)
     rows = count[0] * ((count[1] + height - 1) // height)
     tile.y_half = f.step[1] * p.target[2]
     first = rows * part // r.parts
@@ -205,6 +208,31 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
             x += m
             if not short:
                 tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
+
+
+cdef void finish_rows(const round_t* r, ptrdiff_t plane, const ck_conv_tile* tile, ptrdiff_t part,
+                      const ptrdiff_t* count) noexcept nogil:
+    """What follows on the rows of ``sum_rows``, where a single phase wrote them; the panel begins at ``plane``."""
+    cdef const direct_t* p = r.plan
+    cdef ptrdiff_t height = row_height(p, tile, count), pairs = (count[1] + height - 1) // height
+    cdef ptrdiff_t row = count[0] * pairs * part // r.parts, last = count[0] * pairs * (part + 1) // r.parts
+    cdef ptrdiff_t z, y, lines, f, line, at
+    while row < last:  # the lines of one slice after the other
+        z, y = row // pairs, row % pairs * height
+        lines = min(count[1], (last - z * pairs) * height) - y
+        at = plane + ((r.origin[0] + z) * p.target[1] + r.origin[1] + y) * p.target[2] + r.origin[2]
+        for f in range(tile.filters):
+            if count[2] == p.target[2]:
+                finish(&r.then, at + f * tile.y_filter, lines * count[2])
+            else:
+                for line in range(lines):
+                    finish(&r.then, at + f * tile.y_filter + line * p.target[2], count[2])
+        row = (z + 1) * pairs
+
+
+cdef inline ptrdiff_t row_height(const direct_t* p, const ck_conv_tile* tile, const ptrdiff_t* count) noexcept nogil:
+    """Two rows to a tile that holds them: the weights are read half as often."""
+    return 2 if tile.filters > p.table.lanes and 2 * count[2] <= p.most_pixels else 1
 
 
 cdef inline void positions_inside(const round_t* r, int axis, ptrdiff_t target, ptrdiff_t count,
@@ -417,8 +445,10 @@ cdef class Direct:
         return packed
 
     def run(self, const real[::1] x not None, const real[::1] packed not None, const real[::1] bias,
-            real[::1] y not None, ptrdiff_t n, int threads):
-        """Compute ``n`` images: x and y flat in C order, ``packed`` from ``pack``, ``bias`` one per filter or None."""
+            real[::1] y not None, ptrdiff_t n, int threads, Elementwise then=None):
+        """Compute ``n`` images: x and y flat in C order, ``packed`` from ``pack``, ``bias`` one per filter or None;
+        ``then`` is applied to y.
+        """
         cdef direct_t* p = &self.plan
         cdef round_t r
         cdef ptrdiff_t images = min(n, p.images)
@@ -432,6 +462,7 @@ cdef class Direct:
         r.w = <const char*>&packed[0]
         r.skip = p.by_position and packed[packed.shape[0] - 1] == 0
         r.padded = memory
+        r.then = finish_of(then, &y[0])
         r.bias = NULL
         if bias is not None:
             r.bias = memory + self._padded_elements(images) * p.itemsize
@@ -442,6 +473,7 @@ cdef class Direct:
                 r.images = min(images, n - first)
                 r.x = <const char*>&x[0] + first * source_bytes
                 r.y = <char*>&y[0] + first * target_bytes
+                r.then.job.x, r.then.job.y = r.y, r.y
                 run_boxes(&r, threads)
                 first += r.images
             scratch_done()

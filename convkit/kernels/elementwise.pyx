@@ -5,19 +5,11 @@ The kernels are csrc/elementwise.
 
 from libc.stdint cimport uint8_t, uint16_t
 
+from convkit.kernels.elementwise cimport ck_elementwise, ck_elementwise_kernel
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for
 
 cdef extern from "elementwise/elementwise.h" nogil:
-    ctypedef struct ck_elementwise:
-        const void* x
-        const void* other
-        const uint8_t* mask
-        double a
-        double b
-        void* y
-    ctypedef void (*ck_elementwise_kernel)(const ck_elementwise* job, ptrdiff_t first,
-                                           ptrdiff_t count) noexcept nogil
     const char* const* ck_elementwise_names
     ck_elementwise_kernel ck_elementwise_for(int level, int itemsize, const char* name)
 
@@ -59,10 +51,6 @@ KERNELS = _names()
 cdef class Elementwise:
     """One kernel of the registry at one level and dtype; ``a`` and ``b`` are its parameters."""
 
-    cdef ck_elementwise_kernel kernel
-    cdef int itemsize
-    cdef double a, b
-
     def __init__(self, name, isa, int itemsize, double a=0.0, double b=0.0):
         self.kernel = ck_elementwise_for(level_of(isa), itemsize, name.encode())
         if self.kernel == NULL:
@@ -81,6 +69,17 @@ cdef class Elementwise:
             if job.count < SERIAL:
                 threads = 1
             parallel_for(run_task, &job, (job.count + TASK - 1) // TASK, threads)
+
+
+cdef finish_t finish_of(Elementwise then, void* y):
+    """``then`` on parts of ``y``; None is nothing."""
+    cdef finish_t f
+    f.kernel = NULL
+    f.job.x, f.job.y, f.job.other, f.job.mask = y, y, NULL, NULL
+    f.job.a = f.job.b = 0
+    if then is not None:
+        f.kernel, f.job.a, f.job.b = then.kernel, then.a, then.b
+    return f
 
 
 cdef struct half_t:

@@ -1,11 +1,15 @@
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from convkit.kernels.elementwise import Elementwise
 
 class Gemm:
     packed_size: int
     vectors: int
     panels: int
+    plain: bool
     def __init__(
         self,
         dtype: np.dtype,
@@ -16,8 +20,8 @@ class Gemm:
         source: Sequence[int],
         target: Sequence[int],
         step: Sequence[int],
-        positions: Sequence[int],
-        shift: Sequence[Sequence[int]],
+        target_step: Sequence[int],
+        shares: Sequence[tuple[Any, ...]],
         vectors: int,
         panels: int,
         macs: int,
@@ -27,5 +31,6 @@ class Gemm:
     def workspace_bytes(self) -> int: ...
     def pack(self, w: np.ndarray) -> np.ndarray: ...
     def run(
-        self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, y: np.ndarray, n: int, threads: int
+        self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, y: np.ndarray, n: int, threads: int,
+        then: Elementwise | None = None,
     ) -> None: ...

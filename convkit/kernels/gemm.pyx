@@ -13,6 +13,7 @@ them all, those of each phase behind each other; their sums are woven into whole
 """
 
 from convkit.kernels.conv cimport tiles_of
+from convkit.kernels.elementwise cimport Elementwise, finish, finish_of, finish_t
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done
 from convkit.kernels.tiles cimport ck_conv_fill, ck_conv_piece, ck_conv_table, ck_conv_tile, real, round_up
 
@@ -75,6 +76,7 @@ cdef struct round_t:
     ptrdiff_t places             # of all images
     ptrdiff_t batches            # tasks that cover them
     ptrdiff_t parts              # tasks that share the filters
+    finish_t then                # on what a task has written
 
 
 cdef inline ptrdiff_t first_filter(const gemm_t* p, ptrdiff_t block) noexcept nogil:
@@ -177,6 +179,21 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
                 sum_panel(r, &tile, s.phase + row * p.beside, panels + (place - first) * s.taps * size, filter, filters,
                           place, width, min(p.width, last - place), sums)
                 place += p.width
+            if r.then.kernel != NULL:
+                finish_places(r, filter, filters, first, last)
+
+
+cdef void finish_places(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t first, ptrdiff_t last
+                        ) noexcept nogil:
+    """What follows on places that are targets, of one image after the other."""
+    cdef const gemm_t* p = r.plan
+    cdef ptrdiff_t m, n, image
+    while first < last:
+        image = first // p.target_plane
+        n = min(last, (image + 1) * p.target_plane) - first
+        for m in range(filters):
+            finish(&r.then, (image * p.filters + filter + m) * p.target_plane + first - image * p.target_plane, n)
+        first += n
 
 
 cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, const char* panel, ptrdiff_t filter,
@@ -245,6 +262,7 @@ cdef class Gemm:
     cdef object _keep, _dtype, _phases
     cdef ptrdiff_t w_strides[3]
     cdef readonly ptrdiff_t packed_size, vectors, panels
+    cdef readonly bint plain
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, step,
                  target_step, shares, ptrdiff_t vectors, ptrdiff_t panels, ptrdiff_t macs, w_strides):
@@ -299,7 +317,8 @@ cdef class Gemm:
             p.most_pieces = max(p.most_pieces, 3 * s.positions * min(p.width, (p.width - 1) // s.count[2] + 2))
             s.phase = self._fill_phases([phase for row in rows for phase in row], channel_taps)
             p.beside = len(rows[0])
-        p.plain = len(shares) == 1 and len(rows) == 1 and p.beside == 1 and target_steps_are_one(p)
+        self.plain = len(shares) == 1 and len(rows) == 1 and p.beside == 1 and target_steps_are_one(p)
+        p.plain = self.plain
 
     cdef const phase_t* _fill_phases(self, phases, channel_taps) except NULL:
         cdef unsigned char[::1] memory = self._kept(np.zeros(len(phases) * sizeof(phase_t), np.uint8))
@@ -347,8 +366,10 @@ cdef class Gemm:
         return packed
 
     def run(self, const real[::1] x not None, const real[::1] packed not None, const real[::1] bias,
-            real[::1] y not None, ptrdiff_t n, int threads):
-        """Compute ``n`` images: x and y flat in C order, ``packed`` from ``pack``, ``bias`` one per filter or None."""
+            real[::1] y not None, ptrdiff_t n, int threads, Elementwise then=None):
+        """Compute ``n`` images: x and y flat in C order, ``packed`` from ``pack``, ``bias`` one per filter or None;
+        ``then`` is applied to y, of a plain plan only.
+        """
         cdef gemm_t* p = &self.plan
         cdef round_t r
         cdef ptrdiff_t panels, i
@@ -359,6 +380,7 @@ cdef class Gemm:
         r.bias = NULL
         if bias is not None:
             r.bias = <const char*>&bias[0]
+        r.then = finish_of(then, &y[0])
         r.own_bytes = self._own_bytes()
         r.own = <char*>scratch(threads * r.own_bytes)
         with nogil:

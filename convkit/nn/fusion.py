@@ -1,8 +1,9 @@
 """What Sequential does by itself when it predicts in eval mode, so that fewer passes go over memory.
 
-A batch norm right after a convolution becomes part of its weight and bias, and an activation right after either, or
-after a linear layer, is computed where its input lies. Only layers of exactly these types take part, as they are: a
-subclass, or an object whose ``predict`` was replaced, may do more.
+A batch norm right after a convolution becomes part of its weight and bias. An activation right after either is computed
+by the tasks of the convolution, on what they have just written; where those cannot, and after a linear layer, in a
+pass of its own where its input lies. Only layers of exactly these types take part, as they are: a subclass, or an
+object whose ``predict`` was replaced, may do more.
 """
 
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ from convkit.functional.activation import in_place
 from convkit.functional.conv import convolve
 from convkit.nn import activation, conv, linear, norm
 from convkit.nn.module import Module
+from convkit.nn.parameter import array_or_none
 from convkit.spec.common import FLOAT16
 from convkit.typing import Floats
 
@@ -53,16 +55,31 @@ def _acts_in_place(group, layer):
 def run(group: list[Any], x: Floats) -> Floats:
     """The output of one group of ``stages``."""
     first, *rest = group
-    folds = bool(rest) and type(rest[0]) in _NORM_AFTER.values()
-    y = _normalised(first, rest.pop(0), x) if folds else first(x)
+    if rest and type(first) in _NORM_AFTER:
+        after = rest.pop(0) if type(rest[0]) in _NORM_AFTER.values() else None
+        then: tuple[Any, ...] = ()
+        if rest and first.weight.dtype != FLOAT16:  # which rounds after every layer
+            acts = rest.pop(0)
+            then = acts.function, *acts.arguments()
+        y = _convolved(first, after, x, then)
+    else:
+        y = first(x)
     for layer in rest:
         y = in_place(layer.function, y, *layer.arguments())
     return y
 
 
-def _normalised(layer, after, x):
-    """``after(layer(x))`` of a convolution and a batch norm: w' = w * scale, b' = (b - mean) * scale + beta with
-    scale = gamma / sqrt(var + eps) (Ioffe and Szegedy, 2015, arXiv 1502.03167)."""
+def _convolved(layer, after, x, then):
+    weight, bias, packed = (layer.weight._data, array_or_none(layer.bias), layer.weight.packed) if after is None else (
+        _folded(layer, after))
+    return convolve(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode,
+                    rank=layer.rank, packed=packed, then=then)
+
+
+def _folded(layer, after):
+    """The weight and the bias of ``after(layer(x))``, a convolution and a batch norm: w' = w * scale, b' = (b - mean) *
+    scale + beta with scale = gamma / sqrt(var + eps) (Ioffe and Szegedy, 2015, arXiv 1502.03167); and their keeper.
+    """
     scale = 1 / np.sqrt(after.running_var.astype(np.float64) + after.eps)
     if after.weight is not None:
         scale *= after.weight._data
@@ -73,6 +90,4 @@ def _normalised(layer, after, x):
     # What is made of the weight is kept under the numbers of the norm: whoever changes those gets another.
     key = scale.tobytes()
     weight = layer.weight.packed(key, lambda w: (w * scale.reshape(-1, *[1] * (w.ndim - 1))).astype(dtype))
-    return convolve(x, weight, shift.astype(dtype), layer.stride, layer.padding, layer.dilation, layer.groups,
-                    layer.padding_mode, rank=layer.rank,
-                    packed=lambda name, make: layer.weight.packed((key, name), lambda _: make(weight)))
+    return weight, shift.astype(dtype), lambda name, make: layer.weight.packed((key, name), lambda _: make(weight))

@@ -20,9 +20,14 @@ def _kernel(spec, isa, suffix):
     return kernels.Elementwise(name + suffix, isa, spec.dtype.itemsize, *numbers)
 
 
-def _direct(spec, isa):
-    kernel = _kernel(spec, isa, "")
-    return lambda x, y: kernel(x, y, settings.get_threads())
+class _Direct:
+    """Runs ``(x, y)``; ``kernel`` is what computes it on a part of an array."""
+
+    def __init__(self, spec, isa):
+        self.kernel = _kernel(spec, isa, "")
+
+    def __call__(self, x, y):
+        self.kernel(x, y, settings.get_threads())
 
 
 def _direct_backward(spec, isa):
@@ -60,7 +65,7 @@ PRELU_BACKWARD_CANDIDATES = (
     Candidate("direct", never, _direct_prelu_backward),
     Candidate("reference", never, lambda _spec, _isa: _prelu_backward, native=False),
 )
-CANDIDATES = (Candidate("direct", never, _direct), twin(_forward))
+CANDIDATES = (Candidate("direct", never, _Direct), twin(_forward))
 BACKWARD_CANDIDATES = (Candidate("direct", never, _direct_backward), twin(_backward))
 
 

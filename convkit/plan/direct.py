@@ -22,13 +22,14 @@ class Sums(Packing):
         three = geometry.axes(spec)
         self.kernel = _sums(spec, isa, three)
         self.complete = all(axis.complete for axis in three)
+        self.finishes = all(axis.phases[0].step == 1 for axis in three)
         taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in three)
         self.pack_key = ("direct", isa, self.kernel.vectors, self.kernel.by_position, spec.direction, taps)
 
-    def with_packed(self, x, packed, bias, y):
+    def with_packed(self, x, packed, bias, y, then=None):
         if not self.complete:
             fill(y, bias)
-        self.kernel.run(x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads())
+        self.kernel.run(x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads(), then)
 
 
 class Untouched:

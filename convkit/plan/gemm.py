@@ -83,13 +83,14 @@ class Sums(Packing):
         three = geometry.axes(spec)
         self.kernel = _kernel(spec, isa, three)
         self.complete = all(axis.complete for axis in three)
+        self.finishes = self.kernel.plain
         taps = tuple(tuple(phase.taps for phase in axis.phases) for axis in three)
         self.pack_key = ("gemm", isa, self.kernel.vectors, spec.direction, taps)
 
-    def with_packed(self, x, packed, bias, y):
+    def with_packed(self, x, packed, bias, y, then=None):
         if not self.complete:
             fill(y, bias)
-        self.kernel.run(x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads())
+        self.kernel.run(x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads(), then)
 
 
 def _channels(spec):
