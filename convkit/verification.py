@@ -624,7 +624,7 @@ def _of_absolute_values(name, call, want):
 
 def _tile_bounds(name, call, bounds):
     """Where Winograd computed a result: 8 eps T in every 4 x 4 tile of a slice of it, T = sum over the channels and the
-    kernel's slices of (sum of |w|) times (largest |x| in the tile's 6 x 6 inputs). The other gradients' bounds stay."""
+    kernel's slices of (sum of |w|) times (largest |x| in the tile's 6 x 6 inputs). Of a weight's gradient see there."""
     *head, weight = [np.abs(a) for a in call.args[:2 + name.endswith("_backward")]]
     turned = name.endswith("_backward") != ("transpose" in name)
     rank = weight.ndim - 2
@@ -659,7 +659,35 @@ def _tile_bounds(name, call, bounds):
     tile_bound = per_tile.reshape(*per_tile.shape[:2], *size)
     if mode != "zeros" and turned:
         tile_bound = reference.pad_backward(tile_bound, flat, mode)
-    return (bound + tile_bound.reshape(bound.shape), *others)
+    bound = bound + tile_bound.reshape(bound.shape)
+    if others:
+        others[0] = others[0] + 8 * _weight_tile_bound(name, call)
+    return (bound, *others)
+
+
+def _weight_tile_bound(name, call):
+    """Of a weight's gradient 64 eps T for every filter, channel and kernel slice, T = sum over all images' tiles of
+    (sum of |dy|) times (largest |x| in the tile's 6 x 6 inputs): a single number may make up all of a sum of |dy|."""
+    dy, x, weight = [np.abs(a) for a in call.args[:3]]
+    rank = weight.ndim - 2
+    stride, dilation, pads = _window(name, call.options, x.shape[-rank:], weight.shape[2:])
+    mode = call.options.get("padding_mode", "zeros")
+    if "transpose" in name:  # the gradient of the convolution that makes x of dy
+        dy, x = x, dy
+    elif mode != "zeros":
+        x = reference.pad(x, [p for pair in reversed(pads) for p in pair], mode)
+        pads = [(0, 0)] * rank
+    if rank == 2:  # one slice
+        dy, x, weight = dy[..., None, :, :], x[..., None, :, :], weight[:, :, None]
+        stride, dilation, pads = (1, *stride), (1, *dilation), ((0, 0), *pads)
+    x, dy = (a.reshape(-1, *a.shape[-4:]) for a in (x, dy))
+    largest = _largest_around(x, dy.shape[-2:], dilation[1:], [low for low, _ in pads[1:]])
+    largest = np.pad(largest, [(0, 0), (0, 0), pads[0], (0, 0), (0, 0)])
+    read = (dy.shape[2] - 1) * stride[0] + (weight.shape[2] - 1) * dilation[0] + 1
+    _, bound, _ = reference.conv3d_backward(
+        dy, largest[:, :, :read], weight[..., :1, :1], stride=(stride[0], 1, 1), dilation=(dilation[0], 1, 1),
+        groups=call.options.get("groups", 1), needs=(False, True, False))
+    return bound if rank == 3 else bound[:, :, 0]
 
 
 def _window(name, options, size, kernel):
@@ -1130,9 +1158,8 @@ def _verify_one(op, dtype, cases, seed):
         for isa, algorithm in _ways():
             outcome = _try(op.name, call, isa, algorithm)
             if outcome is not None:
-                key, one, two = outcome
+                key, one, two, by_tile = outcome
                 row = rows.setdefault(key, Row(op.name, dtype.name, *key))
-                by_tile = key[1] == "winograd"
                 _judge(row, index, one, two, want, _tile_bounds(op.name, wide, bound) if by_tile else bound,
                        exact and not by_tile, dtype)
             if outcome is not None and outcome[0][1] == "numpy":
@@ -1148,7 +1175,8 @@ def _ways():
 
 
 def _try(name, call, isa, algorithm):
-    """Run a call one way: (isa, algorithm) that ran, results at 1 and at 2 threads; None if it cannot."""
+    """Run a call one way: (isa, algorithm) that ran, results at 1 and at 2 threads, and whether Winograd had a part in
+    them; None if it cannot."""
     with settings.use(isa=isa, algorithm=algorithm), common.recording() as plans:
         try:
             with settings.threads(1):
@@ -1158,10 +1186,10 @@ def _try(name, call, isa, algorithm):
         except common.AlgorithmRefused:
             return None
     if not plans:
-        return (None, "numpy"), one, two
+        return (None, "numpy"), one, two, False
     if all(plan.algorithm != algorithm for plan in plans):
         return None
-    return (isa, algorithm), one, two
+    return (isa, algorithm), one, two, any(plan.algorithm == "winograd" for plan in plans)
 
 
 def _run(module, name, call):

@@ -16,6 +16,7 @@
 #include "optim/optim.h"
 #include "pool/pool.h"
 #include "resample/resample.h"
+#include "winograd/weight_gradient.h"
 #include "winograd/winograd.h"
 
 enum { MOST = 4096, TAPS = 300, STEP = 2 };
@@ -299,6 +300,49 @@ static void check_winograd(int level, int width)
     check(same(out[0], out[1], (LANES - 3) * 4 * width, 4, 100), "winograd join", level, 4, width, 0);
 }
 
+static void check_weight_gradient(int level, int width)
+{
+    enum { TILES = 20, LANES = CK_GRADIENT_LANES, HEIGHT = 4 };
+    static _Alignas(64) float points[2][2][CK_GRADIENT_POINTS * TILES * LANES], taps[2][9 * LANES], scratch[1 << 16];
+    int columns = (width + 3) / 4;
+    if (ck_gradient_scratch(columns) > 1 << 16 || columns > TILES || LANES * HEIGHT * width > 2 * MOST) abort();
+    memset(points, 0, sizeof points);
+    fresh(4);
+    for (int i = 0; i < 2; i++) {
+        const ck_gradient_table *table = ck_gradient_table_for(i ? CK_LEVEL_PORTABLE : level);
+        ptrdiff_t lanes = ck_conv_table_for(i ? CK_LEVEL_PORTABLE : level, 4)->lanes;
+        for (ptrdiff_t c = 0; c < LANES; c += lanes) {
+            ck_gradient_tiles job = {.plane = (float *)in[0] + c * HEIGHT * width,
+                                     .plane_step = HEIGHT * width,
+                                     .planes = LANES - 3 - c < lanes ? LANES - 3 - c : lanes,
+                                     .height = HEIGHT,
+                                     .width = width,
+                                     .y = -1,
+                                     .x = -1,
+                                     .rows = 1,
+                                     .columns = columns,
+                                     .scratch = scratch,
+                                     .points = points[0][i] + c,
+                                     .point_step = TILES * LANES,
+                                     .tile_step = LANES,
+                                     .limit = 1e30};
+            check(!table->split_x(&job), "weight gradient limit of x", level, 4, width, i);
+            job.x = job.y = 0;
+            job.points = points[1][i] + c;
+            check(!table->split_dy(&job), "weight gradient limit of dy", level, 4, width, i);
+        }
+        table->join(points[0][0], TILES * LANES, 1, LANES, taps[i], 9 * LANES);
+    }
+    int right = 1;
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < CK_GRADIENT_POINTS * TILES * LANES; k++)
+            right &= fabs(points[i][0][k] - points[i][1][k]) <= 1e-4;
+    check(right, "weight gradient split", level, 4, width, 0);
+    right = 1;
+    for (int k = 0; k < 9 * LANES; k++) right &= fabs(taps[0][k] - taps[1][k]) <= 1e-4;
+    check(right, "weight gradient join", level, 4, width, 0);
+}
+
 /* Every float16 there is, and back. */
 static void check_halves(int level)
 {
@@ -342,7 +386,7 @@ int main(void)
                 check_embedding(level, itemsize, n);
             }
         }
-        for (int width = 1; width < 70; width++) check_winograd(level, width);
+        for (int width = 1; width < 70; width++) check_winograd(level, width), check_weight_gradient(level, width);
         check_halves(level);
         printf("level %d: %d checks\n", level, checks - before);
     }

@@ -121,7 +121,7 @@ def algorithm(spec):
 
 CHOICES = [
     # x, weight, options, algorithm forward, dx, dw
-    (*PLAIN, {}, "winograd", "winograd", "direct"),
+    (*PLAIN, {}, "winograd", "winograd", "winograd"),
     (*PLAIN, {"stride": 2}, "direct", "direct", "direct"),
     ((1, 64, 14, 14), (64, 64, 1, 1), {}, "direct", "direct", "direct"),
     ((1, 32, 14, 14), (32, 1, 3, 3), {"groups": 32}, "depthwise", "depthwise", "depthwise"),

@@ -8,7 +8,7 @@ also has ``pack(weight)``, ``pack_key`` (equal keys mean equal packings) and ``w
 """
 
 from convkit import settings
-from convkit.plan import depthwise, direct, gemm, winograd
+from convkit.plan import depthwise, direct, gemm, weight_gradient, winograd
 from convkit.plan.common import Candidate, choose, never, twin
 from convkit.reference import conv as reference
 
@@ -33,7 +33,9 @@ _special = (Candidate("winograd", winograd.rejects, winograd.Sums, loses=winogra
 CANDIDATES = {
     "forward": _candidates(depthwise.sums, direct.Sums, reference.forward, *_special),
     "input_gradient": _candidates(depthwise.sums, direct.input_gradient, reference.input_gradient, *_special),
-    "weight_gradient": _candidates(depthwise.WeightGradient, direct.WeightGradient, reference.weight_gradient),
+    "weight_gradient": _candidates(depthwise.WeightGradient, direct.WeightGradient, reference.weight_gradient,
+                                   Candidate("winograd", weight_gradient.rejects, weight_gradient.Winograd,
+                                             loses=weight_gradient.loses)),
     "bias_gradient": (Candidate("direct", never, _channel_sums), twin(reference.bias_gradient)),
 }
 

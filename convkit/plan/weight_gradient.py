@@ -1,0 +1,125 @@
+"""Winograd's F(3x3, 4x4) in every slice of depth: which weight gradients take it, and in how large rounds.
+
+The error is bounded by the largest inputs of the tiles (``precision="strict"`` refuses it), and a batch that holds a
+NaN, an infinity or a number near the end of the range is computed directly.
+"""
+
+from math import prod
+
+import numpy as np
+
+from convkit import settings
+from convkit.plan import direct, geometry
+
+POINTS = 36
+FEWEST_TILES = 4  # of an image
+FEWEST_CHANNELS = 16  # and twice that in each of several groups, whose products are small
+FEWEST_APART = 128  # channels where a dilation takes x and dy apart
+TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
+# What a round may hold at the points: beyond L2 the sums of a round should be worth their way through the cache.
+ROUND_BYTES = 1024 * 1024
+SUMS_PER_ROUND = 2
+
+
+def rejects(spec, _isa):
+    """Why Winograd cannot compute ``spec``; None if it can."""
+    if settings.choice()[2] == "strict":
+        return "its error is not bounded by every window's own numbers, which precision='strict' asks for"
+    if spec.rank == 1 or spec.kernel[-2:] != (3, 3):
+        return f"is for kernels of 3 x 3 or depth x 3 x 3, not {spec.kernel}"
+    if spec.stride[-2:] != (1, 1):
+        return f"is for stride 1 in height and width, not {spec.stride}"
+    if spec.dtype.itemsize != 4:
+        return f"is for float32, not {spec.dtype}"
+    return None
+
+
+def loses(spec, _isa):
+    """Why it should not compute ``spec``; None if it pays."""
+    fewest = FEWEST_CHANNELS * (1 if spec.groups == 1 else 2)
+    if spec.dilation[-2:] != (1, 1):
+        fewest = FEWEST_APART
+    if min(spec.c_in_per_group, spec.c_out_per_group) < fewest:
+        return (f"pays from {fewest} channels and filters per group, not with {spec.c_in_per_group} and "
+                f"{spec.c_out_per_group}")
+    tiles = _tiles(spec)
+    if tiles < FEWEST_TILES:
+        return f"pays from {FEWEST_TILES} tiles of 4 x 4, not with {tiles}: its sums are four times as large"
+    if POINTS * tiles * TRANSFORMS > 9 * prod(spec.out_size):
+        return f"{tiles} tiles of 4 x 4 on {' x '.join(map(str, spec.out_size))} outputs are mostly empty"
+    return None
+
+
+def _part(n, dilation):
+    return -(-n // dilation)
+
+
+def _tiles(spec):
+    """Tiles of an image, all slices and residues."""
+    in_plane = (d * _part(_part(n, d), 4) for n, d in zip(spec.out_size[-2:], spec.dilation[-2:], strict=True))
+    return prod(spec.out_size[:-2]) * prod(in_plane)
+
+
+class Winograd:
+    """Runs ``(dy, x, dw)``. With dilation d what belongs to one residue modulo d, in height and width, is an image of
+    its own.
+    """
+
+    def __init__(self, spec, isa):
+        self.spec, self.isa = spec, isa
+        self.apart = spec.dilation[-2:]
+        self.lo = [before for before, _ in spec.padding[-2:]]
+        self.kernel = _kernel(spec, isa)
+
+    def __call__(self, dy, x, dw):
+        n = len(x) * prod(self.apart)
+        images = dy, x
+        if self.apart != (1, 1):
+            sides = [_part(n, d) for n, d in zip(self.spec.out_size[-2:], self.apart, strict=True)]
+            images = self._apart(dy, sides, (0, 0)), self._apart(x, [side + 2 for side in sides], self.lo)
+        if not self.kernel.run(*(a.reshape(-1) for a in images), dw.reshape(-1), n, settings.get_threads()):
+            direct.WeightGradient(self.spec, self.isa)(dy, x, dw)
+
+    def _apart(self, array, sides, lo):
+        from convkit.kernels import winograd
+
+        planes = prod(array.shape[1:-2])
+        parts = np.empty((len(array), *self.apart, planes, *sides), array.dtype)
+        winograd.take_apart(array.reshape(len(array), planes, *array.shape[-2:]), parts, lo, settings.get_threads())
+        return parts
+
+    @property
+    def workspace_bytes(self):
+        return self.kernel.workspace_bytes
+
+
+def _kernel(spec, isa):
+    from convkit.kernels import conv, weight_gradient
+
+    rows = geometry.canonical(spec)
+    source, target, kernel, stride, lo, dilation = (list(row) for row in zip(*rows, strict=True))
+    for axis in (1, 2):
+        if spec.dilation[-2:] != (1, 1):
+            target[axis] = _part(target[axis], dilation[axis])
+            source[axis], lo[axis] = target[axis] + 2, 0  # parts hold their zeros
+    shift = [k * dilation[0] - lo[0] for k in range(kernel[0])]
+    channels, filters = spec.c_in_per_group, spec.c_out_per_group
+    tile_rows, tile_columns = (_part(n, 4) for n in target[1:])
+    row_bytes = POINTS * 4 * spec.groups * (channels + filters) * tile_columns
+    sums_bytes = POINTS * 4 * spec.groups * channels * filters * len(shift)
+    block, slices, images = _round(tile_rows, target[0], row_bytes, max(ROUND_BYTES, sums_bytes // SUMS_PER_ROUND))
+    lanes, most = conv.tile_limits(isa, 4)
+    vectors = geometry.tile_vectors(filters, [(channels, 1)], block * slices * images * tile_columns, lanes, most)
+    return weight_gradient.Winograd(isa, spec.groups, spec.c_in, spec.c_out, source, target, lo[1:], stride[0], shift,
+                                    block, slices, images, vectors, spec.macs)
+
+
+def _round(rows, slices, row_bytes, budget):
+    """Rows of tiles, slices and images of a round: as many as the budget holds, evenly."""
+    most = max(1, budget // row_bytes)
+    if most < rows:
+        return _part(rows, _part(rows, most)), 1, 1
+    most //= rows
+    if most < slices:
+        return rows, _part(slices, _part(slices, most)), 1
+    return rows, slices, most // slices

@@ -1,0 +1,4 @@
+#include "winograd/weight_gradient.h"
+
+#include "base/float32.h"
+#include "winograd/weight_gradient.body.h"
