@@ -123,7 +123,7 @@ def use(isa: str | None = None, algorithm: str | None = None, precision: str | N
         Candidate to take in every operation that has one of that name.
     precision : {"fast", "strict"}, optional
         "strict" leaves only algorithms whose error is bounded in every window by that window's own numbers; Winograd's,
-        which "fast" (the default) takes where it pays, is bounded by the largest input of a tile of 6 x 6.
+        which "fast" (the default) takes where it pays, is bounded by the largest input of a tile of 6 x 6, or of 6.
 
     Raises
     ------

@@ -7,6 +7,7 @@ with one and with two threads, whose results must agree in every bit. float16 ha
 which it is computed, and half of its own last digit.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
@@ -97,6 +98,11 @@ def _channels(fuzz):
 
 def _taps(fuzz, rank, ones):
     """Kernel, stride, dilation and the elements that a window spans, per axis."""
+    if fuzz.chance(0.1):  # what Winograd is for along one axis
+        axis, apart = fuzz.size(0, rank - 1), fuzz.size(1, 5)
+        kernel, dilation = ([value if i == axis else 1 for i in range(rank)] for value in (3, apart))
+        return tuple(kernel), (1,) * rank, tuple(dilation), tuple(2 * d + 1 if k == 3 else 1
+                                                                  for k, d in zip(kernel, dilation, strict=True))
     if rank > 1 and fuzz.chance(0.2):  # what Winograd is for: anything along the depth, 3 x 3 in its slices
         depth, step, apart = ((n,) * (rank - 2) for n in (fuzz.size(1, 3), fuzz.size(1, 2), fuzz.size(1, 2)))
         spans = tuple((k - 1) * d + 1 for k, d in zip(depth, apart, strict=True))
@@ -624,7 +630,8 @@ def _of_absolute_values(name, call, want):
 
 def _tile_bounds(name, call, bounds):
     """Where Winograd computed a result: 8 eps T in every 4 x 4 tile of a slice of it, T = sum over the channels and the
-    kernel's slices of (sum of |w|) times (largest |x| in the tile's 6 x 6 inputs). Of a weight's gradient see there."""
+    kernel's slices of (sum of |w|) times (largest |x| in the tile's 6 x 6 inputs), or in the 6 inputs of a tile of 4
+    along the only axis that has taps. Of a weight's gradient see there."""
     *head, weight = [np.abs(a) for a in call.args[:2 + name.endswith("_backward")]]
     turned = name.endswith("_backward") != ("transpose" in name)
     rank = weight.ndim - 2
@@ -640,27 +647,35 @@ def _tile_bounds(name, call, bounds):
         else:
             source = reference.pad(source, flat, mode)
         pads = [(0, 0)] * len(pads)
-    plain = rank == 2  # one slice
-    wide = dilation[-2:]
-    largest = _largest_around(source[:, :, None] if plain else source, size[-2:], wide,
-                              [2 * d - low if turned else low for (low, _), d in zip(pads[-2:], wide, strict=True)])
-    sums = (weight[:, :, None] if plain else weight).sum((3, 4), keepdims=True)
+    lows = [2 * d - low if turned else low for (low, _), d in zip(pads, dilation, strict=True)]
+    kernel = weight.shape[2:]
+    lines = kernel.count(1) == rank - 1
+    plain = rank == 2 or lines  # one slice
+    if lines:
+        axis = kernel.index(3)
+        source = source.reshape(*source.shape[:2], math.prod(source.shape[2:2 + axis]), source.shape[2 + axis], -1)
+        largest = _largest_around(source, [3], [size[axis]], [dilation[axis]], [lows[axis]])
+        sums = weight.sum(2 + axis).reshape(*weight.shape[:2], 1, 1, 1)
+    else:
+        largest = _largest_around(source[:, :, None] if plain else source, [3, 4], size[-2:], dilation[-2:], lows[-2:])
+        sums = (weight[:, :, None] if plain else weight).sum((3, 4), keepdims=True)
     along = {"stride": (1 if plain else stride[0], 1, 1), "dilation": (1 if plain else dilation[0], 1, 1),
              "padding": ((0, 0) if plain else pads[0], (0, 0), (0, 0)), "groups": call.options.get("groups", 1)}
     if turned:
-        shape = (len(largest), sums.shape[1] * along["groups"], 1 if plain else size[0], *largest.shape[3:])
+        shape = (len(largest), sums.shape[1] * along["groups"], largest.shape[2] if plain else size[0],
+                 *largest.shape[3:])
         # fewer than the outputs of that depth where output_padding, which a dilation allows without a stride, made it
         outputs = shape[2] + sum(along["padding"][0]) - along["dilation"][0] * (sums.shape[2] - 1)
         more = outputs - largest.shape[2]
         largest = np.pad(largest, [(0, 0), (0, 0), (0, more), (0, 0), (0, 0)])
         per_tile, _, _ = reference.conv3d_backward(largest, np.zeros(shape), sums, **along, needs=(True, False, False))
     else:
-        per_tile = reference.conv3d(largest, sums, **along)[:, :, :1 if plain else size[0]]
+        per_tile = reference.conv3d(largest, sums, **along)[:, :, :None if plain else size[0]]
     tile_bound = per_tile.reshape(*per_tile.shape[:2], *size)
     if mode != "zeros" and turned:
         tile_bound = reference.pad_backward(tile_bound, flat, mode)
     bound = bound + tile_bound.reshape(bound.shape)
-    if others:
+    if others and not lines:
         others[0] = others[0] + 8 * _weight_tile_bound(name, call)
     return (bound, *others)
 
@@ -681,7 +696,7 @@ def _weight_tile_bound(name, call):
         dy, x, weight = dy[..., None, :, :], x[..., None, :, :], weight[:, :, None]
         stride, dilation, pads = (1, *stride), (1, *dilation), ((0, 0), *pads)
     x, dy = (a.reshape(-1, *a.shape[-4:]) for a in (x, dy))
-    largest = _largest_around(x, dy.shape[-2:], dilation[1:], [low for low, _ in pads[1:]])
+    largest = _largest_around(x, [3, 4], dy.shape[-2:], dilation[1:], [low for low, _ in pads[1:]])
     largest = np.pad(largest, [(0, 0), (0, 0), pads[0], (0, 0), (0, 0)])
     read = (dy.shape[2] - 1) * stride[0] + (weight.shape[2] - 1) * dilation[0] + 1
     _, bound, _ = reference.conv3d_backward(
@@ -699,10 +714,10 @@ def _window(name, options, size, kernel):
     return stride, dilation, pad_pairs("padding", padding, size, kernel, stride, dilation)
 
 
-def _largest_around(source, size, dilation, lows):
-    """For every output of every slice of (n, c, depth, height, width), the largest of the inputs of its 4 x 4 tile:
-    6 x 6, all of one residue modulo the dilation."""
-    for axis, n, d, low in zip((3, 4), size, dilation, lows, strict=True):
+def _largest_around(source, axes, size, dilation, lows):
+    """For every output of (n, c, depth, height, width) the largest of the inputs of its tile of 4 along each of the
+    axes: 6, all of one residue modulo the dilation."""
+    for axis, n, d, low in zip(axes, size, dilation, lows, strict=True):
         tile = np.arange(n) // d // 4 * 4 * d + np.arange(n) % d - low  # the first input of each output's tile
         at = tile[:, None] + d * np.arange(6)
         held = source.take(at.clip(0, source.shape[axis] - 1).reshape(-1), axis)

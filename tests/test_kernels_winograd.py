@@ -84,6 +84,63 @@ def test_slices_of_depth(isa, data):
 
 
 @every_isa
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_lines(isa, data):
+    """3 taps along one axis, any dilation: neighbours, pairs, steps shorter and longer than a vector."""
+    def draw(low, high):
+        return data.draw(st.integers(low, high))
+
+    rank, groups, apart = draw(1, 3), draw(1, 2), data.draw(st.sampled_from([1, 1, 2, 3, 5, 17]))
+    axis = draw(0, rank - 1)
+    pads = draw(0, 3 * apart), draw(0, 3 * apart)
+    size = [draw(1, 9) for _ in range(rank)]
+    size[axis] = draw(max(1, 2 * apart + 1 - sum(pads)), data.draw(st.sampled_from([50, 200])) + 2 * apart)
+    rng = np.random.default_rng(draw(0, 2**32))
+    x = rng.standard_normal((draw(1, 3), draw(4, 12) * groups, *size), np.float32)
+    w = rng.standard_normal((draw(4, 40) * groups, x.shape[1] // groups, *(3 if i == axis else 1 for i in range(rank))),
+                            np.float32)
+    b = rng.standard_normal(len(w), np.float32)
+    options = {"padding": tuple(pads if i == axis else (0, 0) for i in range(rank)), "groups": groups,
+               "dilation": tuple(apart if i == axis else 1 for i in range(rank))}
+    forward, backward = (getattr(F, f"conv{rank}d{end}") for end in ("", "_backward"))
+    want, want_backward = (getattr(reference, f"conv{rank}d{end}") for end in ("", "_backward"))
+    with pytest.MonkeyPatch.context() as patch, convkit.use(isa=isa, algorithm="winograd"):
+        patch.setattr(winograd, "BLOCK_BYTES", data.draw(st.sampled_from([1, 30_000, 300_000])))
+        patch.setattr(winograd, "LINE_ROW", data.draw(st.sampled_from([1, 30, 112])))
+        common.clear()
+        with convkit.threads(draw(1, 3)):
+            y = forward(x, w, b, **options)
+        assert worst(y, want(x, w, b, **options), x, w) < 8
+        alone = np.concatenate([forward(x[i:i + 1], w, b, **options) for i in range(len(x))])
+        assert alone.tobytes() == y.tobytes()
+        dy = rng.standard_normal(y.shape, np.float32)
+        options["needs"] = (True, False, False)
+        dx = backward(dy, x, w, **options)[0]
+        assert worst(dx, want_backward(dy, x, w, **options)[0], dy, w.swapaxes(0, 1)) < 8
+    common.clear()
+
+
+@every_isa
+@pytest.mark.parametrize("dilation", [1, 2, 3, 20])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -1e37])
+def test_a_value_on_a_line_stays_in_its_windows(isa, value, dilation):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((3, 17, 90), np.float32)
+    w = rng.standard_normal((20, 17, 3), np.float32)
+    options = {"padding": dilation, "dilation": dilation}
+    with convkit.use(isa=isa), np.errstate(all="ignore"):
+        with convkit.use(algorithm="winograd"):
+            clean = F.conv1d(x, w, **options)
+            x[1, 5, 47] = value
+            y = F.conv1d(x, w, **options)
+        with convkit.use(algorithm="direct"):
+            want = F.conv1d(x, w, **options)
+    np.testing.assert_array_equal(y[1], want[1])
+    assert y[[0, 2]].tobytes() == clean[[0, 2]].tobytes()
+
+
+@every_isa
 def test_blocks_and_rounds_change_no_bit(isa, monkeypatch):
     x, w, b = operands(np.random.default_rng(1), 5, 24, 40, 21, 27)
     spec, n, _ = conv_spec(x.shape, x.dtype, w.shape, w.dtype, padding=1, rank=2)
@@ -146,6 +203,22 @@ def test_the_plan_takes_it_where_it_pays():
                          (chosen(64, 64, (7, 7)), "9 tiles"), (chosen(64, 64, (56, 1)), "mostly empty"),
                          (chosen(64, 64, (33, 33), dilation=6, padding=6), "smaller than 12")):
         assert refused.algorithm == "direct"
+        assert why in dict(refused.considered)["winograd"]
+
+
+def test_the_plan_takes_lines_where_they_pay():
+    def chosen(x, w, **geometry):
+        return plan(conv_spec(x, F32, w, F32, rank=len(x) - 2, **geometry)[0])
+
+    assert chosen((1, 64, 500), (64, 64, 3), padding=1).algorithm == "winograd"
+    assert chosen((1, 64, 500), (64, 64, 3), padding=((8, 0),), dilation=4).algorithm == "winograd"
+    assert chosen((1, 64, 8, 28, 28), (64, 64, 3, 1, 1), padding=(1, 0, 0)).algorithm == "winograd"
+    assert chosen((1, 64, 28, 28), (64, 64, 1, 3), padding=(0, 1)).algorithm == "winograd"
+    for refused, why in ((chosen((1, 64, 500), (64, 64, 3), stride=2), "stride"),
+                         (chosen((1, 64, 28, 28), (64, 64, 1, 3), padding=1), "padding along that axis alone"),
+                         (chosen((1, 16, 500), (64, 16, 3)), "24 channels"), (chosen((1, 64, 9), (64, 64, 3)), "8 tiles"),
+                         (chosen((1, 64, 6, 28, 28), (64, 64, 3, 1, 1), dilation=(2, 1, 1)), "mostly empty")):
+        assert refused.algorithm != "winograd"
         assert why in dict(refused.considered)["winograd"]
 
 

@@ -27,6 +27,7 @@ class Winograd:
         macs: int,
         w_strides: Sequence[int],
         turned: bool,
+        line: Sequence[int] | None,
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...

@@ -1,12 +1,14 @@
-"""Winograd's F(4x4, 3x3): the loops over images, slices, blocks of tile rows, panels of filters and the 36 points.
+"""Winograd's F(4x4, 3x3) and F(4, 3): the loops over images, slices, blocks of tile rows, panels of filters and points.
 
 ``Winograd`` computes a forward pass or an input gradient of a convolution that is 3 x 3 with stride 1 in each slice of
-depth; along the depth it is a plain sum over slices, whose taps stand beside the channels. A round takes some rows of
-tiles of some slices of some images: it brings every channel to the 36 points (V), then for each panel of filters
-multiplies at all points with the tiles of csrc/conv, and brings the sums back while they are in the cache. Rounds are
-shared out among the threads, each with a V of its own; what is left over, or too small, is computed by all threads
-together, by channels and by panels. No sum depends on what a round or a task holds, so none depends on how many
-threads there are.
+depth; along the depth it is a plain sum over slices, whose taps stand beside the channels. One that has 3 taps along a
+single axis is computed in lines, which hold that axis and all inside it; a row is some neighbouring tiles of a line.
+
+A round takes some rows of tiles of some slices of some images: it brings every channel to the 36 (or 6) points, which
+is V, then for each panel of filters multiplies at all points with the tiles of csrc/conv, and brings the sums back
+while they are in the cache. Rounds are shared out among the threads, each with a V of its own; what is left over, or
+too small, is computed by all threads together, by channels and by panels. No sum depends on what a round or a task
+holds, so none depends on how many threads there are.
 """
 
 from libc.stdint cimport uint8_t
@@ -33,16 +35,32 @@ cdef extern from "winograd/winograd.h" nogil:
         const void* bias
         void* y
         ptrdiff_t y_filter, y_row, filters, rows, width
+    ctypedef struct ck_winograd_lines_input:
+        const void* plane
+        ptrdiff_t n, step, lo, line_rows, tiles, first, rows
+        void* v
+        ptrdiff_t v_step
+        double limit
+    ctypedef struct ck_winograd_lines_output:
+        const void* m
+        ptrdiff_t m_step, lanes
+        const void* bias
+        void* y
+        ptrdiff_t y_filter, filters, n, step, line_rows, tiles, first, rows
+    ctypedef void (*ck_winograd_weights)(const void* taps, int turned, ptrdiff_t lanes, void* u, ptrdiff_t u_step
+                                         ) noexcept nogil
     ctypedef struct ck_winograd_table:
         int split(const ck_winograd_input* job) noexcept nogil
-        void weights(const void* taps, int turned, ptrdiff_t lanes, void* u, ptrdiff_t u_step) noexcept nogil
+        ck_winograd_weights weights, weights_lines
         void join(const ck_winograd_output* job) noexcept nogil
+        int split_lines(const ck_winograd_lines_input* job) noexcept nogil
+        void join_lines(const ck_winograd_lines_output* job) noexcept nogil
     ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
     const ck_winograd_table* ck_winograd_table_for(int level)
-    int CK_WINOGRAD_POINTS
+    int CK_WINOGRAD_POINTS, CK_WINOGRAD_LINE_POINTS
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
-cdef ptrdiff_t MIN_MACS = 1_000_000
+cdef ptrdiff_t MIN_MACS = 1_500_000
 # Threads that share a round read each other's part of V: below this one of them is as fast.
 cdef ptrdiff_t MIN_SHARED_MACS = 16_000_000
 
@@ -57,6 +75,9 @@ cdef struct winograd_t:
     ptrdiff_t depth_step, positions                # slices between neighbouring outputs; kernel positions along depth
     const ptrdiff_t* shift       # slice of each position, from an output's index times depth_step; in order, up or down
     ptrdiff_t taps               # positions times the channels of a group
+    ptrdiff_t points, kernel     # of a slice or a line: points, and taps that they stand for
+    ptrdiff_t line_step          # elements between the taps of a line; 0: planes, 3 x 3
+    ptrdiff_t line_rows          # rows of tiles of a line
     ptrdiff_t tile_rows, tile_columns, pitch
     ptrdiff_t block              # tile rows of a round, each image
     ptrdiff_t slices             # output slices of a round, each image
@@ -94,7 +115,7 @@ cdef struct round_t:
 
 cdef inline ptrdiff_t panel_offset(const winograd_t* p, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
     """Where the panel of a group that begins with this filter lies in the packed weights, behind the limit's vector."""
-    return p.tiles.lanes + CK_WINOGRAD_POINTS * p.taps * (
+    return p.tiles.lanes + p.points * p.taps * (
         group * round_up(p.group_filters, p.tiles.lanes) + filter0)
 
 
@@ -110,6 +131,9 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
     cdef const winograd_t* p = r.call.plan
     cdef ptrdiff_t image, i, z
     cdef ck_winograd_input part
+    if p.line_step:
+        split_lines(r, c, worker)
+        return
     part.height, part.width = p.height, p.width
     part.y, part.x = 4 * r.first_row - p.lo_y, -p.lo_x
     part.rows, part.pitch = r.rows, p.pitch
@@ -126,9 +150,28 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
                     r.call.bad[worker * r.call.n + r.first_image + image] = 1
 
 
+cdef void split_lines(const round_t* r, ptrdiff_t c, int worker) noexcept nogil:
+    """One channel of every row of lines to the 6 points, in order for the same reason."""
+    cdef const winograd_t* p = r.call.plan
+    cdef ptrdiff_t image
+    cdef ck_winograd_lines_input part
+    part.n, part.step, part.lo = p.width, p.line_step, p.lo_x
+    part.line_rows, part.tiles = p.line_rows, p.tile_columns
+    part.first, part.rows = r.first_row, r.rows
+    part.v_step = p.point_step
+    part.limit = r.call.u[0]
+    for image in range(r.images):
+        part.plane = r.call.x + ((r.first_image + image) * p.channels + c) * p.height * p.width
+        part.v = r.v + c * p.channel_step + image * r.rows * p.tile_columns
+        if p.table.split_lines(&part):
+            r.call.bad[worker * r.call.n + r.first_image + image] = 1
+
+
 cdef inline ptrdiff_t row_offset(const round_t* r, ptrdiff_t row) noexcept nogil:
     """Where the tiles of a row lie in V for a kernel position of shift 0; rows go through images, slices, tile rows."""
     cdef const winograd_t* p = r.call.plan
+    if p.line_step:
+        return row * p.tile_columns
     cdef ptrdiff_t plane = row // r.rows
     cdef ptrdiff_t z = (r.first_slice + plane % r.slices) * p.depth_step - first_source(r)
     return plane // r.slices * p.image_step + z * p.slice_step + row % r.rows * p.pitch
@@ -154,7 +197,8 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
     cdef ptrdiff_t lanes = round_up(filters, p.tiles.lanes)
-    cdef ptrdiff_t height = 2 if lanes > p.tiles.lanes and 2 * p.tile_columns <= p.most_pixels else 1
+    cdef bint in_pairs = not p.line_step and lanes > p.tiles.lanes and 2 * p.tile_columns <= p.most_pixels
+    cdef ptrdiff_t height = 2 if in_pairs else 1
     cdef ptrdiff_t pairs = (all_rows + height - 1) // height
     cdef ptrdiff_t first = pairs * part // r.parts * height
     cdef ptrdiff_t last = min(pairs * (part + 1) // r.parts * height, all_rows)
@@ -162,8 +206,10 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t m_step = (last - first) * p.tile_columns * lanes
     cdef const float* u = r.call.u + panel_offset(p, group, filter0)
     cdef const float* v = r.v + group * p.group_channels * p.channel_step
-    cdef ptrdiff_t runs = (p.tile_columns + p.most_pixels - 1) // p.most_pixels, point
+    cdef ptrdiff_t point, columns = (last - first) * p.tile_columns, runs
     cdef ck_conv_tile tile
+    # the rows of lines are one run of tiles
+    runs = (last - first) // height * runs_of(p, p.tile_columns) if p.line_step == 0 else runs_of(p, columns)
     tile.x_step = 1
     tile.bias = NULL
     tile.y_pixel = lanes
@@ -173,25 +219,49 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.row_bias = NULL
     # While the tiles of one point are summed they fetch the weights of the next.
     tile.ahead_end = NULL
-    tile.ahead_step = min(<ptrdiff_t>64, 4 * lanes // max(<ptrdiff_t>1, (last - first) // height * runs) + 1)
-    for point in range(CK_WINOGRAD_POINTS):
-        sum_point(r, &tile, u + point * p.taps * lanes, v + point * p.point_step, sums + point * m_step, first, last,
-                  height, runs)
+    tile.ahead_step = min(<ptrdiff_t>64, 4 * lanes // max(<ptrdiff_t>1, runs) + 1)
+    for point in range(p.points):
+        tile.w = u + point * p.taps * lanes
+        tile.ahead = <const float*>tile.w + p.taps * lanes
+        if p.line_step:
+            tile.off, tile.taps, tile.x_half = p.off, p.taps, 0
+            sum_run(p, &tile, v + point * p.point_step + row_offset(r, first), sums + point * m_step, columns, False)
+        else:
+            sum_point(r, &tile, v + point * p.point_step, sums + point * m_step, first, last, height)
     cdef const float* bias = r.call.bias
     if bias != NULL:
         bias += group * p.group_panels * p.panel_filters + filter0
-    join_rows(r, group * p.group_filters + filter0, filters, lanes, sums, m_step, first, last, bias)
+    if p.line_step:
+        join_lines(r, group * p.group_filters + filter0, filters, lanes, sums, m_step, first, last, bias)
+    else:
+        join_rows(r, group * p.group_filters + filter0, filters, lanes, sums, m_step, first, last, bias)
 
 
-cdef void sum_point(const round_t* r, ck_conv_tile* tile, const float* u, const float* v, float* sums, ptrdiff_t first,
-                    ptrdiff_t last, ptrdiff_t height, ptrdiff_t runs) noexcept nogil:
+cdef inline ptrdiff_t runs_of(const winograd_t* p, ptrdiff_t columns) noexcept nogil:
+    return (columns + p.most_pixels - 1) // p.most_pixels
+
+
+cdef void sum_run(const winograd_t* p, ck_conv_tile* tile, const float* source, float* to, ptrdiff_t columns, bint two
+                  ) noexcept nogil:
+    """The products of neighbouring tiles at one point, as evenly as they go into the registers."""
+    cdef ptrdiff_t runs = runs_of(p, columns), t = 0, i, m
+    for i in range(runs):
+        m = columns * (i + 1) // runs - t
+        tile.x = source + t
+        tile.y = to + t * tile.filters
+        p.tiles.run(tile, <int>(2 * m if two else m), <int>(tile.filters // p.tiles.lanes))
+        t += m
+        tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
+
+
+cdef void sum_point(const round_t* r, ck_conv_tile* tile, const float* v, float* sums, ptrdiff_t first, ptrdiff_t last,
+                    ptrdiff_t height) noexcept nogil:
     """The products of one point: rows ``first`` to ``last``, one or two at a time."""
     cdef const winograd_t* p = r.call.plan
-    cdef ptrdiff_t lanes = tile.filters, row = first, begin, end, t, i, m
-    cdef const float* source
+    cdef const float* u = <const float*>tile.w
+    cdef ptrdiff_t lanes = tile.filters, row = first, begin, end
     cdef float* to
     cdef bint two
-    tile.ahead = u + p.taps * lanes
     tile.y_half = p.tile_columns * lanes
     while row < last:
         # two rows to a tile, of one slice or of the only one
@@ -201,20 +271,12 @@ cdef void sum_point(const round_t* r, ck_conv_tile* tile, const float* u, const 
         tile.off = p.off + begin * p.group_channels
         tile.taps = (end - begin) * p.group_channels
         tile.w = u + begin * p.group_channels * lanes
-        source = v + row_offset(r, row)
         to = sums + (row - first) * p.tile_columns * lanes
-        row += 2 if two else 1
-        if tile.taps == 0:
+        if tile.taps:
+            sum_run(p, tile, v + row_offset(r, row), to, p.tile_columns, two)
+        else:
             memset(to, 0, p.tile_columns * lanes * sizeof(float) * (2 if two else 1))
-            continue
-        t = 0
-        for i in range(runs):
-            m = p.tile_columns * (i + 1) // runs - t
-            tile.x = source + t
-            tile.y = to + t * lanes
-            p.tiles.run(tile, <int>(2 * m if two else m), <int>(lanes // p.tiles.lanes))
-            t += m
-            tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
+        row += 2 if two else 1
 
 
 cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t lanes, const float* sums,
@@ -238,6 +300,29 @@ cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdi
         out.y = r.call.y + (image * p.filters + filter) * out.y_filter + (z * p.out_height + y) * p.out_width
         out.rows = min(<ptrdiff_t>4, p.out_height - y)
         p.table.join(&out)
+
+
+cdef void join_lines(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t lanes, const float* sums,
+                     ptrdiff_t m_step, ptrdiff_t first, ptrdiff_t last, const float* bias) noexcept nogil:
+    """The same for rows of lines."""
+    cdef const winograd_t* p = r.call.plan
+    cdef ck_winograd_lines_output out
+    cdef ptrdiff_t row = first, image
+    out.m_step = m_step
+    out.lanes = lanes
+    out.bias = bias
+    out.y_filter = p.out_height * p.out_width
+    out.filters = filters
+    out.n, out.step = p.out_width, p.line_step
+    out.line_rows, out.tiles = p.line_rows, p.tile_columns
+    while row < last:  # of one image after the other
+        image = row // r.rows
+        out.m = sums + (row - first) * p.tile_columns * lanes
+        out.y = r.call.y + ((r.first_image + image) * p.filters + filter) * out.y_filter
+        out.first = r.first_row + row % r.rows
+        out.rows = min(last, (image + 1) * r.rows) - row
+        p.table.join_lines(&out)
+        row += out.rows
 
 
 cdef inline ptrdiff_t begin_of(ptrdiff_t all, ptrdiff_t unit, ptrdiff_t i, ptrdiff_t parts) noexcept nogil:
@@ -306,14 +391,17 @@ cdef void share_out(call_t* a, int threads) noexcept nogil:
 
 
 cdef class Winograd:
-    """A planned convolution, float32, 3 x 3 of stride 1 in every slice: forward, or with ``turned`` kernels an input
-    gradient.
+    """A planned convolution, float32, 3 x 3 of stride 1 in every slice, or 3 of stride 1 along lines: forward, or with
+    ``turned`` kernels an input gradient.
 
     ``source`` and ``target`` sizes are (depth, height, width), ``lo`` the padding before height and width; an output
     slice times ``depth_step`` plus ``shift[k]`` is the source slice that kernel position k of the depth meets.
     ``w_strides`` are the strides of the weight array, in elements, from group to group, filter to filter and channel to
     channel. A round takes up to ``block`` rows of tiles of ``slices`` slices of each of ``images`` images; for several
     threads it is made smaller, down to ``fewest_tiles`` tiles.
+
+    ``line`` is None, or for lines (elements between taps, rows of tiles of a line, tiles of a row); sizes are then
+    (1, lines, elements of a line) and ``lo`` is in elements.
     """
 
     cdef winograd_t plan
@@ -323,7 +411,7 @@ cdef class Winograd:
 
     def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  ptrdiff_t depth_step, shift, ptrdiff_t block, ptrdiff_t slices, ptrdiff_t images, ptrdiff_t vectors,
-                 ptrdiff_t fewest_tiles, ptrdiff_t macs, w_strides, bint turned):
+                 ptrdiff_t fewest_tiles, ptrdiff_t macs, w_strides, bint turned, line):
         cdef winograd_t* p = &self.plan
         p.tiles = tiles_of(isa, 4)
         p.table = ck_winograd_table_for(level_of(isa))
@@ -337,8 +425,15 @@ cdef class Winograd:
         p.lo_y, p.lo_x = lo
         p.depth_step, p.positions = depth_step, len(shift)
         p.taps = p.positions * p.group_channels
-        p.tile_rows, p.tile_columns = (p.out_height + 3) // 4, (p.out_width + 3) // 4
-        p.pitch = p.tile_columns + 1
+        if line is None:
+            p.points, p.kernel, p.line_step = CK_WINOGRAD_POINTS, 9, 0
+            p.tile_rows, p.tile_columns = (p.out_height + 3) // 4, (p.out_width + 3) // 4
+            p.pitch = p.tile_columns + 1
+        else:
+            p.points, p.kernel = CK_WINOGRAD_LINE_POINTS, 3
+            p.line_step, p.line_rows, p.tile_columns = line
+            p.tile_rows = p.out_height * p.line_rows
+            p.pitch = p.tile_columns
         p.block, p.slices, p.images, p.fewest_tiles = block, slices, images, fewest_tiles
         p.macs, p.turned = macs, turned
         p.source_slices = (slices - 1) * depth_step + max(shift) - min(shift) + 1
@@ -355,14 +450,13 @@ cdef class Winograd:
         self._keep = (offsets, shifts)
         self.w_strides = w_strides
         # the limit of the input comes first, in a vector of its own
-        self.packed_size = p.tiles.lanes + CK_WINOGRAD_POINTS * p.taps * groups * round_up(p.group_filters,
-                                                                                           p.tiles.lanes)
+        self.packed_size = p.tiles.lanes + p.points * p.taps * groups * round_up(p.group_filters, p.tiles.lanes)
         self.vectors, self.images, self.block, self.slices = vectors, images, block, slices
 
     cdef ptrdiff_t _own_elements(self):
         cdef winograd_t* p = &self.plan
-        return round_up(max(ck_winograd_scratch(p.block, p.pitch), CK_WINOGRAD_POINTS * p.images * p.slices
-                            * p.block * p.tile_columns * p.panel_filters), 16)
+        return round_up(max(0 if p.line_step else ck_winograd_scratch(p.block, p.pitch),
+                            p.points * p.images * p.slices * p.block * p.tile_columns * p.panel_filters), 16)
 
     cdef ptrdiff_t _bias_elements(self):
         return self.plan.groups * self.plan.group_panels * self.plan.panel_filters
@@ -370,14 +464,15 @@ cdef class Winograd:
     @property
     def workspace_bytes(self):
         """Scratch of a call on one thread."""
-        return 4 * (CK_WINOGRAD_POINTS * self.plan.point_step + self._own_elements() + self._bias_elements())
+        return 4 * (self.plan.points * self.plan.point_step + self._own_elements() + self._bias_elements())
 
     def pack(self, const float[::1] w not None):
-        """The weight array (flat, C order) at the 36 points in panels, behind the limit of the input."""
+        """The weight array (flat, C order) at the points in panels, behind the limit of the input."""
         cdef winograd_t* p = &self.plan
         packed = aligned_empty(self.packed_size, np.dtype(np.float32))
         cdef float[::1] out = packed
         cdef ptrdiff_t group, panel, k, c, filter0, filters, lanes
+        cdef ck_winograd_weights transform = p.table.weights_lines if p.line_step else p.table.weights
         cdef float taps[9 * 64]  # of one channel and a panel of up to four vectors of 16 filters
         # The transforms multiply by at most 26 (input), 2.2 (weights) and 54 (output), and channels are added up.
         largest = float(np.abs(np.asarray(w)).max())
@@ -392,10 +487,10 @@ cdef class Winograd:
                     for k in range(p.positions):
                         for c in range(p.group_channels):
                             p.tiles.transpose(&w[0] + group * self.w_strides[0] + filter0 * self.w_strides[1]
-                                              + c * self.w_strides[2] + 9 * k, self.w_strides[1], &taps[0], lanes,
-                                              filters, 9)
-                            p.table.weights(&taps[0], p.turned, lanes, &out[0] + panel_offset(p, group, filter0)
-                                            + (k * p.group_channels + c) * lanes, p.taps * lanes)
+                                              + c * self.w_strides[2] + p.kernel * k, self.w_strides[1], &taps[0],
+                                              lanes, filters, p.kernel)
+                            transform(&taps[0], p.turned, lanes, &out[0] + panel_offset(p, group, filter0)
+                                      + (k * p.group_channels + c) * lanes, p.taps * lanes)
         return packed
 
     def run(self, const float[::1] x not None, const float[::1] packed not None, const float[::1] bias,
@@ -413,7 +508,7 @@ cdef class Winograd:
         share_out(&a, threads)
         rounds = a.image_rounds * a.slice_rounds * a.row_rounds
         alone = rounds - rounds % threads if p.macs * n >= MIN_SHARED_MACS else rounds
-        a.v_step, a.own_step = CK_WINOGRAD_POINTS * p.point_step, self._own_elements()
+        a.v_step, a.own_step = p.points * p.point_step, self._own_elements()
         v_elements = a.v_step * (threads if alone else 1)
         elements = v_elements + threads * a.own_step + self._bias_elements()
         a.v = <float*>scratch(4 * elements + threads * n)

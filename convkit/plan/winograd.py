@@ -1,4 +1,5 @@
-"""Winograd's F(4x4, 3x3) in every slice of depth: which convolutions take it, and in how large blocks.
+"""Winograd's F(4x4, 3x3) in every slice of depth and F(4, 3) along one axis: which convolutions take them, and in how
+large blocks.
 
 The error of a tile is bounded by its largest inputs, not by each window's (``precision="strict"`` refuses it), and an
 image that holds a NaN, an infinity or a number near the end of the range is computed directly.
@@ -13,10 +14,13 @@ from convkit import settings
 from convkit.plan import direct, geometry
 from convkit.plan.common import Packing
 
-POINTS = 36
+POINTS, LINE_POINTS = 36, 6
 FEWEST_SUMMED = 4  # channels: errors of several even out; one alone reaches 8.3 eps T without fused multiply-adds
 FEWEST_CHANNELS = 16  # and twice that in each of several groups, whose products are small
+FEWEST_LINE_CHANNELS = 24
 FEWEST_TILES = 9
+FEWEST_LINE_TILES = 8
+LINE_ROW = 112  # tiles: whole vectors, and whole runs of 14 for the registers of AVX-512
 SMALLEST_PART = 12  # of a dilated convolution, whose residues are computed apart
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
@@ -32,12 +36,14 @@ def rejects(spec, _isa):
     """Why Winograd cannot compute ``spec``; None if it can."""
     if settings.choice()[2] == "strict":
         return "its error is not bounded in every window, which precision='strict' asks for"
-    if spec.rank == 1 or spec.kernel[-2:] != (3, 3):
-        return f"is for kernels of 3 x 3 or depth x 3 x 3, not {spec.kernel}"
-    if spec.stride[-2:] != (1, 1):
-        return f"is for stride 1 in height and width, not {spec.stride}"
-    if spec.direction != "forward" and spec.stride != (1,) * spec.rank:
-        return f"is for input gradients of stride 1, not {spec.stride}"
+    if along(spec) is not None:
+        why = _no_line(spec)
+    elif spec.rank > 1 and spec.kernel[-2:] == (3, 3):
+        why = _no_slices(spec)
+    else:
+        why = f"is for kernels of 3 x 3, depth x 3 x 3, or 3 along one axis, not {spec.kernel}"
+    if why:
+        return why
     if spec.dtype.itemsize != 4:
         return f"is for float32, not {spec.dtype}"
     if not all(axis.phases for axis in geometry.axes(spec)):
@@ -48,12 +54,42 @@ def rejects(spec, _isa):
     return None
 
 
+def along(spec):
+    """The axis of the kernel's 3 taps, where it has none along the others; else None."""
+    wide = [axis for axis, k in enumerate(spec.kernel) if k != 1]
+    return wide[0] if len(wide) == 1 and spec.kernel[wide[0]] == 3 else None
+
+
+def _no_line(spec):
+    if spec.stride != (1,) * spec.rank:
+        return f"is for stride 1, not {spec.stride}"
+    others = [axis for axis in range(spec.rank) if axis != along(spec)]
+    if any(spec.padding[axis] != (0, 0) or spec.size[axis] != spec.out_size[axis] for axis in others):
+        return f"with 3 taps along one axis it is for padding along that axis alone, not {spec.padding}"
+    return None
+
+
+def _no_slices(spec):
+    if spec.stride[-2:] != (1, 1):
+        return f"is for stride 1 in height and width, not {spec.stride}"
+    if spec.direction != "forward" and spec.stride != (1,) * spec.rank:
+        return f"is for input gradients of stride 1, not {spec.stride}"
+    return None
+
+
 def loses(spec, _isa):
     """Why it should not compute ``spec``; None if it pays."""
-    fewest = FEWEST_CHANNELS * (1 if spec.groups == 1 else 2)
+    fewest = (FEWEST_CHANNELS if along(spec) is None else FEWEST_LINE_CHANNELS) * (1 if spec.groups == 1 else 2)
     if min(spec.c_in_per_group, spec.c_out_per_group) < fewest:
         return (f"pays from {fewest} channels and filters per group, not with {spec.c_in_per_group} and "
                 f"{spec.c_out_per_group}")
+    if along(spec) is not None:
+        line = _line(spec)
+        if line.lines * line.tiles < FEWEST_LINE_TILES:
+            return f"pays from {FEWEST_LINE_TILES} tiles of 4, not with {line.lines * line.tiles}"
+        if LINE_POINTS * line.tiles * TRANSFORMS > 3 * line.target:
+            return f"tiles of 4 on {line.target // line.inner} outputs with dilation {line.dilation} are mostly empty"
+        return None
     *depth, height, width = spec.out_size if spec.direction == "forward" else spec.size
     if any(d > 1 and _part(n, d) < SMALLEST_PART for n, d in zip((height, width), spec.dilation[-2:], strict=True)):
         return f"with dilation {spec.dilation[-2:]} parts of {height} x {width} are smaller than {SMALLEST_PART}"
@@ -76,9 +112,13 @@ class Sums(Packing):
 
     def __init__(self, spec, isa):
         self.spec, self.isa = spec, isa
-        self.apart = spec.dilation[-2:]
-        self.planes = _planes(spec)
-        self.kernel = _kernel(spec, isa, self.planes)
+        if along(spec) is not None:
+            self.apart = (1, 1)  # a dilation is a longer step
+            self.kernel = _line_kernel(spec, isa, _line(spec))
+        else:
+            self.apart = spec.dilation[-2:]
+            self.planes = _planes(spec)
+            self.kernel = _kernel(spec, isa, self.planes)
         self.pack_key = ("winograd", isa, self.kernel.vectors, spec.direction)
 
     def pack(self, weight):
@@ -126,6 +166,34 @@ class _Plane:
     lo: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """An axis and all inside it: target i meets source i - lo, i - lo + step and i - lo + 2 * step; all in elements."""
+
+    lines: int
+    inner: int
+    dilation: int
+    source: int
+    target: int
+    lo: int
+
+    @property
+    def step(self):
+        return self.inner * self.dilation
+
+    @property
+    def tiles(self):
+        return -(-self.target // (4 * self.step)) * self.step
+
+
+def _line(spec):
+    axis = along(spec)
+    inner, d, (before, _) = prod(spec.size[axis + 1:]), spec.dilation[axis], spec.padding[axis]
+    x, y = spec.size[axis], spec.out_size[axis]
+    source, target, lo = (x, y, before) if spec.direction == "forward" else (y, x, 2 * d - before)
+    return _Line(prod(spec.size[:axis]), inner, d, source * inner, target * inner, lo * inner)
+
+
 def _part(n, dilation):
     return -(-n // dilation)
 
@@ -141,27 +209,45 @@ def _planes(spec):
     return tuple(planes)
 
 
-def _kernel(spec, isa, planes):
-    from convkit.kernels import conv, winograd
+def _line_kernel(spec, isa, line):
+    from convkit.kernels import conv
 
-    forward = spec.direction == "forward"
-    channels, filters = (spec.c_in, spec.c_out) if forward else (spec.c_out, spec.c_in)
+    lanes, _ = conv.tile_limits(isa, 4)
+    rows = -(-line.tiles // LINE_ROW)
+    columns = -(-line.tiles // rows)
+    if line.step < lanes:
+        columns = -(-columns // line.step) * line.step  # whole steps
+    return _winograd(spec, isa, LINE_POINTS, geometry.forward_axis(1, 1, *geometry.PLAIN), [0],
+                     [line.lines, line.source], [line.lines, line.target], [0, line.lo], line.lines * rows, columns,
+                     columns, (line.step, rows, columns))
+
+
+def _kernel(spec, isa, planes):
     depth = geometry.axes(spec)[0]
     shift = [offset - depth.lo for _, offset in depth.phases[0].taps]
     lo = [p.lo if spec.dilation[-2:] == (1, 1) else 0 for p in planes]  # parts hold their zeros
     rows, columns = (-(-p.target // 4) for p in planes)
+    return _winograd(spec, isa, POINTS, depth, shift, [p.source for p in planes], [p.target for p in planes], lo, rows,
+                     columns, columns + 1, None)
+
+
+def _winograd(spec, isa, points, depth, shift, source, target, lo, rows, columns, pitch, line):
+    from convkit.kernels import conv, winograd
+
+    forward = spec.direction == "forward"
+    channels, filters = (spec.c_in, spec.c_out) if forward else (spec.c_out, spec.c_in)
     group_channels, group_filters = channels // spec.groups, filters // spec.groups
     lanes, most = conv.tile_limits(isa, 4)
-    row_bytes = POINTS * 4 * channels * (columns + 1)
-    weight_bytes = POINTS * 4 * channels * len(shift) * group_filters
-    block, slices, images = _block(rows, depth, row_bytes, max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK))
-    vectors = geometry.tile_vectors(group_filters, [(columns, block * slices * images)], group_channels * len(shift),
-                                    lanes, most)
+    weight_bytes = points * 4 * channels * len(shift) * group_filters
+    block, slices, images = _block(rows, depth, points * 4 * channels * pitch,
+                                   max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK))
+    runs = block * slices * images
+    vectors = geometry.tile_vectors(group_filters, [(columns * runs, 1) if line else (columns, runs)],
+                                    group_channels * len(shift), lanes, most)
     return winograd.Winograd(
-        isa, spec.groups, channels, filters, [depth.source, *(p.source for p in planes)],
-        [depth.target, *(p.target for p in planes)], lo, depth.source_step, shift, block, slices, images, vectors,
-        OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES, spec.macs, geometry.weight_strides(spec),
-        not forward)
+        isa, spec.groups, channels, filters, [depth.source, *source], [depth.target, *target], lo, depth.source_step,
+        shift, block, slices, images, vectors, OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES,
+        spec.macs, geometry.weight_strides(spec), not forward, line)
 
 
 def _block(rows, depth, row_bytes, budget):

@@ -28,9 +28,30 @@ CK_INLINE void CK_TYPED(from_points)(const V m[6], V y[4])
     y[3] = vfma(b + b, q2, vfma(half * a, q1, m[5]));
 }
 
+/* Values beyond the limit leave a negative lane in `bad |= distance`. Magnitudes are compared as integers, among which an
+ * infinity is larger than any number and a NaN larger than that: a third of the instructions of two comparisons. */
+CK_INLINE VI CK_TYPED(limit_bits)(double limit)
+{
+    V as_float[1] = {vset1((T)limit)};
+    VI bits[1];
+    memcpy(bits, as_float, sizeof bits);
+    return limit < 0 ? ~(VI){0} : bits[0];
+}
+
+CK_INLINE VI CK_TYPED(distance)(V v, VI limit) { return limit - ((VI)v & 0x7fffffff); }
+
+CK_INLINE int CK_TYPED(any_negative)(VI mask)
+{
+    VI any[1] = {mask};
+    TI lane[L], found = 0;
+    memcpy(lane, any, sizeof lane);
+    for (int i = 0; i < L; i++) found |= lane[i];
+    return found < 0;
+}
+
 /* A padded row in quarters, quarter[k][i] = row[4 i + k], so that neighbouring tiles become neighbouring lanes.
- * Returns the lanes that hold a value beyond the limit. */
-CK_INLINE VI CK_TYPED(quarter_row)(const T *line, ptrdiff_t n, T *quarter, ptrdiff_t step, V limit)
+ * Returns negative lanes where a value is beyond the limit. */
+CK_INLINE VI CK_TYPED(quarter_row)(const T *line, ptrdiff_t n, T *quarter, ptrdiff_t step, VI limit)
 {
     VI bad = {0};
     for (ptrdiff_t i = 0; i < n; i += L) {
@@ -38,7 +59,7 @@ CK_INLINE VI CK_TYPED(quarter_row)(const T *line, ptrdiff_t n, T *quarter, ptrdi
         CK_UNROLL for (int k = 0; k < 4; k++)
         {
             p[k] = vload(line + 4 * i + k * L);
-            bad |= ~((p[k] <= limit) & (p[k] >= -limit));
+            bad |= CK_TYPED(distance)(p[k], limit);
         }
         const V even0 = veven(p[0], p[1]), even1 = veven(p[2], p[3]), odd0 = vodd(p[0], p[1]), odd1 = vodd(p[2], p[3]);
         vstore(quarter + i, veven(even0, even1));
@@ -66,14 +87,9 @@ CK_INLINE int CK_TYPED(quarter_plane)(const ck_winograd_input *j, T *s, ptrdiff_
             continue;
         }
         memcpy(line + first, (const T *)j->plane + y * j->width + j->x + first, (last - first) * sizeof(T));
-        bad |= CK_TYPED(quarter_row)(line, j->pitch, quarter, step, vset1((T)j->limit));
+        bad |= CK_TYPED(quarter_row)(line, j->pitch, quarter, step, CK_TYPED(limit_bits)(j->limit));
     }
-    VI any[1] = {bad};
-    TI lane[L];
-    memcpy(lane, any, sizeof lane);
-    TI found = 0;
-    for (int i = 0; i < L; i++) found |= lane[i];
-    return found != 0;
+    return CK_TYPED(any_negative)(bad);
 }
 
 CK_NOINLINE int CK_TYPED(winograd_split)(const ck_winograd_input *j)
@@ -99,6 +115,85 @@ CK_NOINLINE int CK_TYPED(winograd_split)(const ck_winograd_input *j)
         }
     }
     return bad;
+}
+
+/* L elements of a line from any place on, zeros outside of it. */
+CK_INLINE V CK_TYPED(load_around)(const T *line, ptrdiff_t at, ptrdiff_t n)
+{
+    if (at >= 0 && at + L <= n) return vload(line + at);
+    if (at <= -L || at >= n) return (V){0};
+    return vload_lanes(line + at, vlanes(at < 0 ? -at : 0, n - at < L ? n - at : L));
+}
+
+/* Every other element of two vectors, or every other pair. */
+CK_INLINE V CK_TYPED(even_of)(V a, V b, int pairs)
+{
+    return pairs ? (V)ck_even_f64((ck_f64v)a, (ck_f64v)b) : veven(a, b);
+}
+
+CK_INLINE V CK_TYPED(odd_of)(V a, V b, int pairs) { return pairs ? (V)ck_odd_f64((ck_f64v)a, (ck_f64v)b) : vodd(a, b); }
+
+/* d[k] of L neighbouring tiles whose taps are neighbours: every fourth element from the k-th on; with taps two apart
+ * every fourth pair. */
+CK_INLINE VI CK_TYPED(quarters_at)(const T *line, ptrdiff_t at, ptrdiff_t n, V d[6], VI limit, const int pairs)
+{
+    VI bad = {0};
+    CK_UNROLL for (int later = 0; later < 2; later++)
+    {
+        V p[4];
+        CK_UNROLL for (int i = 0; i < 4; i++)
+        {
+            p[i] = CK_TYPED(load_around)(line, at + 4 * later * (1 + pairs) + i * L, n);
+            bad |= CK_TYPED(distance)(p[i], limit);
+        }
+        const V even0 = CK_TYPED(even_of)(p[0], p[1], pairs), even1 = CK_TYPED(even_of)(p[2], p[3], pairs);
+        const V odd0 = CK_TYPED(odd_of)(p[0], p[1], pairs), odd1 = CK_TYPED(odd_of)(p[2], p[3], pairs);
+        d[4 * later] = CK_TYPED(even_of)(even0, even1, pairs);
+        d[4 * later + 1] = CK_TYPED(even_of)(odd0, odd1, pairs);
+        if (later) break;
+        d[2] = CK_TYPED(odd_of)(even0, even1, pairs);
+        d[3] = CK_TYPED(odd_of)(odd0, odd1, pairs);
+    }
+    return bad;
+}
+
+/* Some tiles of a line from tile `first` on, to v. */
+CK_INLINE VI CK_TYPED(split_row)(const ck_winograd_lines_input *j, const T *line, ptrdiff_t first, T *v, VI limit)
+{
+    const ptrdiff_t step = j->step, last = first + j->tiles;
+    VI bad = {0};
+    for (ptrdiff_t t = first, n; t < last; t += n) {
+        V d[6], u[6];
+        n = L;
+        if (step == 1) {
+            bad |= CK_TYPED(quarters_at)(line, 4 * t - j->lo, j->n, d, limit, 0);
+        } else if (step == 2) {
+            bad |= CK_TYPED(quarters_at)(line, 4 * t - j->lo, j->n, d, limit, 1);
+        } else { /* to the end of the step; what lies behind is computed again by the next vector */
+            const ptrdiff_t r = t % step, at = 4 * (t - r) + r - j->lo;
+            if (n > step - r) n = step - r;
+            CK_UNROLL for (int k = 0; k < 6; k++)
+            {
+                d[k] = CK_TYPED(load_around)(line, at + k * step, j->n);
+                bad |= CK_TYPED(distance)(d[k], limit);
+            }
+        }
+        CK_TYPED(into_points)(d, u);
+        CK_UNROLL for (int k = 0; k < 6; k++) vstore(v + k * j->v_step + t - first, u[k]);
+    }
+    return bad;
+}
+
+CK_NOINLINE int CK_TYPED(winograd_split_lines)(const ck_winograd_lines_input *j)
+{
+    const VI limit = CK_TYPED(limit_bits)(j->limit);
+    VI bad = {0};
+    for (ptrdiff_t i = 0; i < j->rows; i++) {
+        const ptrdiff_t row = j->first + i;
+        bad |= CK_TYPED(split_row)(j, (const T *)j->plane + row / j->line_rows * j->n, row % j->line_rows * j->tiles,
+                                   (T *)j->v + i * j->tiles, limit);
+    }
+    return CK_TYPED(any_negative)(bad);
 }
 
 /* The weights are transformed in double and rounded once: in T, the transform alone cost a quarter of the error bound. */
@@ -135,6 +230,20 @@ CK_NOINLINE void CK_TYPED(winograd_weights)(const void *taps, int turned, ptrdif
             CK_TYPED(weight_points)(half[y], t);
             for (int x = 0; x < 6; x++) vstore((T *)u + (y * 6 + x) * u_step + f, __builtin_convertvector(t[x], V));
         }
+    }
+}
+
+CK_NOINLINE void CK_TYPED(winograd_weights_lines)(const void *taps, int turned, ptrdiff_t lanes, void *u,
+                                                  ptrdiff_t u_step)
+{
+    for (ptrdiff_t f = 0; f < lanes; f += L) {
+        CK_TYPED(wide) g[3], t[6];
+        for (int x = 0; x < 3; x++) {
+            const V w = vload((const T *)taps + (turned ? 2 - x : x) * lanes + f);
+            g[x] = __builtin_convertvector(w, CK_TYPED(wide));
+        }
+        CK_TYPED(weight_points)(g, t);
+        for (int x = 0; x < 6; x++) vstore((T *)u + x * u_step + f, __builtin_convertvector(t[x], V));
     }
 }
 
@@ -183,9 +292,71 @@ CK_NOINLINE void CK_TYPED(winograd_join)(const ck_winograd_output *j)
     }
 }
 
+/* A run of outputs of one vector of filters, output q in out[order[q]]; those of q past the run are never stored. */
+CK_INLINE void CK_TYPED(store_run)(const V *out, const uint8_t *order, T *y, ptrdiff_t y_filter, ptrdiff_t filters,
+                                   ptrdiff_t run)
+{
+    for (ptrdiff_t q = 0; q < run; q += L) {
+        V r[L];
+        CK_UNROLL for (int i = 0; i < L; i++) r[i] = out[order[q + i]];
+        vtranspose(r);
+        CK_UNROLL for (int f = 0; f < L; f++)
+        {
+            if (f >= filters) break;
+            vstore_part(y + f * y_filter + q, r[f], run - q < L ? run - q : L);
+        }
+    }
+}
+
+/* One vector of filters of some tiles of a line. The outputs of up to L tiles are out[i * L + tile]: with a step shorter
+ * than a vector those of whole steps are neighbours in y, one run of them; otherwise every i is a run. */
+CK_INLINE void CK_TYPED(join_row)(const ck_winograd_lines_output *j, const T *m, ptrdiff_t first, V bias,
+                                  const uint8_t *order, T *y, ptrdiff_t filters)
+{
+    const ptrdiff_t step = j->step, last = first + j->tiles, runs = step < L ? 1 : 4;
+    const ptrdiff_t most = step < L ? L / step * step : L;
+    for (ptrdiff_t t = first, n; t < last; t += n) {
+        const ptrdiff_t r = t % step;
+        n = last - t < most ? last - t : most;
+        if (runs == 4 && n > step - r) n = step - r;
+        V out[4 * L];
+        for (ptrdiff_t b = 0; b < n; b++) {
+            V d[6], o[4];
+            CK_UNROLL for (int k = 0; k < 6; k++) d[k] = vload(m + k * j->m_step + (t - first + b) * j->lanes);
+            CK_TYPED(from_points)(d, o);
+            CK_UNROLL for (int i = 0; i < 4; i++) out[i * L + b] = o[i] + bias;
+        }
+        for (ptrdiff_t i = 0; i < runs; i++) {
+            const ptrdiff_t at = 4 * (t - r) + r + i * step, length = runs == 1 ? 4 * n : n;
+            CK_TYPED(store_run)
+            (out, order + i * L, y + at, j->y_filter, filters, j->n - at < length ? j->n - at : length);
+        }
+    }
+}
+
+CK_NOINLINE void CK_TYPED(winograd_join_lines)(const ck_winograd_lines_output *j)
+{
+    const ptrdiff_t step = j->step;
+    uint8_t order[4 * L] = {0};
+    for (ptrdiff_t t = 0, q = 0; t + step <= L || t == 0; t += step)
+        for (int i = 0; i < 4; i++)
+            for (ptrdiff_t r = 0; r < step && r < L; r++) order[q++] = (uint8_t)(i * L + t + r);
+    for (ptrdiff_t i = 0; i < j->rows; i++) {
+        const ptrdiff_t row = j->first + i, first = row % j->line_rows * j->tiles;
+        for (ptrdiff_t v = 0; v * L < j->filters; v++)
+            CK_TYPED(join_row)(j, (const T *)j->m + i * j->tiles * j->lanes + v * L, first,
+                               j->bias ? vload((const T *)j->bias + v * L) : (V){0}, order,
+                               (T *)j->y + v * L * j->y_filter + row / j->line_rows * j->n,
+                               j->filters - v * L < L ? j->filters - v * L : L);
+    }
+}
+
 extern const ck_winograd_table CK_KERNEL(ck_winograd);
 const ck_winograd_table CK_KERNEL(ck_winograd) = {
     .split = CK_TYPED(winograd_split),
     .weights = CK_TYPED(winograd_weights),
     .join = CK_TYPED(winograd_join),
+    .split_lines = CK_TYPED(winograd_split_lines),
+    .weights_lines = CK_TYPED(winograd_weights_lines),
+    .join_lines = CK_TYPED(winograd_join_lines),
 };

@@ -1,4 +1,4 @@
-/* Winograd's F(4x4, 3x3) around the tiles of csrc/conv: input, weight and output transforms.
+/* Winograd's F(4x4, 3x3), and F(4, 3) along one axis, around the tiles of csrc/conv: input, weight and output transforms.
  *
  * A 4 x 4 block of outputs costs 36 multiplications per channel instead of 144. The reduction over channels is 36 products
  * V[xi] (tiles x channels) by U[xi] (channels x filters), which the tiles of csrc/conv compute; what is here brings
@@ -9,7 +9,7 @@
 
 #include "base/isa.h"
 
-enum { CK_WINOGRAD_POINTS = 36 };
+enum { CK_WINOGRAD_POINTS = 36, CK_WINOGRAD_LINE_POINTS = 6 };
 
 /* Some rows of tiles of one plane. Tile t of row r begins at plane row y + 4 r and column x + 4 t, which may lie in the
  * padding; its value at point xi goes to v[xi * v_step + r * pitch + t]. */
@@ -19,10 +19,10 @@ typedef struct {
     ptrdiff_t y, x;
     ptrdiff_t rows;
     ptrdiff_t pitch; /* tiles of a row and one more: every row has an entry that belongs to no tile */
-    void *scratch;   /* ck_winograd_scratch(rows, pitch) elements */
-    void *v;         /* rows * pitch elements, rounded up to whole vectors, are written */
+    void *scratch; /* ck_winograd_scratch(rows, pitch) elements */
+    void *v; /* rows * pitch elements, rounded up to whole vectors, are written */
     ptrdiff_t v_step;
-    double limit;    /* greatest absolute value for which no intermediate overflows */
+    double limit; /* greatest absolute value for which no intermediate overflows */
 } ck_winograd_input;
 
 /* Elements of `scratch`. Enough for every level: its vectors are at most CK_WINOGRAD_LANES long. */
@@ -38,6 +38,37 @@ typedef int (*ck_winograd_split)(const ck_winograd_input *job);
 /* The weights taps[tap * lanes + f] of one channel for a panel of filters, at the points: u[xi * u_step + f]. `turned`
  * rotates the kernel by 180 degrees (input gradient). */
 typedef void (*ck_winograd_weights)(const void *taps, int turned, ptrdiff_t lanes, void *u, ptrdiff_t u_step);
+
+/* F(4, 3) along one axis. A line holds the axis and all axes inside it, so neighbouring taps lie `step` elements apart:
+ * the dilation times the inner sizes. Output (4 a + i) * step + r, for i < 4 and r < step, belongs to tile a * step + r,
+ * which reads elements (4 a + k) * step + r - lo, for k < 6; outside of 0 .. n they are zeros. Every line is cut into
+ * line_rows rows of `tiles` tiles, whole steps where a step is shorter than a vector; the last tiles may lie beyond it. */
+typedef struct {
+    const void *plane; /* lines of n elements */
+    ptrdiff_t n, step, lo;
+    ptrdiff_t line_rows, tiles;
+    ptrdiff_t first, rows; /* of all rows of the plane */
+    void *v; /* rows * tiles elements, rounded up to whole vectors, are written at each of the points, v_step apart */
+    ptrdiff_t v_step;
+    double limit;
+} ck_winograd_lines_input;
+
+typedef int (*ck_winograd_split_lines)(const ck_winograd_lines_input *job);
+
+/* The same rows of a panel of filters: m[xi * m_step + (row * tiles + tile) * lanes + f] into the planes y. */
+typedef struct {
+    const void *m;
+    ptrdiff_t m_step;
+    ptrdiff_t lanes;
+    const void *bias; /* lanes values, or NULL */
+    void *y;
+    ptrdiff_t y_filter, filters;
+    ptrdiff_t n, step; /* outputs of a line */
+    ptrdiff_t line_rows, tiles;
+    ptrdiff_t first, rows;
+} ck_winograd_lines_output;
+
+typedef void (*ck_winograd_join_lines)(const ck_winograd_lines_output *job);
 
 /* One row of tiles of a panel: m[xi * m_step + tile * lanes + f] into up to 4 rows of y. */
 typedef struct {
@@ -57,6 +88,9 @@ typedef struct {
     ck_winograd_split split;
     ck_winograd_weights weights;
     ck_winograd_join join;
+    ck_winograd_split_lines split_lines;
+    ck_winograd_weights weights_lines; /* taps[tap * lanes + f] of 3 taps, at 6 points */
+    ck_winograd_join_lines join_lines;
 } ck_winograd_table;
 
 /* float32 only: in double the transforms would lose digits that its users chose it for. */
