@@ -308,11 +308,25 @@ def test_summary():
     assert summary.parameter_bytes == 204 and summary.activation_bytes == 3 * 64 + 24 + 24
     lines = str(summary).splitlines()
     assert lines[0].split() == ["layer", "type", "output", "shape", "parameters", "MACs", "activations"]
-    assert "2 x 2 x 2 x 2" in lines[2] and "51" in lines[-2]
-    assert lines[-1] == "parameters 204 B, 48 of 51 trainable"
+    assert "2 x 2 x 2 x 2" in lines[2] and "51" in lines[-3]
+    assert lines[-2] == "parameters 204 B, 48 of 51 trainable"
+    assert lines[-1].startswith("activations at the peak ") and lines[-1].endswith(" in training")
     for key, value in net.state_dict().items():
         np.testing.assert_array_equal(value, before[key])
     assert net.training and "predict" not in vars(net[1])
+
+
+def test_the_peak_of_activation_memory():
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(),
+                        nn.Conv2d(8, 8, 3, padding=1))
+    one = 8 * 100 * 100 * 4  # an activation
+    summary = net.summary((1, 1, 100, 100))
+    assert 2 * one <= summary.prediction_peak < 2.2 * one
+    assert 6 * one <= summary.training_peak < 6.2 * one  # three outputs, and at most three of their gradients
+    assert all(p.grad is None and p.requires_grad for p in net.parameters())
+    norm = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert norm.summary((1, 3, 3, 3)).training_peak is None and "training" not in str(norm.summary((1, 3, 3, 3)))
+    assert norm.summary((2, 3, 3, 3)).training_peak > 0
 
 
 def test_summary_of_a_module_of_ones_own_and_of_indices():

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 import convkit
-from convkit import settings
+from convkit import nn, optim, settings
 from convkit.cli.common import CommandError, positive, require, write_json
+from convkit.cli.nets import digits
 from convkit.kernels import native
 
 RATES = (3e-3, 1e-3, 3e-4)  # learning rates of the first half, the next quarter and the last quarter
@@ -49,7 +50,7 @@ def run(args):
 
     data = Digits()
     rng = np.random.default_rng(args.seed)
-    model = build(rng)
+    model = digits(nn, dropout=0.3, rng=rng)
     say(f"{len(data.train_x)} digits to learn from, each also moved by one pixel in four directions; "
         f"{len(data.test_x)} kept for the test\n")
     say(model.summary((1, 1, 8, 8)))
@@ -86,24 +87,8 @@ class Digits:
         return np.concatenate(moved), np.tile(self.train_y, len(moves))
 
 
-def build(rng):
-    """Three convolutions, two poolings, one linear layer: about 26,000 parameters."""
-    from convkit import nn
-
-    return nn.Sequential({
-        "conv1": nn.Conv2d(1, 16, 3, padding=1, rng=rng), "norm1": nn.BatchNorm2d(16), "relu1": nn.ReLU(),
-        "conv2": nn.Conv2d(16, 32, 3, padding=1, rng=rng), "norm2": nn.BatchNorm2d(32), "relu2": nn.ReLU(),
-        "pool2": nn.MaxPool2d(2),
-        "conv3": nn.Conv2d(32, 64, 3, padding=1, rng=rng), "norm3": nn.BatchNorm2d(64), "relu3": nn.ReLU(),
-        "pool3": nn.MaxPool2d(2),
-        "flatten": nn.Flatten(), "dropout": nn.Dropout(0.3, rng=rng), "linear": nn.Linear(256, 10, rng=rng),
-    })
-
-
 def train(model, data, epochs, rng, progress):
     """Fit with a learning rate that falls in three steps; the history."""
-    from convkit import nn, optim
-
     x, y = data.moved()
     optimizer = optim.AdamW(model.parameters(), lr=RATES[0], weight_decay=0.1)
 

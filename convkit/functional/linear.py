@@ -91,8 +91,9 @@ def _gradients(spec, dy, x, weight, need_x, need_w, need_b):
         if dw.size and dy.size:
             plan(spec.towards("weight_gradient")).run(dy, _rows(x, spec.dtype), dw)
     if need_b:
-        with np.errstate(all="ignore"):
-            db = dy.sum(axis=0, dtype=np.float64).astype(spec.dtype)
+        db = _filled(dy.shape[1:], spec.dtype, dy.size)
+        if dy.size:
+            plan(spec.towards("bias_gradient")).run(dy, db)
     return dx, dw, db
 
 

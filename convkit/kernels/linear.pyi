@@ -2,18 +2,20 @@ from typing import Any
 
 import numpy as np
 
-class Panels:
-    data: np.ndarray
-    dtype: np.dtype[Any]
-    isa: str
-    depth: int
-    columns: int
-    vectors: int
-    lanes: int
-    def __init__(self, dtype: np.dtype[Any], isa: str, depth: int, columns: int, vectors: int) -> None: ...
-    def pack_columns(self, b: np.ndarray) -> None: ...
-    def pack_rows(self, b: np.ndarray) -> None: ...
+PACKED: int
+COLUMNS: int
+ROWS: int
 
-def multiply(
-    a: np.ndarray, b: Panels, bias: np.ndarray | None, c: np.ndarray, a_is_transposed: bool, threads: int
-) -> None: ...
+class Product:
+    def __init__(self, isa: str, dtype: np.dtype[Any], vectors: int) -> None: ...
+    def pack_rows(self, b: np.ndarray, threads: int) -> np.ndarray: ...
+    def multiply(
+        self,
+        a: np.ndarray,
+        b: np.ndarray,
+        layout: int,
+        bias: np.ndarray | None,
+        c: np.ndarray,
+        a_is_transposed: bool,
+        threads: int,
+    ) -> None: ...

@@ -2,32 +2,45 @@
 
     c[i][j] = bias[j] + sum over k of a[i][k] * b[k][j]
 
-``b`` comes as panels ``[panel][k][panel lanes]`` from ``pack_rows`` or ``pack_columns``, ``a`` with k outermost,
-because the tile reads neighbouring rows of one k. A task is one block of rows by one panel.
+A tile reads ``b`` in panels ``[panel][k][panel lanes]``, which a prediction packs once for all calls. A training step
+meets every weight once: the task packs the panels that it needs where they stay in its core's cache. ``a`` has k
+outermost, because the tile reads neighbouring rows of one k.
 """
 
 from libc.string cimport memcpy, memset
 
 from convkit.kernels.conv cimport tiles_of
+from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done
-from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, real, round_up
+from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
 
 from convkit.kernels.runtime import aligned_empty
 
-cdef ptrdiff_t MIN_MACS = 1_000_000
+cdef enum:
+    MIN_MACS = 1_000_000
+    NEAR = 1 << 18  # bytes of neighbouring panels that one task packs: whole rows of c, and room in L2
+
+cdef enum:
+    IS_PACKED   # the right operand comes from pack_rows,
+    IS_COLUMNS  # or is b[k][j],
+    IS_ROWS     # or b[j][k], a weight as layers keep it
+
+PACKED, COLUMNS, ROWS = IS_PACKED, IS_COLUMNS, IS_ROWS
 
 
 cdef struct product_t:
-    int itemsize
+    int itemsize, layout
     const ck_conv_table* table
-    ptrdiff_t vectors, panel_lanes, most_rows
-    ptrdiff_t rows, depth, columns, panels, row_blocks
+    ptrdiff_t panel_lanes, most_rows
+    ptrdiff_t rows, depth, columns, panels, row_blocks, group
     const char* a            # [row][depth], or [depth][row] when it needs no transposition
     const char* a_t          # [depth][row pitch]
     char* transposed
     ptrdiff_t row_pitch
     const ptrdiff_t* off
     const char* b
+    char* packed             # room for a group of panels for each thread
+    ptrdiff_t packed_bytes
     const char* bias         # panels, or NULL
     char* c
 
@@ -40,127 +53,142 @@ cdef void transpose_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
                       p.rows, depth)
 
 
-cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
-    """One panel of columns by one block of rows."""
+cdef inline ptrdiff_t width_of(const product_t* p, ptrdiff_t panel) noexcept nogil:
+    """Lanes of a panel, whole vectors."""
+    return round_up(min(p.columns - panel * p.panel_lanes, p.panel_lanes), p.table.lanes)
+
+
+cdef void pack_panel(const product_t* p, ptrdiff_t panel, char* to) noexcept nogil:
+    """One panel of b, of either layout; lanes past the last column are zero."""
+    cdef ptrdiff_t size = p.itemsize, first = panel * p.panel_lanes, k
+    cdef ptrdiff_t n = min(p.columns - first, p.panel_lanes), width = width_of(p, panel)
+    if p.layout == IS_ROWS:
+        if width > n:
+            memset(to, 0, p.depth * width * size)
+        p.table.transpose(p.b + first * p.depth * size, p.depth, to, width, n, p.depth)
+        return
+    for k in range(p.depth):
+        memcpy(to + k * width * size, p.b + (k * p.columns + first) * size, n * size)
+        if width > n:
+            memset(to + (k * width + n) * size, 0, (width - n) * size)
+
+
+cdef void pack_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """A panel in its place among all."""
     cdef const product_t* p = <const product_t*>job
-    cdef ptrdiff_t size = p.itemsize, panel = task // p.row_blocks, block = task % p.row_blocks
-    cdef ptrdiff_t column = panel * p.panel_lanes
-    cdef ptrdiff_t columns = min(p.columns - column, p.panel_lanes)
-    cdef ptrdiff_t vectors = (columns + p.table.lanes - 1) // p.table.lanes
+    pack_panel(p, task, p.packed + task * p.panel_lanes * p.depth * p.itemsize)
+
+
+cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """A group of panels by one block of rows."""
+    cdef const product_t* p = <const product_t*>job
+    cdef ptrdiff_t size = p.itemsize, first = task // p.row_blocks * p.group, block = task % p.row_blocks
+    cdef ptrdiff_t last = min(first + p.group, p.panels), each = p.panel_lanes * p.depth * size
     cdef ptrdiff_t tiles = (p.rows + p.most_rows - 1) // p.most_rows
-    cdef ptrdiff_t i, row
+    cdef ptrdiff_t i, row, panel, width
+    cdef const char* b = p.b + first * each
     cdef ck_conv_tile tile
+    if p.layout != IS_PACKED:
+        b = p.packed + worker * p.packed_bytes
+        for panel in range(first, last):
+            pack_panel(p, panel, <char*>b + (panel - first) * each)
     tile.off = p.off
     tile.taps = p.depth
     tile.x_step = 1
     tile.x_half = 0
-    tile.w = p.b + column * p.depth * size
-    tile.ahead_end = NULL
-    tile.ahead = <const char*>tile.w + p.depth * vectors * p.table.lanes * size
-    tile.ahead_step = min(<ptrdiff_t>64, vectors * p.table.lanes * size // max(<ptrdiff_t>1, tiles // p.row_blocks) + 1)
     tile.bias = NULL
-    if p.bias != NULL:
-        tile.bias = p.bias + column * size
+    tile.ahead_end = NULL
     tile.y_pixel = p.columns
     tile.y_filter = 1
-    tile.filters = columns
     tile.accumulate = 0
     tile.row_bias = NULL
     for i in range(tiles * block // p.row_blocks, tiles * (block + 1) // p.row_blocks):
         row = p.rows * i // tiles
         tile.x = p.a_t + row * size
-        tile.y = p.c + (row * p.columns + column) * size
-        p.table.run(&tile, <int>(p.rows * (i + 1) // tiles - row), <int>vectors)
+        for panel in range(first, last):
+            width = width_of(p, panel)
+            tile.w = b + (panel - first) * each
+            tile.ahead = <const char*>tile.w + p.depth * width * size
+            tile.ahead_step = 0
+            if p.layout == IS_PACKED:
+                tile.ahead_step = min(<ptrdiff_t>64, width * size // max(<ptrdiff_t>1, tiles // p.row_blocks) + 1)
+            if p.bias != NULL:
+                tile.bias = p.bias + panel * p.panel_lanes * size
+            tile.filters = min(p.columns - panel * p.panel_lanes, p.panel_lanes)
+            tile.y = p.c + (row * p.columns + panel * p.panel_lanes) * size
+            p.table.run(&tile, <int>(p.rows * (i + 1) // tiles - row), <int>(width // p.table.lanes))
 
 
-cdef class Panels:
-    """The right operand of a product, packed once: ``depth`` by ``columns`` in panels of ``vectors`` vectors."""
+cdef class Product:
+    """Products at one level and dtype, in panels of ``vectors`` vectors."""
 
-    cdef readonly object data, dtype, isa
-    cdef readonly ptrdiff_t depth, columns, vectors, lanes
+    cdef const ck_conv_table* table
+    cdef object isa, dtype
+    cdef ptrdiff_t vectors
 
-    def __init__(self, dtype, isa, ptrdiff_t depth, ptrdiff_t columns, ptrdiff_t vectors):
-        self.dtype, self.isa = dtype, isa
-        self.depth, self.columns, self.vectors = depth, columns, vectors
-        self.lanes = tiles_of(isa, dtype.itemsize).lanes
-        self.data = aligned_empty(depth * round_up(columns, self.lanes), dtype)
+    def __init__(self, isa, dtype, ptrdiff_t vectors):
+        self.isa, self.dtype, self.vectors = isa, dtype, vectors
+        self.table = tiles_of(isa, dtype.itemsize)
 
-    def pack_columns(self, const real[:, ::1] b not None):
-        """From ``b[k][j]``: whole pieces of its rows."""
-        cdef real[::1] out = self.data
-        cdef ptrdiff_t i, first, k, n, width, panel = self.vectors * self.lanes
-        cdef ptrdiff_t panels = (self.columns + panel - 1) // panel
-        cdef real* to
+    cdef void shape(self, product_t* p, ptrdiff_t depth, ptrdiff_t columns):
+        p.itemsize, p.table = self.dtype.itemsize, self.table
+        p.panel_lanes = self.vectors * self.table.lanes
+        p.depth, p.columns = depth, columns
+        p.panels = (columns + p.panel_lanes - 1) // p.panel_lanes
+
+    def pack_rows(self, b not None, int threads):
+        """The panels of ``b (columns, depth)``, for ``multiply`` with ``PACKED``."""
+        cdef product_t p
+        self.shape(&p, b.shape[1], b.shape[0])
+        out = aligned_empty(p.depth * round_up(p.columns, self.table.lanes), self.dtype)
+        p.layout, p.b, p.packed = IS_ROWS, <const char*>reading(b, b.nbytes), <char*>writing(out, out.nbytes)
         with nogil:
-            for i in range(panels):
-                first = i * panel
-                n = min(panel, self.columns - first)
-                width = round_up(n, self.lanes)
-                to = &out[0] + first * self.depth
-                for k in range(self.depth):
-                    memcpy(to + k * width, &b[k, first], n * sizeof(real))
-                    if width > n:
-                        memset(to + k * width + n, 0, (width - n) * sizeof(real))
-        return self
+            parallel_for(pack_task, &p, p.panels, threads)
+        return out
 
-    def pack_rows(self, const real[:, ::1] b not None):
-        """From ``b[j][k]``, a weight array as layers keep it: transposed."""
-        cdef real[::1] out = self.data
-        cdef const ck_conv_table* table = tiles_of(self.isa, sizeof(real))
-        cdef ptrdiff_t i, first, n, width, panel = self.vectors * self.lanes
-        cdef ptrdiff_t panels = (self.columns + panel - 1) // panel
-        cdef real* to
+    def multiply(self, a not None, b not None, int layout, bias, c not None, bint a_is_transposed, int threads):
+        """Fill ``c`` with ``a b + bias``; ``a`` is (rows, depth), or (depth, rows) with ``a_is_transposed``."""
+        cdef product_t p
+        cdef ptrdiff_t i, tiles, each, rows = c.shape[0], a_bytes, bias_bytes
+        self.shape(&p, a.shape[0] if a_is_transposed else a.shape[1], c.shape[1])
+        p.rows, p.layout = rows, layout
+        p.most_rows = p.table.most_pixels[self.vectors - 1]
+        # one cache line more where rows of a power of two would meet in a few sets of the L1 cache
+        p.row_pitch = rows if a_is_transposed else round_up(rows, 64 // p.itemsize)
+        if not a_is_transposed and p.row_pitch * p.itemsize % 2048 == 0:
+            p.row_pitch += 64 // p.itemsize
+        if rows * p.depth * p.columns < MIN_MACS:
+            threads = 1
+        tiles = (rows + p.most_rows - 1) // p.most_rows
+        each = p.depth * p.panel_lanes * p.itemsize
+        p.group, p.row_blocks, p.packed_bytes = 1, 1, 0
+        if layout != IS_PACKED:
+            p.group = max(<ptrdiff_t>1, min(NEAR // each, p.panels // (4 * threads)))
+            p.packed_bytes = round_up(p.group * each, 64)
+        elif threads > 1:
+            p.row_blocks = min(tiles, max(<ptrdiff_t>1, (4 * threads + p.panels - 1) // p.panels))
+
+        bias_bytes = round_up(p.panels * p.panel_lanes * p.itemsize, 64)
+        a_bytes = 0 if a_is_transposed else round_up(p.depth * p.row_pitch * p.itemsize, 64)
+        p.a, p.b = <const char*>reading(a, a.nbytes), <const char*>reading(b, b.nbytes)
+        p.c = <char*>writing(c, c.nbytes)
+        cdef const char* given = <const char*>reading(bias, p.columns * p.itemsize)
+        cdef char* memory = <char*>scratch(a_bytes + bias_bytes + p.packed_bytes * threads
+                                           + p.depth * <ptrdiff_t>sizeof(ptrdiff_t))
+        cdef ptrdiff_t* off = <ptrdiff_t*>(memory + a_bytes + bias_bytes + p.packed_bytes * threads)
+        p.transposed = memory
+        p.a_t = p.a if a_is_transposed else memory
+        p.packed = memory + a_bytes + bias_bytes
+        p.off = off
+        p.bias = NULL
+        if given != NULL:
+            p.bias = memory + a_bytes
+            memset(memory + a_bytes, 0, bias_bytes)
+            memcpy(memory + a_bytes, given, p.columns * p.itemsize)
         with nogil:
-            for i in range(panels):
-                first = i * panel
-                n = min(panel, self.columns - first)
-                width = round_up(n, self.lanes)
-                to = &out[0] + first * self.depth
-                if width > n:
-                    memset(to, 0, self.depth * width * sizeof(real))
-                table.transpose(&b[first, 0], self.depth, to, width, n, self.depth)
-        return self
-
-
-def multiply(const real[:, ::1] a not None, Panels b not None, const real[::1] bias, real[:, ::1] c not None,
-             bint a_is_transposed, int threads):
-    """Fill ``c`` with ``a b + bias``; ``a`` is (rows, depth), or (depth, rows) with ``a_is_transposed``."""
-    cdef product_t p
-    cdef const real[::1] panels = b.data
-    cdef ptrdiff_t i, tiles, lanes = round_up(b.columns, b.lanes)
-    p.itemsize = sizeof(real)
-    p.table = tiles_of(b.isa, p.itemsize)
-    p.vectors, p.panel_lanes = b.vectors, b.vectors * b.lanes
-    p.rows, p.depth, p.columns = c.shape[0], b.depth, b.columns
-    p.panels = (p.columns + p.panel_lanes - 1) // p.panel_lanes
-    p.most_rows = p.table.most_pixels[p.vectors - 1]
-    # one cache line more where rows of a power of two would meet in a few sets of the L1 cache
-    p.row_pitch = p.rows if a_is_transposed else round_up(p.rows, 64 // <ptrdiff_t>sizeof(real))
-    if not a_is_transposed and p.row_pitch * <ptrdiff_t>sizeof(real) % 2048 == 0:
-        p.row_pitch += 64 // <ptrdiff_t>sizeof(real)
-    if p.rows * p.depth * p.columns < MIN_MACS:
-        threads = 1
-    tiles = (p.rows + p.most_rows - 1) // p.most_rows
-    p.row_blocks = min(tiles, max(<ptrdiff_t>1, (4 * threads + p.panels - 1) // p.panels)) if threads > 1 else 1
-
-    cdef ptrdiff_t a_bytes = 0 if a_is_transposed else round_up(p.depth * p.row_pitch * p.itemsize, 64)
-    cdef char* memory = <char*>scratch(a_bytes + lanes * p.itemsize + 64 + p.depth * <ptrdiff_t>sizeof(ptrdiff_t))
-    cdef ptrdiff_t* off = <ptrdiff_t*>(memory + a_bytes + round_up(lanes * p.itemsize, 64))
-    p.a = <const char*>&a[0, 0]
-    p.transposed = memory
-    p.a_t = p.a if a_is_transposed else memory
-    p.b = <const char*>&panels[0]
-    p.c = <char*>&c[0, 0]
-    p.off = off
-    p.bias = NULL
-    if bias is not None:
-        p.bias = memory + a_bytes
-        memset(memory + a_bytes, 0, lanes * p.itemsize)
-        memcpy(memory + a_bytes, <const void*>&bias[0], p.columns * p.itemsize)
-    with nogil:
-        for i in range(p.depth):
-            off[i] = i * p.row_pitch
-        if not a_is_transposed:
-            parallel_for(transpose_block, &p, (p.depth + 255) // 256, threads)
-        parallel_for(multiply_block, &p, p.panels * p.row_blocks, threads)
-        scratch_done()
+            for i in range(p.depth):
+                off[i] = i * p.row_pitch
+            if not a_is_transposed:
+                parallel_for(transpose_block, &p, (p.depth + 255) // 256, threads)
+            parallel_for(multiply_block, &p, (p.panels + p.group - 1) // p.group * p.row_blocks, threads)
+            scratch_done()

@@ -1,11 +1,14 @@
 """Summary of a network: what each layer puts out, learns, computes and keeps in memory."""
 
 import copy
+import tracemalloc
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from convkit.errors import ShapeError
+from convkit.nn.container import backward_of
 from convkit.nn.embedding import Embedding
 from convkit.nn.parameter import Parameter
 from convkit.spec import common
@@ -33,11 +36,17 @@ class Summary:
     macs : int
         Multiply-adds of one prediction.
     parameter_bytes, activation_bytes : int
-        Bytes of the parameters, and of all layers' outputs together, which is what training keeps.
+        Bytes of the parameters, and of all layers' outputs together.
+    training_peak, prediction_peak : int
+        Bytes of activations, and of their gradients, that are alive at a time, measured; the input and the kernels'
+        workspace are not counted. There is no training_peak (None) where a norm cannot be trained on such a batch.
     """
 
-    def __init__(self, rows: Sequence[Row], parameters: Sequence[Parameter]) -> None:
+    def __init__(self, rows: Sequence[Row], parameters: Sequence[Parameter], training_peak: int | None,
+                 prediction_peak: int) -> None:
         self.rows = rows
+        self.training_peak = training_peak
+        self.prediction_peak = prediction_peak
         self.parameters = sum(p.size for p in parameters)
         self.trainable = sum(p.size for p in parameters if p.requires_grad)
         self.parameter_bytes = sum(p.size * p.dtype.itemsize for p in parameters)
@@ -54,15 +63,18 @@ class Summary:
                            for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in table]
         rule = "-" * max(map(len, lines))
         last = f"parameters {_bytes(self.parameter_bytes)}, {self.trainable:,} of {self.parameters:,} trainable"
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], last])
+        peaks = f"activations at the peak {_bytes(self.prediction_peak)} in prediction"
+        if self.training_peak is not None:
+            peaks += f", {_bytes(self.training_peak)} in training"
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], last, peaks])
 
     __repr__ = __str__
 
 
 def summarize(model, input_shape):
-    """Run ``model`` once on zeros of ``input_shape`` (with its batch axis) and note what every layer does.
+    """Run ``model`` on zeros of ``input_shape`` (with its batch axis) and note what every layer does.
 
-    The model is left as it is: a copy in prediction mode runs, with the parameters shared.
+    The model is left as it is: copies run.
 
     Parameters
     ----------
@@ -79,13 +91,52 @@ def summarize(model, input_shape):
     first = next(layer for layer in model.modules() if not any(layer.named_children()))
     dtype = common.INT64 if isinstance(first, Embedding) else parameters[0].dtype if parameters else common.FLOAT32
     common.check_bytes("x", shape, dtype)
+    x = np.zeros(shape, dtype)
     probe = copy.deepcopy(model, {id(p): p for p in parameters}).eval()
+    prediction_peak = _peak(lambda: probe(x))
     rows = []
     for name, layer in probe.named_modules():
         if not any(layer.named_children()):
             _record(rows, name, layer)
-    probe(np.zeros(shape, dtype))
-    return Summary(rows, parameters)
+    probe(x)
+    return Summary(rows, parameters, _training_peak(model, x), prediction_peak)
+
+
+def _training_peak(model, x):
+    """That of one step without the gradients of the parameters; None where the norms refuse the batch."""
+    probe = copy.deepcopy(model).train()
+    for p in probe.parameters():
+        p.requires_grad = False
+
+    def step():
+        y, backward = probe.forward(x)
+        while isinstance(y, tuple):
+            y = y[0]
+        backward_of(probe, backward, np.zeros_like(y), need_dx=False)
+
+    try:
+        return _peak(step)
+    except ShapeError:
+        return None
+
+
+def _peak(run):
+    """Bytes of new arrays that are alive at a time while ``run()`` runs for the second time; the first packs weights.
+
+    NumPy tells tracemalloc of all of them.
+    """
+    run()
+    was_tracing = tracemalloc.is_tracing()
+    if not was_tracing:
+        tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        run()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        if not was_tracing:
+            tracemalloc.stop()
 
 
 def _record(rows, name, layer):

@@ -216,7 +216,7 @@ def _linear(*directions):
         shapes = {"x": x.shape, "weight": weight.shape, "y": y_shape}
         for direction in directions:
             spec = forward.towards(direction)
-            flops = 2 * prod(y_shape) * spec.in_features
+            flops = prod(y_shape) * (1 if direction == "bias_gradient" else 2 * spec.in_features)
             yield _directed(operation, spec, linear.CANDIDATES[direction], flops, shapes)
     return steps
 
@@ -372,7 +372,7 @@ OPERATIONS = {
     **{f"{name}{'_backward' * back}": make(back) for name, make in (("interpolate", _resample), ("unfold", _unfold),
                                                                     ("fold", _fold)) for back in (False, True)},
     "linear": _linear("forward"),
-    "linear_backward": _linear(*GRADIENTS),
+    "linear_backward": _linear(*GRADIENTS, "bias_gradient"),
     **dict.fromkeys((name + suffix for name in ACTIVATIONS for suffix in ("", "_backward")), _activation),
     "softmax": _softmax,
     "log_softmax": _softmax,

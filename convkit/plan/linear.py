@@ -1,74 +1,73 @@
-"""Ways to compute a linear map and its two gradients, best first.
+"""Ways to compute a linear map and its gradients, best first.
 
 ``plan(spec).run`` takes C-contiguous matrices and fills the last one: ``run(x, weight, bias, y)`` forward (bias may
-be None), ``run(dy, weight, dx)`` for the input gradient and ``run(dy, x, dw)`` for the weight gradient. A forward
-``run`` that packs its weight offers it as ``plan.conv`` describes.
+be None), ``run(dy, weight, dx)`` for the input gradient, ``run(dy, x, dw)`` for the weight gradient and ``run(dy, db)``
+for that of the bias. A forward ``run`` that packs its weight offers it as ``plan.conv`` describes, with the same bits.
 """
 
 from convkit import settings
 from convkit.plan import geometry
 from convkit.plan.common import Candidate, choose, never, twin
-from convkit.reference.linear import forward, input_gradient, weight_gradient
+from convkit.reference.linear import bias_gradient, forward, input_gradient, weight_gradient
 
 # A panel is as wide as the tile of this many rows likes it. The batch is not known to a plan, and results must not
 # depend on it; any width gives the same bits.
-ROWS = 64
+BATCH = 64
 
 
 class _Product:
-    """What the three share: panels of the right operand, and the call."""
+    """What the three share: the kernel for a product of ``rows`` rows or so and so many columns."""
 
-    def __init__(self, spec, isa, depth, columns):
+    def __init__(self, spec, isa, rows, depth, columns):
         from convkit.kernels import conv, linear
 
         lanes, most = conv.tile_limits(isa, spec.dtype.itemsize)
-        self.kernels = linear
-        self.vectors = geometry.tile_vectors(columns, [(ROWS, 1)], depth, lanes, most)
-        self.shape = spec.dtype, isa, depth, columns, self.vectors
-
-    def _panels(self):
-        return self.kernels.Panels(*self.shape)
-
-    def _multiply(self, a, panels, bias, c, a_is_transposed=False):
-        self.kernels.multiply(a, panels, bias, c, a_is_transposed, settings.get_threads())
+        vectors = geometry.tile_vectors(columns, [(rows, 1)], depth, lanes, most)
+        self.kernels, self.kernel = linear, linear.Product(isa, spec.dtype, vectors)
+        self.pack_key = ("direct", isa, vectors)
 
 
 class Forward(_Product):
-    """``y = x w' + b``: panels of transposed weight rows."""
+    """``y = x w' + b``."""
 
     def __init__(self, spec, isa):
-        super().__init__(spec, isa, spec.in_features, spec.out_features)
-        self.pack_key = ("direct", isa, self.vectors)
+        super().__init__(spec, isa, BATCH, spec.in_features, spec.out_features)
 
     def __call__(self, x, weight, bias, y):
-        self.with_packed(x, self.pack(weight), bias, y)
+        self.kernel.multiply(x, weight, self.kernels.ROWS, bias, y, False, settings.get_threads())
 
     def pack(self, weight):
-        return self._panels().pack_rows(weight)
+        return self.kernel.pack_rows(weight, settings.get_threads())
 
     def with_packed(self, x, packed, bias, y):
-        self._multiply(x, packed, bias, y)
+        self.kernel.multiply(x, packed, self.kernels.PACKED, bias, y, False, settings.get_threads())
 
 
 class InputGradient(_Product):
-    """``dx = dy w``: panels of weight columns."""
+    """``dx = dy w``."""
 
     def __init__(self, spec, isa):
-        super().__init__(spec, isa, spec.out_features, spec.in_features)
+        super().__init__(spec, isa, BATCH, spec.out_features, spec.in_features)
 
     def __call__(self, dy, weight, dx):
-        self._multiply(dy, self._panels().pack_columns(weight), None, dx)
+        self.kernel.multiply(dy, weight, self.kernels.COLUMNS, None, dx, False, settings.get_threads())
 
 
-class WeightGradient:
-    """``dw = dy' x``: panels of columns of x; the depth is the batch, so nothing is kept between calls."""
+class WeightGradient(_Product):
+    """``dw = dy' x``: the depth is the batch."""
 
     def __init__(self, spec, isa):
-        self.spec, self.isa = spec, isa
+        super().__init__(spec, isa, spec.out_features, BATCH, spec.in_features)
 
     def __call__(self, dy, x, dw):
-        product = _Product(self.spec, self.isa, len(x), x.shape[1])
-        product._multiply(dy, product._panels().pack_columns(x), None, dw, a_is_transposed=True)
+        self.kernel.multiply(dy, x, self.kernels.COLUMNS, None, dw, True, settings.get_threads())
+
+
+def _column_sums(spec, isa):
+    from convkit.kernels.norm import Norm
+
+    kernel = Norm("channel_sum", isa, spec.dtype.itemsize)
+    return lambda dy, db: kernel.sums(dy[:, :, None], db, settings.get_threads())
 
 
 def _no_features(spec, _isa):
@@ -79,6 +78,7 @@ CANDIDATES = {
     "forward": (Candidate("direct", _no_features, Forward), twin(forward)),
     "input_gradient": (Candidate("direct", never, InputGradient), twin(input_gradient)),
     "weight_gradient": (Candidate("direct", never, WeightGradient), twin(weight_gradient)),
+    "bias_gradient": (Candidate("direct", never, _column_sums), twin(bias_gradient)),
 }
 
 
