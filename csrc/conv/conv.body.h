@@ -245,9 +245,10 @@ CK_INLINE void CK_TYPED(copy_pixels)(T *to, const T *from, ptrdiff_t n, ptrdiff_
     }
 }
 
+/* Not a loop over elements: GCC makes a call of memset out of it, for one or two of them. */
 CK_INLINE void CK_TYPED(zero_pixels)(T *to, ptrdiff_t n)
 {
-    for (ptrdiff_t i = 0; i < n; i++) to[i] = 0;
+    for (ptrdiff_t i = 0; i < n; i += L) vstore_part(to + i, (V){0}, n - i < L ? n - i : L);
 }
 
 /* Not memcpy row by row: a row of a small map is shorter than a call. */
