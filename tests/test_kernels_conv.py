@@ -241,6 +241,37 @@ def test_boxes_do_not_change_a_bit_of_the_forward_pass(isa, dtype, small_source)
             assert same_bits(F.conv2d_backward(y, x, w, padding=1, stride=(1, 2))[0], dx)
 
 
+THREADED = [
+    # x, weight, options: above MIN_MACS; boxes of one thread each, several images, slices, phases, weights beyond OWN_WEIGHTS
+    ((1, 16, 40, 41), (40, 16, 3, 3), {"padding": 1}),
+    ((3, 16, 23, 22), (33, 16, 3, 3), {"stride": 2, "padding": 1}),
+    ((2, 8, 9, 14, 15), (24, 8, 3, 3, 3), {"stride": (2, 1, 1), "padding": 1}),
+    ((5, 8, 700), (48, 8, 5), {"stride": 3}),
+    ((1, 256, 7, 7), (160, 256, 3, 3), {"padding": 1}),
+]
+
+
+@every_isa
+@pytest.mark.parametrize(("x_shape", "w_shape", "options"), THREADED, ids=str)
+def test_threads_do_not_change_a_bit(isa, x_shape, w_shape, options):
+    rng = np.random.default_rng(5)
+    forward, backward = (getattr(F, f"conv{len(x_shape) - 2}d{end}") for end in ("", "_backward"))
+    x, w, b = (rng.standard_normal(shape, np.float32) for shape in (x_shape, w_shape, w_shape[:1]))
+
+    def both():
+        y = forward(x, w, b, **options)
+        return y, backward(y, x, w, **options, needs=(True, False, False))[0]
+
+    with convkit.use(isa=isa, algorithm="direct"):
+        with convkit.threads(1):
+            y, dx = both()
+            one_by_one = np.concatenate([forward(x[i:i + 1], w, b, **options) for i in range(len(x))])
+        assert same_bits(y, one_by_one)
+        for threads in (2, 3, 8):
+            with convkit.threads(threads), hostile_memory(at_end=True):
+                assert all(same_bits(a, b) for a, b in zip(both(), (y, dx), strict=True))
+
+
 def worst(got, want, bound, dtype):
     """The largest error in units of eps times the sum of absolute products."""
     assert got.dtype == dtype

@@ -21,6 +21,8 @@ cdef extern from "conv/conv.h" nogil:
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
 cdef ptrdiff_t MIN_MACS = 1_000_000
+# Threads take boxes of their own where all weights stay in the L2 of each: what one pads no other reads.
+cdef ptrdiff_t OWN_WEIGHTS = 1024 * 1024
 # A panel of weights with more taps does not stay in L2 while the tiles pass: they take it in segments.
 cdef ptrdiff_t SEGMENT = 4096
 # The weights of so few taps stay in L1: their tiles fetch the lines of y that the next one writes.
@@ -86,6 +88,7 @@ cdef struct round_t:
     const char* source       # what the tiles read: the copy, or x at the box
     ptrdiff_t images
     ptrdiff_t origin[3]      # first j of the box
+    ptrdiff_t boxes[3]       # of an image, along each axis
     ptrdiff_t parts          # tasks that share the rows of a box
     finish_t then            # on what a task has written
 
@@ -450,14 +453,17 @@ cdef class Direct:
         ``then`` is applied to y.
         """
         cdef direct_t* p = &self.plan
+        cdef direct_t smaller
         cdef round_t r
-        cdef ptrdiff_t images = min(n, p.images)
+        if p.macs * n < MIN_MACS:
+            threads = 1
+        cdef bint alone = (threads > 1 and not p.in_place and not p.by_position
+                           and self.packed_size * p.itemsize <= OWN_WEIGHTS)
+        cdef ptrdiff_t images = threads if alone else min(n, p.images)
         cdef char* memory = <char*>scratch(self._scratch_bytes(images, bias is not None))
         cdef ptrdiff_t source_bytes = p.channels * p.source[0] * p.source[1] * p.source[2] * p.itemsize
         cdef ptrdiff_t target_bytes = p.filters * p.target[0] * p.target[1] * p.target[2] * p.itemsize
         cdef ptrdiff_t first
-        if p.macs * n < MIN_MACS:
-            threads = 1
         r.plan = p
         r.w = <const char*>&packed[0]
         r.skip = p.by_position and packed[packed.shape[0] - 1] == 0
@@ -467,8 +473,13 @@ cdef class Direct:
         if bias is not None:
             r.bias = memory + self._padded_elements(images) * p.itemsize
             spread_bias(p, &bias[0], <real*>r.bias)
+        r.x, r.y = <const char*>&x[0], <char*>&y[0]
         with nogil:
-            first = 0
+            if alone:
+                smaller = p[0]
+                count_boxes(&r, &smaller, (2 * threads + n - 1) // n)
+                parallel_for(sum_box, &r, n * r.boxes[0] * r.boxes[1] * r.boxes[2], threads)
+            first = n if alone else 0
             while first < n:
                 r.images = min(images, n - first)
                 r.x = <const char*>&x[0] + first * source_bytes
@@ -485,6 +496,43 @@ cdef void spread_bias(const direct_t* p, const real* bias, real* panels) noexcep
     for g in range(p.groups):
         for f in range(lanes):
             panels[g * lanes + f] = bias[g * p.group_filters + f] if f < p.group_filters else 0
+
+
+cdef void count_boxes(round_t* r, direct_t* p, ptrdiff_t fewest) noexcept nogil:
+    """The boxes of an image; ``p`` gets smaller ones if they are too few: whatever the box, a sum is the same."""
+    cdef ptrdiff_t i, j, last, outer = 0 if p.box[0] > 1 else 1, block
+    r.plan = p
+    for i in range(3):
+        last = 0
+        for j in range(p.n_phases):
+            last = max(last, p.phase[j].count[i])
+        if i == outer:
+            block = min(p.block[i], (last + fewest - 1) // fewest)
+            p.box[i] -= (p.block[i] - block) * p.source_step[i]
+            p.block[i] = block
+        r.boxes[i] = (last + p.block[i] - 1) // p.block[i]
+
+
+cdef void sum_box(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """One box of one image: pad it, then sum every phase and panel over it."""
+    cdef round_t r = (<const round_t*>job)[0]
+    cdef const direct_t* p = r.plan
+    cdef ptrdiff_t image = task // (r.boxes[0] * r.boxes[1] * r.boxes[2]), i, j
+    r.x += image * p.channels * p.source[0] * p.source[1] * p.source[2] * p.itemsize
+    r.y += image * p.filters * p.target[0] * p.target[1] * p.target[2] * p.itemsize
+    r.then.job.x, r.then.job.y = r.y, r.y
+    r.origin[2] = task % r.boxes[2] * p.block[2]
+    r.origin[1] = task // r.boxes[2] % r.boxes[1] * p.block[1]
+    r.origin[0] = task // r.boxes[2] // r.boxes[1] % r.boxes[0] * p.block[0]
+    r.images = r.parts = 1
+    r.padded += worker * p.image_pitch * p.itemsize
+    r.source = r.padded
+    for i in range(p.channels):
+        pad_plane(&r, i, worker)
+    for i in range(p.n_phases):
+        r.phase = &p.phase[i]
+        for j in range(p.groups * p.group_panels):
+            sum_panel(&r, j, worker)
 
 
 cdef int run_boxes(round_t* r, int threads) except -1 nogil:
