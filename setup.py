@@ -53,15 +53,16 @@ WARNINGS = ["-Wall", "-Wextra", "-Wno-pass-failed", *(["-Werror"] if WERROR else
 CYTHON_FLAGS = ["-O2", "-fwrapv", *WARNINGS, "-Wno-unused-function", "-Wno-unused-parameter"]
 LDFLAGS = []
 HAVE = [(f"CK_HAVE_{level.upper()}", "1") for level in LEVELS]
-if DEBUG:
+if DEBUG or SANITIZE:
     CFLAGS = [*CFLAGS, "-g", "-O1"]
     CYTHON_FLAGS.remove("-O2")
-    HAVE.append(("CK_DEBUG", "1"))
-elif not SANITIZE:
+else:
     CFLAGS.append("-g0")
     LDFLAGS.append("-Wl,-s" if platform.system() == "Linux" else "-Wl,-dead_strip")
+if DEBUG:
+    HAVE.append(("CK_DEBUG", "1"))
 if SANITIZE:
-    CFLAGS += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
+    CFLAGS += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
     LDFLAGS.append(f"-fsanitize={SANITIZE}")
 
 

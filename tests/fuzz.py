@@ -205,27 +205,30 @@ def main():
     parser.add_argument("--keep-going", action="store_true", help="report every failure, not only the first")
     options = parser.parse_args()
     end, calls, results, refusals, failures = time.monotonic() + options.seconds, 0, 0, 0, 0
-    while time.monotonic() < end:
-        name = options.operations[calls % len(options.operations)]
-        if calls % (7 * len(options.operations)) == 0:  # now and then many boxes
-            geometry.SOURCE_BYTES = (512 * 1024, 4096, 512)[calls // (7 * len(options.operations)) % 3]
-            common.clear()
-        seed = (options.seed, calls)
-        try:
-            results += check(seed, name)
-            if fuzz_refusals is not None:
-                refusals += 1
-                fuzz_refusals.check(seed)
-        except Exception as exc:
-            failures += 1
-            where = traceback.extract_tb(exc.__traceback__)[-1]
-            print(f"FAIL {type(exc).__name__}: {exc} ({name}, {seed=}, {where.name}:{where.lineno}, "
-                  f"SOURCE_BYTES={geometry.SOURCE_BYTES})", flush=True)
-            if not options.keep_going:
-                raise
-        calls += 1
+    try:
+        while time.monotonic() < end:
+            name = options.operations[calls % len(options.operations)]
+            if calls % (7 * len(options.operations)) == 0:  # now and then many boxes
+                geometry.SOURCE_BYTES = (512 * 1024, 4096, 512)[calls // (7 * len(options.operations)) % 3]
+                common.clear()
+            seed = (options.seed, calls)
+            try:
+                results += check(seed, name)
+                if fuzz_refusals is not None:
+                    refusals += 1
+                    fuzz_refusals.check(seed)
+            except Exception as exc:
+                failures += 1
+                where = traceback.extract_tb(exc.__traceback__)[-1]
+                print(f"FAIL {type(exc).__name__}: {exc} ({name}, {seed=}, {where.name}:{where.lineno}, "
+                      f"SOURCE_BYTES={geometry.SOURCE_BYTES})", flush=True)
+                if not options.keep_going:
+                    raise
+            calls += 1
+    except KeyboardInterrupt:
+        pass
     print(f"{calls} calls and {refusals} of doubtful geometry, {results} results compared, {failures} failures, "
-          f"{options.seconds:g} s, seed {options.seed}")
+          f"{time.monotonic() - end + options.seconds:.0f} s, seed {options.seed}")
     return failures != 0
 
 

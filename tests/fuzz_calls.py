@@ -4,6 +4,8 @@ Each drawer takes a ``Draw`` and returns a ``Call``. Per-axis values are unequal
 windows, planes long and thin, batches missing, paddings given in every form.
 """
 
+from math import prod
+
 import numpy as np
 
 from convkit import reference, verification
@@ -55,11 +57,12 @@ def short(draw, values):
     return values[0] if same and draw.chance(0.5) else values
 
 
-def channels(draw):
-    """Groups, input channels and filters of a group."""
+def channels(draw, taps):
+    """Groups, input channels and filters of a group: fewer filters where the windows are large, or one call in a
+    hundred would take as long as all others."""
     kind = draw.size(0, 5)
     if kind == 0:
-        return 1, draw.size(1, 300), draw.size(1, 150)
+        return 1, draw.size(1, 300), draw.size(1, max(1, min(150, 1500 // taps)))
     if kind == 1:  # depthwise, with a multiplier
         return draw.size(1, 70), 1, draw.size(1, 4)
     if kind == 2:
@@ -70,8 +73,8 @@ def channels(draw):
 
 
 def convolution(draw, rank):
-    groups, per_group, filters = channels(draw)
     kernel, stride, dilation, spans = window(draw, rank)
+    groups, per_group, filters = channels(draw, prod(kernel))
     padding = draw.size(0, 3)
     kind = draw.size(0, 4)
     if kind == 0:
@@ -93,8 +96,8 @@ def convolution(draw, rank):
 
 
 def transposed(draw, rank):
-    groups, per_group, filters = channels(draw)
     kernel, stride, dilation, spans = window(draw, rank)
+    groups, per_group, filters = channels(draw, prod(kernel))
     size = sizes_beyond(draw, (1,) * rank, rank)
     extra = tuple(draw.size(0, max(s, d) - 1) if draw.chance(0.5) else 0 for s, d in zip(stride, dilation, strict=True))
     room = [(n - 1) * s + span + e - 1 for n, s, span, e in zip(size, stride, spans, extra, strict=True)]
