@@ -44,8 +44,12 @@ def test_the_fuzzer_sees_bits_that_depend_on_threads(monkeypatch):
     from convkit import get_threads
 
     right = functional.conv2d
-    monkeypatch.setattr(functional, "conv2d", lambda *args, **options: np.nextafter(
-        right(*args, **options), np.inf if get_threads() > 1 else -np.inf))
+
+    def wrong(*args, **options):
+        y = right(*args, **options)
+        return np.nextafter(y, y.dtype.type(np.inf)) if get_threads() > 1 else y
+
+    monkeypatch.setattr(functional, "conv2d", wrong)
     with pytest.raises(fuzz.Wrong, match="bits"):
         for i in range(10):
             fuzz.check((3, i), "conv2d")
