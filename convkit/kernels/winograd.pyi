@@ -2,6 +2,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from convkit.kernels.elementwise import Elementwise
+
 class Winograd:
     packed_size: int
     vectors: int
@@ -33,7 +35,8 @@ class Winograd:
     def workspace_bytes(self) -> int: ...
     def pack(self, w: np.ndarray) -> np.ndarray: ...
     def run(
-        self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, y: np.ndarray, n: int, threads: int
+        self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, y: np.ndarray, n: int, threads: int,
+        then: Elementwise | None = None,
     ) -> list[int]: ...
 
 def take_apart(x: np.ndarray, parts: np.ndarray, lo: Sequence[int], threads: int) -> None: ...

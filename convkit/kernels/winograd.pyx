@@ -13,6 +13,7 @@ holds, so none depends on how many threads there are.
 
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
+from convkit.kernels.elementwise cimport Elementwise, finish, finish_of, finish_t
 from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of, task_t
 from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
@@ -104,6 +105,7 @@ cdef struct call_t:
     ptrdiff_t own_step
     uint8_t* bad                 # [worker][image]: whether it holds what the transforms would spread
     ptrdiff_t image_rounds, slice_rounds, row_rounds
+    finish_t then                # on what a task has written
 
 
 cdef struct round_t:
@@ -300,6 +302,21 @@ cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdi
         out.y = r.call.y + (image * p.filters + filter) * out.y_filter + (z * p.out_height + y) * p.out_width
         out.rows = min(<ptrdiff_t>4, p.out_height - y)
         p.table.join(&out)
+        finish_rows(r, <const float*>out.y, out.y_filter, filters, out.rows * out.width)
+
+
+cdef inline void finish_rows(const round_t* r, const float* y, ptrdiff_t y_filter, ptrdiff_t filters, ptrdiff_t n
+                             ) noexcept nogil:
+    """What follows on ``n`` neighbouring outputs of each filter."""
+    cdef ptrdiff_t f
+    if r.call.then.kernel != NULL:
+        for f in range(filters):
+            finish(&r.call.then, y - r.call.y + f * y_filter, n)
+
+
+cdef inline ptrdiff_t line_output(const winograd_t* p, ptrdiff_t row) noexcept nogil:
+    """The first output of a row of tiles of a line, in its plane."""
+    return row // p.line_rows * p.out_width + 4 * (row % p.line_rows) * p.tile_columns
 
 
 cdef void join_lines(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t lanes, const float* sums,
@@ -322,6 +339,8 @@ cdef void join_lines(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrd
         out.first = r.first_row + row % r.rows
         out.rows = min(last, (image + 1) * r.rows) - row
         p.table.join_lines(&out)
+        finish_rows(r, <const float*>out.y + line_output(p, out.first), out.y_filter, filters,
+                    line_output(p, out.first + out.rows) - line_output(p, out.first))
         row += out.rows
 
 
@@ -494,8 +513,9 @@ cdef class Winograd:
         return packed
 
     def run(self, const float[::1] x not None, const float[::1] packed not None, const float[::1] bias,
-            float[::1] y not None, ptrdiff_t n, int threads):
-        """Compute ``n`` images: x and y flat in C order, ``packed`` from ``pack``, ``bias`` one per filter or None.
+            float[::1] y not None, ptrdiff_t n, int threads, Elementwise then=None):
+        """Compute ``n`` images: x and y flat in C order, ``packed`` from ``pack``, ``bias`` one per filter or None;
+        ``then`` is applied to y.
 
         Returns the images that hold a NaN, an infinity or a number near the end of the range: their y is not valid.
         """
@@ -505,6 +525,7 @@ cdef class Winograd:
         if p.macs * n < MIN_MACS:
             threads = 1
         a.plan, a.x, a.u, a.y, a.n = p, &x[0], &packed[0], &y[0], n
+        a.then = finish_of(then, &y[0])
         share_out(&a, threads)
         rounds = a.image_rounds * a.slice_rounds * a.row_rounds
         alone = rounds - rounds % threads if p.macs * n >= MIN_SHARED_MACS else rounds

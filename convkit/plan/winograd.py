@@ -110,6 +110,8 @@ class Sums(Packing):
     convolution of their own: d * d images instead of one.
     """
 
+    finishes = True
+
     def __init__(self, spec, isa):
         self.spec, self.isa = spec, isa
         if along(spec) is not None:
@@ -124,22 +126,22 @@ class Sums(Packing):
     def pack(self, weight):
         return super().pack(weight), weight.copy()  # a reference would look like a user's
 
-    def with_packed(self, x, packed, bias, y):
+    def with_packed(self, x, packed, bias, y, then=None):
         at_points, weight = packed
         if self.apart == (1, 1):
-            out_of_range = self._run(x, at_points, bias, y, len(x))
+            out_of_range = self._run(x, at_points, bias, y, len(x), then)
         else:
-            out_of_range = self._run_apart(x, at_points, bias, y)
+            out_of_range = self._run_apart(x, at_points, bias, y, then)
         if out_of_range:
             by_window = direct.Sums(self.spec, self.isa)
             panels = by_window.pack(weight)
             for image in sorted({i // prod(self.apart) for i in out_of_range}):
-                by_window.with_packed(x[image:image + 1], panels, bias, y[image:image + 1])
+                by_window.with_packed(x[image:image + 1], panels, bias, y[image:image + 1], then)
 
-    def _run(self, x, at_points, bias, y, n):
-        return self.kernel.run(x.reshape(-1), at_points, bias, y.reshape(-1), n, settings.get_threads())
+    def _run(self, x, at_points, bias, y, n, then):
+        return self.kernel.run(x.reshape(-1), at_points, bias, y.reshape(-1), n, settings.get_threads(), then)
 
-    def _run_apart(self, x, at_points, bias, y):
+    def _run_apart(self, x, at_points, bias, y, then):
         """Every residue's targets, and what they meet of the source, as an image of its own."""
         from convkit.kernels import winograd
 
@@ -152,7 +154,7 @@ class Sums(Packing):
         source, source_parts = parts(x, [p.source for p in self.planes])
         target, target_parts = parts(y, [p.target for p in self.planes])
         winograd.take_apart(source, source_parts, [p.lo for p in self.planes], threads)
-        out_of_range = self._run(source_parts, at_points, bias, target_parts, len(x) * prod(self.apart))
+        out_of_range = self._run(source_parts, at_points, bias, target_parts, len(x) * prod(self.apart), then)
         winograd.put_together(target_parts, target, threads)
         return out_of_range
 
