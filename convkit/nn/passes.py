@@ -16,13 +16,16 @@ from convkit.nn import activation, conv, linear, norm, pool
 from convkit.nn.module import Module
 from convkit.typing import Backward, Floats
 
-_POOLS = {pool.MaxPool1d, pool.MaxPool2d, pool.MaxPool3d, pool.MinPool1d, pool.MinPool2d, pool.MinPool3d}
-_NORMS = {norm.BatchNorm1d, norm.BatchNorm2d, norm.BatchNorm3d}
-# Layers whose output and dx, like those of the pools above, are new arrays, of which they keep none for themselves.
-_FRESH = {conv.Conv1d, conv.Conv2d, conv.Conv3d, conv.ConvTranspose1d, conv.ConvTranspose2d, conv.ConvTranspose3d,
-          linear.Linear, pool.AvgPool1d, pool.AvgPool2d, pool.AvgPool3d, *_NORMS}
-_RELU = {activation.ReLU}
-_FROM_OUTPUT = {activation.ReLU, activation.Sigmoid, activation.Tanh}
+# What takes part, and as what. The output and dx of all but activations are new arrays, of which they keep none.
+_KINDS = {
+    activation.ReLU: "relu", activation.Sigmoid: "activation", activation.Tanh: "activation",
+    **dict.fromkeys((pool.MaxPool1d, pool.MaxPool2d, pool.MaxPool3d, pool.MinPool1d, pool.MinPool2d, pool.MinPool3d),
+                    "pool"),
+    **dict.fromkeys((norm.BatchNorm1d, norm.BatchNorm2d, norm.BatchNorm3d), "norm"),
+    **dict.fromkeys((conv.Conv1d, conv.Conv2d, conv.Conv3d, conv.ConvTranspose1d, conv.ConvTranspose2d,
+                     conv.ConvTranspose3d, linear.Linear, pool.AvgPool1d, pool.AvgPool2d, pool.AvgPool3d), "other"),
+}
+_FRESH = {"pool", "norm", "other"}
 
 
 class InPlace:
@@ -56,33 +59,28 @@ class Normed:
 
 def passes(layers: Iterable[Module]) -> list[Any]:
     """What takes the place of the layers, in its order: each has ``forward`` and ``can_skip_dx`` as layers have."""
-    ordered: list[Any] = []
+    ordered: list[tuple[Any, str]] = [(None, "")]
     for layer in layers:
-        if _pools(layer) and ordered and _is_one_of(_RELU, ordered[-1]):
-            ordered.insert(-1, layer)
-        else:
-            ordered.append(layer)
+        kind = _kind(layer)
+        ordered.insert(len(ordered) - (kind == "pool" and ordered[-1][1] == "relu"), (layer, kind))
+    ordered.append((None, ""))
     result: list[Any] = []
-    for before, layer, after in zip([None, *ordered], ordered, [*ordered[1:], None], strict=False):
-        over_dy = _is_fresh(after) or _is_one_of(_FROM_OUTPUT, after)
-        if _is_one_of(_NORMS, layer):
+    for i in range(1, len(ordered) - 1):
+        (layer, kind), (before, kind_before), (_, kind_after) = ordered[i], ordered[i - 1], ordered[i + 1]
+        over_dy = kind_after != ""  # all kinds make a dx that they do not keep
+        if kind == "norm":
             result.append(Normed(layer, False, over_dy))
-        elif _is_one_of(_RELU, layer) and _is_one_of(_NORMS, before):
+        elif kind == "relu" and kind_before == "norm":
             result[-1] = Normed(before, True, over_dy)
-        elif _is_one_of(_FROM_OUTPUT, layer) and (_is_fresh(before) or over_dy):
-            result.append(InPlace(layer, _is_fresh(before), over_dy))
+        elif kind in ("relu", "activation") and (kind_before in _FRESH or over_dy):
+            result.append(InPlace(layer, kind_before in _FRESH, over_dy))
         else:
             result.append(layer)
     return result
 
 
-def _is_fresh(layer):
-    return _is_one_of(_FRESH, layer) or _pools(layer)
-
-
-def _pools(layer):
-    return _is_one_of(_POOLS, layer) and not layer.return_indices
-
-
-def _is_one_of(types, layer):
-    return type(layer) in types and "forward" not in vars(layer)
+def _kind(layer):
+    kind = _KINDS.get(type(layer), "")
+    if "forward" in vars(layer) or (kind == "pool" and layer.return_indices):
+        return ""
+    return kind
