@@ -29,9 +29,9 @@ cdef ptrdiff_t SEGMENT = 4096
 cdef ptrdiff_t SHORT = 160
 
 
-# Channels whose weight gradients are put in order at a time.
 cdef enum:
-    UNPACKED = 8
+    UNPACKED = 8   # channels whose weight gradients are put in order at a time
+    LONG_ROW = 64  # pixels
 
 
 cdef const ck_conv_table* tiles_of(isa, int itemsize) except NULL:
@@ -627,11 +627,16 @@ cdef void transpose_x(void* job, ptrdiff_t task, int worker) noexcept nogil:
         memset(row + skip * lanes * size, 0, (stop - skip) * lanes * size)
     memset(row, 0, skip * lanes * size)
     memset(row + stop * lanes * size, 0, (p.box[2] - stop) * lanes * size)
-    if stop > skip:
+    if stop == skip:
+        return
+    # Every channel lies in a page of its own: of a long row a few at a time, so that it can be fetched ahead.
+    cdef ptrdiff_t step = p.table.lanes if stop - skip > LONG_ROW else p.group_channels, c = 0
+    while c < p.group_channels:
         p.table.transpose(
-            r.x + ((image * p.channels + group * p.group_channels) * plane
+            r.x + ((image * p.channels + group * p.group_channels + c) * plane
                    + (zz * p.source[1] + yy) * p.source[2] + xx + skip) * size,
-            plane, row + skip * lanes * size, lanes, p.group_channels, stop - skip)
+            plane, row + (skip * lanes + c) * size, lanes, min(step, p.group_channels - c), stop - skip)
+        c += step
 
 
 cdef void transpose_dy(void* job, ptrdiff_t task, int worker) noexcept nogil:

@@ -16,9 +16,9 @@ FEWEST_TILES = 4  # of an image
 FEWEST_CHANNELS = 16  # and twice that in each of several groups, whose products are small
 FEWEST_APART = 128  # channels where a dilation takes x and dy apart
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
-# What a round may hold at the points: beyond L2 the sums of a round should be worth their way through the cache.
-ROUND_BYTES = 1024 * 1024
-SUMS_PER_ROUND = 2
+# What a round holds at the points: half of a large L2, or as much as its sums, to a limit.
+ROUND_BYTES = 768 * 1024
+MOST_ROUND_BYTES = 16 * 1024 * 1024
 
 
 def rejects(spec, _isa):
@@ -107,7 +107,7 @@ def _kernel(spec, isa):
     tile_rows, tile_columns = (_part(n, 4) for n in target[1:])
     row_bytes = POINTS * 4 * spec.groups * (channels + filters) * tile_columns
     sums_bytes = POINTS * 4 * spec.groups * channels * filters * len(shift)
-    block, slices, images = _round(tile_rows, target[0], row_bytes, max(ROUND_BYTES, sums_bytes // SUMS_PER_ROUND))
+    block, slices, images = _round(tile_rows, target[0], row_bytes, max(ROUND_BYTES, min(sums_bytes, MOST_ROUND_BYTES)))
     lanes, most = conv.tile_limits(isa, 4)
     vectors = geometry.tile_vectors(filters, [(channels, 1)], block * slices * images * tile_columns, lanes, most)
     return weight_gradient.Winograd(isa, spec.groups, spec.c_in, spec.c_out, source, target, lo[1:], stride[0], shift,
