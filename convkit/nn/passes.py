@@ -5,6 +5,9 @@ and the large array need not be kept. ReLU after a batch norm is computed in the
 whose gradient comes from its output is computed where its input lies, and gradients where those of the outputs lie, if
 nobody else holds those. As in ``fusion``, only layers of exactly these types take part, and none whose ``forward`` was
 replaced.
+
+The tasks of a convolution could compute the activation after it, as in ``fusion``: forward was 1.03 to 1.07 times as
+fast, but a step gained nothing.
 """
 
 from collections.abc import Iterable
