@@ -1,4 +1,4 @@
-"""Every layer of the table in ``convkit.cases``: forward, and the gradients of the training batches."""
+"""Every layer of the table in ``convkit.cases``, forward and backward."""
 
 import pytest
 
@@ -6,13 +6,11 @@ from convkit import cases
 from convkit.cli.measure import make_problem, our_call
 from convkit.plan import common
 
-FORWARD = [(case, "forward") for case in cases.LAYERS]
-GRADIENTS = [(case, direction) for case in cases.TRAINING for direction in ("dx", "dw")]
-GRADIENTS += [(case, "dx") for case in cases.POOLINGS]
+PROBLEMS = [*((case, "forward") for case in cases.LAYERS), *cases.GRADIENTS]
 
 
-@pytest.mark.parametrize(("case", "direction"), FORWARD + GRADIENTS,
-                         ids=[f"{case.op} {case.id} {direction}" for case, direction in FORWARD + GRADIENTS])
+@pytest.mark.parametrize(("case", "direction"), PROBLEMS,
+                         ids=[f"{case.op} {case.id} {direction}" for case, direction in PROBLEMS])
 def test_layer(benchmark, case, direction):
     """convkit's time for one call, weights packed; the algorithm is kept in ``extra_info``."""
     benchmark.group = f"{case.op}: {case.group}" if direction == "forward" else f"{case.op} {direction}"

@@ -48,6 +48,13 @@ class Case:
         options = {name: getattr(self, name) for name in names} | dict(self.more)
         return options if self.kernel is None else {"kernel_size": self.kernel, **options}
 
+    @property
+    def gradients(self):
+        """The directions in which it is measured backward: dx and dw apart where each is a product of its own, and
+        otherwise all gradients together, as one call computes them.
+        """
+        return ("dx", "dw") if self.op.startswith(("conv", "linear")) else ("grad",)
+
 
 def _group(kernel, stride, dilation, c_in, groups):
     if groups == c_in and groups > 1:
@@ -188,7 +195,7 @@ OTHER_CONVOLUTIONS = (
     _transposed("3-D U-Net", 2, 128, 128, (8, 16, 16), 2),
 )
 
-# What an epoch of training is made of: batches, both gradients.
+# What an epoch of training is made of beside the layers below: batches.
 TRAINING = (
     _conv("ResNet-18", 7, 3, 64, 224, stride=2, batch=8),
     _conv("ResNet-18", 3, 64, 64, 56, batch=8),
@@ -204,6 +211,8 @@ TRAINING = (
     _conv1d("wav2vec 2.0", 3, 512, 512, 799, stride=2),
     _conv3d("C3D", (3, 3, 3), 128, 256, (8, 28, 28)),
     _transposed("DCGAN", 4, 512, 256, (8, 8), 2, 1, batch=8),
+    _named("norms", "ResNet-18", "batch_norm 64 @56 b8", "batch_norm", (8, 64, 56, 56), "running_mean", "running_var",
+           "weight", "bias", training=True),
 )
 
 POOLINGS = (
@@ -219,6 +228,8 @@ POOLINGS = (
     _pool("M5", "max", 4, 4, 128, (1990,)),
     _pool("C3D", "max", 2, 2, 64, (16, 28, 28)),
     _pool("3-d DenseNet", "avg", 2, 2, 64, (16, 28, 28)),
+    _pool("Envelope", "min", 9, 9, 8, (16000,)),
+    _pool("CT filter", "min", 3, 1, 4, (32, 64, 64), padding=1),
 )
 
 OTHERS = (
@@ -228,6 +239,8 @@ OTHERS = (
     _named("elementwise", "ResNet-18", "batch_norm 64 @112", "batch_norm", (1, 64, 112, 112), "running_mean",
            "running_var", "weight", "bias"),
     Case("ImageNet", "softmax 1000 b256", "elementwise", "softmax", (256, 1000)),
+    Case("Deep Speech 2", "log_softmax 29 b1000", "elementwise", "log_softmax", (1000, 29)),
+    Case("BERT-base", "embedding 30522-768 b512", "elementwise", "embedding", (512,), (30522, 768)),
 )
 
 OTHER_POOLINGS = (
@@ -276,19 +289,28 @@ RESAMPLINGS = (
     _named("resampling", "CycleGAN", "reflect 3 3 @256", "pad", (1, 3, 256, 256), padding=(3, 3, 3, 3), mode="reflect"),
     _named("resampling", "T2T-ViT", "unfold 7x7s4 3 @224", "unfold", (1, 3, 224, 224), kernel_size=7, stride=4,
            padding=2),
+    _named("resampling", "FuseFormer", "fold 7x7s3 128 @60x108", "fold", (1, 6272, 720), output_size=(60, 108),
+           kernel_size=7, stride=3, padding=3),
 )
 
 LOSSES = (
     _named("losses", "ImageNet", "cross_entropy 1000 b256", "cross_entropy", (256, 1000), "target"),
     _named("losses", "FCN-8s", "cross_entropy 21 @224", "cross_entropy", (1, 21, 224, 224), "target"),
+    _named("losses", "M5", "nll 35 b256", "nll_loss", (256, 35), "target"),
     _named("losses", "U-Net", "bce 1 @388", "binary_cross_entropy_with_logits", (1, 1, 388, 388), "target"),
     _named("losses", "SRResNet", "mse 3 @96 b16", "mse_loss", (16, 3, 96, 96), "target"),
+    _named("losses", "pix2pix", "l1 3 @256", "l1_loss", (1, 3, 256, 256), "target"),
     _named("losses", "Faster R-CNN", "smooth_l1 324 b512", "smooth_l1_loss", (512, 324), "target"),
     _named("losses", "V-Net", "dice 2 @64x128x128", "dice_loss", (1, 2, 64, 128, 128), "target"),
 )
 
 LAYERS = (CONVOLUTIONS + OTHER_CONVOLUTIONS + POOLINGS + OTHER_POOLINGS + OTHERS + NORMS + ACTIVATIONS + RESAMPLINGS
           + LOSSES)
+
+# What is learned behind statistics of a batch has its row in TRAINING.
+GRADIENTS = tuple((case, direction)
+                  for case in TRAINING + tuple(c for c in LAYERS if not c.op.startswith(("conv", "batch_norm")))
+                  for direction in case.gradients)
 
 
 def _small(name, x, weight, op=None, **options):

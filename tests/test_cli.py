@@ -41,6 +41,12 @@ def test_every_layer_has_its_own_name():
         assert len(set(ids)) == len(ids)
 
 
+def test_every_kind_of_layer_is_measured_backward():
+    backward, forward = ({case.op.replace("1d", "3d") for case in table}
+                         for table in ((case for case, _ in cases.GRADIENTS), cases.LAYERS))
+    assert backward == forward - {"conv_transpose3d"}
+
+
 @pytest.mark.parametrize("case", [c for c in cases.LAYERS + cases.TRAINING + cases.SMALL if c.op.startswith("conv")],
                          ids=lambda c: c.id)
 def test_every_convolution_of_the_table_is_valid(case):
@@ -251,6 +257,8 @@ def test_bench_writes_rows_and_means(capsys, tmp_path):
 def test_bench_times_gradients(capsys):
     status, out, _ = run(capsys, "bench", "--backward", "--filter", "LeNet-5: 5x5 6-16", *FAST)
     assert status == 0 and "b64 dx" in out and "b64 dw" in out
+    status, out, _ = run(capsys, "bench", "--backward", "--filter", "global avg", *FAST)
+    assert status == 0 and "global avg 1280 @7 grad" in out
 
 
 def test_bench_trains_whole_steps(capsys, tmp_path):
@@ -312,17 +320,27 @@ SMALL_LAYERS = (
     Case("t", "linear", "linear", "linear", (3, 20), (7, 20)),
     Case("t", "relu", "elementwise", "relu", (1, 4, 5, 5)),
     Case("t", "softmax", "elementwise", "softmax", (3, 10)),
-    *(replace(case, x=case.x[:2] + (6,) * len(case.x[2:])) for case in NAMED if case.op != "layer_norm"),
+    Case("t", "log_softmax", "elementwise", "log_softmax", (3, 10)),
+    Case("t", "embedding", "elementwise", "embedding", (2, 9), (7, 5)),
+    *(replace(case, x=(min(case.x[0], 8), case.x[1], *(6,) * len(case.x[2:]))) for case in NAMED if case.op not in ("layer_norm", "fold")),
+    Case("t", "fold", "resampling", "fold", (2, 27, 16), more=(("output_size", 6), ("kernel_size", 3))),
     Case("t", "layer_norm", "norms", "layer_norm", (2, 3, 20), arrays=("weight", "bias"),
          more=(("normalized_shape", (20,)),)),
 )
-OFFERED = {"torch": 49, "torch_cl": 23, "onnxruntime": 27, "openvino": 27, "ncnn": 11}
+OFFERED = {"torch": 54, "torch_cl": 23, "onnxruntime": 28, "openvino": 28, "ncnn": 11}
 
 
-def _directions(peer, case):
-    if peer.package != "torch" or not case.op.startswith(("conv", "max_pool", "avg_pool")):
-        return ("forward",)
-    return ("forward", "dx", "dw") if case.weight else ("forward", "dx")
+def _learning(case):
+    """The case as gradients are measured: a batch norm normalises by the batch."""
+    return replace(case, more=(*case.more, ("training", True))) if case.op == "batch_norm" else case
+
+
+def _problems(peer):
+    for case in SMALL_LAYERS:
+        yield case, "forward"
+        # torch 2.13 computes the gradient of its instance norm wrongly where dy is in channels_last
+        if peer.package == "torch" and (peer.name, case.op) != ("torch_cl", "instance_norm"):
+            yield from ((_learning(case), direction) for direction in case.gradients)
 
 
 @pytest.mark.parametrize("case", NAMED, ids=lambda c: c.id)
@@ -336,17 +354,24 @@ def test_an_installed_peer_computes_what_convkit_does(peer):
     if peer not in peers.installed():
         pytest.skip(f"{peer.name} is not installed")
     offered = 0
-    for case in SMALL_LAYERS:
-        for direction in _directions(peer, case):
-            problem = measure.make_problem(case, direction)
-            runner = peer.prepare(problem, 1)
-            if runner is None:
-                continue
-            offered += direction == "forward"
-            want = measure.our_call(problem, convkit.reference)()
-            got = runner.to_numpy(runner.run())
-            assert measure.agree(got, want), (case.name, direction)
+    for case, direction in _problems(peer):
+        problem = measure.make_problem(case, direction)
+        runner = peer.prepare(problem, 1)
+        if runner is None:
+            continue
+        offered += direction == "forward"
+        want = measure.our_call(problem, convkit.reference)()
+        got = runner.to_numpy(runner.run())
+        assert measure.agree(got, want), (case.name, direction)
     assert offered == OFFERED[peer.name]
+
+
+@pytest.mark.parametrize(("case", "direction"), [(_learning(case), d) for case in SMALL_LAYERS for d in case.gradients],
+                         ids=lambda v: v if isinstance(v, str) else f"{v.op} {v.name}")
+def test_gradients_that_are_timed_agree_with_their_twins(case, direction):
+    problem = measure.make_problem(case, direction)
+    got, want = (measure.our_call(problem, module)() for module in (None, convkit.reference))
+    assert measure.agree(got, want) and np.abs(got[0]).max() > 0
 
 
 # ---- demo

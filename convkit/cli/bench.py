@@ -24,7 +24,7 @@ def add_arguments(parser):
     """Options of ``convkit bench``."""
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--backward", action="store_true",
-                      help="gradients: dx of the input, dw of the weight")
+                      help="gradients: dx of the input, dw of the weight, grad for all in one call")
     what.add_argument("--train", action="store_true",
                       help="whole training steps of small networks, against torch")
     parser.add_argument("--threads", type=positive, default=1, metavar="N",
@@ -70,11 +70,7 @@ def run(args):
 
 
 def _chosen(args):
-    if args.backward:
-        table = [(c, d) for c in cases.TRAINING for d in ("dx", "dw")]
-        table += [(c, "dx") for c in cases.POOLINGS]
-    else:
-        table = [(c, "forward") for c in cases.LAYERS]
+    table = cases.GRADIENTS if args.backward else [(c, "forward") for c in cases.LAYERS]
     wanted = [text.lower() for text in args.filter]
     chosen = [(c, d) for c, d in table
               if not wanted or any(w in f"{c.id} {c.group} {c.op} {d}".lower() for w in wanted)]
@@ -120,7 +116,7 @@ class _Table:
         if peers:
             print("compared with " + ", ".join(f"{n} {v}" for n, v in engines.versions(peers).items()))
         print()
-        print(f"{'layer':40} {'algorithm':>16} {'us':>9} {'rate':>12} {'share':>10}", end="")
+        print(f"{'layer':45} {'algorithm':>16} {'us':>9} {'rate':>12} {'share':>10}", end="")
         print("".join(f"{name:>13}" for name in self.engines), flush=True)
 
     def add(self, row):
@@ -131,7 +127,7 @@ class _Table:
         us = row.times["convkit"]
         rate = f"{row.flops / us / 1e3:.1f} GF/s" if row.flops else f"{row.nbytes / us / 1e3:.1f} GB/s"
         share = "-" if row.share is None else f"{100 * row.share:.0f} % {row.limit}"
-        print(f"{row.name:40} {row.algorithm:>16} {us:>9.1f} {rate:>12} {share:>10}", end="")
+        print(f"{row.name:45} {row.algorithm:>16} {us:>9.1f} {rate:>12} {share:>10}", end="")
         print("".join(f"{self._cell(row, name):>13}" for name in self.engines), flush=True)
 
     @staticmethod

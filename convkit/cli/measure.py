@@ -8,7 +8,8 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
+from inspect import signature
 from statistics import median
 from threading import Thread
 
@@ -112,10 +113,12 @@ def make_problem(case, direction, seed=0):
     rng = np.random.default_rng(seed)
 
     def normal(shape, scale=1.0):
-        return rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)
+        return np.asarray(rng.standard_normal(shape, dtype=np.float32) * np.float32(scale))  # also of no axes
 
     x, given = normal(case.x), {}
-    if case.weight is not None:
+    if case.op == "embedding":
+        x, given = rng.integers(0, case.weight[0], case.x), {"weight": normal(case.weight)}
+    elif case.weight is not None:
         scale = math.prod(case.weight[1:]) ** -0.5
         filters = case.weight[1] * case.groups if "transpose" in case.op else case.weight[0]
         given = {"weight": normal(case.weight, scale), "bias": normal(filters)}
@@ -132,7 +135,7 @@ def _array(case, name, rng):
     if name == "indices":
         planes = rng.standard_normal((*case.x[:2], *(n * k for n, k in zip(case.x[2:], case.kernel, strict=True))))
         return convkit.functional.max_pool2d(planes, case.kernel, return_indices=True)[1]
-    if name == "target" and case.op == "cross_entropy":
+    if name == "target" and case.op in ("cross_entropy", "nll_loss"):
         return rng.integers(0, case.x[1], (case.x[0], *case.x[2:]))
     if name == "target":
         return rng.random(case.x, np.float32)
@@ -149,7 +152,7 @@ def our_call(problem, module=None):
     functions = module or convkit.functional
     function = getattr(functions, case.op)
     if problem.direction != "forward":
-        return _our_backward(problem, functions)
+        return _our_gradients(problem, functions)
     if problem.weight is None:
         return lambda: function(x, **problem.arrays, **options)
     if module is not None:
@@ -166,22 +169,64 @@ def _layer(problem):
         name = case.op.replace("conv_transpose", "ConvTranspose").replace("conv", "Conv")
         layer = getattr(nn, name)(case.x[1], problem.bias.size, case.weight[2:], **case.options)
     else:
-        layer = nn.Linear(case.weight[1], case.weight[0])
-    layer.load_state_dict({"weight": problem.weight, "bias": problem.bias})
+        layer = _LAYERS[case.op](nn, case)
+    state = layer.state_dict()
+    values = {"weight": problem.weight, "bias": problem.bias, **problem.arrays}
+    layer.load_state_dict({name: values.get(name, first) for name, first in state.items()})
     return layer
 
 
-def _our_backward(problem, functions):
-    case, x, dy, options = problem.case, problem.x, problem.dy, problem.case.options
-    backward = getattr(functions, f"{case.op}_backward")
-    if case.op.startswith("conv"):
-        dx = problem.direction == "dx"
-        needs, wanted = (dx, not dx, not dx), slice(0, 1) if dx else slice(1, 3)
-        return lambda: backward(dy, x, problem.weight, **options, needs=needs)[wanted]
-    if case.op.startswith("avg_pool"):
-        return lambda: backward(dy, x.shape, **options)
-    _, indices = getattr(convkit.functional, case.op)(x, **options, return_indices=True)
-    return lambda: backward(dy, indices, x.shape)
+_NORMS = {
+    "batch_norm": lambda nn, case: nn.BatchNorm2d(case.x[1]),
+    "layer_norm": lambda nn, case: nn.LayerNorm(case.options["normalized_shape"]),
+    "group_norm": lambda nn, case: nn.GroupNorm(case.options["num_groups"], case.x[1]),
+    "instance_norm": lambda nn, case: nn.InstanceNorm2d(case.x[1]),
+}
+_LAYERS = _NORMS | {
+    "linear": lambda nn, case: nn.Linear(case.weight[1], case.weight[0]),
+    "embedding": lambda nn, case: nn.Embedding(*case.weight),
+}
+
+
+def _our_gradients(problem, functions):
+    """By the function, but for norms by the layer, which keeps statistics of its forward pass as other engines do."""
+    case = problem.case
+    if case.op in _NORMS and functions is convkit.functional:
+        return _gradients_of_layer(problem)
+    backward = partial(getattr(functions, f"{case.op}_backward"), **_gradient_arguments(problem))
+    if case.op in _NORMS:  # the function returns those of a weight and a bias also where there are none
+        learned = 1 + sum(name in ("weight", "bias") for name in case.arrays)
+        return lambda: backward()[:learned]
+    if problem.direction == "grad":
+        return backward
+    dx = problem.direction == "dx"
+    needs, wanted = (dx, not dx, not dx), slice(0, 1) if dx else slice(1, 3)
+    return lambda: backward(needs=needs)[wanted]
+
+
+def _gradients_of_layer(problem):
+    layer = _layer(problem)
+    _, backward = layer.forward(problem.x)
+
+    def run():
+        layer.zero_grad()
+        return backward(problem.dy), *(parameter.grad for parameter in layer.parameters())
+
+    return run
+
+
+def _gradient_arguments(problem):
+    """A gradient function says by the names of its arguments what it wants of the forward pass."""
+    case, x, dy = problem.case, problem.x, problem.dy
+    forward = partial(getattr(convkit.functional, case.op), x, **problem.arrays, **case.options)
+    made = {"y": forward, "indices": lambda: forward(return_indices=True)[1]}
+    given = {"dy": dy, "dloss": dy, "x": x, "logits": x, "input_shape": x.shape, "weight": problem.weight,
+             **problem.arrays, **case.options}
+    if case.op == "embedding":
+        given |= {"indices": x, "num_embeddings": case.weight[0]}
+    wanted = signature(getattr(convkit.functional, f"{case.op}_backward")).parameters
+    return {name: given[name] if name in given else made[name]()
+            for name in wanted if name in given or name in made}
 
 
 def bench_one(case, direction, peers, machine, args):
@@ -213,15 +258,16 @@ def bench_one(case, direction, peers, machine, args):
 
 def _first_image_both_ways(problem):
     arrays = {name: a[:1] if name in ("target", "indices") else a for name, a in problem.arrays.items()}
-    first = replace(problem, x=problem.x[:1], dy=None if problem.dy is None else problem.dy[:1], arrays=arrays)
+    dy = problem.dy[:1] if problem.dy is not None and problem.dy.ndim else problem.dy
+    first = replace(problem, x=problem.x[:1], dy=dy, arrays=arrays)
     return [our_call(first, module)() for module in (None, convkit.reference)]
 
 
 def agree(got, want):
     """Whether two results, arrays or tuples of arrays, are the same but for rounding."""
-    pairs = zip(got, want, strict=True) if isinstance(want, tuple) else ((got, want),)
+    got, want = (r if isinstance(r, tuple) else (r,) for r in (got, want))
     return all(g.shape == w.shape and np.abs(g - w).max(initial=0) <= TOLERANCE * np.abs(w).max(initial=0)
-               for g, w in pairs)
+               for g, w in zip(got, want, strict=True))
 
 
 def _checked_peer(peer, problem, threads, outputs, row):
@@ -234,7 +280,7 @@ def _checked_peer(peer, problem, threads, outputs, row):
     except Exception as exc:  # noqa: BLE001 - another engine's failure is a finding, not a reason to stop
         row.wrong[peer.name] = f"failed: {exc}"
         return None
-    if agree(result if isinstance(result, tuple) else (result,), outputs):
+    if agree(result, outputs):
         return runner.run
     row.wrong[peer.name] = "computes something else"
     return None
@@ -243,10 +289,15 @@ def _checked_peer(peer, problem, threads, outputs, row):
 def _work(problem, outputs):
     """Multiply-adds times 2, and bytes that must be read or written once."""
     case = problem.case
-    taken = {"dx": ("dy", "weight"), "dw": ("x", "dy")}.get(problem.direction, ("x", "weight", "bias"))
-    arrays = [*(getattr(problem, name) for name in taken), *problem.arrays.values()]
-    nbytes = sum(a.nbytes for a in arrays if a is not None) + sum(o.nbytes for o in outputs)
-    if case.weight is None:
+    if problem.direction == "grad":
+        arrays = _gradient_arguments(problem).values()
+    else:
+        taken = {"dx": ("dy", "weight"), "dw": ("x", "dy")}.get(problem.direction, ("x", "weight", "bias"))
+        arrays = [*(getattr(problem, name) for name in taken), *problem.arrays.values()]
+    nbytes = sum(a.nbytes for a in (*arrays, *outputs) if isinstance(a, (np.ndarray, np.floating)))
+    if case.op == "embedding":  # only the rows that are looked up are touched
+        nbytes = sum(a.nbytes for a in (problem.x, *outputs, outputs[0] if problem.dy is None else problem.dy))
+    if case.weight is None or case.op == "embedding":
         return 0, nbytes
     results = outputs[0].size if problem.direction == "forward" else problem.dy.size
     if "transpose" in case.op:

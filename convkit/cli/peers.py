@@ -25,7 +25,7 @@ BATCH_NORM_EPS = 1e-5
 
 @dataclass(frozen=True)
 class Problem:
-    """A case with its numbers; ``direction`` is "forward", "dx" or "dw" (pooling has no "dw")."""
+    """A case with its numbers; ``direction`` is "forward" or one of ``case.gradients``."""
 
     case: Case
     direction: str
@@ -60,7 +60,7 @@ class Torch:
         import torch
 
         torch.set_num_threads(threads)
-        call = _torch_call(torch, problem)
+        call = _torch_call(torch, problem.case.op, problem.direction != "forward")
         if call is None:
             return None
         arrays = {name: a for name, a in vars(problem).items() if isinstance(a, np.ndarray)} | {"bias": problem.bias}
@@ -185,11 +185,23 @@ def _torch_by_name(torch, case, direction, t):
     return lambda: function(t["x"], **arrays, **options)
 
 
-def _torch_call(torch, problem):
+def _torch_gradients(torch, case, direction, t):
+    """Those without a function of their own, by autograd, from a forward pass that is not timed."""
+    wanted = {"dx": ("x",), "dw": ("weight", "bias")}.get(direction, ("x", "weight", "bias"))
+    tensors = {name: a for name, a in {**t, **t["arrays"]}.items() if name in wanted and a is not None}
+    leaves = [tensors[name].requires_grad_() for name in wanted
+              if name in tensors and tensors[name].is_floating_point()]
+    y = _torch_call(torch, case.op, False)(torch, case, "forward", t)()
+    return lambda: torch.autograd.grad(y, leaves, t["dy"], retain_graph=True)
+
+
+def _torch_call(torch, op, backward):
     """What makes the call, or None if there is none in PyTorch."""
-    op, forward = problem.case.op, problem.direction == "forward"
-    by_name = _torch_by_name if forward and hasattr(torch.nn.functional, op) else None
-    return _TORCH_CALLS.get((op, not forward), by_name)
+    if (op, backward) in _TORCH_CALLS:
+        return _TORCH_CALLS[op, backward]
+    if backward:
+        return _torch_gradients if _torch_call(torch, op, False) else None
+    return _torch_by_name if hasattr(torch.nn.functional, op) else None
 
 
 _TORCH_CALLS = {  # (operation, backward?)
@@ -204,8 +216,11 @@ _TORCH_CALLS = {  # (operation, backward?)
     ("global_avg_pool", False): _torch_global_pool,
     ("global_max_pool", False): _torch_global_pool,
     ("pad", False): _torch_pad,
+    ("embedding", False): lambda torch, case, direction, t: (
+        lambda: torch.nn.functional.embedding(t["x"], t["weight"])),
     ("relu", False): lambda torch, case, direction, t: lambda: torch.relu(t["x"]),
     ("softmax", False): lambda torch, case, direction, t: lambda: torch.softmax(t["x"], -1),
+    ("log_softmax", False): lambda torch, case, direction, t: lambda: torch.log_softmax(t["x"], -1),
 }
 
 
@@ -244,6 +259,7 @@ def _onnx_node(case):
         "batch_norm": ("BatchNormalization", {"epsilon": BATCH_NORM_EPS},
                        ("weight", "bias", "running_mean", "running_var")),
         "softmax": ("Softmax", {"axis": -1}, ()),
+        "log_softmax": ("LogSoftmax", {"axis": -1}, ()),
     }.get(case.op)
 
 
