@@ -84,12 +84,9 @@ cdef struct winograd_t:
     ptrdiff_t slices             # output slices of a round, each image
     ptrdiff_t source_slices      # that they read
     ptrdiff_t images             # per round
-    ptrdiff_t slice_step, image_step  # elements of V from slice to slice, image to image, of one channel
-    ptrdiff_t channel_step, point_step
     ptrdiff_t macs
     ptrdiff_t fewest_tiles       # of a round that one thread computes, where rounds are made smaller for several
     bint turned
-    const ptrdiff_t* off
 
 
 cdef struct call_t:
@@ -105,6 +102,10 @@ cdef struct call_t:
     ptrdiff_t own_step
     uint8_t* bad                 # [worker][image]: whether it holds what the transforms would spread
     ptrdiff_t image_rounds, slice_rounds, row_rounds
+    ptrdiff_t images, rows       # of the largest round
+    ptrdiff_t slice_step, image_step  # elements of V from slice to slice, image to image, of one channel
+    ptrdiff_t channel_step, point_step
+    ptrdiff_t* off               # of each tap in V
     finish_t then                # on what a task has written
 
 
@@ -140,14 +141,14 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
     part.y, part.x = 4 * r.first_row - p.lo_y, -p.lo_x
     part.rows, part.pitch = r.rows, p.pitch
     part.scratch = r.call.own + worker * r.call.own_step
-    part.v_step = p.point_step
+    part.v_step = r.call.point_step
     part.limit = r.call.u[0]
     for image in range(r.images):
         for i in range(p.source_slices):
             z = first_source(r) + i
             if 0 <= z < p.depth:
                 part.plane = r.call.x + (((r.first_image + image) * p.channels + c) * p.depth + z) * p.height * p.width
-                part.v = r.v + c * p.channel_step + image * p.image_step + i * p.slice_step
+                part.v = (r.v + c * r.call.channel_step + image * r.call.image_step + i * r.call.slice_step)
                 if p.table.split(&part):
                     r.call.bad[worker * r.call.n + r.first_image + image] = 1
 
@@ -160,11 +161,11 @@ cdef void split_lines(const round_t* r, ptrdiff_t c, int worker) noexcept nogil:
     part.n, part.step, part.lo = p.width, p.line_step, p.lo_x
     part.line_rows, part.tiles = p.line_rows, p.tile_columns
     part.first, part.rows = r.first_row, r.rows
-    part.v_step = p.point_step
+    part.v_step = r.call.point_step
     part.limit = r.call.u[0]
     for image in range(r.images):
         part.plane = r.call.x + ((r.first_image + image) * p.channels + c) * p.height * p.width
-        part.v = r.v + c * p.channel_step + image * r.rows * p.tile_columns
+        part.v = r.v + c * r.call.channel_step + image * r.rows * p.tile_columns
         if p.table.split_lines(&part):
             r.call.bad[worker * r.call.n + r.first_image + image] = 1
 
@@ -176,7 +177,7 @@ cdef inline ptrdiff_t row_offset(const round_t* r, ptrdiff_t row) noexcept nogil
         return row * p.tile_columns
     cdef ptrdiff_t plane = row // r.rows
     cdef ptrdiff_t z = (r.first_slice + plane % r.slices) * p.depth_step - first_source(r)
-    return plane // r.slices * p.image_step + z * p.slice_step + row % r.rows * p.pitch
+    return plane // r.slices * r.call.image_step + z * r.call.slice_step + row % r.rows * p.pitch
 
 
 cdef void inside(const round_t* r, ptrdiff_t row, ptrdiff_t* first, ptrdiff_t* last) noexcept nogil:
@@ -207,7 +208,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef float* sums = r.call.own + worker * r.call.own_step
     cdef ptrdiff_t m_step = (last - first) * p.tile_columns * lanes
     cdef const float* u = r.call.u + panel_offset(p, group, filter0)
-    cdef const float* v = r.v + group * p.group_channels * p.channel_step
+    cdef const float* v = r.v + group * p.group_channels * r.call.channel_step
     cdef ptrdiff_t point, columns = (last - first) * p.tile_columns, runs
     cdef ck_conv_tile tile
     # the rows of lines are one run of tiles
@@ -226,10 +227,11 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
         tile.w = u + point * p.taps * lanes
         tile.ahead = <const float*>tile.w + p.taps * lanes
         if p.line_step:
-            tile.off, tile.taps, tile.x_half = p.off, p.taps, 0
-            sum_run(p, &tile, v + point * p.point_step + row_offset(r, first), sums + point * m_step, columns, False)
+            tile.off, tile.taps, tile.x_half = r.call.off, p.taps, 0
+            sum_run(p, &tile, v + point * r.call.point_step + row_offset(r, first), sums + point * m_step, columns,
+                    False)
         else:
-            sum_point(r, &tile, v + point * p.point_step, sums + point * m_step, first, last, height)
+            sum_point(r, &tile, v + point * r.call.point_step, sums + point * m_step, first, last, height)
     cdef const float* bias = r.call.bias
     if bias != NULL:
         bias += group * p.group_panels * p.panel_filters + filter0
@@ -270,7 +272,7 @@ cdef void sum_point(const round_t* r, ck_conv_tile* tile, const float* v, float*
         two = height == 2 and row + 1 < last and (p.out_depth == 1 or (row + 1) % r.rows != 0)
         tile.x_half = row_offset(r, row + 1) - row_offset(r, row) if two else 0
         inside(r, row, &begin, &end)
-        tile.off = p.off + begin * p.group_channels
+        tile.off = r.call.off + begin * p.group_channels
         tile.taps = (end - begin) * p.group_channels
         tile.w = u + begin * p.group_channels * lanes
         to = sums + (row - first) * p.tile_columns * lanes
@@ -302,21 +304,35 @@ cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdi
         out.y = r.call.y + (image * p.filters + filter) * out.y_filter + (z * p.out_height + y) * p.out_width
         out.rows = min(<ptrdiff_t>4, p.out_height - y)
         p.table.join(&out)
-        finish_rows(r, <const float*>out.y, out.y_filter, filters, out.rows * out.width)
+        if r.call.then.kernel != NULL:
+            finish_rows(r, <const float*>out.y, out.y_filter, filters, out.rows * out.width)
 
 
 cdef inline void finish_rows(const round_t* r, const float* y, ptrdiff_t y_filter, ptrdiff_t filters, ptrdiff_t n
                              ) noexcept nogil:
     """What follows on ``n`` neighbouring outputs of each filter."""
     cdef ptrdiff_t f
-    if r.call.then.kernel != NULL:
-        for f in range(filters):
-            finish(&r.call.then, y - r.call.y + f * y_filter, n)
+    for f in range(filters):
+        finish(&r.call.then, y - r.call.y + f * y_filter, n)
 
 
-cdef inline ptrdiff_t line_output(const winograd_t* p, ptrdiff_t row) noexcept nogil:
-    """The first output of a row of tiles of a line, in its plane."""
-    return row // p.line_rows * p.out_width + 4 * (row % p.line_rows) * p.tile_columns
+cdef void finish_line(const round_t* r, const float* y, ptrdiff_t y_filter, ptrdiff_t filters, ptrdiff_t row
+                      ) noexcept nogil:
+    """What follows on the outputs of a row of tiles of a line."""
+    cdef const winograd_t* p = r.call.plan
+    cdef ptrdiff_t t = row % p.line_rows * p.tile_columns, last = t + p.tile_columns, inside, n, i, at
+    y += row // p.line_rows * p.out_width
+    if p.line_step < p.tiles.lanes:  # of whole steps: neighbours
+        finish_rows(r, y + 4 * t, y_filter, filters, min(4 * last, p.out_width) - 4 * t)
+        return
+    while t < last:
+        inside = t % p.line_step
+        n = min(last - t, p.line_step - inside)
+        for i in range(4):
+            at = 4 * (t - inside) + inside + i * p.line_step
+            if at < p.out_width:
+                finish_rows(r, y + at, y_filter, filters, min(n, p.out_width - at))
+        t += n
 
 
 cdef void join_lines(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t lanes, const float* sums,
@@ -324,7 +340,7 @@ cdef void join_lines(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrd
     """The same for rows of lines."""
     cdef const winograd_t* p = r.call.plan
     cdef ck_winograd_lines_output out
-    cdef ptrdiff_t row = first, image
+    cdef ptrdiff_t row = first, image, i
     out.m_step = m_step
     out.lanes = lanes
     out.bias = bias
@@ -339,8 +355,9 @@ cdef void join_lines(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrd
         out.first = r.first_row + row % r.rows
         out.rows = min(last, (image + 1) * r.rows) - row
         p.table.join_lines(&out)
-        finish_rows(r, <const float*>out.y + line_output(p, out.first), out.y_filter, filters,
-                    line_output(p, out.first + out.rows) - line_output(p, out.first))
+        if r.call.then.kernel != NULL:
+            for i in range(out.first, out.first + out.rows):
+                finish_line(r, <const float*>out.y, out.y_filter, filters, i)
         row += out.rows
 
 
@@ -409,6 +426,24 @@ cdef void share_out(call_t* a, int threads) noexcept nogil:
                 a.image_rounds, a.row_rounds = images, rows
 
 
+cdef void lay_out(call_t* a) noexcept nogil:
+    """What a round of the call takes in V and beside it."""
+    cdef const winograd_t* p = a.plan
+    cdef ptrdiff_t i
+    a.images = (a.n + a.image_rounds - 1) // a.image_rounds
+    a.rows = 0
+    for i in range(a.row_rounds):
+        a.rows = max(a.rows, round_of(a, i).rows)
+    a.slice_step = a.rows * p.pitch
+    a.image_step = p.source_slices * a.slice_step
+    # Odd numbers of cache lines: the same tile at all channels, and at all points, spreads over the sets of L1.
+    a.channel_step = (round_up(a.images * a.image_step + p.tiles.lanes, 16) // 16 | 1) * 16
+    a.point_step = (p.channels * a.channel_step // 16 | 1) * 16
+    a.v_step = p.points * a.point_step
+    a.own_step = round_up(max(0 if p.line_step else ck_winograd_scratch(a.rows, p.pitch),
+                              p.points * a.images * p.slices * a.rows * p.tile_columns * p.panel_filters), 16)
+
+
 cdef class Winograd:
     """A planned convolution, float32, 3 x 3 of stride 1 in every slice, or 3 of stride 1 along lines: forward, or with
     ``turned`` kernels an input gradient.
@@ -424,7 +459,7 @@ cdef class Winograd:
     """
 
     cdef winograd_t plan
-    cdef object _keep
+    cdef object _shifts
     cdef ptrdiff_t w_strides[3]
     cdef readonly ptrdiff_t packed_size, vectors, images, block, slices
 
@@ -456,34 +491,25 @@ cdef class Winograd:
         p.block, p.slices, p.images, p.fewest_tiles = block, slices, images, fewest_tiles
         p.macs, p.turned = macs, turned
         p.source_slices = (slices - 1) * depth_step + max(shift) - min(shift) + 1
-        p.slice_step = block * p.pitch
-        p.image_step = p.source_slices * p.slice_step
-        # Odd numbers of cache lines: the same tile at all channels, and at all points, spreads over the sets of L1.
-        p.channel_step = (round_up(images * p.image_step + p.tiles.lanes, 16) // 16 | 1) * 16
-        p.point_step = (channels * p.channel_step // 16 | 1) * 16
-        shifts = np.array(shift, np.intp)
-        offsets = np.add.outer(shifts * p.slice_step,
-                               np.arange(p.group_channels, dtype=np.intp) * p.channel_step).reshape(-1)
-        cdef ptrdiff_t[::1] off = offsets, flat = shifts
-        p.off, p.shift = &off[0], &flat[0]
-        self._keep = (offsets, shifts)
+        self._shifts = np.array(shift, np.intp)
+        cdef ptrdiff_t[::1] shifts = self._shifts
+        p.shift = &shifts[0]
         self.w_strides = w_strides
         # the limit of the input comes first, in a vector of its own
         self.packed_size = p.tiles.lanes + p.points * p.taps * groups * round_up(p.group_filters, p.tiles.lanes)
         self.vectors, self.images, self.block, self.slices = vectors, images, block, slices
-
-    cdef ptrdiff_t _own_elements(self):
-        cdef winograd_t* p = &self.plan
-        return round_up(max(0 if p.line_step else ck_winograd_scratch(p.block, p.pitch),
-                            p.points * p.images * p.slices * p.block * p.tile_columns * p.panel_filters), 16)
 
     cdef ptrdiff_t _bias_elements(self):
         return self.plan.groups * self.plan.group_panels * self.plan.panel_filters
 
     @property
     def workspace_bytes(self):
-        """Scratch of a call on one thread."""
-        return 4 * (self.plan.points * self.plan.point_step + self._own_elements() + self._bias_elements())
+        """Scratch of a call on one thread with enough images to fill a round."""
+        cdef call_t a
+        a.plan, a.n = &self.plan, self.plan.images
+        share_out(&a, 1)
+        lay_out(&a)
+        return 4 * (a.v_step + a.own_step + self._bias_elements()) + 8 * self.plan.taps
 
     def pack(self, const float[::1] w not None):
         """The weight array (flat, C order) at the points in panels, behind the limit of the input."""
@@ -527,19 +553,22 @@ cdef class Winograd:
         a.plan, a.x, a.u, a.y, a.n = p, &x[0], &packed[0], &y[0], n
         a.then = finish_of(then, &y[0])
         share_out(&a, threads)
+        lay_out(&a)
         rounds = a.image_rounds * a.slice_rounds * a.row_rounds
         alone = rounds - rounds % threads if p.macs * n >= MIN_SHARED_MACS else rounds
-        a.v_step, a.own_step = p.points * p.point_step, self._own_elements()
         v_elements = a.v_step * (threads if alone else 1)
         elements = v_elements + threads * a.own_step + self._bias_elements()
-        a.v = <float*>scratch(4 * elements + threads * n)
+        a.v = <float*>scratch(4 * elements + 8 * p.taps + threads * n)
         a.own = a.v + v_elements
-        a.bad = <uint8_t*>(a.v + elements)
+        a.off = <ptrdiff_t*>(a.v + elements)
+        a.bad = <uint8_t*>(a.off + p.taps)
         a.bias = NULL
         if bias is not None:
             a.bias = spread_bias(p, bias, a.own + threads * a.own_step)
         with nogil:
             memset(a.bad, 0, threads * n)
+            for i in range(p.taps):
+                a.off[i] = (p.shift[i // p.group_channels] * a.slice_step + i % p.group_channels * a.channel_step)
             parallel_for(round_alone, &a, alone, threads)
             for i in range(alone, rounds):
                 round_together(&a, i, threads)

@@ -26,10 +26,10 @@ TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
 BLOCK_BYTES = 768 * 1024
 # Weights that do not fit in L2 come from farther away in every round, so rounds grow with them.
-WEIGHTS_PER_BLOCK = 8
+WEIGHTS_PER_BLOCK = 3
 # Tiles of the smallest round that a thread is given for its own: fewer do not hide the reading of all weights, or where
 # those stay in L2, their way from there.
-OWN_TILES, OWN_TILES_FROM_L2 = 32, 8
+OWN_TILES, OWN_TILES_FROM_L2 = 24, 8
 
 
 def rejects(spec, _isa):
