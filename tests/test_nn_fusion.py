@@ -75,6 +75,7 @@ CONVOLUTIONS = [
     ("winograd", lambda dtype: nn.Conv1d(9, 40, 3, padding=1, dtype=dtype), (501,)),
     ("winograd", lambda dtype: nn.Conv1d(9, 40, 3, dilation=3, dtype=dtype), (501,)),
     ("winograd", lambda dtype: nn.Conv2d(9, 20, (3, 1), padding=(1, 0), dtype=dtype), (33, 17)),
+    ("winograd", lambda dtype: nn.Conv2d(64, 20, (3, 1), padding=(1, 0), dtype=dtype), (33, 200)),  # several rounds
 ]
 
 
