@@ -110,7 +110,7 @@ CURVES = {
     "softplus": (lambda x: np.where(x > 20, x, np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))), 2, (1.0, 20.0)),
     "elu": (_elu, 1.2, (1.0,)),
     "selu": (lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))), 3.5, ()),
-    "gelu": (lambda x: x * _normal(x), 5, ()),
+    "gelu": (lambda x: x * _normal(x), 7, ()),
     "hardsigmoid": (lambda x: np.clip(x + 3, 0, 6) / 6, 1, ()),
     "hardswish": (lambda x: x * np.clip(x + 3, 0, 6) / 6, 2, ()),
 }

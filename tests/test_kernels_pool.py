@@ -367,3 +367,17 @@ def test_the_plan_names_its_choice():
     assert plans.plan(spec).algorithm == "direct"
     with ck.use(algorithm="reference"):
         assert plans.plan(spec).algorithm == "reference"
+
+
+@pytest.mark.parametrize(("isa", "dtype"), list(levels_and_dtypes()))
+@pytest.mark.parametrize("kind", ["adaptive_max", "adaptive_avg"])
+def test_uneven_windows_of_all_widths(isa, dtype, kind):
+    """Few columns, which share vectors with the rows behind them, up to more than one block; NaN stays in its windows."""
+    for width in (*WIDTHS, 67, 300, 2100):
+        x = rng_for(width).integers(-9, 10, (2, 3, 5, width)).astype(dtype)
+        x[1, 2, 3, width // 2] = np.nan
+        for out in {1, width // 3 + 1, width // 2 + 1, max(width - 1, 1), width + 5}:
+            with ck.use(isa=isa):
+                got = getattr(F, f"{kind}_pool2d")(x, (3, out))
+            want = getattr(ck.reference, f"{kind}_pool2d")(x, (3, out))
+            np.testing.assert_allclose(got, want, rtol=0 if kind == "adaptive_max" else 8 * np.finfo(dtype).eps)

@@ -129,3 +129,43 @@ def test_refusals_say_why():
     ]:
         with pytest.raises(convkit.ShapeError, match=message):
             F.interpolate(x, **options)
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("factor", [2, 3])
+def test_repeated_pixels_of_all_widths(isa, dtype, factor):
+    for width in range(1, 36):
+        x = np.random.default_rng(width).normal(size=(1, 2, 3, width)).astype(dtype)
+        with convkit.use(isa=isa):
+            y = F.interpolate(x, scale_factor=factor)
+        np.testing.assert_array_equal(y, x.repeat(factor, 2).repeat(factor, 3))
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+def test_pad_like_numpy(isa, dtype, mode):
+    """1 to 3 axes of all widths, and more, cropped ones and empty ones of constants."""
+    rng = np.random.default_rng(0)
+    for width in (4, 5, *range(13, 37)):
+        for rank in (1, 2, 3):
+            x = rng.normal(size=(2, 3, *(4, 5, width)[3 - rank:])).astype(dtype)
+            pairs = [(int(lo), int(hi)) for lo, hi in rng.integers(0, 4, (rank, 2))]
+            _pad_both_ways(isa, x[:, ::-1], [(0, 0), (0, 0), *pairs], mode)
+    if mode == "constant":
+        _pad_both_ways(isa, rng.normal(size=(2, 3, 4, 5, 6)).astype(dtype), [(1, 0)] * 5, mode)
+        _pad_both_ways(isa, np.zeros((2, 0, 3), dtype), [(0, 0), (1, 2), (0, 1)], mode)
+        x = rng.normal(size=(2, 9, 40)).astype(dtype)
+        flat = F.pad(x, (-3, 2, 1, -4), value=-0.0)
+        np.testing.assert_array_equal(np.signbit(flat), np.signbit(np.pad(
+            x[:, :-4, 3:], [(0, 0), (1, 0), (0, 2)], constant_values=-0.0)))
+
+
+def _pad_both_ways(isa, x, pairs, mode):
+    flat = [n for pair in reversed(pairs[-x.ndim + (0 if mode == "constant" else 2):]) for n in pair]
+    options = {"constant_values": 1.5} if mode == "constant" else {}
+    with convkit.use(isa=isa):
+        got = F.pad(x, flat, mode, 1.5)
+    names = {"replicate": "edge", "circular": "wrap"}
+    np.testing.assert_array_equal(got, np.pad(x, pairs, names.get(mode, mode), **options))

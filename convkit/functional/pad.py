@@ -1,13 +1,12 @@
-"""Padding without state.
-
-All of it is NumPy: copies and sums of whole slices, which are C loops already, and one call for each padded side.
-"""
+"""Padding without state. The gradient is NumPy: sums of whole slices, and one call for each padded side."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from convkit.spec.pad import check_pad, check_pad_backward
+from convkit.functional.common import contiguous, in_float32
+from convkit.plan.pad import plan
+from convkit.spec.pad import check_pad, check_pad_backward, pad_spec
 from convkit.typing import Floats
 
 
@@ -70,21 +69,16 @@ def pad_backward(dy: Floats, padding: Sequence[int], mode: str = "constant") -> 
 
 def padded(x, pairs, mode, value=0.0):
     """``x`` with one checked ``(lo, hi)`` for each of its last axes."""
-    x, pairs = _cropped(x, pairs), [(max(lo, 0), max(hi, 0)) for lo, hi in pairs]
-    spatial = x.shape[x.ndim - len(pairs):]
-    y = np.empty((*x.shape[:x.ndim - len(pairs)], *(n + sum(pair) for n, pair in zip(spatial, pairs, strict=True))),
-                 x.dtype.newbyteorder("="))
-    y[_inner(spatial, pairs)] = x
-    for low, inner, high in _sides(y, pairs):
-        if mode == "reflect":
-            low[...] = inner[1:len(low) + 1][::-1]
-            high[...] = inner[-len(high) - 1:-1][::-1]
-        elif mode == "replicate":
-            low[...], high[...] = inner[:1], inner[-1:]
-        elif mode == "circular":
-            low[...], high[...] = inner[len(inner) - len(low):], inner[:len(high)]
-        else:
-            low[...] = high[...] = value
+    spec, planes = pad_spec(x, pairs, mode)
+    return _run(spec, planes, x, float(spec.dtype.type(value)))
+
+
+@in_float32
+def _run(spec, planes, x, value):
+    y = np.empty((*x.shape[:x.ndim - len(spec.size)], *spec.out_size), spec.dtype)
+    if y.size:
+        x = contiguous(x, spec.dtype).reshape(planes, *spec.size)
+        plan(spec).run(x, value, y.reshape(planes, *spec.out_size))
     return y
 
 
@@ -108,11 +102,6 @@ def unpadded(dy, pairs, mode):
             inner[len(inner) - len(low):] += low
             inner[:len(high)] += high
     return dy[_inner(spatial, pairs)].astype(dtype, order="C")
-
-
-def _cropped(x, pairs):
-    size = x.shape[x.ndim - len(pairs):]
-    return x[(..., *(slice(max(-lo, 0), n - max(-hi, 0)) for n, (lo, hi) in zip(size, pairs, strict=True)))]
 
 
 def _inner(size, pairs):

@@ -18,9 +18,12 @@ cdef extern from "resample/resample.h" nogil:
         const int32_t* source
         const void* weight
         int terms
-        int identity
+        int copies
+        ptrdiff_t run[2]
+        int repeats
     ctypedef struct ck_resample:
         ck_resample_axis axis[3]
+        double value
     ctypedef void (*ck_resample_kernel)(const ck_resample* r, const void* x, void* y, ptrdiff_t row, ptrdiff_t rows,
                                         void* memory) noexcept nogil
     ptrdiff_t ck_resample_scratch(const ck_resample* r)
@@ -46,10 +49,20 @@ cdef void run_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
     j.kernel(j.resample, j.x, j.y, first, min(j.share, j.rows - first), j.memory + worker * j.memory_bytes)
 
 
+def _longest_run(index):
+    """Where neighbours of the source stand side by side the longest: from, to."""
+    inside = index[:-1] >= 0
+    ends = np.concatenate([[0], np.flatnonzero(~inside | (np.diff(index) != 1)) + 1, [len(index)]])
+    longest = np.diff(ends).argmax()
+    first, last = ends[longest], ends[longest + 1]
+    return (first, last) if index[first] >= 0 else (0, 0)
+
+
 cdef class Resample:
     """One resampling of planes of ``source`` to planes of ``target`` sizes, three each.
 
-    ``lists`` holds ``(begin, source, weight)`` per axis: int64, int32 and the dtype.
+    ``lists`` holds ``(begin, source, weight)`` per axis: int64, int32 and the dtype. Where every target has one
+    source of weight 1, that may be -1, none: these targets hold the ``value`` of the call.
     """
 
     cdef ck_resample resample
@@ -74,7 +87,10 @@ cdef class Resample:
             a.weight = reading(weight, len(weight) * itemsize)
             lengths = np.diff(begin)
             a.terms = lengths[0] if lengths.min() == lengths.max() else 0
-            a.identity = a.terms == 1 and np.array_equal(index, np.arange(a.size)) and (weight == 1).all()
+            a.copies = a.terms == 1 and (weight == 1).all()
+            a.run[0], a.run[1] = _longest_run(index) if a.copies else (0, 0)
+            times = a.target_size // a.size
+            a.repeats = times if a.copies and np.array_equal(index, np.repeat(np.arange(a.size), times)) else 0
             self.source_size *= a.size
             self.target_size *= a.target_size
             self.row_work *= max(1.0, len(weight) / <double>a.target_size)
@@ -82,11 +98,13 @@ cdef class Resample:
         self.row_work *= max(self.resample.axis[2].size, self.resample.axis[2].target_size)
         self.workspace_bytes = ck_resample_scratch(&self.resample) * itemsize + 64
 
-    def __call__(self, x not None, y not None, int threads):
+    def __call__(self, x not None, y not None, int threads, double value=0):
         """Fill ``y`` from ``x``: C-contiguous, as many planes each."""
         cdef job_t job
+        cdef ck_resample resample = self.resample
         cdef ptrdiff_t planes = len(x), tasks
-        job.resample, job.kernel, job.memory_bytes = &self.resample, self.kernel, self.workspace_bytes
+        resample.value = value
+        job.resample, job.kernel, job.memory_bytes = &resample, self.kernel, self.workspace_bytes
         job.x = reading(x, planes * self.source_size * self.itemsize)
         job.y = writing(y, planes * self.target_size * self.itemsize)
         job.rows = planes * self.rows

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from convkit import reference, settings
 from convkit.errors import DtypeError, ShapeError
-from convkit.plan import activation, conv, fold, linear, pool, resample, softmax
+from convkit.plan import activation, conv, fold, linear, pad, pool, resample, softmax
 from convkit.plan.common import choose, reason, timing
 from convkit.spec import common
 from convkit.spec.activation import ACTIVATIONS, activation_spec
@@ -23,6 +23,7 @@ from convkit.spec.adaptive import adaptive_spec
 from convkit.spec.conv import conv_spec, transposed_spec
 from convkit.spec.fold import fold_spec, unfold_spec
 from convkit.spec.linear import linear_spec
+from convkit.spec.pad import check_pad, pad_spec
 from convkit.spec.pool import ScatterSpec, check_global, check_lp, pool_spec
 from convkit.spec.resample import resample_spec
 from convkit.spec.softmax import softmax_spec
@@ -332,6 +333,12 @@ def _resample(backward=False):
     return steps
 
 
+def _pad(operation, x, padding, mode="constant", value=0.0):
+    spec, _ = pad_spec(x, check_pad(x, padding, mode, value), mode)
+    y_shape = (*x.shape[:x.ndim - len(spec.size)], *spec.out_size)
+    yield _step(operation, spec, pad.CANDIDATES, 0, ("x", x.shape), ("y", y_shape))
+
+
 def _unfold(backward=False):
     def steps(operation, x, kernel_size, dilation=1, padding=0, stride=1):
         spec, lead, channels = unfold_spec(x.shape, x.dtype, kernel_size, dilation, padding, stride)
@@ -374,6 +381,7 @@ OPERATIONS = {
     "linear": _linear("forward"),
     "linear_backward": _linear(*GRADIENTS, "bias_gradient"),
     **dict.fromkeys((name + suffix for name in ACTIVATIONS for suffix in ("", "_backward")), _activation),
+    "pad": _pad,
     "softmax": _softmax,
     "log_softmax": _softmax,
 }

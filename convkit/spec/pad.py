@@ -1,9 +1,36 @@
 """What padding is: how far each axis grows or is cropped, and what the border may hold."""
 
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
 from convkit.errors import DtypeError, ShapeError
 from convkit.spec import common
 
 MODES = ("constant", "reflect", "replicate", "circular")
+
+
+@dataclass(frozen=True, slots=True)
+class PadSpec:
+    """Planes of ``size`` with ``(lo, hi)`` per axis in ``pairs``; what the constant is, the call says."""
+
+    mode: str
+    size: tuple
+    pairs: tuple
+    dtype: np.dtype
+
+    @property
+    def out_size(self):
+        """Size of a padded plane."""
+        return common.padded(self.size, self.pairs)
+
+
+def pad_spec(x, pairs, mode):
+    """The PadSpec of a checked call, without the axes in front that stay as they are, and the number of planes."""
+    first = next((i for i, pair in enumerate(pairs) if any(pair)), len(pairs) - 1) if pairs else 0
+    lead = x.ndim - len(pairs) + first
+    return PadSpec(mode, x.shape[lead:], tuple(pairs[first:]), common.native_float("x", x.dtype)), prod(x.shape[:lead])
 
 
 def pad_pairs(shape, padding, mode):

@@ -46,8 +46,14 @@ CK_INLINE V CK_TYPED(log_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n
     static void CK_TYPED(name)(const ck_elementwise *job, ptrdiff_t first, ptrdiff_t count)                            \
     {                                                                                                                  \
         const ck_elementwise own = *job; /* stores through y cannot change a copy: nothing is reloaded */              \
+        enum { ways = sizeof(T) == 4 ? CK_MIXED : 1 };                                                                 \
         T *y = own.y;                                                                                                  \
         ptrdiff_t i = first, end = first + count;                                                                      \
+        for (; ways > 1 && i + ways * L <= end; i += ways * L) {                                                       \
+            V v[ways];                                                                                                 \
+            CK_UNROLL for (int k = 0; k < ways; k++) v[k] = CK_TYPED(name##_at)(&own, i + k * L, L);                   \
+            CK_UNROLL for (int k = 0; k < ways; k++) vstore(y + i + k * L, v[k]);                                      \
+        }                                                                                                              \
         for (; i + L <= end; i += L) vstore(y + i, CK_TYPED(name##_at)(&own, i, L));                                   \
         if (i < end) vstore_part(y + i, CK_TYPED(name##_at)(&own, i, end - i), end - i);                               \
     }

@@ -133,13 +133,6 @@ CK_INLINE V CK_TYPED(vexp)(V x)
     return CK_TYPED(times_power)(CK_TYPED(short_expm1)(r) + (T)1, shifted);
 }
 
-/* exp(x + low) for |low| < 0.1: what rounding took from x, which the exponential would magnify by |x| */
-CK_INLINE V CK_TYPED(vexp_of_sum)(V x, V low)
-{
-    V shifted, r = CK_TYPED(reduced)(CK_TYPED(in_exp_range)(x), &shifted);
-    return CK_TYPED(times_power)(CK_TYPED(short_expm1)(r + low) + (T)1, shifted);
-}
-
 /* exp(x) - 1 for x <= 0 */
 CK_INLINE V CK_TYPED(vexpm1)(V x)
 {

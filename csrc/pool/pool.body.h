@@ -27,6 +27,9 @@ CK_INLINE void CK_TYPED(fill)(T *p, ptrdiff_t n, T value)
     for (ptrdiff_t i = 0; i < n; i++) p[i] = value;
 }
 
+CK_INLINE VI CK_TYPED(load_numbers)(const TI *p) { return (VI)vload((const T *)(const void *)p); }
+CK_INLINE void CK_TYPED(store_numbers)(TI *p, VI v) { vstore((T *)(void *)p, (V)v); }
+
 /* Ask for n elements some way behind p: the hardware's own reading ahead stops at the end of every page. */
 CK_INLINE void CK_TYPED(fetch)(const T *p, ptrdiff_t n)
 {
@@ -176,6 +179,45 @@ CK_INLINE void CK_TYPED(taps_any)(int op, const T *v, ptrdiff_t kernel, ptrdiff_
     for (ptrdiff_t o = 0; o < n; o += L) CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, vload(all + o), o), n - o);
 }
 
+/* Where the adaptive windows of a block of columns, and of `rows` rows, find their elements: lane q of tap k is element
+ * index[k * pitch + q] from the first row on. */
+typedef struct {
+    TI *index;
+    ptrdiff_t pitch, taps, rows;
+} CK_TYPED(split_t);
+
+#define SPLIT CK_TYPED(split_t)
+
+/* `apart` is from row to row, `nothing` the place of a neutral element, for the taps that a window lacks. */
+CK_INLINE SPLIT CK_TYPED(split_lanes)(const ck_pool *p, ptrdiff_t col0, ptrdiff_t n, ptrdiff_t apart, ptrdiff_t nothing,
+                                      TI *index)
+{
+    SPLIT s = {index, ck_pool_split_rows(n) * n + CK_POOL_LINE, 0, ck_pool_split_rows(n)};
+    pool_splitter at = pool_split_from(p->size[2], p->out[2], col0);
+    const ptrdiff_t start = at.first;
+    for (ptrdiff_t k = 0; k < p->kernel[2]; k++) memset(index + k * s.pitch, 0, (size_t)s.pitch * sizeof(TI));
+    for (ptrdiff_t o = 0; o < n; o++, pool_split_next(&at)) {
+        if (s.taps < at.end - at.first) s.taps = at.end - at.first;
+        for (ptrdiff_t k = 0; k < p->kernel[2]; k++) {
+            const ptrdiff_t place = at.first + k < at.end ? at.first + k - start : nothing;
+            for (ptrdiff_t i = 0; i < s.rows; i++) index[k * s.pitch + i * n + o] = (TI)(place + i * apart);
+        }
+    }
+    return s;
+}
+
+/* The windows of n lanes, n / rows of each row. */
+CK_INLINE void CK_TYPED(split_windows)(int op, const SPLIT *s, const T *v, T *out, ptrdiff_t n)
+{
+    for (ptrdiff_t q = 0; q < n; q += L) {
+        V acc = CK_TYPED(pool_gather)(v, CK_TYPED(load_numbers)(s->index + q));
+        for (ptrdiff_t k = 1; k < s->taps; k++)
+            acc =
+                CK_TYPED(join)(op, CK_TYPED(pool_gather)(v, CK_TYPED(load_numbers)(s->index + k * s->pitch + q)), acc);
+        CK_TYPED(deliver)(out + q, acc, n - q);
+    }
+}
+
 /* The windows [first, first + n) of the `parts` that `size` elements are split into, reduced one by one; v is
  * where the first of them begins. */
 CK_INLINE void CK_TYPED(split_row)(int op, const T *v, ptrdiff_t size, ptrdiff_t parts, ptrdiff_t first, T *all,
@@ -190,14 +232,10 @@ CK_INLINE void CK_TYPED(split_row)(int op, const T *v, ptrdiff_t size, ptrdiff_t
     }
 }
 
-CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all, const MEAN *mean, ptrdiff_t col0,
-                                    T *y, ptrdiff_t n)
+CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all, const MEAN *mean, T *y, ptrdiff_t n)
 {
     ptrdiff_t kernel = p->kernel[2], dilation = p->dilation[2], stride = p->stride[2];
-    if (p->adaptive) {
-        CK_TYPED(split_row)(op, v, p->size[2], p->out[2], col0, all, n);
-        CK_TYPED(taps_step1)(op, all, 1, 1, mean, y, n);
-    } else if (stride == 2 && dilation == 1 && kernel == 2)
+    if (stride == 2 && dilation == 1 && kernel == 2)
         CK_TYPED(taps_step2)(op, v, 2, 1, mean, y, n);
     else if (stride == 2 && dilation == 1 && kernel == 3)
         CK_TYPED(taps_step2)(op, v, 3, 1, mean, y, n);
@@ -444,6 +482,12 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
         CK_TYPED(fill)(row[i], lo - start, CK_TYPED(neutral)(op));
         CK_TYPED(fill)(row[i] + hi - start, width - (hi - start) - L, CK_TYPED(neutral)(op));
     }
+    SPLIT split = {NULL, 0, 0, 0};
+    T *split_all = NULL;
+    if (p->adaptive) {
+        split_all = ck_pool_take(&scratch, ck_pool_split_rows(n) * n + CK_POOL_LINE, sizeof(T));
+        split = CK_TYPED(split_lanes)(p, b->col0, n, row[1] - row[0], hi - start, (TI *)(void *)scratch);
+    }
     /* Some rows at a time: a load of what several stores have just written would have to wait for them. */
     for (ptrdiff_t r = b->row0; r < b->row1; r += CK_POOL_ROWS) {
         ptrdiff_t rows = b->row1 - r < CK_POOL_ROWS ? b->row1 - r : CK_POOL_ROWS;
@@ -454,8 +498,15 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
             mean[i] = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
             CK_TYPED(vertical)(op, &window, row[i] + lo - start);
         }
-        for (ptrdiff_t i = 0; i < rows; i++)
-            CK_TYPED(horizontal)(op, p, row[i], all, &mean[i], b->col0, y + (r + i) * p->out[2], n);
+        for (ptrdiff_t i = 0; p->adaptive && i < rows; i += split.rows) {
+            const ptrdiff_t some = split.rows < rows - i ? split.rows : rows - i;
+            const int at_once = op != POOL_SUM && op != POOL_POWER && n == p->out[2]; /* all that is to do */
+            CK_TYPED(split_windows)(op, &split, row[i], at_once ? y + (r + i) * n : split_all, some * n);
+            for (ptrdiff_t j = 0; !at_once && j < some; j++)
+                CK_TYPED(taps_step1)(op, split_all + j * n, 1, 1, &mean[i + j], y + (r + i + j) * p->out[2], n);
+        }
+        for (ptrdiff_t i = 0; !p->adaptive && i < rows; i++)
+            CK_TYPED(horizontal)(op, p, row[i], all, &mean[i], y + (r + i) * p->out[2], n);
     }
 }
 
@@ -540,9 +591,6 @@ typedef struct {
 } CK_TYPED(search_t);
 
 #define SEARCH CK_TYPED(search_t)
-
-CK_INLINE VI CK_TYPED(load_numbers)(const TI *p) { return (VI)vload((const T *)(const void *)p); }
-CK_INLINE void CK_TYPED(store_numbers)(TI *p, VI v) { vstore((T *)(void *)p, (V)v); }
 
 CK_INLINE void CK_TYPED(search_taps)(int op, int nans, const SEARCH *s, ptrdiff_t kernel, const T *row, T *value,
                                      TI *which)
@@ -1235,6 +1283,7 @@ static int CK_KERNEL(ck_pool_taps_backward)(const ck_pool *p, const ck_pool_arra
     return 1;
 }
 
+#undef SPLIT
 #undef FOUND
 #undef SEARCH
 #undef TAP_ROWS

@@ -83,6 +83,9 @@ CK_INLINE ptrdiff_t ck_pool_ring(ptrdiff_t n)
 
 CK_INLINE ptrdiff_t ck_pool_span(const ck_pool *p, int axis) { return (p->kernel[axis] - 1) * p->dilation[axis] + 1; }
 
+/* Rows whose adaptive windows are reduced together, so that few columns fill a vector too. */
+CK_INLINE ptrdiff_t ck_pool_split_rows(ptrdiff_t cols) { return cols < CK_POOL_LINE ? CK_POOL_ROWS : 1; }
+
 /* Elements from the first tap of the first of `cols` windows to the last tap of the last, and slack. */
 CK_INLINE ptrdiff_t ck_pool_row_width(const ck_pool *p, ptrdiff_t cols)
 {

@@ -93,7 +93,11 @@ typedef struct {
 
 CK_INLINE pool_taps pool_inside(const ck_pool *p, int axis, ptrdiff_t o)
 {
-    if (p->adaptive) return (pool_taps){0, pool_start(p, axis, o), pool_end(p, axis, o) - pool_start(p, axis, o)};
+    if (p->adaptive) {
+        if (p->out[axis] == 1) return (pool_taps){0, 0, p->size[axis]}; /* a division takes its time */
+        pool_splitter s = pool_split_from(p->size[axis], p->out[axis], o);
+        return (pool_taps){0, s.first, s.end - s.first};
+    }
     ptrdiff_t step = p->dilation[axis], size = p->size[axis];
     pool_taps t = {0, o * p->stride[axis] - p->pad[axis], p->kernel[axis]};
     ptrdiff_t last = t.first + (t.n - 1) * step;
@@ -129,7 +133,7 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
     }
     ptrdiff_t at = i + p->pad[axis], step = p->stride[axis], before = at - p->kernel[axis];
     pool_cover c = {before < 0 ? 0 : before + 1, at};
-    if (step != 1) c = (pool_cover){before < 0 ? 0 : before / step + 1, at / step}; /* a division takes its time */
+    if (step != 1) c = (pool_cover){before < 0 ? 0 : before / step + 1, at / step}; /* no division unless it must be */
     if (c.last >= p->out[axis]) c.last = p->out[axis] - 1;
     return c;
 }
@@ -137,8 +141,8 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
 /* The step of a search, the ways out of its lane numbers and the way back (pool_keep, pool_widen, pool_narrow,
  * pool_add_where, pool_bytes): where `next` is better than `best` (or NaN), keep it and the number `tap` in `at`; store the
  * numbers of the first `left` lanes as int64, or as bytes; add g where the number is `wanted`; n bytes as numbers.
- * And pool_first: the first lane in which a and b are equal, or their number. Written per level: from a mask that is a vector, compilers make two dependent operations where
- * AVX-512 has one. */
+ * And pool_first: the first lane in which a and b are equal, or their number; pool_gather: the elements of those numbers.
+ * Written per level: from a mask that is a vector, compilers make two dependent operations where AVX-512 has one. */
 #if defined(CK_AVX512)
 
 #define KEEP(t, T, TI, VI, s, i, M, MASK)                                                                              \
@@ -174,6 +178,15 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
     }
 KEEP(f32, float, int32_t, ck_i32v, ps, epi32, __m512, __mmask16)
 KEEP(f64, double, int64_t, ck_i64v, pd, epi64, __m512d, __mmask8)
+
+CK_INLINE ck_f32v pool_gather_f32(const float *p, ck_i32v at)
+{
+    return (ck_f32v)_mm512_i32gather_ps((__m512i)at, p, 4);
+}
+CK_INLINE ck_f64v pool_gather_f64(const double *p, ck_i64v at)
+{
+    return (ck_f64v)_mm512_i64gather_pd((__m512i)at, p, 8);
+}
 
 CK_INLINE void pool_widen_f64(int64_t *to, ck_i64v v, ptrdiff_t left)
 {
@@ -212,6 +225,12 @@ CK_INLINE void pool_widen_f32(int64_t *to, ck_i32v v, ptrdiff_t left)
     CK_INLINE ck_##t##v pool_add_where_##t(ck_##t##v acc, ck_##t##v g, VI number, TI wanted)                           \
     {                                                                                                                  \
         return acc + (ck_##t##v)((VI)g & (VI)(number == wanted));                                                      \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v pool_gather_##t(const T *p, VI at)                                                             \
+    {                                                                                                                  \
+        T lane[LANES];                                                                                                 \
+        for (int i = 0; i < LANES; i++) lane[i] = p[at[i]];                                                            \
+        return ck_load_##t(lane);                                                                                      \
     }                                                                                                                  \
     CK_INLINE void pool_narrow_##t(uint8_t *to, VI v, ptrdiff_t left)                                                  \
     {                                                                                                                  \

@@ -46,13 +46,35 @@ CK_INLINE void CK_TYPED(flush)(CK_TYPED(rows) * r, T *y, ptrdiff_t length, int *
     *add = 1;
 }
 
+/* Every element of a row twice. */
+CK_INLINE void CK_TYPED(twice)(const T *x, T *y, ptrdiff_t n)
+{
+    ptrdiff_t i = 0;
+    for (; i + L <= n; i += L) {
+        const V v = vload(x + i);
+        vstore(y + 2 * i, vziplo(v, v));
+        vstore(y + 2 * i + L, vziphi(v, v));
+    }
+    const ptrdiff_t left = n - i;
+    const V v = vload_part(x + i, left);
+    vstore_part(y + 2 * i, vziplo(v, v), 2 * left < L ? 2 * left : L);
+    if (2 * left > L) vstore_part(y + 2 * i + L, vziphi(v, v), 2 * left - L);
+}
+
 /* One row of y from one of x, along the last axis. */
-CK_INLINE void CK_TYPED(along)(const ck_resample_axis *a, const T *x, T *y)
+CK_INLINE void CK_TYPED(along)(const ck_resample_axis *a, const T *x, T value, T *y)
 {
     const int32_t *s = a->source;
     const T *w = a->weight;
     const ptrdiff_t length = a->target_size;
-    if (a->terms == 1) {
+    if (a->repeats == 2) {
+        CK_TYPED(twice)(x, y, a->size);
+    } else if (a->copies) {
+        const ptrdiff_t from = a->run[0], to = a->run[1];
+        for (ptrdiff_t i = 0; i < from; i++) y[i] = s[i] < 0 ? value : x[s[i]];
+        if (to > from) memcpy(y + from, x + s[from], (size_t)(to - from) * sizeof(T));
+        for (ptrdiff_t i = to; i < length; i++) y[i] = s[i] < 0 ? value : x[s[i]];
+    } else if (a->terms == 1) {
         for (ptrdiff_t i = 0; i < length; i++) y[i] = w[i] * x[s[i]];
     } else if (a->terms == 2) {
         for (ptrdiff_t i = 0; i < length; i++) y[i] = w[2 * i] * x[s[2 * i]] + w[2 * i + 1] * x[s[2 * i + 1]];
@@ -74,9 +96,35 @@ typedef struct {
 CK_INLINE const T *CK_TYPED(keep)(CK_TYPED(kept) * kept, const ck_resample_axis *a, const T *x, int slot)
 {
     T *y = kept->memory + slot * a->target_size;
-    if (kept->of[slot] != x) CK_TYPED(along)(a, x, y);
+    if (kept->of[slot] != x) CK_TYPED(along)(a, x, 0, y);
     kept->of[slot] = x;
     return y;
+}
+
+/* Every row of y is one of x, resampled along its width; one that follows its like is a copy of that. */
+CK_INLINE void CK_TYPED(copy_rows)(const ck_resample *r, const T *x, T *y, ptrdiff_t row, ptrdiff_t rows)
+{
+    const ck_resample_axis *depth = &r->axis[0], *height = &r->axis[1], *width = &r->axis[2];
+    const ptrdiff_t length = width->target_size;
+    ptrdiff_t h = row % height->target_size, d = row / height->target_size % depth->target_size;
+    ptrdiff_t plane = row / height->target_size / depth->target_size;
+    const T value = (T)r->value, *last = NULL;
+    for (T *to = y + row * length; rows > 0; rows--, to += length) {
+        const ptrdiff_t slice = plane * depth->size + depth->source[d];
+        const T *line = x + (slice * height->size + height->source[h]) * width->size;
+        if (depth->source[d] < 0 || height->source[h] < 0) {
+            line = NULL;
+            for (ptrdiff_t i = 0; i < length; i++) to[i] = value;
+        } else if (line == last)
+            memcpy(to, to - length, (size_t)length * sizeof(T));
+        else
+            CK_TYPED(along)(width, line, value, to);
+        last = line;
+        if (++h == height->target_size) {
+            h = 0;
+            if (++d == depth->target_size) d = 0, plane++;
+        }
+    }
 }
 
 static void CK_TYPED(resample)(const ck_resample *r, const void *x, void *y, ptrdiff_t row, ptrdiff_t rows,
@@ -84,6 +132,10 @@ static void CK_TYPED(resample)(const ck_resample *r, const void *x, void *y, ptr
 {
     const ck_resample_axis *depth = &r->axis[0], *height = &r->axis[1], *width = &r->axis[2];
     const int along_first = ck_resample_along_first(r);
+    if (depth->copies && height->copies) {
+        CK_TYPED(copy_rows)(r, x, y, row, rows);
+        return;
+    }
     const T *weight_d = depth->weight, *weight_h = height->weight;
     CK_TYPED(kept) kept = {{NULL}, memory};
     CK_TYPED(rows) list = {.count = 0};
@@ -91,7 +143,7 @@ static void CK_TYPED(resample)(const ck_resample *r, const void *x, void *y, ptr
         const ptrdiff_t h = row % height->target_size, d = row / height->target_size % depth->target_size;
         const ptrdiff_t plane = row / height->target_size / depth->target_size;
         const T *from = (const T *)x + plane * depth->size * height->size * width->size;
-        T *to = (T *)y + row * width->target_size, *sum = along_first || width->identity ? to : memory;
+        T *to = (T *)y + row * width->target_size, *sum = along_first || width->repeats == 1 ? to : memory;
         const ptrdiff_t length = along_first ? width->target_size : width->size;
         int add = 0, used = 0;
         for (int64_t a = depth->begin[d]; a < depth->begin[d + 1]; a++)
@@ -112,7 +164,7 @@ static void CK_TYPED(resample)(const ck_resample *r, const void *x, void *y, ptr
             }
         if (list.count) CK_TYPED(flush)(&list, sum, length, &add);
         if (!add) memset(sum, 0, (size_t)length * sizeof(T)); /* nothing was read from here */
-        if (sum != to) CK_TYPED(along)(width, sum, to);
+        if (sum != to) CK_TYPED(along)(width, sum, 0, to);
     }
 }
 

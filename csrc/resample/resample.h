@@ -19,11 +19,14 @@ typedef struct {
     const int32_t *source;
     const void *weight; /* of the dtype */
     int terms;          /* of every target, 0 where they differ */
-    int identity;       /* every target is the source of its number */
+    int copies;         /* every target is one source, of weight 1, or no source (-1) */
+    ptrdiff_t run[2];   /* of copies, the longest row of targets that are neighbours in the source: from, to */
+    int repeats;        /* of each source in turn, of weight 1 and equally many; 0 where it is something else */
 } ck_resample_axis;
 
 typedef struct {
     ck_resample_axis axis[3];
+    double value; /* of targets without a source, where all axes are copies */
 } ck_resample;
 
 /* Rows row .. row + rows - 1 of y, counted over planes and the first two axes. memory: ck_resample_scratch elements. */
