@@ -51,7 +51,7 @@ cdef void run_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
 
 def _longest_run(index):
     """Where neighbours of the source stand side by side the longest: from, to."""
-    inside = index[:-1] >= 0
+    inside = index[:len(index) - 1] >= 0
     ends = np.concatenate([[0], np.flatnonzero(~inside | (np.diff(index) != 1)) + 1, [len(index)]])
     longest = np.diff(ends).argmax()
     first, last = ends[longest], ends[longest + 1]

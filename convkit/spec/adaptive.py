@@ -50,6 +50,7 @@ def _adaptive_spec(x_shape, x_dtype, output_size, kind, rank):
 
 _cached = lru_cache(maxsize=256)(_adaptive_spec)
 
+
 def check_adaptive(x, output_size, return_indices=False, *, kind, rank):
     """Check a call; returns the AdaptiveSpec, the leading axes and ``return_indices`` as a bool."""
     common.array("x", x)

@@ -41,12 +41,15 @@ CK_INLINE V CK_TYPED(log_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n
 #undef CK_ELEMENTWISE_ROW
 #undef CK_ACTIVATION_ROW
 
-#define CK_ACTIVATION_ROW(name) CK_ELEMENTWISE_ROW(name) CK_ELEMENTWISE_ROW(name##_backward)
-#define CK_ELEMENTWISE_ROW(name)                                                                                       \
+/* Only what computes for longer than its data takes to come gains by mixing vectors; others lose up to a third. */
+#define CK_ACTIVATION_ROW(name) CK_LOOP(name, sizeof(T) == 4 ? CK_MIXED : 1) CK_LOOP(name##_backward, 1)
+#define CK_LINES_ROW(name) CK_LOOP(name, 1) CK_LOOP(name##_backward, 1)
+#define CK_ELEMENTWISE_ROW(name) CK_LOOP(name, 1)
+#define CK_LOOP(name, vectors)                                                                                         \
     static void CK_TYPED(name)(const ck_elementwise *job, ptrdiff_t first, ptrdiff_t count)                            \
     {                                                                                                                  \
         const ck_elementwise own = *job; /* stores through y cannot change a copy: nothing is reloaded */              \
-        enum { ways = sizeof(T) == 4 ? CK_MIXED : 1 };                                                                 \
+        enum { ways = vectors };                                                                                       \
         T *y = own.y;                                                                                                  \
         ptrdiff_t i = first, end = first + count;                                                                      \
         for (; ways > 1 && i + ways * L <= end; i += ways * L) {                                                       \
@@ -59,7 +62,10 @@ CK_INLINE V CK_TYPED(log_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n
     }
 #include "elementwise/kernels.def"
 #undef CK_ELEMENTWISE_ROW
+#undef CK_ACTIVATION_ROW
+#undef CK_LOOP
 
+#define CK_ACTIVATION_ROW(name) CK_ELEMENTWISE_ROW(name) CK_ELEMENTWISE_ROW(name##_backward)
 #define CK_ELEMENTWISE_ROW(name) CK_TYPED(name),
 extern const ck_elementwise_kernel CK_KERNEL(ck_elementwise)[];
 const ck_elementwise_kernel CK_KERNEL(ck_elementwise)[] = {
