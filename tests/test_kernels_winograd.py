@@ -197,13 +197,10 @@ def test_the_plan_takes_it_where_it_pays():
 
     assert chosen(64, 64, (56, 56)).algorithm == "winograd"
     assert chosen(64, 64, (56, 56), "input_gradient").algorithm == "winograd"
-    assert chosen(64, 64, (56, 56), dilation=2, padding=2).algorithm == "winograd"
-    for refused, why in ((chosen(64, 64, (56, 56), stride=2), "stride"), (chosen(8, 64, (56, 56)), "16 channels"),
-                         (chosen(64, 64, (56, 56), groups=4), "32 channels"),
-                         (chosen(64, 64, (7, 7)), "9 tiles"), (chosen(64, 64, (56, 1)), "mostly empty"),
-                         (chosen(64, 64, (33, 33), dilation=6, padding=6), "smaller than 12")):
-        assert refused.algorithm == "direct"
-        assert why in dict(refused.considered)["winograd"]
+    strided = chosen(64, 64, (56, 56), stride=2)
+    assert strided.algorithm != "winograd" and "stride" in dict(strided.considered)["winograd"]
+    for slower in (chosen(512, 512, (3, 3)), chosen(64, 64, (56, 1)), chosen(64, 64, (33, 33), dilation=12, padding=12)):
+        assert slower.algorithm != "winograd" and dict(slower.considered)["winograd"] is None
 
 
 def test_the_plan_takes_lines_where_they_pay():
@@ -242,8 +239,8 @@ def test_strict_precision_refuses_it():
 
 
 def test_a_layer_packs_once_and_sees_new_weights(monkeypatch):
-    layer = nn.Conv2d(16, 16, 3, padding=1, rng=np.random.default_rng(5))
-    x = np.random.default_rng(6).standard_normal((1, 16, 24, 24), np.float32)
+    layer = nn.Conv2d(64, 64, 3, padding=1, rng=np.random.default_rng(5))
+    x = np.random.default_rng(6).standard_normal((1, 64, 24, 24), np.float32)
     packs = []
     pack = winograd.Sums.pack
     monkeypatch.setattr(winograd.Sums, "pack", lambda self, weight: packs.append(1) or pack(self, weight))

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import convkit
 from convkit import functional as F
 from convkit import nn, settings, tuning
 from convkit.kernels import native
-from convkit.plan import common
+from convkit.plan import common, cost, geometry
 from convkit.plan import conv as conv_plan
 from convkit.plan.common import Timing
 from convkit.spec.conv import conv_spec, towards
@@ -68,9 +70,13 @@ def test_a_call_takes_it_and_explain_shows_it():
         F.conv2d(x, w, padding=1)
     assert plans[0].algorithm == "gemm"
     step, = convkit.explain("conv2d", x, w, padding=1).steps
-    assert step.measured == {"gemm": 5.0, "direct": 5.5}
+    assert step.measured == {"gemm": 10.0, "direct": 11.0}
     assert "taken       gemm at" in str(step) and "measured as the fastest" in str(step)
-    assert "taken; measured 5.0 us an image" in str(step) and "measured 5.5 us" in str(step)
+    assert step.predicted.keys() == {"winograd", "gemm", "direct"}
+    assert re.search(r"gemm +taken, predicted [\d.,]+ us, measured 10.0 us", str(step))
+    assert re.search(r"direct +could, .*, predicted [\d.,]+ us, measured 11.0 us", str(step))
+    assert re.search(r"limits .* us of multiply-adds at the peak of one core, .* us to copy .*: \d+% of what is measured",
+                     str(step))
 
 
 def test_a_forced_algorithm_goes_first():
@@ -118,6 +124,69 @@ def test_a_plan_made_while_the_timings_change_is_not_kept():
     candidates = (common.Candidate("gemm", common.never, build, native=False),)
     common.choose(spec, candidates)
     assert not common._plans
+
+
+# ---- what is predicted where nothing was measured
+
+
+def random_specs(count):
+    rng = np.random.default_rng(2)
+    while count:
+        rank, kernel, stride = int(rng.integers(1, 4)), int(rng.integers(1, 5)), int(rng.integers(1, 4))
+        groups = int(rng.choice([1, 2, 5]))
+        c_in, c_out = (groups * int(rng.integers(1, 40)) for _ in range(2))
+        size, padding, dilation = int(rng.integers(1, 30)), int(rng.integers(0, 4)), int(rng.integers(1, 3))
+        if (kernel - 1) * dilation < size + 2 * padding:
+            count -= 1
+            yield conv_spec((1, c_in, *(size,) * rank), F32, (c_out, c_in // groups, *(kernel,) * rank), F32,
+                            stride=stride, padding=padding, dilation=dilation, groups=groups, rank=rank,
+                            direction=str(rng.choice(["forward", "input_gradient"])))[0]
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
+def test_every_way_that_can_has_a_prediction_and_the_least_is_taken(isa):
+    with convkit.use(isa=isa):
+        for spec in random_specs(150):
+            ways = [c for c in conv_plan.CANDIDATES[spec.direction]
+                    if common.reason(c, spec, isa) is None and c.loses(spec, isa) is None]
+            times = common.predictions(ways, spec, isa)
+            if any(cost.by_rule(c.name, spec) for c in ways if c.native):
+                assert not times and conv_plan.plan(spec).algorithm == ways[0].name
+            else:
+                assert times.keys() == {c.name for c in ways} - {"reference"}
+                assert all(0 <= t < 1e7 for t in times.values())
+                assert times[conv_plan.plan(spec).algorithm] == min(times.values())
+
+
+def test_every_level_has_coefficients_for_every_amount():
+    spec = spec_of()
+    for isa in native.KNOWN_ISAS:
+        assert cost.COEFFICIENTS[isa].keys() == cost.AMOUNTS.keys()
+        for name, coefficients in cost.COEFFICIENTS[isa].items():
+            assert len(coefficients) == len(cost.amounts(name, spec, native.ISA_LEVELS[-1]))
+            assert all(c >= 0 for c in coefficients)
+
+
+@pytest.mark.skipif("avx512" not in native.ISA_LEVELS, reason="choices of AVX-512")
+@pytest.mark.parametrize(("algorithm", "c_in", "c_out", "size", "kernel", "options"), [
+    ("winograd", 64, 64, (56, 56), (3, 3), {}), ("winograd", 128, 128, (28, 28), (3, 3), {}),
+    ("gemm", 64, 256, (56, 56), (1, 1), {"padding": 0}), ("gemm", 1, 512, (16000,), (10,), {"stride": 5}),
+    ("direct", 64, 64, (14, 14), (1, 1), {"padding": 0}), ("direct", 3, 64, (112, 112), (7, 7), {"stride": 2}),
+    ("direct", 512, 512, (7, 7), (3, 3), {}), ("depthwise", 6, 1, (56, 56), (5, 5), {}),
+])
+def test_what_is_clear_is_chosen(algorithm, c_in, c_out, size, kernel, options):
+    with convkit.use(isa="avx512"):
+        assert conv_plan.plan(spec_of(c_in, c_out, size, kernel, **options)).algorithm == algorithm
+
+
+def test_a_first_plan_is_not_slowed_much():
+    spec = spec_of()
+    cost._shape.cache_clear()
+    geometry.axes.cache_clear()
+    start = time.perf_counter()
+    for name in ("winograd", "gemm", "direct"):
+        cost.microseconds(name, spec, native.ISA_LEVELS[-1])
+    assert time.perf_counter() - start < 0.01
 
 
 # ---- measuring

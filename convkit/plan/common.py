@@ -1,9 +1,11 @@
 """How a plan is chosen: an ordered list of candidates, each of which applies or says why not.
 
-The list is the library's order of preference. The NumPy twin is the last row of every list, so there is
+Of those that apply the fastest is taken: as ``tune`` measured it, else as a cost model predicts it, else the first: the
+list is the library's order of preference. The NumPy twin is the last row of every list, so there is
 always an answer and never a hidden fallback: ``considered`` keeps each candidate's reason for ``explain``.
 """
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -30,8 +32,9 @@ class Candidate:
     """One way to compute an operation.
 
     ``rejects(spec, isa)`` returns the reason why it cannot, or None; ``build(spec, isa)`` returns the object
-    that runs it. ``loses(spec, isa)`` says why it should not where another one can: it holds unless the candidate is
-    forced or the call has been measured. A candidate with ``native=False`` needs no compiled kernels.
+    that runs it. Where several can, what ``tune`` measured decides, and without that ``predict(spec, isa)``, the
+    microseconds that an image would take: None leaves it to the order of the list. ``loses(spec, isa)`` says why it
+    should not where nothing is measured, by a rule. A candidate with ``native=False`` needs no compiled kernels.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Candidate:
     build: Callable[[Any, str | None], Any]
     native: bool = True
     loses: Callable[[Any, str | None], str | None] = never
+    predict: Callable[[Any, str], float | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +153,26 @@ def _make(spec, isa, forced, candidates, times):
         why = reason(candidate, spec, isa)
         if why is not None:
             raise AlgorithmRefused(f"algorithm={forced!r} was forced but cannot compute this call: {why}")
-        return _built(candidate, spec, isa, [(candidate, None)])
-    considered = [(c, reason(c, spec, isa)) for c in candidates]
-    timed = [c for c, why in considered if why is None and c.name in times]
+        return _built(candidate, spec, isa, ((forced, None),))
+    considered = tuple((c.name, reason(c, spec, isa)) for c in candidates)
+    timed = [c for c, (name, why) in zip(candidates, considered, strict=True) if why is None and name in times]
     if timed:
         return _built(min(timed, key=lambda c: times[c.name]), spec, isa, considered)
-    considered = [(c, why or c.loses(spec, isa)) for c, why in considered]
-    return _built(next(c for c, why in considered if why is None), spec, isa, considered)
+    considered = tuple((name, why or c.loses(spec, isa)) for c, (name, why) in zip(candidates, considered, strict=True))
+    ways = [c for c, (_, why) in zip(candidates, considered, strict=True) if why is None]
+    predicted = predictions(ways, spec, isa)  # the first is taken if nothing is
+    return _built(min(ways, key=lambda c: predicted.get(c.name, math.inf)), spec, isa, considered)
+
+
+def predictions(candidates, spec, isa):
+    """Microseconds of the native ones of these candidates, by name; none where the order of the list decides."""
+    ways = [c for c in candidates if c.native]
+    times = {c.name: c.predict(spec, isa) for c in ways} if all(c.predict for c in ways) else {}
+    return {} if None in times.values() else times
 
 
 def _built(candidate, spec, isa, considered):
-    return Plan(spec, candidate.name, isa if candidate.native else None, candidate.build(spec, isa),
-                tuple((c.name, why) for c, why in considered))
+    return Plan(spec, candidate.name, isa if candidate.native else None, candidate.build(spec, isa), considered)
 
 
 def clear():

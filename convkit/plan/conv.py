@@ -1,4 +1,4 @@
-"""Ways to compute a convolution and its two gradients, best first.
+"""Ways to compute a convolution and its two gradients.
 
 ``plan(spec).run`` takes C-contiguous arrays with a batch axis, in the spec's dtype, and fills the last one:
 ``run(x, weight, bias, y)`` forward, ``run(dy, weight, bias, dx)`` for the input gradient, ``run(dy, x, dw)`` for the
@@ -7,17 +7,22 @@ with an input gradient it makes a transposed convolution. There is at least one 
 also has ``pack(weight)``, ``pack_key`` (equal keys mean equal packings) and ``with_packed(x, packed, bias, y)``.
 """
 
+from functools import partial
+
 from convkit import settings
-from convkit.plan import depthwise, direct, gemm, weight_gradient, winograd
+from convkit.plan import cost, depthwise, direct, gemm, weight_gradient, winograd
 from convkit.plan.common import Candidate, choose, never, twin
 from convkit.reference import conv as reference
 
 
-def _candidates(by_pixel, by_channel, twin_function, *special):
-    return (Candidate("depthwise", depthwise.rejects, by_pixel),
-            *special,
-            Candidate("direct", never, by_channel),
-            twin(twin_function))
+def _sums(by_channel, twin_function):
+    """The two directions that are sums over taps; of what can compute them the plan takes what is predicted fastest."""
+    ways = (("depthwise", depthwise.rejects, depthwise.sums, never),
+            ("winograd", winograd.rejects, winograd.Sums, winograd.loses),
+            ("gemm", gemm.rejects, gemm.Sums, gemm.loses),
+            ("direct", never, by_channel, never))
+    return (*(Candidate(name, rejects, build, loses=loses, predict=partial(cost.microseconds, name))
+              for name, rejects, build, loses in ways), twin(twin_function))
 
 
 def _channel_sums(spec, isa):
@@ -27,15 +32,14 @@ def _channel_sums(spec, isa):
     return lambda dy, db: kernel.sums(dy, db, settings.get_threads())
 
 
-_special = (Candidate("winograd", winograd.rejects, winograd.Sums, loses=winograd.loses),
-            Candidate("gemm", gemm.rejects, gemm.Sums, loses=gemm.loses))
-
 CANDIDATES = {
-    "forward": _candidates(depthwise.sums, direct.Sums, reference.forward, *_special),
-    "input_gradient": _candidates(depthwise.sums, direct.input_gradient, reference.input_gradient, *_special),
-    "weight_gradient": _candidates(depthwise.WeightGradient, direct.WeightGradient, reference.weight_gradient,
-                                   Candidate("winograd", weight_gradient.rejects, weight_gradient.Winograd,
-                                             loses=weight_gradient.loses)),
+    "forward": _sums(direct.Sums, reference.forward),
+    "input_gradient": _sums(direct.input_gradient, reference.input_gradient),
+    "weight_gradient": (Candidate("depthwise", depthwise.rejects, depthwise.WeightGradient),
+                        Candidate("winograd", weight_gradient.rejects, weight_gradient.Winograd,
+                                  loses=weight_gradient.loses),
+                        Candidate("direct", never, direct.WeightGradient),
+                        twin(reference.weight_gradient)),
     "bias_gradient": (Candidate("direct", never, _channel_sums), twin(reference.bias_gradient)),
 }
 

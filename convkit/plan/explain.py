@@ -1,7 +1,8 @@
 """How an operation would be computed and why: ``convkit.explain``.
 
-Nothing is computed and no operand is needed, only shapes. The answer comes from the same spec, the same list
-of candidates and the same cache as a real call, so it cannot differ from what a call does.
+No operand is needed, only shapes. The answer comes from the same spec, the same list of candidates and the same cache
+as a real call, so it cannot differ from what a call does. Printing it measures the machine's limits, once for a process
+and a size, in a tenth of a second.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from convkit import reference, settings
 from convkit.errors import DtypeError, ShapeError
-from convkit.plan import activation, conv, fold, linear, pad, pool, resample, softmax
-from convkit.plan.common import choose, reason, timing
+from convkit.plan import activation, conv, cost, fold, linear, pad, pool, resample, softmax
+from convkit.plan.common import choose, predictions, reason, timing
 from convkit.spec import common
 from convkit.spec.activation import ACTIVATIONS, activation_spec
 from convkit.spec.adaptive import adaptive_spec
@@ -44,14 +45,16 @@ class Step:
         The instruction set level it runs at; None for the NumPy twin.
     candidates : tuple of (str, str or None)
         Every candidate in order of preference, with the reason why it cannot or should not be taken, or None.
-    measured : dict of str to float
-        Microseconds an image of the candidates that ``tune`` has timed on this step.
+    predicted, measured : dict of str to float
+        Microseconds of this call by candidate: those that the cost model knows, and those that ``tune`` has timed.
     flops, bytes_read, bytes_written : int
         Arithmetic (a multiply-add counts twice), and the sizes of the operands.
     workspace_bytes : int or None
         Scratch memory of a call; None where the candidate does not say.
     forced : bool
         Whether the user's setting, not the order of preference, decided.
+    itemsize : int
+        Bytes of an element.
     shapes : tuple of (str, tuple)
         Operands and result by name.
     """
@@ -60,12 +63,14 @@ class Step:
     algorithm: str
     isa: str | None
     candidates: tuple
+    predicted: Mapping[str, float]
     measured: Mapping[str, float]
     flops: int
     bytes_read: int
     bytes_written: int
     workspace_bytes: int | None
     forced: bool
+    itemsize: int
     shapes: tuple
 
     def __str__(self):
@@ -73,19 +78,35 @@ class Step:
         lines = [f"{self.name}: {operands} -> {self.shapes[-1][0]} {self.shapes[-1][1]}"]
         level = f" at {self.isa}" if self.isa else ""
         because = ", because it is forced" if self.forced else ", measured as the fastest" if self.measured else ""
+        if not because and len(self.predicted) > 1:
+            because = ", predicted to be the fastest"
         lines.append(f"  taken       {self.algorithm}{level}{because}")
         for name, why in self.candidates:
-            otherwise = "could, but another one is forced" if self.forced else "could, but comes later"
-            text = "taken" if name == self.algorithm else why or otherwise
-            if name in self.measured:
-                text += f"; measured {self.measured[name]:,.1f} us an image"
-            lines.append(f"    {name:12}{text}")
+            times = self._times(name)
+            otherwise = "another one is forced" if self.forced else "is slower" if times else "comes later"
+            text = "taken" if name == self.algorithm else why or f"could, but {otherwise}"
+            lines.append(f"    {name:12}{text}{times}")
         lines.append(f"  arithmetic  {_flops(self.flops)}")
         lines.append(f"  memory      reads {_bytes(self.bytes_read)}, writes {_bytes(self.bytes_written)}: "
                      f"{self.flops / max(1, self.bytes_read + self.bytes_written):.1f} FLOP for each byte")
+        if self.isa:
+            lines.append(f"  limits      {self._shares()}")
         workspace = "not known" if self.workspace_bytes is None else _bytes(self.workspace_bytes)
         lines.append(f"  workspace   {workspace}")
         return "\n".join(lines)
+
+    def _times(self, name):
+        known = (("predicted", self.predicted), ("measured", self.measured))
+        return "".join(f", {how} {times[name]:,.1f} us" for how, times in known if name in times)
+
+    def _shares(self):
+        """What one core needs at least, and how much of what this step takes that is."""
+        arithmetic, copy = cost.limits(self.flops, self.bytes_read + self.bytes_written, self.isa, self.itemsize)
+        text = f"{arithmetic:,.1f} us of multiply-adds at the peak of one core, {copy:,.1f} us to copy as many bytes"
+        for how, times in (("measured", self.measured), ("predicted", self.predicted)):
+            if self.algorithm in times:
+                return f"{text}: {max(arithmetic, copy) / times[self.algorithm]:.0%} of what is {how}"
+        return text
 
 
 @dataclass(frozen=True)
@@ -154,17 +175,20 @@ def _stand_in(name, value, dtype):
     return np.broadcast_to(zero, common.shape_of(name, value))
 
 
-def _step(name, spec, candidates, flops, *shapes, index_bytes=0):
+def _step(name, spec, candidates, flops, *shapes, index_bytes=0, images=1):
     """``shapes`` are (name, shape) of the operands and, last, of the result."""
     plan = choose(spec, candidates)
     isa, forced, _ = settings.choice()
     timed = timing(spec, isa)
     considered = tuple((c.name, reason(c, spec, isa) or (None if c.name in timed.microseconds else c.loses(spec, isa)))
                        for c in candidates)
-    measured = {name: t / timed.images for name, t in timed.microseconds.items()}
+    possible = {c.name: c for c, (_, why) in zip(candidates, considered, strict=True) if why is None}
+    predicted = {name: t * images for name, t in predictions(possible.values(), spec, isa).items()}
+    measured = {name: t / timed.images * images for name, t in timed.microseconds.items() if name in possible}
     sizes = [prod(shape) * spec.dtype.itemsize for _, shape in shapes]
-    return Step(name, plan.algorithm, plan.isa, considered, measured, flops, sum(sizes[:-1]) + index_bytes, sizes[-1],
-                getattr(plan.run, "workspace_bytes", None), plan.algorithm == forced, shapes)
+    return Step(name, plan.algorithm, plan.isa, considered, predicted, measured, flops, sum(sizes[:-1]) + index_bytes,
+                sizes[-1], getattr(plan.run, "workspace_bytes", None), plan.algorithm == forced, spec.dtype.itemsize,
+                shapes)
 
 
 def _amount(value, base, first, *units):
@@ -232,7 +256,7 @@ def _directed(operation, spec, candidates, flops, shapes, role=None):
                       "input_gradient": ("input gradient", (dy, weight, dx)),
                       "weight_gradient": ("weight gradient", (dy, x, dw)),
                       "bias_gradient": ("bias gradient", (dy, ("db", y[1][1:2])))}[role or spec.direction]
-    return _step(name, spec, candidates, flops, *operands)
+    return _step(name, spec, candidates, flops, *operands, images=x[1][0])
 
 
 def _pool(rank, kind, backward=False):

@@ -12,9 +12,7 @@ from convkit.plan.direct import fill
 PANEL_BYTES = 256 * 1024
 VECTORS = 3  # of a panel; 2 and 4 are 2-5 % slower on most layers
 MOST_TAPS = 4096  # the tile closes at most this many in one go
-LONG_ROW = 256  # pixels; shorter rows fill the panels in many pieces
-FEW_TAPS = 32  # as long as the store of a direct tile takes
-LARGE_SOURCE = 1024 * 1024  # bytes
+LONG_ROW = 256  # pixels; shorter phases fill the panels in many pieces
 LARGE_TARGET = 1024 * 1024  # bytes; phases by direct tiles read and write every line of it once each
 FEWEST_FILTERS = 8  # that a filled panel must serve
 MOST_BESIDE = 16  # phases of a row: their sums stay in L1
@@ -36,23 +34,14 @@ def rejects(spec, _isa):
 
 
 def loses(spec, _isa):
-    """Why it should not compute ``spec``; None if it pays."""
+    """Why it should not compute ``spec``, for phases, which the cost model leaves to this rule; None if it pays."""
     three = geometry.axes(spec)
+    if all(axis.phases[0].step == 1 for axis in three):
+        return None
     filters = spec.c_out_per_group if spec.direction == "forward" else spec.c_in_per_group
     if filters < FEWEST_FILTERS:
         return f"pays from {FEWEST_FILTERS} filters per group, not with {filters}"
-    if any(axis.phases[0].step > 1 for axis in three):
-        return _phases_not_worth_it(three, filters * spec.groups * spec.dtype.itemsize)
-    pixels = prod(a.target for a in three)
-    if prod(spec.kernel) == 1 and pixels >= LONG_ROW:
-        return None
-    if three[2].target < LONG_ROW:
-        return f"pays on rows of {LONG_ROW} pixels, not of {three[2].target}"
-    if three[0].source * three[1].source * three[2].source * _channels(spec) * spec.dtype.itemsize > LARGE_SOURCE:
-        return "would read a source that is larger than the cache once for every position of the kernel"
-    if three[2].source_step > 1 and _taps(spec, three) > FEW_TAPS:
-        return f"with a stride pays up to {FEW_TAPS} products a pixel, not with {_taps(spec, three)}"
-    return None
+    return _phases_not_worth_it(three, filters * spec.groups * spec.dtype.itemsize)
 
 
 def _woven(three):

@@ -11,6 +11,7 @@ so there is one phase per residue with source_step = 1 and step = stride, and no
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import prod
 
@@ -94,6 +95,7 @@ def canonical(spec):
     return [(1, 1, *PLAIN)] * (3 - len(rows)) + rows
 
 
+@lru_cache(maxsize=256)
 def axes(spec):
     """The three ``Axis`` of a forward or input-gradient spec."""
     make = forward_axis if spec.direction == "forward" else gradient_axis
@@ -165,23 +167,26 @@ def phases(three):
 
 
 def tile_vectors(filters, runs, taps, lanes, most_pixels):
-    """Vectors per panel: the shape that spends the fewest cycles on ``filters`` filters and runs of pixels.
+    """Vectors per panel: the shape that spends the fewest cycles on ``filters`` filters and runs of pixels."""
+    vectors = [v for v in range(1, len(most_pixels) + 1) if most_pixels[v - 1]]
+    return min(vectors, key=lambda v: tile_slots(v, filters, runs, taps, lanes, most_pixels))
+
+
+def tile_slots(vectors, filters, runs, taps, lanes, most_pixels):
+    """Slots of the multiply-add units that ``filters`` filters and runs of pixels take in panels of ``vectors``.
 
     ``runs`` are (pixels, how many of them). A tile of m pixels by v vectors costs about max(m·v, m + v, 8) slots a tap
     (multiply-adds, loads, latency), and a fixed part for its store. ``most_pixels[v - 1]`` is the longest run the
     registers hold at v vectors; runs of at most half that are taken in pairs where v > 1.
     """
-    def cost(v):
-        panels, rest = divmod(-(-filters // lanes), v)
-        return panels * all_runs(v, v) + (all_runs(rest, v) if rest else 0)
+    most = most_pixels[vectors - 1]
 
-    def all_runs(v, panel_vectors):
-        most = most_pixels[panel_vectors - 1]
+    def all_runs(v):
         return sum(
-            run_cost(2 * pixels, v, most) * (count // 2) + run_cost(pixels, v, most) * (count % 2)
-            if v > 1 and 2 * pixels <= most else run_cost(pixels, v, most) * count for pixels, count in runs)
+            run_cost(2 * pixels, v) * (count // 2) + run_cost(pixels, v) * (count % 2)
+            if v > 1 and 2 * pixels <= most else run_cost(pixels, v) * count for pixels, count in runs)
 
-    def run_cost(pixels, v, most):
+    def run_cost(pixels, v):
         n = -(-pixels // most)
         m, more = divmod(pixels, n)
         return (n - more) * slots(m, v) + more * slots(m + 1, v)
@@ -189,5 +194,5 @@ def tile_vectors(filters, runs, taps, lanes, most_pixels):
     def slots(m, v):
         return taps * (max(m * v, m + v, 8) + v / 4) + 40 + 4 * m * v if m else 0
 
-    vectors = [v for v in range(1, len(most_pixels) + 1) if most_pixels[v - 1]]
-    return min(vectors, key=cost)
+    panels, rest = divmod(-(-filters // lanes), vectors)
+    return panels * all_runs(vectors) + (all_runs(rest) if rest else 0)

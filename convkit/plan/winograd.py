@@ -16,12 +16,9 @@ from convkit.plan.common import Packing
 
 POINTS, LINE_POINTS = 36, 6
 FEWEST_SUMMED = 4  # channels: errors of several even out; one alone reaches 8.3 eps T without fused multiply-adds
-FEWEST_CHANNELS = 16  # and twice that in each of several groups, whose products are small
-FEWEST_LINE_CHANNELS = 24
-FEWEST_TILES = 9
-FEWEST_LINE_TILES = 8
+FEWEST_CHANNELS = 24  # with taps along one axis, and twice that in each of several groups, whose products are small
+FEWEST_TILES = 8
 LINE_ROW = 112  # tiles: whole vectors, and whole runs of 14 for the registers of AVX-512
-SMALLEST_PART = 12  # of a dilated convolution, whose residues are computed apart
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
 BLOCK_BYTES = 768 * 1024
@@ -78,27 +75,18 @@ def _no_slices(spec):
 
 
 def loses(spec, _isa):
-    """Why it should not compute ``spec``; None if it pays."""
-    fewest = (FEWEST_CHANNELS if along(spec) is None else FEWEST_LINE_CHANNELS) * (1 if spec.groups == 1 else 2)
+    """Why it should not compute taps along one axis, which the cost model leaves to this rule; None if it pays."""
+    if along(spec) is None:
+        return None
+    fewest = FEWEST_CHANNELS * (1 if spec.groups == 1 else 2)
     if min(spec.c_in_per_group, spec.c_out_per_group) < fewest:
         return (f"pays from {fewest} channels and filters per group, not with {spec.c_in_per_group} and "
                 f"{spec.c_out_per_group}")
-    if along(spec) is not None:
-        line = _line(spec)
-        if line.lines * line.tiles < FEWEST_LINE_TILES:
-            return f"pays from {FEWEST_LINE_TILES} tiles of 4, not with {line.lines * line.tiles}"
-        if LINE_POINTS * line.tiles * TRANSFORMS > 3 * line.target:
-            return f"tiles of 4 on {line.target // line.inner} outputs with dilation {line.dilation} are mostly empty"
-        return None
-    *depth, height, width = spec.out_size if spec.direction == "forward" else spec.size
-    if any(d > 1 and _part(n, d) < SMALLEST_PART for n, d in zip((height, width), spec.dilation[-2:], strict=True)):
-        return f"with dilation {spec.dilation[-2:]} parts of {height} x {width} are smaller than {SMALLEST_PART}"
-    tiles = prod(d * -(-_part(n, d) // 4) for n, d in zip((height, width), spec.dilation[-2:], strict=True))
-    if tiles * prod(depth) < FEWEST_TILES:
-        return (f"pays from {FEWEST_TILES} tiles of 4 x 4, not with {tiles * prod(depth)}: its weights are four times "
-                "as large")
-    if POINTS * tiles * TRANSFORMS > 9 * height * width:
-        return f"{tiles} tiles of 4 x 4 on {height} x {width} outputs are mostly empty"
+    line = _line(spec)
+    if line.lines * line.tiles < FEWEST_TILES:
+        return f"pays from {FEWEST_TILES} tiles of 4, not with {line.lines * line.tiles}"
+    if LINE_POINTS * line.tiles * TRANSFORMS > 3 * line.target:
+        return f"tiles of 4 on {line.target // line.inner} outputs with dilation {line.dilation} are mostly empty"
     return None
 
 

@@ -1,0 +1,193 @@
+"""What an algorithm would take: amounts of work, each times a coefficient that was fitted to measurements.
+
+The amounts follow from the spec alone and are those of one image whose weights are packed: slots of the multiply-add
+units, what is empty in a tile included, and elements moved. ``benchmarks/fit_costs.py`` fits the coefficients.
+"""
+
+from functools import cache, lru_cache
+from math import ceil, log2, prod
+from operator import mul
+
+from convkit.kernels import native
+from convkit.plan import direct as by_channel
+from convkit.plan import gemm, geometry, winograd
+
+if native.available:
+    from convkit.kernels import conv as kernels
+
+L2_BYTES = 1024 * 1024  # half of it where the times were fitted
+PROBE_SECONDS = 0.05
+
+
+class Shape:
+    """Sizes of one convolution in the eyes of the kernels, channels and filters by group."""
+
+    def __init__(self, spec, isa):
+        self.spec = spec
+        self.axes = geometry.axes(spec)
+        self.itemsize = spec.dtype.itemsize
+        self.lanes, self.most_pixels = kernels.tile_limits(isa, self.itemsize)
+        self.groups, self.channels, self.filters = spec.groups, spec.c_in_per_group, spec.c_out_per_group
+        if spec.direction == "input_gradient":
+            self.channels, self.filters = self.filters, self.channels
+        self.phases = prod(len(axis.phases) for axis in self.axes)
+        self.taps = self.channels * prod(spec.kernel)  # of all phases together
+        self.rows, self.columns = self.axes[0].count * self.axes[1].count, self.axes[2].count
+        self.source = self.groups * self.channels * prod(axis.source for axis in self.axes)
+        self.target = self.groups * self.filters * prod(axis.target for axis in self.axes)
+        self.weight_bytes = prod(spec.weight_shape) * self.itemsize
+        share = _far((self.source + self.target) * self.itemsize)
+        self.far_source, self.far_target = share * self.source, share * self.target
+
+    def boxed(self):
+        """Elements and rows of a padded copy of the source."""
+        depth, height, width = (axis.extent(axis.count) for axis in self.axes)
+        rows = self.groups * self.channels * depth * height
+        return rows * width, rows
+
+    def slots(self, runs, taps):
+        """Slots of one group, in panels of the best width."""
+        widths = [v for v, most in enumerate(self.most_pixels, 1) if most]
+        return min(geometry.tile_slots(v, self.filters, runs, taps, self.lanes, self.most_pixels) for v in widths)
+
+
+def _far(nbytes):
+    """The share of so many bytes that comes from beyond L2."""
+    return max(0.0, 1 - L2_BYTES / nbytes)
+
+
+def _inside(axis):
+    """Of all pairs of a target and a kernel position, the part that meets the source."""
+    met = pairs = 0
+    for phase in axis.phases:
+        for _, offset in phase.taps:
+            first = max(0, -((offset - axis.lo) // axis.source_step))
+            last = min(phase.count, (axis.source - 1 + axis.lo - offset) // axis.source_step + 1)
+            met, pairs = met + max(0, last - first), pairs + phase.count
+    return met / pairs
+
+
+def direct(shape):
+    """Slots; elements and rows copied; vectors stored; weights read from beyond L2; source and target beyond L2."""
+    copied, rows = shape.boxed()
+    if geometry.in_place(shape.axes, shape.groups * shape.channels, shape.itemsize):
+        copied = rows = 0
+    inside = prod(map(_inside, shape.axes))
+    met = inside if shape.channels >= by_channel.LONG_RUN and inside <= by_channel.MOST_INSIDE else 1
+    slots = shape.slots([(shape.columns, shape.rows)], met * shape.taps / shape.phases)
+    rounds = -(-copied * shape.itemsize // geometry.SOURCE_BYTES)
+    far_weights = shape.weight_bytes * max(1, rounds) * _far(shape.weight_bytes)
+    stored = -(-shape.filters // shape.lanes) * shape.rows
+    return (shape.groups * shape.phases * slots, copied, rows, shape.groups * shape.phases * stored, shape.target,
+            far_weights, shape.far_source, shape.far_target)
+
+
+def matrix_product(shape):
+    """Slots; elements filled, with a stride and without, and pieces of rows; source read for each of its taps."""
+    pixels, width = prod(axis.target for axis in shape.axes), gemm.VECTORS * shape.lanes
+    panels = pixels / width + 0.5  # they run on over the images of a batch
+    slots = geometry.tile_slots(gemm.VECTORS, width, [(shape.filters, 1)], shape.taps, shape.lanes, shape.most_pixels)
+    filled = shape.groups * shape.taps * panels * width
+    strided = shape.axes[2].source_step > 1
+    pieces = shape.groups * shape.taps * (panels + pixels / shape.axes[2].target)
+    far_filled = filled * _far(shape.source * shape.itemsize)
+    per_task = max(1, gemm.PANEL_BYTES // (shape.taps * width * shape.itemsize))
+    far_weights = shape.weight_bytes * max(1, panels // per_task) * _far(shape.weight_bytes)
+    return (shape.groups * panels * slots, 0 if strided else filled, filled if strided else 0, pieces, shape.target,
+            far_filled, far_weights, shape.far_source, shape.far_target)
+
+
+def by_tiles(shape):
+    """Slots; elements transformed before and after; transformed weights, and those from beyond L2; residues apart."""
+    spec, depth = shape.spec, shape.axes[0]
+    plane, apart = (spec.out_size if spec.direction == "forward" else spec.size)[-2:], spec.dilation[-2:]
+    rows, columns = (-(-n // (4 * d)) for n, d in zip(plane, apart, strict=True))
+    parts, depth_taps = prod(apart), len(depth.phases[0].taps)
+    slots = winograd.POINTS * shape.slots([(columns, rows * depth.target * parts)], shape.channels * depth_taps)
+    row_elements = winograd.POINTS * (columns + 1) * shape.groups
+    split = row_elements * rows * parts * shape.channels * depth.source
+    joined = row_elements * rows * parts * shape.filters * depth.target
+    weight_bytes = shape.weight_bytes // 9 * winograd.POINTS
+    rounds = -(-split * 4 // max(winograd.BLOCK_BYTES, weight_bytes // winograd.WEIGHTS_PER_BLOCK))
+    return (shape.groups * slots, split, joined, weight_bytes * rounds, weight_bytes * rounds * _far(weight_bytes),
+            shape.source + shape.target if parts > 1 else 0, shape.far_source,
+            shape.far_target)
+
+
+def by_plane(shape):
+    """Vectors multiplied and loaded, and stored; elements copied, with a stride and without, and rows."""
+    vectors = shape.groups * shape.rows * -(-shape.columns // shape.lanes)
+    copied, rows = shape.boxed()
+    strided = shape.axes[2].source_step > 1
+    return (vectors * shape.filters * shape.taps, vectors * -(-shape.filters // 4) * shape.taps,
+            vectors * shape.filters * shape.phases, 0 if strided else copied, copied if strided else 0, rows,
+            shape.target if shape.phases > 1 else 0, shape.far_source, shape.far_target)
+
+
+AMOUNTS = {"direct": direct, "gemm": matrix_product, "winograd": by_tiles, "depthwise": by_plane}
+# On one core of a Sapphire Rapids server; the depthwise row of "portable" is that of AVX2.
+COEFFICIENTS = {
+    "avx2": {
+        "depthwise": (0.000231, 0.000132, 0, 9.01e-05, 0.000278, 0.00648, 0.00158, 0.000439, 0),
+        "direct": (0.000332, 0, 0.0128, 0.000355, 0.000468, 6.91e-05, 0.00131, 0.000169),
+        "gemm": (0.000282, 9.98e-05, 0.000711, 0.00735, 0.000184, 0.000143, 6.44e-05, 0.000598, 0.000258),
+        "winograd": (0.000279, 0.00116, 0.000362, 0, 0.000128, 0.00688, 0.00033, 0.0015),
+    },
+    "avx512": {
+        "depthwise": (0.000242, 0.000289, 0.000627, 0.0002, 0.000572, 0.00655, 0.00291, 0.000389, 0),
+        "direct": (0.000311, 0.000199, 0.0146, 0.00756, 0.000141, 4.74e-05, 0.00102, 6.49e-05),
+        "gemm": (0.000244, 0.000105, 0.000431, 0.00653, 0.00017, 0.000273, 6.6e-05, 0.000243, 6.13e-05),
+        "winograd": (0.00025, 0.00102, 0.000195, 1.85e-05, 0.000129, 0.00538, 0.00108, 0.00203),
+    },
+    "portable": {
+        "depthwise": (0.00034, 0.000194, 0, 0.000133, 0.000409, 0.00953, 0.00232, 0.000645, 0),
+        "direct": (0.000449, 0.000124, 0.00994, 0.00766, 0.00366, 0.00156, 0.000798, 0.0091),
+        "gemm": (0.000377, 0.000852, 0, 0.00683, 2e-05, 0.0017, 0.000718, 0, 0.00164),
+        "winograd": (0.000244, 0.00158, 0.00292, 0, 0.000168, 0.00216, 0.00429, 0),
+    },
+}
+COEFFICIENTS["neon"] = COEFFICIENTS["avx2"]  # not measured; of the others the nearest
+_shape = lru_cache(maxsize=64)(Shape)
+
+
+def amounts(algorithm, spec, isa):
+    """The amounts of work of an algorithm that can compute ``spec``."""
+    return AMOUNTS[algorithm](_shape(spec, isa))
+
+
+def by_rule(algorithm, spec):
+    """Whether a rule decides: for one plane and one filter a group depthwise has kernels of its own, which were never
+    slower than another algorithm; tiles along one axis and woven phases have rules (``loses``), and are not fitted."""
+    if algorithm == "depthwise":
+        return spec.c_in_per_group == spec.c_out_per_group == 1
+    if algorithm == "winograd":
+        return winograd.along(spec) is not None
+    return algorithm == "gemm" and any(axis.phases[0].step > 1 for axis in geometry.axes(spec))
+
+
+def microseconds(algorithm, spec, isa):
+    """What an algorithm that can compute ``spec`` is predicted to take for one image; None where a rule decides."""
+    if not all(axis.phases for axis in geometry.axes(spec)):
+        return 0.0  # no tap reaches any target
+    if by_rule(algorithm, spec):
+        return None
+    return sum(map(mul, COEFFICIENTS[isa][algorithm], amounts(algorithm, spec, isa)))
+
+
+# ---- the limits of this machine
+
+
+@cache
+def _peak(isa, itemsize):
+    return native.runtime.fma_peak(isa, PROBE_SECONDS, itemsize)
+
+
+@cache
+def _copied(log2_bytes):
+    return native.runtime.copy_bandwidth(2**log2_bytes // 2, PROBE_SECONDS)
+
+
+def limits(flops, nbytes, isa, itemsize):
+    """Microseconds of that many multiply-adds (two FLOP each) at the peak of one core, and of a copy as large."""
+    log2_bytes = min(max(ceil(log2(max(nbytes, 1))), 13), 27)
+    return flops / _peak(isa, itemsize) * 1e-3, nbytes / _copied(log2_bytes) * 1e-3
