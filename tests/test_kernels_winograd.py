@@ -251,4 +251,4 @@ def test_a_layer_packs_once_and_sees_new_weights(monkeypatch):
     layer.bias.data = layer.bias.data * 2
     np.testing.assert_array_equal(layer(x), 2 * first)
     x[0, 3, 3, 3] = np.nan
-    assert np.isnan(layer(x)).sum() == 9 * 16
+    assert np.isnan(layer(x)).sum() == 9 * 64
