@@ -4,17 +4,30 @@
 
 A tile reads ``b`` in panels ``[panel][k][panel lanes]``, which a prediction packs once for all calls. A training step
 meets every weight once: the task packs the panels that it needs where they stay in its core's cache. ``a`` has k
-outermost, because the tile reads neighbouring rows of one k.
+outermost, because the tile reads neighbouring rows of one k. A single row, which waits for nothing but packed panels,
+has a kernel that reads several at a time (csrc/linear).
 """
 
 from libc.string cimport memcpy, memset
 
 from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.operands cimport reading, writing
-from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done
+from convkit.kernels.runtime cimport level_of, parallel_for, scratch, scratch_done
 from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
 
 from convkit.kernels.runtime import aligned_empty
+
+cdef extern from "linear/linear.h" nogil:
+    ctypedef struct ck_linear_row:
+        const void* x
+        const void* panels
+        const void* bias
+        void* y
+        ptrdiff_t depth, columns
+        int vectors
+    ctypedef void (*ck_linear_kernel)(const ck_linear_row* row, ptrdiff_t first, ptrdiff_t count) noexcept nogil
+    int CK_LINEAR_STREAMS
+    ck_linear_kernel ck_linear_for(int level, int itemsize)
 
 cdef enum:
     MIN_MACS = 1_000_000
@@ -119,6 +132,19 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
             p.table.run(&tile, <int>(p.rows * (i + 1) // tiles - row), <int>(width // p.table.lanes))
 
 
+cdef struct row_t:
+    ck_linear_row row
+    ck_linear_kernel kernel
+    ptrdiff_t panels
+
+
+cdef void multiply_row(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """Some panels of columns by the only row."""
+    cdef const row_t* r = <const row_t*>job
+    cdef ptrdiff_t first = task * CK_LINEAR_STREAMS
+    r.kernel(&r.row, first, min(<ptrdiff_t>CK_LINEAR_STREAMS, r.panels - first))
+
+
 cdef class Product:
     """Products at one level and dtype, in panels of ``vectors`` vectors."""
 
@@ -185,6 +211,9 @@ cdef class Product:
             p.bias = memory + a_bytes
             memset(memory + a_bytes, 0, bias_bytes)
             memcpy(memory + a_bytes, given, p.columns * p.itemsize)
+        if rows == 1 and layout == IS_PACKED:
+            self._multiply_row(&p, threads)
+            return
         with nogil:
             for i in range(p.depth):
                 off[i] = i * p.row_pitch
@@ -192,3 +221,13 @@ cdef class Product:
                 parallel_for(transpose_block, &p, (p.depth + 255) // 256, threads)
             parallel_for(multiply_block, &p, (p.panels + p.group - 1) // p.group * p.row_blocks, threads)
             scratch_done()
+
+    cdef int _multiply_row(self, const product_t* p, int threads) except -1:
+        cdef row_t r
+        r.row.x, r.row.panels, r.row.bias, r.row.y = p.a, p.b, p.bias, p.c
+        r.row.depth, r.row.columns, r.row.vectors = p.depth, p.columns, <int>self.vectors
+        r.kernel, r.panels = ck_linear_for(level_of(self.isa), p.itemsize), p.panels
+        with nogil:
+            parallel_for(multiply_row, &r, (p.panels + CK_LINEAR_STREAMS - 1) // CK_LINEAR_STREAMS, threads)
+            scratch_done()
+        return 0

@@ -1,0 +1,79 @@
+/* Compiled once per dtype by linear.kernel.c. */
+
+/* The sums of S panels of N vectors, side by side; w is the first one's. */
+CK_INLINE void CK_TYPED(sum_panels)(const ck_linear_row *r, const T *w, V *total, const int S, const int N)
+{
+    const T *x = r->x, *panel[CK_LINEAR_STREAMS];
+    const ptrdiff_t chunks = (r->depth + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK, length = r->depth / chunks;
+    const ptrdiff_t longer = chunks - r->depth % chunks;
+    V sum[CK_LINEAR_STREAMS * CK_CONV_VECTORS] = {{0}};
+    CK_UNROLL for (int s = 0; s < S; s++) panel[s] = w + s * r->depth * N * L;
+    for (ptrdiff_t i = 0, at = 0; i < chunks; i++) {
+        const ptrdiff_t end = at + (length + (i >= longer)) * N * L;
+        V acc[CK_LINEAR_STREAMS * CK_CONV_VECTORS];
+        CK_UNROLL for (int j = 0; j < S * N; j++) acc[j] = (V){0};
+        for (; at < end; at += N * L) {
+            const V value = vset1(*x++);
+            CK_UNROLL for (int s = 0; s < S; s++) CK_UNROLL for (int v = 0; v < N; v++) acc[s * N + v] =
+                vfma(value, vload(panel[s] + at + v * L), acc[s * N + v]);
+        }
+        if (i % CK_CONV_CHUNKS) CK_UNROLL for (int j = 0; j < S * N; j++) acc[j] += sum[j];
+        CK_UNROLL for (int j = 0; j < S * N; j++) sum[j] = acc[j];
+        if (i + 1 == chunks || (i + 1) % CK_CONV_CHUNKS == 0)
+            CK_UNROLL for (int j = 0; j < S * N; j++) total[j] = i < CK_CONV_CHUNKS ? sum[j] : total[j] + sum[j];
+    }
+}
+
+/* Panels that the registers hold the sums of, beside a value of x. */
+#define CK_LINEAR_HOLDS(N) ((CK_REGISTERS - 4) / (N) < CK_LINEAR_STREAMS ? (CK_REGISTERS - 4) / (N) : CK_LINEAR_STREAMS)
+#define CK_LINEAR_WIDTH(N)                                                                                             \
+    CK_NOINLINE void CK_TYPED(several_##N)(const ck_linear_row *r, const T *w, V *total)                               \
+    {                                                                                                                  \
+        CK_TYPED(sum_panels)(r, w, total, CK_LINEAR_HOLDS(N), N);                                                      \
+    }                                                                                                                  \
+    CK_NOINLINE void CK_TYPED(single_##N)(const ck_linear_row *r, const T *w, V *total)                                \
+    {                                                                                                                  \
+        CK_TYPED(sum_panels)(r, w, total, 1, N);                                                                       \
+    }
+CK_LINEAR_WIDTH(1)
+CK_LINEAR_WIDTH(2)
+CK_LINEAR_WIDTH(3)
+CK_LINEAR_WIDTH(4)
+#undef CK_LINEAR_WIDTH
+
+typedef struct {
+    ptrdiff_t holds;
+    void (*several)(const ck_linear_row *r, const T *w, V *total),
+        (*single)(const ck_linear_row *r, const T *w, V *total);
+} CK_TYPED(linear_width);
+#define CK_LINEAR_WIDTH(N) {CK_LINEAR_HOLDS(N), CK_TYPED(several_##N), CK_TYPED(single_##N)}
+static const CK_TYPED(linear_width) CK_TYPED(linear_widths)[CK_CONV_VECTORS] = {CK_LINEAR_WIDTH(1), CK_LINEAR_WIDTH(2),
+                                                                                CK_LINEAR_WIDTH(3), CK_LINEAR_WIDTH(4)};
+#undef CK_LINEAR_WIDTH
+#undef CK_LINEAR_HOLDS
+
+static void CK_TYPED(linear_row)(const ck_linear_row *r, ptrdiff_t first, ptrdiff_t count)
+{
+    const ptrdiff_t lanes = r->vectors * L,
+                    end = (first + count) * lanes < r->columns ? (first + count) * lanes : r->columns;
+    for (ptrdiff_t column = first * lanes, width; column < end; column += width) {
+        const ptrdiff_t left = end - column, vectors = left < lanes ? (left + L - 1) / L : r->vectors;
+        const CK_TYPED(linear_width) *kernel = &CK_TYPED(linear_widths)[vectors - 1];
+        const T *w = (const T *)r->panels + column * r->depth;
+        V total[CK_LINEAR_STREAMS * CK_CONV_VECTORS];
+        if (left >= kernel->holds * lanes) {
+            width = kernel->holds * lanes;
+            kernel->several(r, w, total);
+        } else {
+            width = left < lanes ? left : lanes;
+            kernel->single(r, w, total);
+        }
+        for (ptrdiff_t j = 0; j < width; j += L) {
+            const V y = r->bias ? total[j / L] + vload((const T *)r->bias + column + j) : total[j / L];
+            vstore_part((T *)r->y + column + j, y, width - j < L ? width - j : L);
+        }
+    }
+}
+
+extern const ck_linear_kernel CK_KERNEL(ck_linear);
+const ck_linear_kernel CK_KERNEL(ck_linear) = CK_TYPED(linear_row);

@@ -1,0 +1,47 @@
+"""One row through a linear layer: the bits of a batch, in columns around all widths of panels."""
+
+import guards
+import numpy as np
+import pytest
+
+import convkit as ck
+from convkit.kernels import native
+from convkit.plan import linear as plans
+from convkit.spec.linear import linear_spec
+
+pytestmark = pytest.mark.skipif(not native.available, reason=native.reason or "")
+
+COLUMNS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 48, 63, 65, 127, 130, 255, 256, 257, 300, 1000)
+DEPTHS = (1, 2, 63, 64, 65, 130, 4095, 4096, 4097, 8200)  # around chunks, and around a group of 64 chunks
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_has_the_bits_of_a_batch(isa, dtype):
+    rng = np.random.default_rng(0)
+    pairs = [(depth, columns) for depth in DEPTHS for columns in (COLUMNS if depth < 100 else (1, 33, 300))]
+    for depth, columns in pairs:
+        x, w, b = (rng.normal(size=shape).astype(dtype) for shape in ((3, depth), (columns, depth), columns))
+        for bias in (b, None):
+            with ck.use(isa=isa), ck.threads(2):
+                run, (together, alone) = plans.plan(linear_spec(x, w, bias)[0]).run, np.empty((2, 3, columns), dtype)
+                packed = run.pack(w)
+                run.with_packed(x, packed, bias, together)
+                for i in range(3):
+                    run.with_packed(x[i:i + 1], packed, bias, alone[i:i + 1])
+                np.testing.assert_array_equal(alone, together)
+    np.testing.assert_allclose(together, ck.reference.linear(x, w), rtol=1e-3 if dtype == np.float32 else 1e-10)
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize("at_end", [False, True])
+def test_nothing_outside_is_touched(isa, at_end):
+    rng = np.random.default_rng(0)
+    for depth, columns in ((1, 1), (65, 17), (130, 300)):
+        x, w, bias = (guards.guarded(rng.normal(size=shape).astype(np.float32), at_end=at_end)
+                      for shape in ((1, depth), (columns, depth), (columns,)))
+        y = guards.guarded_empty((1, columns), np.float32, at_end=at_end)
+        with ck.use(isa=isa):
+            run = plans.plan(linear_spec(x, w, bias)[0]).run
+            run.with_packed(x, guards.guarded(run.pack(w), at_end=at_end), bias, y)
+        np.testing.assert_allclose(y, ck.reference.linear(x, w, bias), rtol=1e-4, atol=1e-5)
