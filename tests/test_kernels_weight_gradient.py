@@ -173,3 +173,14 @@ def test_other_dtypes_and_kernels_are_refused():
         dy = getattr(F, f"conv{rank}d")(x, weight)
         with convkit.use(algorithm="winograd"), pytest.raises(ValueError, match=why):
             getattr(F, f"conv{rank}d_backward")(dy, x, weight, **ONLY)
+
+
+def test_a_small_batch_of_small_maps_is_computed_directly():
+    x, w = np.ones((3, 16, 7, 7), np.float32), np.ones((16, 16, 3, 3), np.float32)
+    x[0, 0, 0, 0] = 1 / 3  # no small integers, or the two would agree
+    for n, direct in ((3, True), (4, False)):
+        images = np.resize(x, (n, *x.shape[1:]))
+        dy = np.resize(F.conv2d(x, w, padding=1), (n, 16, 7, 7))
+        dw = F.conv2d_backward(dy, images, w, padding=1, **ONLY)[1]
+        with convkit.use(algorithm="direct"):
+            assert (F.conv2d_backward(dy, images, w, padding=1, **ONLY)[1].tobytes() == dw.tobytes()) is direct
