@@ -149,6 +149,8 @@ def test_explain_names_the_algorithm_that_a_call_takes(operation):
         return explained_pooling(operation)
     elif "interpolate" in operation:
         options = {"scale_factor": 2}
+    elif operation == "pad":
+        options = {"padding": (1, 2, 0, 1)}
     elif "unfold" in operation:
         options = {"kernel_size": 3}
     elif "fold" in operation:

@@ -95,7 +95,7 @@ def test_every_convolution_is_adjoint(isa, name):
     conv, backward = getattr(F, name), getattr(F, f"{name}_backward")
     operands = fuzz.verification._transposed if "transpose" in name else fuzz.verification._convolution
     rank = int(name[-2])
-    with convkit.use(isa=isa):
+    with convkit.use(isa=isa, precision="strict"):  # Winograd's tiles are not exact
         for draw, (x, w, options) in integer_draws(lambda draw: operands(draw, rank), 12):
             y = conv(x, w, **options)
             dy = draw.numbers(*y.shape)

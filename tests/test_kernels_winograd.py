@@ -199,7 +199,7 @@ def test_the_plan_takes_it_where_it_pays():
     assert chosen(64, 64, (56, 56), "input_gradient").algorithm == "winograd"
     strided = chosen(64, 64, (56, 56), stride=2)
     assert strided.algorithm != "winograd" and "stride" in dict(strided.considered)["winograd"]
-    for slower in (chosen(512, 512, (3, 3)), chosen(64, 64, (56, 1)), chosen(64, 64, (33, 33), dilation=12, padding=12)):
+    for slower in (chosen(64, 64, (56, 1)), chosen(64, 64, (33, 33), dilation=12, padding=12)):
         assert slower.algorithm != "winograd" and dict(slower.considered)["winograd"] is None
 
 
