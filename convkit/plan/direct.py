@@ -9,7 +9,9 @@ from convkit import settings
 from convkit.plan import geometry
 from convkit.plan.common import Packing
 
-LONG_RUN = 16  # channels
+# Kernel positions in the padding are left out from so many channels on (their taps are one run, and a run is a
+# reduction of its own), where at most this part of all meets the source: taps by position find less of x in L1.
+LONG_RUN = 16
 MOST_INSIDE = 7 / 8
 
 

@@ -4,6 +4,7 @@ The error is bounded by the largest inputs of the tiles (``precision="strict"`` 
 NaN, an infinity or a number near the end of the range is computed directly.
 """
 
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -76,7 +77,7 @@ class Winograd:
 
     def __call__(self, dy, x, dw):
         if len(x) * _tiles(self.spec) < FEWEST_IN_A_BATCH and settings.choice()[1] != "winograd":
-            direct.WeightGradient(self.spec, self.isa)(dy, x, dw)
+            self._by_window(dy, x, dw)
         else:
             self._by_tiles(dy, x, dw)
 
@@ -87,7 +88,11 @@ class Winograd:
             sides = [_part(n, d) for n, d in zip(self.spec.out_size[-2:], self.apart, strict=True)]
             images = self._apart(dy, sides, (0, 0)), self._apart(x, [side + 2 for side in sides], self.lo)
         if not self.kernel.run(*(a.reshape(-1) for a in images), dw.reshape(-1), n, settings.get_threads()):
-            direct.WeightGradient(self.spec, self.isa)(dy, x, dw)
+            self._by_window(dy, x, dw)
+
+    @cached_property
+    def _by_window(self):
+        return direct.WeightGradient(self.spec, self.isa)
 
     def _apart(self, array, sides, lo):
         from convkit.kernels import winograd
