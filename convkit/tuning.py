@@ -129,8 +129,7 @@ def tune(model: Module, input_shape: Sequence[int] | NDArray[Any], *, backward: 
     """
     if not isinstance(model, Module):
         raise DtypeError(f"model must be a Module, got {type(model).__name__}")
-    if not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
-        raise DtypeError(f"seconds must be a positive number, got seconds={shown(seconds)}")
+    seconds = common.real("seconds", seconds, sys.float_info.min, sys.float_info.max, "positive and finite")
     common.flag("backward", backward), common.flag("progress", progress)
     x = input_shape if isinstance(input_shape, np.ndarray) else _random_input(model, input_shape)
     isa = settings.choice()[0]
@@ -272,28 +271,28 @@ def load_tuning(path: str | os.PathLike[str]) -> Tuning:
     """
     with open(path, "rb") as file:
         text = file.read(LONGEST_FILE + 1)
-    if len(text) > LONGEST_FILE:
-        raise FormatError(f"a tuning file has at most {LONGEST_FILE} bytes")
-    result = _parsed(text)
+    result = _parsed(text, f"the tuning file {path}")
     if result.in_use:
         plans.add_timings(result.layers)
     return result
 
 
-def _parsed(text):
+def _parsed(text, file):
+    if len(text) > LONGEST_FILE:
+        raise FormatError(f"{file} must have at most {LONGEST_FILE} bytes")
     try:
         data = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as exc:
-        raise FormatError(f"the tuning file is not valid JSON in UTF-8: {exc}") from None
+        raise FormatError(f"{file} is not valid JSON in UTF-8: {exc}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise FormatError(f'a tuning file is a JSON object with "format": "{FORMAT}"')
+        raise FormatError(f'{file} must be a JSON object with "format": "{FORMAT}"')
     if type(data.get("version")) is not int or data["version"] != VERSION:
-        raise FormatError(f"the tuning file has version {shown(data.get('version'))}, and this convkit reads {VERSION}")
+        raise FormatError(f"{file} has version {shown(data.get('version'))}, and this convkit reads {VERSION}")
     if set(data) != {"format", "version", "cpu", "layers"}:
-        raise FormatError("a tuning file has format, version, cpu and layers, and nothing else")
+        raise FormatError(f"{file} must have format, version, cpu and layers, and nothing else")
     if not isinstance(data["cpu"], str) or not isinstance(data["layers"], list):
-        raise FormatError("in a tuning file cpu must be a string and layers a list")
-    layers = (_entry(row, f"layer {i} of the tuning file") for i, row in enumerate(data["layers"]))
+        raise FormatError(f"{file} must have a string as cpu and a list as layers")
+    layers = (_entry(row, f"layer {i} of {file}") for i, row in enumerate(data["layers"]))
     return Tuning(data["cpu"], dict(layers))
 
 

@@ -253,14 +253,19 @@ def test_float16_and_a_given_input_and_progress(capsys):
     ((nn.ReLU(), "12"), {}, "input_shape"),
     ((nn.ReLU(), (2, -3)), {}, "input_shape"),
     ((nn.Conv2d(3, 4, 3), (1, 4, 8, 8)), {}, "channels"),
-    ((nn.ReLU(), (2, 3)), {"seconds": 0}, "seconds must be a positive number, got seconds=0"),
-    ((nn.ReLU(), (2, 3)), {"seconds": "1"}, "seconds must be a positive number"),
+    ((nn.ReLU(), (2, 3)), {"seconds": "1"}, "seconds must be a number, got seconds='1'"),
     ((nn.ReLU(), (2, 3)), {"backward": 1.5}, "backward"),
     ((nn.ReLU(), (2, 3)), {"progress": "x"}, "progress"),
 ])
 def test_wrong_arguments(arguments, options, message):
     with pytest.raises((convkit.ShapeError, convkit.DtypeError), match=message):
         convkit.tune(*arguments, **options)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, np.inf, np.nan])
+def test_a_time_of_no_length_is_a_wrong_value(seconds):
+    with pytest.raises(convkit.ShapeError, match=f"seconds must be positive and finite, got seconds={seconds}"):
+        convkit.tune(nn.ReLU(), (2, 3), seconds=seconds)
 
 
 # ---- files
@@ -338,26 +343,37 @@ def test_a_wrong_layer_is_refused(tmp_path, change, message):
     (tmp_path / "a").write_text(json.dumps(data))
     with pytest.raises(convkit.FormatError, match=message) as caught:
         convkit.load_tuning(tmp_path / "a")
-    assert "layer 1 of the tuning file" in str(caught.value)
+    assert f"layer 1 of the tuning file {tmp_path / 'a'} " in str(caught.value)
     assert not common.timings()
 
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"format": "other"}, 'with "format": "convkit tuning"'), ({"version": 2}, "version 2, and this convkit reads 1"),
-    ({"version": "1"}, "version '1'"), ({"version": True}, "version True"), ({"cpu": 1}, "cpu must be a string"),
-    ({"layers": {}}, "layers a list"), ({"more": 1}, "nothing else"), ({"layers": [1]}, "layer 0 of the tuning file must"),
+    ({"version": "1"}, "version '1'"), ({"version": True}, "version True"), ({"cpu": 1}, "a string as cpu"),
+    ({"layers": {}}, "a list as layers"), ({"more": 1}, "nothing else"), ({"layers": [1]}, "layer 0 of the tuning file"),
 ])
 def test_a_wrong_head_is_refused(tmp_path, change, message):
     (tmp_path / "a").write_text(json.dumps(a_file() | change))
-    with pytest.raises(convkit.FormatError, match=message):
+    with pytest.raises(convkit.FormatError, match=message) as caught:
         convkit.load_tuning(tmp_path / "a")
+    assert f"the tuning file {tmp_path / 'a'} " in str(caught.value)
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff", b"{", b"[]", b"1", b"[" * 100_000])
 def test_what_is_no_tuning_file_is_refused(tmp_path, text):
     (tmp_path / "a").write_bytes(text)
-    with pytest.raises(convkit.FormatError, match="tuning file"):
+    with pytest.raises(convkit.FormatError, match="the tuning file .*a (is not|must be)"):
         convkit.load_tuning(tmp_path / "a")
+
+
+def test_a_file_that_is_too_long_is_refused(tmp_path, monkeypatch):
+    text = json.dumps(a_file())
+    (tmp_path / "a").write_text(text)
+    monkeypatch.setattr("convkit.tuning.LONGEST_FILE", len(text) - 1)
+    with pytest.raises(convkit.FormatError, match=f"the tuning file .*a must have at most {len(text) - 1} bytes"):
+        convkit.load_tuning(tmp_path / "a")
+    monkeypatch.setattr("convkit.tuning.LONGEST_FILE", len(text))
+    assert convkit.load_tuning(tmp_path / "a").layers
 
 
 def test_a_missing_file_is_the_systems_error(tmp_path):
@@ -376,7 +392,7 @@ def test_the_environment_names_a_file_to_load(tmp_path):
 
     assert imported(path).stdout.split() == [str(len(saved.layers))]
     path.write_text("{}")
-    assert "FormatError" in imported(path).stderr
+    assert f"FormatError: the tuning file {path} must" in imported(path).stderr
 
 
 def test_info_says_what_was_loaded(monkeypatch):
