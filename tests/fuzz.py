@@ -8,6 +8,7 @@ here, judges the twin and its gradients (fuzz_torch.py), and which geometries ar
 """
 
 import argparse
+import faulthandler
 import time
 import traceback
 from contextlib import nullcontext
@@ -45,6 +46,9 @@ SPECIALS = (np.nan, np.inf, -np.inf, -0.0, 1e-40, 0.0)
 SPECIAL_OPERATIONS = (*CONVOLUTIONS, "pad", *EXTREMES, *(f"{name}_backward" for name in EXTREMES), *ADAPTIVE,
                       *(f"avg_pool{rank}d" for rank in RANKS), "avg_pool2d_backward", *ACTIVATIONS, "softmax",
                       "log_softmax", "linear", "cross_entropy", "unfold", "fold", "embedding_backward")
+
+
+STUCK = 600  # seconds after which a call is taken to hang: the stacks of all threads are printed, and the run ends
 
 
 class Wrong(AssertionError):
@@ -205,13 +209,15 @@ def main():
     parser.add_argument("--keep-going", action="store_true", help="report every failure, not only the first")
     options = parser.parse_args()
     end, calls, results, refusals, failures = time.monotonic() + options.seconds, 0, 0, 0, 0
+    slowest = (0.0, "none", None)  # in CPU time: on a busy machine any call may wait
     try:
         while time.monotonic() < end:
             name = options.operations[calls % len(options.operations)]
             if calls % (7 * len(options.operations)) == 0:  # now and then many boxes
                 geometry.SOURCE_BYTES = (512 * 1024, 4096, 512)[calls // (7 * len(options.operations)) % 3]
                 common.clear()
-            seed = (options.seed, calls)
+            seed, before = (options.seed, calls), time.process_time()
+            faulthandler.dump_traceback_later(STUCK, exit=True)
             try:
                 results += check(seed, name)
                 if fuzz_refusals is not None:
@@ -224,11 +230,14 @@ def main():
                       f"SOURCE_BYTES={geometry.SOURCE_BYTES})", flush=True)
                 if not options.keep_going:
                     raise
+            slowest = max(slowest, (time.process_time() - before, name, seed))
             calls += 1
     except KeyboardInterrupt:
         pass
+    faulthandler.cancel_dump_traceback_later()
     print(f"{calls} calls and {refusals} of doubtful geometry, {results} results compared, {failures} failures, "
-          f"{time.monotonic() - end + options.seconds:.0f} s, seed {options.seed}")
+          f"{time.monotonic() - end + options.seconds:.0f} s, seed {options.seed}; "
+          f"the slowest call took {slowest[0]:.1f} s: {slowest[1]}, seed={slowest[2]}")
     return failures != 0
 
 
