@@ -49,15 +49,15 @@ CFLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibi
 # -Wno-pass-failed: Clang warns where it cannot unroll a loop whose length is known only after inlining.
 WARNINGS = ["-Wall", "-Wextra", "-Wno-pass-failed", *(["-Werror"] if WERROR else [])]
 # Cython's own code: it wraps integers on purpose, and leaves helpers and parameters unused. Its loops only call
-# kernels, and at -O2 each module takes about 9 KB less of the wheel.
-CYTHON_FLAGS = ["-O2", "-fwrapv", *WARNINGS, "-Wno-unused-function", "-Wno-unused-parameter"]
+# kernels, so it is compiled for size: a fifth of these modules less than at -O2, for 0.3 us of a call.
+CYTHON_FLAGS = ["-Os", "-fwrapv", *WARNINGS, "-Wno-unused-function", "-Wno-unused-parameter"]
 LDFLAGS = []
 HAVE = [(f"CK_HAVE_{level.upper()}", "1") for level in LEVELS]
 if DEBUG or SANITIZE:
     CFLAGS = [*CFLAGS, "-g", "-O1"]
-    CYTHON_FLAGS.remove("-O2")
+    CYTHON_FLAGS.remove("-Os")
 else:
-    CFLAGS.append("-g0")
+    CFLAGS += ["-g0", "-fno-asynchronous-unwind-tables"]  # nothing unwinds through C without debug information
     LDFLAGS.append("-Wl,-s" if platform.system() == "Linux" else "-Wl,-dead_strip")
 if DEBUG:
     HAVE.append(("CK_DEBUG", "1"))
