@@ -129,15 +129,20 @@ def library(files, macros, flags):
 
 
 def extensions(libs):
-    """One module per file in convkit/kernels; the thread pool is linked into `runtime` alone, which shares it."""
+    """One module per file in convkit/kernels; the thread pool is linked into `runtime` alone, which shares it, and only
+    `operands` knows NumPy's C interface.
+    """
+    import numpy
+
     modules = []
     for pyx in sorted((ROOT / "convkit" / "kernels").glob("*.pyx")):
         own = ["csrc/base/threads.c"] if pyx.stem == "runtime" else []
+        headers = ["csrc", numpy.get_include()] if pyx.stem == "operands" else ["csrc"]
         needs = included(pyx)
         linked = {file for path in needs if path.suffix == ".h" for file in path.parent.iterdir()}  # its families
         modules.append(Extension(
             f"convkit.kernels.{pyx.stem}", [str(pyx.relative_to(ROOT)), *own],
-            include_dirs=["csrc"], libraries=libs, define_macros=HAVE,
+            include_dirs=headers, libraries=libs, define_macros=HAVE,
             extra_compile_args=[*CFLAGS, *CYTHON_FLAGS], extra_link_args=[*LDFLAGS, "-pthread"],
             depends=paths(needs | linked)))
     # What Cython needs for memoryviews, once: in every module it was a quarter of the wheel. cythonize() writes the C.

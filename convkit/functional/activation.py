@@ -9,8 +9,14 @@ import numpy as np
 
 from convkit.functional.common import contiguous, in_float32
 from convkit.plan.activation import backward_plan, plan, prelu_backward_plan, prelu_plan
+from convkit.plan.calls import remembered
 from convkit.spec.activation import activation_backward_spec, activation_spec, prelu_backward_spec, prelu_spec
 from convkit.typing import Floats
+
+_activation_spec = remembered(activation_spec)
+_activation_backward_spec = remembered(activation_backward_spec)
+_prelu_spec = remembered(prelu_spec)
+_prelu_backward_spec = remembered(prelu_backward_spec)
 
 
 def relu(x: Floats) -> Floats:
@@ -26,7 +32,7 @@ def relu(x: Floats) -> Floats:
     ndarray
         Same shape and dtype.
     """
-    return _forward("relu", x)
+    return activate("relu", x)
 
 
 def relu_backward(dy: Floats, y: Floats) -> Floats:
@@ -47,7 +53,7 @@ def relu_backward(dy: Floats, y: Floats) -> Floats:
 
 def relu6(x: Floats) -> Floats:
     """``min(max(x, 0), 6)``."""
-    return _forward("relu6", x)
+    return activate("relu6", x)
 
 
 def relu6_backward(dy: Floats, x: Floats) -> Floats:
@@ -70,7 +76,7 @@ def leaky_relu(x: Floats, negative_slope: float = 0.01) -> Floats:
     ndarray
         Same shape and dtype.
     """
-    return _forward("leaky_relu", x, negative_slope)
+    return activate("leaky_relu", x, negative_slope)
 
 
 def leaky_relu_backward(dy: Floats, x: Floats, negative_slope: float = 0.01) -> Floats:
@@ -93,7 +99,7 @@ def elu(x: Floats, alpha: float = 1.0) -> Floats:
     ndarray
         Same shape and dtype.
     """
-    return _forward("elu", x, alpha)
+    return activate("elu", x, alpha)
 
 
 def elu_backward(dy: Floats, x: Floats, alpha: float = 1.0) -> Floats:
@@ -108,7 +114,7 @@ def selu(x: Floats) -> Floats:
     ----------
     .. [1] Klambauer et al., Self-Normalizing Neural Networks, 2017.
     """
-    return _forward("selu", x)
+    return activate("selu", x)
 
 
 def selu_backward(dy: Floats, x: Floats) -> Floats:
@@ -131,7 +137,7 @@ def gelu(x: Floats, approximate: str = "none") -> Floats:
     ndarray
         Same shape and dtype.
     """
-    return _forward("gelu", x, approximate)
+    return activate("gelu", x, approximate)
 
 
 def gelu_backward(dy: Floats, x: Floats, approximate: str = "none") -> Floats:
@@ -141,7 +147,7 @@ def gelu_backward(dy: Floats, x: Floats, approximate: str = "none") -> Floats:
 
 def silu(x: Floats) -> Floats:
     """``x * sigmoid(x)``, also called swish."""
-    return _forward("silu", x)
+    return activate("silu", x)
 
 
 def silu_backward(dy: Floats, x: Floats) -> Floats:
@@ -151,7 +157,7 @@ def silu_backward(dy: Floats, x: Floats) -> Floats:
 
 def mish(x: Floats) -> Floats:
     """``x * tanh(log(1 + exp(x)))``."""
-    return _forward("mish", x)
+    return activate("mish", x)
 
 
 def mish_backward(dy: Floats, x: Floats) -> Floats:
@@ -161,7 +167,7 @@ def mish_backward(dy: Floats, x: Floats) -> Floats:
 
 def sigmoid(x: Floats) -> Floats:
     """``1 / (1 + exp(-x))``, without overflow."""
-    return _forward("sigmoid", x)
+    return activate("sigmoid", x)
 
 
 def sigmoid_backward(dy: Floats, y: Floats) -> Floats:
@@ -171,7 +177,7 @@ def sigmoid_backward(dy: Floats, y: Floats) -> Floats:
 
 def tanh(x: Floats) -> Floats:
     """Hyperbolic tangent."""
-    return _forward("tanh", x)
+    return activate("tanh", x)
 
 
 def tanh_backward(dy: Floats, y: Floats) -> Floats:
@@ -181,7 +187,7 @@ def tanh_backward(dy: Floats, y: Floats) -> Floats:
 
 def hardsigmoid(x: Floats) -> Floats:
     """``min(max(x + 3, 0), 6) / 6``."""
-    return _forward("hardsigmoid", x)
+    return activate("hardsigmoid", x)
 
 
 def hardsigmoid_backward(dy: Floats, x: Floats) -> Floats:
@@ -191,7 +197,7 @@ def hardsigmoid_backward(dy: Floats, x: Floats) -> Floats:
 
 def hardswish(x: Floats) -> Floats:
     """``x * min(max(x + 3, 0), 6) / 6``."""
-    return _forward("hardswish", x)
+    return activate("hardswish", x)
 
 
 def hardswish_backward(dy: Floats, x: Floats) -> Floats:
@@ -216,7 +222,7 @@ def softplus(x: Floats, beta: float = 1.0, threshold: float = 20.0) -> Floats:
     ndarray
         Same shape and dtype.
     """
-    return _forward("softplus", x, beta, threshold)
+    return activate("softplus", x, beta, threshold)
 
 
 def softplus_backward(dy: Floats, x: Floats, beta: float = 1.0, threshold: float = 20.0) -> Floats:
@@ -244,7 +250,7 @@ def prelu(x: Floats, weight: Floats) -> Floats:
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    return _prelu(prelu_spec(x, weight), x, weight)
+    return _prelu(_prelu_spec(x, weight), x, weight)
 
 
 def prelu_backward(dy: Floats, x: Floats, weight: Floats) -> tuple[Floats, Floats]:
@@ -262,7 +268,7 @@ def prelu_backward(dy: Floats, x: Floats, weight: Floats) -> tuple[Floats, Float
     (dx, dweight)
         Gradients of ``x`` and ``weight``.
     """
-    return _prelu_gradients(prelu_backward_spec(dy, x, weight), dy, x, weight)
+    return _prelu_gradients(_prelu_backward_spec(dy, x, weight), dy, x, weight)
 
 
 @in_float32
@@ -296,15 +302,15 @@ def _per_channel(spec, weight):
 def in_place(name, x, *arguments):
     """An activation into the memory of ``x``, an array that nobody else holds, where it can be; returns the result."""
     if not _is_plain(x):
-        return _forward(name, x, *arguments)
+        return activate(name, x, *arguments)
     flat = x.reshape(-1)
-    plan(activation_spec(name, x, *arguments)).run(flat, flat)
+    plan(_activation_spec(name, x, *arguments)).run(flat, flat)
     return x
 
 
 def part_kernel(x, name, *arguments):
     """What computes an activation on parts of an array like ``x``; None where the plan has no kernel for that."""
-    return getattr(plan(activation_spec(name, x, *arguments)).run, "kernel", None)
+    return getattr(plan(_activation_spec(name, x, *arguments)).run, "kernel", None)
 
 
 def in_place_backward(name, dy, other, *arguments):
@@ -312,7 +318,7 @@ def in_place_backward(name, dy, other, *arguments):
     if not _is_plain(dy) or not _is_plain(other):
         return _backward(name, dy, other, *arguments)
     flat = dy.reshape(-1)
-    backward_plan(activation_backward_spec(name, dy, other, *arguments)).run(flat, other.reshape(-1), flat)
+    backward_plan(_activation_backward_spec(name, dy, other, *arguments)).run(flat, other.reshape(-1), flat)
     return dy
 
 
@@ -320,12 +326,13 @@ def _is_plain(a):
     return a.flags.c_contiguous and a.flags.aligned and a.dtype.char != "e"
 
 
-def _forward(name, x, *arguments):
-    return _run(activation_spec(name, x, *arguments), x)
+def activate(name, x, *arguments):
+    """The activation of that name."""
+    return _run(_activation_spec(name, x, *arguments), x)
 
 
 def _backward(name, dy, other, *arguments):
-    return _run_backward(activation_backward_spec(name, dy, other, *arguments), dy, other)
+    return _run_backward(_activation_backward_spec(name, dy, other, *arguments), dy, other)
 
 
 @in_float32

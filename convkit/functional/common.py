@@ -7,10 +7,10 @@ results are rounded once, at the end.
 
 from dataclasses import replace
 from functools import lru_cache, partial, wraps
-from math import prod
 
 import numpy as np
 
+from convkit.plan.calls import apart, plain
 from convkit.plan.half import narrow_plan, widen_plan
 from convkit.spec.common import FLOAT16, FLOAT32
 
@@ -50,6 +50,8 @@ def _converted(a, dtype, plan):
 
 def contiguous(a, dtype):
     """``a`` itself if it is C-contiguous, aligned and of this native dtype, else one copy that is."""
+    if plain(a, dtype):
+        return a
     if type(a) is not np.ndarray:  # a memmap or a matrix: the same memory without the subclass's habits
         a = np.asarray(a)
     flags = a.flags
@@ -67,13 +69,12 @@ def optional(a, dtype):
 
 def planes(a, dtype, size):
     """``a (N, C, *size)`` or ``(C, *size)`` as contiguous ``(planes, *size)``."""
-    return contiguous(a, dtype).reshape(prod(a.shape[:-len(size)]), *size)
+    return contiguous(a, dtype).reshape((-1, *size))
 
 
 def target_for(out, shape, dtype, *inputs):
     """Where the kernel writes: ``out`` if it is plain memory that no input overlaps, else a new array."""
-    if out is not None and out.flags.c_contiguous and out.flags.aligned and out.dtype == dtype \
-            and not any(a is not None and np.may_share_memory(out, a) for a in inputs):
+    if out is not None and plain(out, dtype) and all(a is None or apart(out, a) for a in inputs):
         return out
     return np.empty(shape, dtype)
 

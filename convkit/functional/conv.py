@@ -7,6 +7,7 @@ import numpy as np
 from convkit.functional.activation import in_place, part_kernel
 from convkit.functional.common import contiguous, deliver, in_float32, optional, run_packed, target_for
 from convkit.functional.pad import padded, unpadded
+from convkit.plan.calls import remembered, remembered_of_same
 from convkit.plan.conv import plan
 from convkit.spec.conv import (
     border_mode,
@@ -17,6 +18,13 @@ from convkit.spec.conv import (
     towards,
 )
 from convkit.typing import Floats, Padding, Size
+
+_check_conv = remembered(check_conv)
+_check_conv_backward = remembered(check_conv_backward)
+_check_transposed = remembered(check_transposed)
+_check_transposed_backward = remembered(check_transposed_backward)
+_towards = remembered_of_same(towards)
+_check_border = remembered_of_same(border_mode)
 
 
 def conv1d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size = 1, padding: Padding = 0,
@@ -229,8 +237,8 @@ def conv_transpose3d_backward(dy: Floats, x: Floats, weight: Floats, stride: Siz
 def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out=None, *, rank, packed=None, then=()):
     """Convolution of any rank. ``packed(key, make)``, if given, keeps what a plan makes of the weight (a layer's
     ``Parameter.packed``); ``then``, with a keeper, is an activation's name and arguments."""
-    spec, n, batched = check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank=rank)
-    mode = border_mode(spec, padding_mode)
+    spec, n, batched = _check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank)
+    mode = _check_border(spec, padding_mode)
     if mode != "constant":  # the padding is made of copies of the input, so it becomes input
         x, spec = padded(x, spec.padding, mode), spec.of_padded
     return _run(spec, x, weight, bias, spec.y_shape(n), batched, out, packed, then)
@@ -239,8 +247,8 @@ def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, o
 def convolve_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out=None, *, rank,
                         packed=None):
     """Transposed convolution of any rank; ``packed`` as in ``convolve``."""
-    spec, n, batched = check_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out,
-                                        rank=rank)
+    spec, n, batched = _check_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out,
+                                        rank)
     return _run(spec, x, weight, bias, spec.x_shape(n), batched, out, packed)
 
 
@@ -260,8 +268,8 @@ def _run(spec, x, weight, bias, shape, batched, out, packed, then=()):
 
 
 def _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, padding_mode, rank):
-    spec, n, needs = check_conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank=rank)
-    mode = border_mode(spec, padding_mode)
+    spec, n, needs = _check_conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank)
+    mode = _check_border(spec, padding_mode)
     if mode == "constant":
         return _gradients(spec, n, dy, x, weight, needs)
     return _bordered_gradients(spec, n, dy, x, weight, needs, mode)
@@ -275,8 +283,8 @@ def _bordered_gradients(spec, n, dy, x, weight, needs, mode):
 
 
 def _transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank):
-    spec, n, needs = check_transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs,
-                                               rank=rank)
+    spec, n, needs = _check_transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs,
+                                               rank)
     return _gradients(spec, n, dy, x, weight, needs)
 
 
@@ -293,18 +301,18 @@ def _gradients(spec, n, dy, x, weight, needs):
     if need_x:
         dx = np.empty(x.shape, spec.dtype)
         if n:
-            towards_x = towards(spec, "forward" if transposed else "input_gradient")
+            towards_x = _towards(spec, "forward" if transposed else "input_gradient")
             plan(towards_x).run(dy_n, contiguous(weight, spec.dtype), None, dx.reshape(x_shape))
     if need_w:
         dw = _gradient_of(weight.shape, spec.dtype, n)
         if n:
             x_n = contiguous(x, spec.dtype).reshape(x_shape)
             operands = (x_n, dy_n) if transposed else (dy_n, x_n)
-            plan(towards(spec, "weight_gradient")).run(*operands, dw)
+            plan(_towards(spec, "weight_gradient")).run(*operands, dw)
     if need_b:
         db = _gradient_of(y_shape[1], spec.dtype, n)
         if n:
-            plan(towards(spec, "bias_gradient")).run(dy_n.reshape(*y_shape[:2], -1), db)
+            plan(_towards(spec, "bias_gradient")).run(dy_n.reshape(*y_shape[:2], -1), db)
     return dx, dw, db
 
 

@@ -6,10 +6,15 @@ from math import prod
 import numpy as np
 
 from convkit.functional.common import contiguous, in_float32
+from convkit.plan.calls import remembered
 from convkit.plan.fold import fold_plan, unfold_plan
 from convkit.spec.common import array
 from convkit.spec.fold import fold_spec, unfold_backward_spec, unfold_spec
 from convkit.typing import Floats, Padding, Size
+
+_unfold_spec = remembered(unfold_spec)
+_unfold_backward_spec = remembered(unfold_backward_spec)
+_fold_spec = remembered(fold_spec)
 
 
 def unfold(x: Floats, kernel_size: Size, dilation: Size = 1, padding: Padding = 0, stride: Size = 1) -> Floats:
@@ -35,7 +40,7 @@ def unfold(x: Floats, kernel_size: Size, dilation: Size = 1, padding: Padding = 
     ShapeError, DtypeError
         If the window does not fit into the padded image, or an argument has no meaning.
     """
-    return _unfold(*unfold_spec(array("x", x).shape, x.dtype, kernel_size, dilation, padding, stride), x)
+    return _unfold(*_unfold_spec(array("x", x).shape, x.dtype, kernel_size, dilation, padding, stride), x)
 
 
 @in_float32
@@ -65,7 +70,7 @@ def unfold_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, d
     -------
     ndarray, shape ``input_shape``
     """
-    return _fold(*unfold_backward_spec(dy, input_shape, kernel_size, dilation, padding, stride), dy)
+    return _fold(*_unfold_backward_spec(dy, input_shape, kernel_size, dilation, padding, stride), dy)
 
 
 def fold(x: Floats, output_size: Size, kernel_size: Size, dilation: Size = 1, padding: Padding = 0,
@@ -90,7 +95,7 @@ def fold(x: Floats, output_size: Size, kernel_size: Size, dilation: Size = 1, pa
     ShapeError, DtypeError
         If the columns do not fit the image, or an argument has no meaning.
     """
-    return _fold(*fold_spec(array("x", x).shape, x.dtype, output_size, kernel_size, dilation, padding, stride), x)
+    return _fold(*_fold_spec(array("x", x).shape, x.dtype, output_size, kernel_size, dilation, padding, stride), x)
 
 
 def fold_backward(dy: Floats, kernel_size: Size, dilation: Size = 1, padding: Padding = 0, stride: Size = 1) -> Floats:

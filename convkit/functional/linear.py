@@ -6,9 +6,14 @@ from typing import Any
 import numpy as np
 
 from convkit.functional.common import contiguous, in_float32, optional, run_packed
+from convkit.plan.calls import remembered, remembered_of_same
 from convkit.plan.linear import plan
-from convkit.spec.linear import check_linear_backward, linear_spec
+from convkit.spec.linear import LinearSpec, check_linear_backward, linear_spec
 from convkit.typing import Floats
+
+_linear_spec = remembered(linear_spec)
+_check_linear_backward = remembered(check_linear_backward)
+_towards = remembered_of_same(LinearSpec.towards)
 
 
 def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
@@ -38,7 +43,7 @@ def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
 
 def multiply(x, weight, bias, packed=None):
     """``linear``, with what ``packed(key, make)`` keeps of the weight (a layer's ``Parameter.packed``)."""
-    spec, y_shape = linear_spec(x, weight, bias)
+    spec, y_shape = _linear_spec(x, weight, bias)
     return _multiply(spec, y_shape, x, weight, bias, packed)
 
 
@@ -65,7 +70,7 @@ def linear_backward(dy: Floats, x: Floats, weight: Floats, *, needs: tuple[bool,
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    spec, needs = check_linear_backward(dy, x, weight, needs)
+    spec, needs = _check_linear_backward(dy, x, weight, needs)
     return _gradients(spec, dy, x, weight, *needs)
 
 
@@ -85,21 +90,22 @@ def _gradients(spec, dy, x, weight, need_x, need_w, need_b):
     if need_x:
         dx = _filled(x.shape, spec.dtype, dy.size)
         if dx.size and dy.size:
-            plan(spec.towards("input_gradient")).run(dy, contiguous(weight, spec.dtype), _rows(dx, spec.dtype))
+            plan(_towards(spec, "input_gradient")).run(dy, contiguous(weight, spec.dtype), _rows(dx, spec.dtype))
     if need_w:
         dw = _filled(weight.shape, spec.dtype, dy.size)
         if dw.size and dy.size:
-            plan(spec.towards("weight_gradient")).run(dy, _rows(x, spec.dtype), dw)
+            plan(_towards(spec, "weight_gradient")).run(dy, _rows(x, spec.dtype), dw)
     if need_b:
         db = _filled(dy.shape[1:], spec.dtype, dy.size)
         if dy.size:
-            plan(spec.towards("bias_gradient")).run(dy, db)
+            plan(_towards(spec, "bias_gradient")).run(dy, db)
     return dx, dw, db
 
 
 def _rows(a, dtype):
     """``a (..., features)`` as a contiguous matrix."""
-    return contiguous(a, dtype).reshape(prod(a.shape[:-1]), a.shape[-1])
+    a = contiguous(a, dtype)
+    return a if a.ndim == 2 else a.reshape(prod(a.shape[:-1]), a.shape[-1])
 
 
 def _filled(shape, dtype, terms):

@@ -7,6 +7,7 @@ import numpy as np
 
 from convkit.functional.activation import in_place
 from convkit.functional.common import contiguous, deliver, in_float32, optional
+from convkit.plan.calls import remembered
 from convkit.plan.norm import (
     backward_plan,
     plan,
@@ -28,6 +29,14 @@ from convkit.spec.norm import (
     response_spec,
 )
 from convkit.typing import Floats
+
+_batch_norm_spec = remembered(batch_norm_spec)
+_batch_norm_backward_spec = remembered(batch_norm_backward_spec)
+_layer_norm_spec = remembered(layer_norm_spec)
+_group_norm_spec = remembered(group_norm_spec)
+_instance_norm_spec = remembered(instance_norm_spec)
+_instance_norm_backward_spec = remembered(instance_norm_backward_spec)
+_response_spec = remembered(response_spec)
 
 
 def batch_norm(x: Floats, running_mean: Floats, running_var: Floats, weight: Floats | None = None,
@@ -65,7 +74,7 @@ def batch_norm(x: Floats, running_mean: Floats, running_var: Floats, weight: Flo
 
 def batch_norm_kept(x, running_mean, running_var, weight, bias, training, momentum, eps, keep=True):
     """``batch_norm``, and what its gradient can do without finding again (None where there is nothing)."""
-    spec = batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
+    spec = _batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
     return _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum_of(momentum), keep)
 
 
@@ -101,13 +110,13 @@ def batch_norm_gradients(dy, x, weight, eps, mean, var, training, saved, line=No
     """``batch_norm_backward``, with what ``batch_norm_kept`` or ``batch_norm_relu`` returned; dx lies where ``dy`` lay
     if ``over_dy``, because nobody else holds that.
     """
-    spec = batch_norm_backward_spec(dy, x, weight, eps, mean, var, training)
+    spec = _batch_norm_backward_spec(dy, x, weight, eps, mean, var, training)
     return _batch_norm_gradients(spec, dy, x, weight, mean, var, saved, line, over_dy)
 
 
 def batch_norm_relu(x, running_mean, running_var, weight, bias, training, momentum, eps):
     """ReLU of ``batch_norm`` in one pass, with what both gradients need; the last is None if that took two passes."""
-    spec = batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
+    spec = _batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
     fuses = x.size and spec.dtype is not FLOAT16 and getattr(plan(spec).run, "fuses_relu", False)
     line = np.empty((spec.channels, 3)) if fuses else None
     y, saved = _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum_of(momentum), True, line)
@@ -147,7 +156,7 @@ def _given(line):
 
 
 def _by_channel(spec, a):
-    return contiguous(a, spec.dtype).reshape(len(a), spec.channels, spec.inner)
+    return contiguous(a, spec.dtype).reshape((len(a), spec.channels, spec.inner))
 
 
 def layer_norm(x: Floats, normalized_shape: int | Sequence[int], weight: Floats | None = None,
@@ -175,13 +184,13 @@ def layer_norm(x: Floats, normalized_shape: int | Sequence[int], weight: Floats 
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    spec, _ = layer_norm_spec(x, normalized_shape, weight, bias, eps)
+    spec, _ = _layer_norm_spec(x, normalized_shape, weight, bias, eps)
     return _rows_forward(spec, x, weight, bias, False)[0]
 
 
 def layer_norm_kept(x, normalized_shape, weight, bias, eps):
     """``layer_norm``, and the statistics for its gradient."""
-    spec, _ = layer_norm_spec(x, normalized_shape, weight, bias, eps)
+    spec, _ = _layer_norm_spec(x, normalized_shape, weight, bias, eps)
     return _rows_forward(spec, x, weight, bias)
 
 
@@ -193,7 +202,7 @@ def layer_norm_backward(dy: Floats, x: Floats, normalized_shape: int | Sequence[
 
 def layer_norm_gradients(dy, x, normalized_shape, weight, eps, saved):
     """``layer_norm_backward``, with what ``layer_norm_kept`` returned."""
-    spec, shape = layer_norm_spec(x, normalized_shape, weight, None, eps)
+    spec, shape = _layer_norm_spec(x, normalized_shape, weight, None, eps)
     check_gradient_of(spec, dy, x)
     return _rows_gradients(spec, dy, x, weight, shape, saved)
 
@@ -223,12 +232,12 @@ def group_norm(x: Floats, num_groups: int, weight: Floats | None = None, bias: F
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    return _rows_forward(group_norm_spec(x, num_groups, weight, bias, eps), x, weight, bias, False)[0]
+    return _rows_forward(_group_norm_spec(x, num_groups, weight, bias, eps), x, weight, bias, False)[0]
 
 
 def group_norm_kept(x, num_groups, weight, bias, eps):
     """``group_norm``, and the statistics for its gradient."""
-    return _rows_forward(group_norm_spec(x, num_groups, weight, bias, eps), x, weight, bias)
+    return _rows_forward(_group_norm_spec(x, num_groups, weight, bias, eps), x, weight, bias)
 
 
 def group_norm_backward(dy: Floats, x: Floats, num_groups: int, weight: Floats | None = None, eps: float = 1e-5
@@ -239,7 +248,7 @@ def group_norm_backward(dy: Floats, x: Floats, num_groups: int, weight: Floats |
 
 def group_norm_gradients(dy, x, num_groups, weight, eps, saved):
     """``group_norm_backward``, with what ``group_norm_kept`` returned."""
-    spec = group_norm_spec(x, num_groups, weight, None, eps)
+    spec = _group_norm_spec(x, num_groups, weight, None, eps)
     check_gradient_of(spec, dy, x)
     return _rows_gradients(spec, dy, x, weight, (spec.weights,), saved)
 
@@ -280,7 +289,7 @@ def instance_norm(x: Floats, running_mean: Floats | None = None, running_var: Fl
 
 def instance_norm_kept(x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps, keep=True):
     """``instance_norm``, and the statistics for its gradient (None where they are the running ones)."""
-    spec = instance_norm_spec(x, running_mean, running_var, weight, bias, use_input_stats, eps)
+    spec = _instance_norm_spec(x, running_mean, running_var, weight, bias, use_input_stats, eps)
     momentum = momentum_of(momentum)
     if not use_input_stats:
         return batch_norm_kept(x, running_mean, running_var, weight, bias, False, momentum, eps)
@@ -317,7 +326,7 @@ def instance_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, 
 
 def instance_norm_gradients(dy, x, weight, eps, mean, var, use_input_stats, saved):
     """``instance_norm_backward``, with what ``instance_norm_kept`` returned."""
-    spec = instance_norm_backward_spec(dy, x, weight, eps, mean, var, use_input_stats)
+    spec = _instance_norm_backward_spec(dy, x, weight, eps, mean, var, use_input_stats)
     if not use_input_stats:
         return batch_norm_gradients(dy, x, weight, eps, mean, var, False, None)
     return _rows_gradients(spec, dy, x, weight, (spec.weights,), saved)
@@ -345,7 +354,7 @@ def local_response_norm(x: Floats, size: int, alpha: float = 1e-4, beta: float =
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    return _respond(response_spec(x, size, alpha, beta, k), x)
+    return _respond(_response_spec(x, size, alpha, beta, k), x)
 
 
 @in_float32
@@ -359,7 +368,7 @@ def _respond(spec, x):
 def local_response_norm_backward(dy: Floats, x: Floats, size: int, alpha: float = 1e-4, beta: float = 0.75,
                                  k: float = 1.0) -> Floats:
     """Gradient of ``local_response_norm``: arguments as in ``local_response_norm``, after ``dy``."""
-    spec = response_spec(x, size, alpha, beta, k)
+    spec = _response_spec(x, size, alpha, beta, k)
     check_gradient_of(spec, dy, x)
     return _respond_backward(spec, dy, x)
 

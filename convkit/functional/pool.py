@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from convkit.functional.common import in_float32, planes
+from convkit.plan.calls import remembered
 from convkit.plan.pool import gradient_plan, plan, scatter_plan, taps_gradient_plan, taps_pay, taps_plan
 from convkit.spec.common import INT64
 from convkit.spec.pool import (
@@ -17,6 +18,12 @@ from convkit.spec.pool import (
     taps_backward_spec,
 )
 from convkit.typing import Floats, Indices, Padding, Size
+
+_check_pool = remembered(check_pool)
+_avg_backward_spec = remembered(avg_backward_spec)
+_check_lp = remembered(check_lp)
+_lp_backward_spec = remembered(lp_backward_spec)
+_scatter_spec = remembered(scatter_spec)
 
 
 def max_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
@@ -113,7 +120,7 @@ def avg_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding
     ShapeError, DtypeError
         As ``max_pool2d``.
     """
-    spec, lead, _ = check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
+    spec, lead, _ = _check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
                                kind="avg", rank=2)
     return run_sum(spec, lead, x)
 
@@ -142,7 +149,7 @@ def avg_pool2d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Siz
     ShapeError, DtypeError
         As ``avg_pool2d``, and if ``dy`` does not fit.
     """
-    spec, shape = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+    spec, shape = _avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
                                     divisor_override, rank=2)
     return run_sum_backward(spec, shape, dy)
 
@@ -170,7 +177,7 @@ def lp_pool2d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | Non
     ShapeError, DtypeError
         As ``max_pool2d``, and for an exponent below 1.
     """
-    spec, lead = check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=2)
+    spec, lead = _check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=2)
     return run_sum(spec, lead, x)
 
 
@@ -197,7 +204,7 @@ def lp_pool2d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kerne
     ShapeError, DtypeError
         As ``lp_pool2d``, and if the operands do not fit.
     """
-    spec = lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=2)
+    spec = _lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=2)
     return _lp_backward(spec, dy, x, y)
 
 
@@ -226,7 +233,7 @@ def min_pool1d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]
 def avg_pool1d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
                count_include_pad: bool = True, divisor_override: int | None = None) -> Floats:
     """Everything as in ``avg_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
-    spec, lead, _ = check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
+    spec, lead, _ = _check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
                                kind="avg", rank=1)
     return run_sum(spec, lead, x)
 
@@ -235,7 +242,7 @@ def avg_pool1d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Siz
                         padding: Padding = 0, ceil_mode: bool = False, count_include_pad: bool = True,
                         divisor_override: int | None = None) -> Floats:
     """Gradient of ``avg_pool1d``; everything as in ``avg_pool2d_backward``."""
-    spec, shape = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+    spec, shape = _avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
                                     divisor_override, rank=1)
     return run_sum_backward(spec, shape, dy)
 
@@ -243,14 +250,14 @@ def avg_pool1d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Siz
 def lp_pool1d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | None = None,
               ceil_mode: bool = False) -> Floats:
     """Everything as in ``lp_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
-    spec, lead = check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=1)
+    spec, lead = _check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=1)
     return run_sum(spec, lead, x)
 
 
 def lp_pool1d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kernel_size: Size,
                        stride: Size | None = None, ceil_mode: bool = False) -> Floats:
     """Gradient of ``lp_pool1d``; everything as in ``lp_pool2d_backward``."""
-    spec = lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=1)
+    spec = _lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=1)
     return _lp_backward(spec, dy, x, y)
 
 
@@ -279,7 +286,7 @@ def min_pool3d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]
 def avg_pool3d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
                count_include_pad: bool = True, divisor_override: int | None = None) -> Floats:
     """Everything as in ``avg_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
-    spec, lead, _ = check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
+    spec, lead, _ = _check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
                                kind="avg", rank=3)
     return run_sum(spec, lead, x)
 
@@ -288,7 +295,7 @@ def avg_pool3d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Siz
                         padding: Padding = 0, ceil_mode: bool = False, count_include_pad: bool = True,
                         divisor_override: int | None = None) -> Floats:
     """Gradient of ``avg_pool3d``; everything as in ``avg_pool2d_backward``."""
-    spec, shape = avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+    spec, shape = _avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
                                     divisor_override, rank=3)
     return run_sum_backward(spec, shape, dy)
 
@@ -296,20 +303,20 @@ def avg_pool3d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Siz
 def lp_pool3d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | None = None,
               ceil_mode: bool = False) -> Floats:
     """Everything as in ``lp_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
-    spec, lead = check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=3)
+    spec, lead = _check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=3)
     return run_sum(spec, lead, x)
 
 
 def lp_pool3d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kernel_size: Size,
                        stride: Size | None = None, ceil_mode: bool = False) -> Floats:
     """Gradient of ``lp_pool3d``; everything as in ``lp_pool2d_backward``."""
-    spec = lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=3)
+    spec = _lp_backward_spec(dy, x, y, norm_type, kernel_size, stride, ceil_mode, rank=3)
     return _lp_backward(spec, dy, x, y)
 
 
 def train_extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, *, rank):
     """``y`` and ``backward(dy)`` for a layer, which keeps a byte per window where that is cheaper than an index."""
-    spec, lead, _ = check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank)
+    spec, lead, _ = _check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank)
     shape = x.shape
     if not taps_pay(spec):
         y, indices = run_extreme(spec, lead, True, x)
@@ -338,7 +345,7 @@ def _run_taps_backward(spec, dy, taps, shape):
 
 
 def _extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank):
-    return run_extreme(*check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank,
+    return run_extreme(*_check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank,
                                    return_indices=return_indices), x)
 
 
@@ -355,7 +362,7 @@ def run_extreme(spec, lead, return_indices, x):
 
 def run_scatter(dy, indices, input_shape, *, rank):
     """The gradient of maxima or minima of any kind of window."""
-    return _scatter(*scatter_spec(dy, indices, input_shape, rank=rank), dy, indices)
+    return _scatter(*_scatter_spec(dy, indices, input_shape, rank=rank), dy, indices)
 
 
 @in_float32

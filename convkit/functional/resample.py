@@ -6,10 +6,14 @@ from math import prod
 import numpy as np
 
 from convkit.functional.common import contiguous, in_float32
+from convkit.plan.calls import remembered
 from convkit.plan.resample import backward_plan, plan
 from convkit.spec.common import array
 from convkit.spec.resample import resample_backward_spec, resample_spec
 from convkit.typing import Floats, Size
+
+_resample_spec = remembered(resample_spec)
+_resample_backward_spec = remembered(resample_backward_spec)
 
 
 def interpolate(x: Floats, size: Size | None = None, scale_factor: float | Sequence[float] | None = None,
@@ -50,7 +54,7 @@ def interpolate(x: Floats, size: Size | None = None, scale_factor: float | Seque
     An axis that keeps its size is left as it is whatever the factor, and for "nearest" one that doubles is doubled, as
     PyTorch does in 2-d.
     """
-    return _run(*resample_spec(array("x", x).shape, x.dtype, size, scale_factor, mode, align_corners,
+    return _run(*_resample_spec(array("x", x).shape, x.dtype, size, scale_factor, mode, align_corners,
                                recompute_scale_factor), x)
 
 
@@ -85,7 +89,7 @@ def interpolate_backward(dy: Floats, input_shape: Sequence[int], size: Size | No
     ShapeError, DtypeError
         If ``dy`` is not shaped like the output, or as ``interpolate``.
     """
-    return _run_backward(*resample_backward_spec(dy, input_shape, size, scale_factor, mode, align_corners,
+    return _run_backward(*_resample_backward_spec(dy, input_shape, size, scale_factor, mode, align_corners,
                                                  recompute_scale_factor), dy)
 
 

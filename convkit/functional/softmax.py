@@ -5,9 +5,13 @@ from math import prod
 import numpy as np
 
 from convkit.functional.common import contiguous, in_float32
+from convkit.plan.calls import remembered
 from convkit.plan.softmax import backward_plan, plan
 from convkit.spec.softmax import softmax_backward_spec, softmax_spec
 from convkit.typing import Floats
+
+_softmax_spec = remembered(softmax_spec)
+_softmax_backward_spec = remembered(softmax_backward_spec)
 
 
 def softmax(x: Floats, axis: int = -1) -> Floats:
@@ -44,11 +48,11 @@ def log_softmax_backward(dy: Floats, y: Floats, axis: int = -1) -> Floats:
 
 
 def _forward(x, axis, log):
-    return _run(*softmax_spec(x, axis, log=log), x)
+    return _run(*_softmax_spec(x, axis, log=log), x)
 
 
 def _backward(dy, y, axis, log):
-    return _run_backward(*softmax_backward_spec(dy, y, axis, log=log), dy, y)
+    return _run_backward(*_softmax_backward_spec(dy, y, axis, log=log), dy, y)
 
 
 @in_float32
@@ -70,4 +74,5 @@ def _run_backward(spec, axis, dy, y):
 
 def _around(a, axis, dtype):
     """``a`` as contiguous ``(outer, length, inner)`` around the axis."""
-    return contiguous(a, dtype).reshape(prod(a.shape[:axis]), a.shape[axis], prod(a.shape[axis + 1:]))
+    shape = a.shape
+    return contiguous(a, dtype).reshape((prod(shape[:axis]), shape[axis], prod(shape[axis + 1:])))

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from convkit.functional.common import in_float32, planes
+from convkit.plan.calls import remembered
 from convkit.plan.pool import gradient_plan, plan
 from convkit.spec.common import INT64
 from convkit.spec.unpool import unpool_backward_spec, unpool_spec
 from convkit.typing import Floats, Indices, Size
+
+_unpool_spec = remembered(unpool_spec)
+_unpool_backward_spec = remembered(unpool_backward_spec)
 
 
 def max_unpool2d(x: Floats, indices: Indices, kernel_size: Size, stride: Size | None = None, padding: Size = 0,
@@ -37,7 +41,7 @@ def max_unpool2d(x: Floats, indices: Indices, kernel_size: Size, stride: Size | 
     ShapeError, DtypeError
         If the operands do not fit, or an index lies outside its plane.
     """
-    spec = unpool_spec(x, indices, kernel_size, stride, padding, output_size, rank=2)
+    spec = _unpool_spec(x, indices, kernel_size, stride, padding, output_size, rank=2)
     return _unpool(spec, x, indices)
 
 
@@ -61,31 +65,31 @@ def max_unpool2d_backward(dy: Floats, indices: Indices) -> Floats:
     ShapeError, DtypeError
         If the operands do not fit, or an index lies outside its plane.
     """
-    return _unpool_backward(unpool_backward_spec(dy, indices, rank=2), dy, indices)
+    return _unpool_backward(_unpool_backward_spec(dy, indices, rank=2), dy, indices)
 
 
 def max_unpool1d(x: Floats, indices: Indices, kernel_size: Size, stride: Size | None = None, padding: Size = 0,
                  output_size: Sequence[int] | None = None) -> Floats:
     """Everything as in ``max_unpool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
-    spec = unpool_spec(x, indices, kernel_size, stride, padding, output_size, rank=1)
+    spec = _unpool_spec(x, indices, kernel_size, stride, padding, output_size, rank=1)
     return _unpool(spec, x, indices)
 
 
 def max_unpool1d_backward(dy: Floats, indices: Indices) -> Floats:
     """Gradient of ``max_unpool1d``; everything as in ``max_unpool2d_backward``."""
-    return _unpool_backward(unpool_backward_spec(dy, indices, rank=1), dy, indices)
+    return _unpool_backward(_unpool_backward_spec(dy, indices, rank=1), dy, indices)
 
 
 def max_unpool3d(x: Floats, indices: Indices, kernel_size: Size, stride: Size | None = None, padding: Size = 0,
                  output_size: Sequence[int] | None = None) -> Floats:
     """Everything as in ``max_unpool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
-    spec = unpool_spec(x, indices, kernel_size, stride, padding, output_size, rank=3)
+    spec = _unpool_spec(x, indices, kernel_size, stride, padding, output_size, rank=3)
     return _unpool(spec, x, indices)
 
 
 def max_unpool3d_backward(dy: Floats, indices: Indices) -> Floats:
     """Gradient of ``max_unpool3d``; everything as in ``max_unpool2d_backward``."""
-    return _unpool_backward(unpool_backward_spec(dy, indices, rank=3), dy, indices)
+    return _unpool_backward(_unpool_backward_spec(dy, indices, rank=3), dy, indices)
 
 
 @in_float32

@@ -9,12 +9,13 @@ and no sum depends on how many threads there are.
 
 from libc.string cimport memcpy, memset
 from convkit.kernels.elementwise cimport Elementwise, finish, finish_of, finish_t
+from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 from convkit.kernels.tiles cimport CK_CONV_VECTORS, ck_conv_table, ck_conv_tile, real, round_up
 
 import numpy as np
 
-from convkit.kernels.runtime import aligned_empty
+from convkit.kernels.operands import aligned_empty
 
 cdef extern from "conv/conv.h" nogil:
     const ck_conv_table* ck_conv_table_for(int level, int itemsize)
@@ -306,6 +307,15 @@ cdef struct pack_t:
     ptrdiff_t w_group, w_filter, w_channel
 
 
+cdef void pack_panels(real* dtype, const pack_t* a, const phase_t* f, const ptrdiff_t* tap, ptrdiff_t positions,
+                      bint in_order) noexcept nogil:
+    """Every panel of a phase."""
+    cdef ptrdiff_t group, panel
+    for group in range(a.plan.groups):
+        for panel in range(a.plan.group_panels):
+            pack_panel(dtype, a, f, tap, positions, in_order, group, panel * a.plan.panel_filters)
+
+
 cdef void pack_panel(real* _dtype, const pack_t* a, const phase_t* f, const ptrdiff_t* tap, ptrdiff_t positions,
                      bint in_order, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
     """[filters][taps] of the weight array into [taps][panel lanes], zero past the last filter."""
@@ -330,6 +340,15 @@ cdef void pack_panel(real* _dtype, const pack_t* a, const phase_t* f, const ptrd
             for lane in range(filters):
                 out[(c * channel_taps + t * position_taps) * lanes + lane] = (
                     w[lane * a.w_filter + c * a.w_channel + tap[t]])
+
+
+cdef void mark_infinite(real* w, ptrdiff_t n) noexcept nogil:
+    """Put behind ``n`` weights whether one of them is not finite."""
+    cdef bint infinite = False
+    cdef ptrdiff_t i
+    for i in range(n):
+        infinite |= w[i] - w[i] != 0
+    w[n] = infinite
 
 
 cdef class Direct:
@@ -377,8 +396,7 @@ cdef class Direct:
         p.macs = macs
         p.n_phases = len(phases)
         table = np.zeros(max(1, p.n_phases) * sizeof(phase_t), np.uint8)
-        cdef unsigned char[::1] memory = table
-        p.phase = <phase_t*>&memory[0]
+        p.phase = <phase_t*>writing(table, table.nbytes)
         self._keep = [table]
         self._positions = []
         for i, (start, step, count, positions, offsets, reach) in enumerate(phases):
@@ -401,9 +419,8 @@ cdef class Direct:
         off = np.ascontiguousarray((places.T if self.plan.by_position else places).reshape(-1))
         tap = np.ascontiguousarray(positions, np.intp)
         reached = np.array([at for axis in reach for at in axis], np.intp)
-        cdef ptrdiff_t[::1] off_view = off, reach_view = reached
         f.taps = off.size
-        f.off, f.reach = &off_view[0], &reach_view[0]
+        f.off, f.reach = <const ptrdiff_t*>reading(off, off.nbytes), <const ptrdiff_t*>reading(reached, reached.nbytes)
         self._keep.extend((off, reached))
         self._positions.append(tap)
 
@@ -421,35 +438,36 @@ cdef class Direct:
     cdef ptrdiff_t _padded_elements(self, ptrdiff_t images):
         return 0 if self.plan.in_place else images * self.plan.image_pitch
 
-    def pack(self, const real[::1] w not None):
-        """The weight array (flat, C order) as panels; an array to pass to ``run``."""
+    def pack(self, w not None):
+        """The weight array, C-contiguous, as panels; an array to pass to ``run``."""
         packed = aligned_empty(self.packed_size, self._dtype)
-        cdef real[::1] out = packed
         cdef pack_t a
-        cdef ptrdiff_t i, group, panel, positions
+        cdef ptrdiff_t i, positions
         cdef bint in_order
-        cdef ptrdiff_t[::1] tap
+        cdef const ptrdiff_t* tap
         cdef direct_t* p = &self.plan
         a.plan = p
-        a.w = <const void*>&w[0]
-        a.packed = &out[0]
+        a.w = reading(w, p.filters * p.group_channels * self.kernel_size * p.itemsize)
+        a.packed = writing(packed, self.packed_size * p.itemsize)
         a.w_group, a.w_filter, a.w_channel = self.w_strides[0], self.w_strides[1], self.w_strides[2]
         for i in range(p.n_phases):
-            tap = self._positions[i]
-            positions = tap.shape[0]
+            positions = self._positions[i].size
+            tap = <const ptrdiff_t*>reading(self._positions[i], positions * <ptrdiff_t>sizeof(ptrdiff_t))
             with nogil:
                 in_order = positions == self.kernel_size and not p.by_position
-                for group in range(p.groups):
-                    for panel in range(p.group_panels):
-                        pack_panel(<real*>NULL, &a, &p.phase[i], &tap[0], positions, in_order, group,
-                                   panel * p.panel_filters)
+                if p.itemsize == 4:
+                    pack_panels(<float*>NULL, &a, &p.phase[i], tap, positions, in_order)
+                else:
+                    pack_panels(<double*>NULL, &a, &p.phase[i], tap, positions, in_order)
         if p.by_position:  # 1 if a weight is not finite: infinity times padding is NaN and must stay it
-            out[self.packed_size - 1] = not np.isfinite(packed[:self.packed_size - 1]).all()
+            if p.itemsize == 4:
+                mark_infinite(<float*>a.packed, self.packed_size - 1)
+            else:
+                mark_infinite(<double*>a.packed, self.packed_size - 1)
         return packed
 
-    def run(self, const real[::1] x not None, const real[::1] packed not None, const real[::1] bias,
-            real[::1] y not None, ptrdiff_t n, int threads, Elementwise then=None):
-        """Compute ``n`` images: x and y flat in C order, ``packed`` from ``pack``, ``bias`` one per filter or None;
+    def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Elementwise then=None):
+        """Compute ``n`` images: x and y C-contiguous, ``packed`` from ``pack``, ``bias`` one per filter or None;
         ``then`` is applied to y.
         """
         cdef direct_t* p = &self.plan
@@ -460,20 +478,26 @@ cdef class Direct:
         cdef bint alone = (threads > 1 and not p.in_place and not p.by_position
                            and self.packed_size * p.itemsize <= OWN_WEIGHTS)
         cdef ptrdiff_t images = threads if alone else min(n, p.images)
-        cdef char* memory = <char*>scratch(self._scratch_bytes(images, bias is not None))
         cdef ptrdiff_t source_bytes = p.channels * p.source[0] * p.source[1] * p.source[2] * p.itemsize
         cdef ptrdiff_t target_bytes = p.filters * p.target[0] * p.target[1] * p.target[2] * p.itemsize
         cdef ptrdiff_t first
+        cdef const char* source = <const char*>reading(x, n * source_bytes)
+        cdef char* target = <char*>writing(y, n * target_bytes)
+        cdef const void* given = reading(bias, p.filters * p.itemsize)
         r.plan = p
-        r.w = <const char*>&packed[0]
-        r.skip = p.by_position and packed[packed.shape[0] - 1] == 0
-        r.padded = memory
-        r.then = finish_of(then, &y[0])
+        r.w = <const char*>reading(packed, self.packed_size * p.itemsize)
+        r.skip = p.by_position and is_zero(r.w, self.packed_size - 1, p.itemsize)
+        r.then = finish_of(then, target)
         r.bias = NULL
-        if bias is not None:
+        cdef char* memory = <char*>scratch(self._scratch_bytes(images, bias is not None))
+        r.padded = memory
+        if given != NULL:
             r.bias = memory + self._padded_elements(images) * p.itemsize
-            spread_bias(p, &bias[0], <real*>r.bias)
-        r.x, r.y = <const char*>&x[0], <char*>&y[0]
+            if p.itemsize == 4:
+                spread_bias(p, <const float*>given, <float*>r.bias)
+            else:
+                spread_bias(p, <const double*>given, <double*>r.bias)
+        r.x, r.y = source, target
         with nogil:
             if alone:
                 smaller = p[0]
@@ -482,12 +506,16 @@ cdef class Direct:
             first = n if alone else 0
             while first < n:
                 r.images = min(images, n - first)
-                r.x = <const char*>&x[0] + first * source_bytes
-                r.y = <char*>&y[0] + first * target_bytes
+                r.x = source + first * source_bytes
+                r.y = target + first * target_bytes
                 r.then.job.x, r.then.job.y = r.y, r.y
                 run_boxes(&r, threads)
                 first += r.images
             scratch_done()
+
+
+cdef inline bint is_zero(const void* a, ptrdiff_t i, int itemsize) noexcept:
+    return (<const float*>a)[i] == 0 if itemsize == 4 else (<const double*>a)[i] == 0
 
 
 cdef void spread_bias(const direct_t* p, const real* bias, real* panels) noexcept nogil:
@@ -744,8 +772,7 @@ cdef class WeightGradient:
         p.macs = macs
         base = np.ascontiguousarray(bases, np.intp)
         self._taps = np.ascontiguousarray(taps, np.intp)
-        cdef ptrdiff_t[::1] base_view = base
-        p.base = &base_view[0]
+        p.base = <const ptrdiff_t*>reading(base, base.nbytes)
         p.n_bases = base.size
         self._keep = base
         self.columns = self._taps.shape[1]
@@ -773,16 +800,18 @@ cdef class WeightGradient:
         """Scratch of one call with enough images to fill a round."""
         return self._scratch_bytes(self.plan.images)
 
-    def run(self, const real[::1] dy not None, const real[::1] x not None, real[::1] dw not None, ptrdiff_t n,
-            int threads):
-        """Fill dw (flat, C order) from ``n`` images of dy and x."""
+    def run(self, dy not None, x not None, dw not None, ptrdiff_t n, int threads):
+        """Fill dw from ``n`` images of dy and x, all C-contiguous."""
         cdef gradient_t* p = &self.plan
         cdef gradient_round_t r
         cdef ptrdiff_t images = min(n, p.images), first = 0
         cdef ptrdiff_t x_bytes = p.channels * p.source[0] * p.source[1] * p.source[2] * p.itemsize
         cdef ptrdiff_t dy_bytes = p.filters * p.target[0] * p.target[1] * p.target[2] * p.itemsize
+        cdef const char* xs = <const char*>reading(x, n * x_bytes)
+        cdef const char* dys = <const char*>reading(dy, n * dy_bytes)
+        cdef void* out = writing(dw, p.filters * p.group_channels * self.positions * p.itemsize)
+        cdef const ptrdiff_t* taps = <const ptrdiff_t*>reading(self._taps, self._taps.nbytes)
         cdef char* memory = <char*>scratch(self._scratch_bytes(images))
-        cdef ptrdiff_t[:, ::1] taps = self._taps
         if p.macs * n < MIN_MACS:
             threads = 1
         r.plan = p
@@ -795,11 +824,14 @@ cdef class WeightGradient:
         with nogil:
             while first < n:
                 r.images = min(images, n - first)
-                r.x = <const char*>&x[0] + first * x_bytes
-                r.dy = <const char*>&dy[0] + first * dy_bytes
+                r.x = xs + first * x_bytes
+                r.dy = dys + first * dy_bytes
                 gradient_boxes(&r, threads)
                 first += r.images
-            unpack_sums(p, <const real*>r.sums, &taps[0, 0], self.columns, self.positions, <real*>block, &dw[0])
+            if p.itemsize == 4:
+                unpack_sums(p, <const float*>r.sums, taps, self.columns, self.positions, <float*>block, <float*>out)
+            else:
+                unpack_sums(p, <const double*>r.sums, taps, self.columns, self.positions, <double*>block, <double*>out)
             scratch_done()
 
 

@@ -11,7 +11,7 @@ from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_
 
 import numpy as np
 
-from convkit.kernels.runtime import aligned_empty
+from convkit.kernels.operands import aligned_empty
 
 cdef extern from "depthwise/depthwise.h" nogil:
     ctypedef struct ck_depthwise_phase:

@@ -14,12 +14,13 @@ them all, those of each phase behind each other; their sums are woven into whole
 
 from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.elementwise cimport Elementwise, finish, finish_of, finish_t
+from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done
 from convkit.kernels.tiles cimport ck_conv_fill, ck_conv_piece, ck_conv_table, ck_conv_tile, real, round_up
 
 import numpy as np
 
-from convkit.kernels.runtime import aligned_empty
+from convkit.kernels.operands import aligned_empty
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
 cdef ptrdiff_t MIN_MACS = 1_000_000
@@ -286,8 +287,7 @@ cdef class Gemm:
         self._fill_shares(shares)
         fewest = p.group_filters // p.blocks
         offsets = np.concatenate([np.arange(p.most_taps, dtype=np.intp) * m for m in (fewest, fewest + 1)])
-        cdef ptrdiff_t[::1] off = offsets
-        p.off = &off[0]
+        p.off = <const ptrdiff_t*>reading(offsets, offsets.nbytes)
         self._keep.append(offsets)
         p.panels = panels
         p.macs = macs
@@ -297,9 +297,7 @@ cdef class Gemm:
         cdef gemm_t* p = &self.plan
         cdef share_t* s
         cdef ptrdiff_t i, j
-        cdef unsigned char[::1] memory = self._kept(np.zeros(len(shares) * sizeof(share_t), np.uint8))
-        cdef ptrdiff_t[::1] shift, tap
-        p.share, p.shares = <share_t*>&memory[0], len(shares)
+        p.share, p.shares = <share_t*>self._kept(np.zeros(len(shares) * sizeof(share_t), np.uint8)), len(shares)
         p.most_taps = p.most_pieces = 0
         for i, (count, positions, channel_taps, rows) in enumerate(shares):
             s = <share_t*>p.share + i
@@ -307,9 +305,8 @@ cdef class Gemm:
             for j in range(3):
                 s.count[j] = count[j]
                 s.places *= s.count[j]
-            shift = self._kept(np.array([at for at, _ in positions], np.intp).reshape(-1))
-            tap = self._kept(np.array([first for _, first in positions], np.intp))
-            s.shift, s.tap = &shift[0], &tap[0]
+            s.shift = <const ptrdiff_t*>self._kept(np.array([at for at, _ in positions], np.intp).reshape(-1))
+            s.tap = <const ptrdiff_t*>self._kept(np.array([first for _, first in positions], np.intp))
             s.positions, s.channel_taps, s.rows = len(positions), channel_taps, len(rows)
             s.taps = s.positions * p.group_channels
             p.most_taps = max(p.most_taps, s.taps)
@@ -321,8 +318,7 @@ cdef class Gemm:
         p.plain = self.plain
 
     cdef const phase_t* _fill_phases(self, phases, channel_taps) except NULL:
-        cdef unsigned char[::1] memory = self._kept(np.zeros(len(phases) * sizeof(phase_t), np.uint8))
-        cdef phase_t* f = <phase_t*>&memory[0]
+        cdef phase_t* f = <phase_t*>self._kept(np.zeros(len(phases) * sizeof(phase_t), np.uint8))
         cdef ptrdiff_t i, j
         for i, (start, columns, first, positions) in enumerate(phases):
             for j in range(3):
@@ -334,9 +330,10 @@ cdef class Gemm:
             self._phases.append((f[i].weights, channel_taps, np.array(positions, np.intp)))
         return f
 
-    cdef _kept(self, array):
+    cdef void* _kept(self, array) except NULL:
+        """The memory of an array that lives as long as the plan."""
         self._keep.append(array)
-        return array
+        return writing(array, array.nbytes)
 
     cdef ptrdiff_t _own_bytes(self):
         """Panels, the sums of the tiles of a row (and a vector: weaving reads whole ones), and the table of pieces."""
@@ -349,25 +346,30 @@ cdef class Gemm:
         """Scratch of a call on one thread."""
         return self._own_bytes()
 
-    def pack(self, const real[::1] w not None):
-        """The weight array (flat, C order) as [phase][group][block][tap][filters of the block]."""
+    def pack(self, w not None):
+        """The weight array, C-contiguous, as [phase][group][block][tap][filters of the block]."""
         packed = aligned_empty(self.packed_size, self._dtype)
-        cdef real[::1] out = packed
-        cdef ptrdiff_t[::1] position
-        cdef ptrdiff_t weights, channel_taps
+        cdef int size = self.plan.itemsize
+        cdef const void* source = reading(w, w.nbytes)
+        cdef char* out = <char*>writing(packed, self.packed_size * size)
+        cdef const ptrdiff_t* position
+        cdef ptrdiff_t weights, channel_taps, positions
         cdef bint in_order
         for weights, channel_taps, order in self._phases:
-            position = order
-            in_order = (channel_taps == position.shape[0] == self.w_strides[2]
-                        and (order == np.arange(position.shape[0])).all())
+            positions = order.size
+            position = <const ptrdiff_t*>reading(order, order.nbytes)
+            in_order = channel_taps == positions == self.w_strides[2] and (order == np.arange(positions)).all()
             with nogil:
-                pack_phase(&self.plan, self.w_strides, &position[0], position.shape[0], channel_taps, in_order, &w[0],
-                           &out[weights])
+                if size == 4:
+                    pack_phase(&self.plan, self.w_strides, position, positions, channel_taps, in_order,
+                               <const float*>source, <float*>out + weights)
+                else:
+                    pack_phase(&self.plan, self.w_strides, position, positions, channel_taps, in_order,
+                               <const double*>source, <double*>out + weights)
         return packed
 
-    def run(self, const real[::1] x not None, const real[::1] packed not None, const real[::1] bias,
-            real[::1] y not None, ptrdiff_t n, int threads, Elementwise then=None):
-        """Compute ``n`` images: x and y flat in C order, ``packed`` from ``pack``, ``bias`` one per filter or None;
+    def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Elementwise then=None):
+        """Compute ``n`` images: x and y C-contiguous, ``packed`` from ``pack``, ``bias`` one per filter or None;
         ``then`` is applied to y, of a plain plan only.
         """
         cdef gemm_t* p = &self.plan
@@ -376,11 +378,11 @@ cdef class Gemm:
         if p.macs * n < MIN_MACS:
             threads = 1
         r.plan = p
-        r.x, r.w, r.y = <const char*>&x[0], <const char*>&packed[0], <char*>&y[0]
-        r.bias = NULL
-        if bias is not None:
-            r.bias = <const char*>&bias[0]
-        r.then = finish_of(then, &y[0])
+        r.x = <const char*>reading(x, n * p.channels * p.source_plane * p.itemsize)
+        r.w = <const char*>reading(packed, self.packed_size * p.itemsize)
+        r.y = <char*>writing(y, n * p.filters * p.target_plane * p.itemsize)
+        r.bias = <const char*>reading(bias, p.filters * p.itemsize)
+        r.then = finish_of(then, r.y)
         r.own_bytes = self._own_bytes()
         r.own = <char*>scratch(threads * r.own_bytes)
         with nogil:

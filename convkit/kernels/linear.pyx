@@ -15,7 +15,7 @@ from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for, scratch, scratch_done
 from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
 
-from convkit.kernels.runtime import aligned_empty
+from convkit.kernels.operands import aligned_empty
 
 cdef extern from "linear/linear.h" nogil:
     ctypedef struct ck_linear_row:

@@ -5,8 +5,7 @@ columns; what a task writes depends on no other task, so no result depends on ho
 kernels are those of csrc/pool.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-
+from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for, scratch, scratch_done
 
 cdef extern from "pool/pool.h" nogil:
@@ -71,16 +70,6 @@ cdef void run_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
     b.col1 = min(j.cols, b.col0 + j.block_cols)
     if not j.kernel(j.pool, &j.arrays, &b, j.memory + worker * j.memory_bytes):
         j.bad[worker] = True
-
-
-cdef int open_buffer(Py_buffer* view, a, int flags, ptrdiff_t nbytes) except -1:
-    """The memory of a C-contiguous array, whose size the plan knows."""
-    PyObject_GetBuffer(a, view, PyBUF_SIMPLE | flags)
-    if view.len != nbytes:
-        got = view.len
-        PyBuffer_Release(view)
-        raise ValueError(f"the kernel was planned for an operand of {nbytes} bytes and got {got}")
-    return 0
 
 
 cdef class Pool:
@@ -160,37 +149,15 @@ cdef class Pool:
         ``chosen`` holds indices (int64) or taps (uint8) for the kernels that write or read them; ``lp_backward``
         reads the forward pass's ``x`` and ``y``. Returns False if an index lies outside its plane.
         """
-        cdef Py_buffer views[5]
         cdef job_t job
-        cdef int opened = 0
         cdef ptrdiff_t planes = len(source)
-        cdef ptrdiff_t plane = self.in_size * self.itemsize, windows = self.out_size * self.itemsize
-        cdef ptrdiff_t source_bytes = windows if self.backward else plane
-        cdef ptrdiff_t target_bytes = plane if self.backward else windows
-        try:
-            open_buffer(&views[0], source, 0, planes * source_bytes)
-            opened = 1
-            open_buffer(&views[1], target, PyBUF_WRITABLE, planes * target_bytes)
-            opened = 2
-            job.arrays.input, job.arrays.out = views[0].buf, views[1].buf
-            job.arrays.chosen = job.arrays.x = job.arrays.y = NULL
-            if chosen is not None:
-                open_buffer(&views[opened], chosen, PyBUF_WRITABLE if self.writes_chosen else 0,
-                            planes * self.out_size * self.chosen_itemsize)
-                job.arrays.chosen = views[opened].buf
-                opened += 1
-            if x is not None:
-                open_buffer(&views[opened], x, 0, planes * plane)
-                job.arrays.x = views[opened].buf
-                opened += 1
-                open_buffer(&views[opened], y, 0, planes * windows)
-                job.arrays.y = views[opened].buf
-                opened += 1
-            return self._run_job(&job, planes, threads)
-        finally:
-            while opened:
-                opened -= 1
-                PyBuffer_Release(&views[opened])
+        cdef ptrdiff_t plane = planes * self.in_size * self.itemsize, windows = planes * self.out_size * self.itemsize
+        cdef ptrdiff_t choices = planes * self.out_size * self.chosen_itemsize
+        job.arrays.input = reading(source, windows if self.backward else plane)
+        job.arrays.out = writing(target, plane if self.backward else windows)
+        job.arrays.chosen = writing(chosen, choices) if self.writes_chosen else <void*>reading(chosen, choices)
+        job.arrays.x, job.arrays.y = reading(x, plane), reading(y, windows)
+        return self._run_job(&job, planes, threads)
 
     cdef bint _run_job(self, job_t* job, ptrdiff_t planes, int threads) except -1:
         cdef double work = self.row_work * self.rows * planes

@@ -5,3 +5,7 @@ cdef int parallel_for(task_t task, void* job, ptrdiff_t tasks, int threads) exce
 cdef void* scratch(size_t nbytes) except NULL nogil
 cdef void scratch_done() noexcept nogil
 cdef int level_of(isa) except -1
+cdef void large_pages(void* data, size_t nbytes) noexcept nogil
+
+cdef extern from "base/threads.h" nogil:
+    const ptrdiff_t LARGE_PAGE "CK_LARGE_PAGE"

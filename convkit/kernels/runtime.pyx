@@ -5,8 +5,6 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.string cimport memcpy
 import time
 
-import numpy as np
-
 cdef extern from "base/cpu.h" nogil:
     int CK_LEVEL_PORTABLE, CK_LEVEL_NEON, CK_LEVEL_AVX2, CK_LEVEL_AVX512
     bint ck_cpu_has(int level)
@@ -19,7 +17,6 @@ cdef extern from "base/threads.h" nogil:
     void ck_scratch_done()
     void ck_scratch_poison(int on)
     int ck_pool_workers()
-    const size_t CK_LARGE_PAGE
     void ck_large_pages(void* data, size_t nbytes)
 
 cdef extern from "base/probe.h" nogil:
@@ -68,20 +65,6 @@ def pool_workers():
     return ck_pool_workers()
 
 
-def aligned_empty(ptrdiff_t elements, dtype):
-    """An uninitialised flat array on a 64-byte boundary: a vector load of it never straddles two cache lines.
-    A long one has large pages.
-    """
-    cdef ptrdiff_t size = elements * dtype.itemsize, page = <ptrdiff_t>CK_LARGE_PAGE
-    cdef ptrdiff_t boundary = page if size >= page // 2 else 64
-    memory = np.empty(size + 2 * boundary, np.uint8)  # the last large page ends inside it
-    cdef unsigned char[::1] view = memory
-    cdef ptrdiff_t start = (boundary - <size_t>&view[0] % boundary) % boundary
-    if boundary > 64:
-        ck_large_pages(&view[start], (size + boundary - 1) // boundary * boundary)
-    return memory[start:start + size].view(dtype)
-
-
 def poison_scratch(bint on):
     """Fill scratch memory with NaN before each use (for the tests)."""
     ck_scratch_poison(on)
@@ -123,6 +106,10 @@ cdef void* scratch(size_t nbytes) except NULL nogil:
 
 cdef void scratch_done() noexcept nogil:
     ck_scratch_done()
+
+
+cdef void large_pages(void* data, size_t nbytes) noexcept nogil:
+    ck_large_pages(data, nbytes)
 
 
 def fma_peak(isa, seconds=0.2, itemsize=4):

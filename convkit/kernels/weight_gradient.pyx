@@ -9,6 +9,7 @@ task's.
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
 from convkit.kernels.conv cimport tiles_of
+from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
 
@@ -232,8 +233,7 @@ cdef class Winograd:
         p.x_point = (groups * p.x_group // 16 | 1) * 16
         p.dy_point = (round_up(groups * p.group_lanes * self._tiles(), 16) // 16 | 1) * 16
         shifts = np.array(shift, np.intp)
-        cdef ptrdiff_t[::1] flat = shifts
-        p.shift = &flat[0]
+        p.shift = <const ptrdiff_t*>reading(shifts, shifts.nbytes)
         self._keep = shifts
         self.vectors, self.block, self.slices, self.images = vectors, block, slices, images
 
@@ -259,9 +259,8 @@ cdef class Winograd:
         """Scratch of a call on one thread."""
         return self._scratch_bytes(1)
 
-    def run(self, const float[::1] dy not None, const float[::1] x not None, float[::1] dw not None, ptrdiff_t n,
-            int threads):
-        """Fill dw (flat, C order) from ``n`` images of dy and x.
+    def run(self, dy not None, x not None, dw not None, ptrdiff_t n, int threads):
+        """Fill dw from ``n`` images of dy and x, all C-contiguous.
 
         Returns whether it could: not where a NaN, an infinity or a number near the end of the range turns up.
         """
@@ -269,6 +268,8 @@ cdef class Winograd:
         cdef round_t r
         cdef ptrdiff_t first = 0
         cdef bint good = True
+        cdef const float* xs = <const float*>reading(x, x.nbytes)
+        cdef const float* dys = <const float*>reading(dy, dy.nbytes)
         if p.macs * n < MIN_MACS:
             threads = 1
         r.plan = p
@@ -280,13 +281,13 @@ cdef class Winograd:
         r.off = <ptrdiff_t*>(r.own + threads * r.own_step)
         r.bad = <uint8_t*>(r.off + self._tiles())
         memset(r.bad, 0, threads)
-        r.dw = &dw[0]
+        r.dw = <float*>writing(dw, dw.nbytes)
         r.first = True
         with nogil:
             while first < n and good:
                 r.images = min(p.images, n - first)
-                r.x = &x[0] + first * p.channels * p.depth * p.height * p.width
-                r.dy = &dy[0] + first * p.filters * p.out_depth * p.out_height * p.out_width
+                r.x = xs + first * p.channels * p.depth * p.height * p.width
+                r.dy = dys + first * p.filters * p.out_depth * p.out_height * p.out_width
                 good = add_blocks(&r, threads)
                 first += r.images
             if good:

@@ -15,12 +15,13 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memset
 from convkit.kernels.elementwise cimport Elementwise, finish, finish_of, finish_t
 from convkit.kernels.conv cimport tiles_of
+from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of, task_t
 from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
 
 import numpy as np
 
-from convkit.kernels.runtime import aligned_empty
+from convkit.kernels.operands import aligned_empty
 
 cdef extern from "winograd/winograd.h" nogil:
     ctypedef struct ck_winograd_input:
@@ -492,8 +493,7 @@ cdef class Winograd:
         p.macs, p.turned = macs, turned
         p.source_slices = (slices - 1) * depth_step + max(shift) - min(shift) + 1
         self._shifts = np.array(shift, np.intp)
-        cdef ptrdiff_t[::1] shifts = self._shifts
-        p.shift = &shifts[0]
+        p.shift = <const ptrdiff_t*>reading(self._shifts, self._shifts.nbytes)
         self.w_strides = w_strides
         # the limit of the input comes first, in a vector of its own
         self.packed_size = p.tiles.lanes + p.points * p.taps * groups * round_up(p.group_filters, p.tiles.lanes)
@@ -511,16 +511,17 @@ cdef class Winograd:
         lay_out(&a)
         return 4 * (a.v_step + a.own_step + self._bias_elements()) + 8 * self.plan.taps
 
-    def pack(self, const float[::1] w not None):
-        """The weight array (flat, C order) at the points in panels, behind the limit of the input."""
+    def pack(self, w not None):
+        """The weight array, C-contiguous, at the points in panels, behind the limit of the input."""
         cdef winograd_t* p = &self.plan
         packed = aligned_empty(self.packed_size, np.dtype(np.float32))
-        cdef float[::1] out = packed
+        cdef const float* source = <const float*>reading(w, w.nbytes)
+        cdef float* out = <float*>writing(packed, 4 * self.packed_size)
         cdef ptrdiff_t group, panel, k, c, filter0, filters, lanes
         cdef ck_winograd_weights transform = p.table.weights_lines if p.line_step else p.table.weights
         cdef float taps[9 * 64]  # of one channel and a panel of up to four vectors of 16 filters
         # The transforms multiply by at most 26 (input), 2.2 (weights) and 54 (output), and channels are added up.
-        largest = float(np.abs(np.asarray(w)).max())
+        largest = float(np.abs(w).max())
         out[0] = 1e34 / (max(1.0, largest) * p.taps) if largest < 1e30 else -1
         with nogil:
             for group in range(p.groups):
@@ -531,16 +532,15 @@ cdef class Winograd:
                     memset(&taps[0], 0, sizeof(taps))
                     for k in range(p.positions):
                         for c in range(p.group_channels):
-                            p.tiles.transpose(&w[0] + group * self.w_strides[0] + filter0 * self.w_strides[1]
+                            p.tiles.transpose(source + group * self.w_strides[0] + filter0 * self.w_strides[1]
                                               + c * self.w_strides[2] + p.kernel * k, self.w_strides[1], &taps[0],
                                               lanes, filters, p.kernel)
-                            transform(&taps[0], p.turned, lanes, &out[0] + panel_offset(p, group, filter0)
+                            transform(&taps[0], p.turned, lanes, out + panel_offset(p, group, filter0)
                                       + (k * p.group_channels + c) * lanes, p.taps * lanes)
         return packed
 
-    def run(self, const float[::1] x not None, const float[::1] packed not None, const float[::1] bias,
-            float[::1] y not None, ptrdiff_t n, int threads, Elementwise then=None):
-        """Compute ``n`` images: x and y flat in C order, ``packed`` from ``pack``, ``bias`` one per filter or None;
+    def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Elementwise then=None):
+        """Compute ``n`` images: x and y C-contiguous, ``packed`` from ``pack``, ``bias`` one per filter or None;
         ``then`` is applied to y.
 
         Returns the images that hold a NaN, an infinity or a number near the end of the range: their y is not valid.
@@ -550,8 +550,10 @@ cdef class Winograd:
         cdef ptrdiff_t rounds, alone, i, v_elements, elements
         if p.macs * n < MIN_MACS:
             threads = 1
-        a.plan, a.x, a.u, a.y, a.n = p, &x[0], &packed[0], &y[0], n
-        a.then = finish_of(then, &y[0])
+        a.plan, a.n = p, n
+        a.x, a.u = <const float*>reading(x, x.nbytes), <const float*>reading(packed, 4 * self.packed_size)
+        a.y = <float*>writing(y, y.nbytes)
+        a.then = finish_of(then, a.y)
         share_out(&a, threads)
         lay_out(&a)
         rounds = a.image_rounds * a.slice_rounds * a.row_rounds
@@ -564,7 +566,7 @@ cdef class Winograd:
         a.bad = <uint8_t*>(a.off + p.taps)
         a.bias = NULL
         if bias is not None:
-            a.bias = spread_bias(p, bias, a.own + threads * a.own_step)
+            a.bias = spread_bias(p, <const float*>reading(bias, bias.nbytes), a.own + threads * a.own_step)
         with nogil:
             memset(a.bad, 0, threads * n)
             for i in range(p.taps):
@@ -577,7 +579,7 @@ cdef class Winograd:
         return sorted(found)
 
 
-cdef float* spread_bias(const winograd_t* p, const float[::1] bias, float* to) noexcept:
+cdef float* spread_bias(const winograd_t* p, const float* bias, float* to) noexcept:
     """The bias of whole panels, zeros past the last filter of a group."""
     cdef ptrdiff_t panel_filters = p.group_panels * p.panel_filters, g, f
     for g in range(p.groups):
@@ -629,25 +631,25 @@ cdef void put_plane_together(void* job, ptrdiff_t task, int worker) noexcept nog
                     row[t * p.apart_x + j] = part[t]
 
 
-cdef int each_plane(task_t task, const float[:, :, :, ::1] whole, float[:, :, :, :, :, ::1] parts, lo, int threads
-                    ) except -1:
-    cdef parts_t p
-    cdef ptrdiff_t n = whole.shape[0], planes = whole.shape[1]
-    p.whole, p.parts, p.planes = <float*>&whole[0, 0, 0, 0], &parts[0, 0, 0, 0, 0, 0], planes
-    p.height, p.width = whole.shape[2], whole.shape[3]
-    p.part_height, p.part_width = parts.shape[4], parts.shape[5]
-    p.apart_y, p.apart_x = parts.shape[1], parts.shape[2]
-    p.lo_y, p.lo_x = lo
+cdef int each_plane(task_t task, parts_t* p, whole, parts, int threads) except -1:
+    cdef ptrdiff_t n
+    n, p.planes, p.height, p.width = whole.shape
+    _, p.apart_y, p.apart_x, _, p.part_height, p.part_width = parts.shape
     with nogil:
-        parallel_for(task, &p, n * planes, threads)
+        parallel_for(task, p, n * p.planes, threads)
     return 0
 
 
-def take_apart(const float[:, :, :, ::1] x not None, float[:, :, :, :, :, ::1] parts not None, lo, int threads):
+def take_apart(x not None, parts not None, lo, int threads):
     """``parts[n, i, j, p, q, t] = x[n, p, q * d + i - lo, t * e + j - lo]``, 0 outside, for d of i and e of j."""
-    each_plane(take_plane_apart, x, parts, lo, threads)
+    cdef parts_t p
+    p.whole, p.parts = <float*>reading(x, x.nbytes), <float*>writing(parts, parts.nbytes)
+    p.lo_y, p.lo_x = lo
+    each_plane(take_plane_apart, &p, x, parts, threads)
 
 
-def put_together(float[:, :, :, :, :, ::1] parts not None, float[:, :, :, ::1] y not None, int threads):
+def put_together(parts not None, y not None, int threads):
     """``y[n, p, q * d + i, t * e + j] = parts[n, i, j, p, q, t]``; the parts may reach beyond y."""
-    each_plane(put_plane_together, y, parts, (0, 0), threads)
+    cdef parts_t p
+    p.whole, p.parts, p.lo_y, p.lo_x = <float*>writing(y, y.nbytes), <float*>reading(parts, parts.nbytes), 0, 0
+    each_plane(put_plane_together, &p, y, parts, threads)

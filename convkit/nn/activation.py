@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from convkit import functional as F
+from convkit.functional.activation import activate
 from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, wants_grad
 from convkit.spec import common
@@ -26,7 +27,7 @@ class _Activation(Module):
         return ()
 
     def predict(self, x: Floats) -> Floats:
-        return getattr(F, self.function)(x, *self.arguments())
+        return activate(self.function, x, *self.arguments())
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         y, arguments = self.predict(x), self.arguments()

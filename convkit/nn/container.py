@@ -10,7 +10,8 @@ from typing import Any, Self
 import numpy as np
 
 from convkit.errors import DtypeError, ShapeError
-from convkit.nn.fusion import run, stages
+from convkit.nn.changes import kept
+from convkit.nn.fusion import function_of, stages
 from convkit.nn.linear import Identity
 from convkit.nn.module import Module
 from convkit.nn.passes import passes
@@ -44,9 +45,12 @@ class Sequential(Module):
         return self
 
     def predict(self, x: Floats) -> Floats:
-        for group in self.stages():
-            x = run(group, x)
+        for function in kept(self, "_functions", self._make_functions):
+            x = function(x)
         return x
+
+    def _make_functions(self):
+        return [function_of(group) for group in self.stages()]
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         steps = []
@@ -64,7 +68,7 @@ class Sequential(Module):
         return x, backward
 
     def _passes(self):
-        return passes(self)
+        return kept(self, "_passes_kept", lambda: passes(self))
 
     def stages(self) -> list[list[Module]]:
         """The layers in the groups that ``net(x)`` computes together: each by itself in training mode."""

@@ -6,7 +6,8 @@ pass of its own where its input lies. Only layers of exactly these types take pa
 object whose ``predict`` was replaced, may do more.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,24 +53,33 @@ def _acts_in_place(group, layer):
     return type(group[0]) in _FRESH and type(layer) in _ACTIVATIONS
 
 
-def run(group: list[Any], x: Floats) -> Floats:
-    """The output of one group of ``stages``."""
+def function_of(group: list[Any]) -> Callable[[Floats], Floats]:
+    """What computes the output of one group of ``stages``, good until a layer changes."""
     first, *rest = group
-    if rest and type(first) in _NORM_AFTER:
+    if not rest:
+        return first
+    if type(first) in _NORM_AFTER:
         after = rest.pop(0) if type(rest[0]) in _NORM_AFTER.values() else None
         then: tuple[Any, ...] = ()
         if rest and first.weight.dtype != FLOAT16:  # which rounds after every layer
-            acts = rest.pop(0)
-            then = acts.function, *acts.arguments()
-        y = _convolved(first, after, x, then)
-    else:
-        y = first(x)
-    for layer in rest:
-        y = in_place(layer.function, y, *layer.arguments())
+            then = _call_of(rest.pop(0))
+        first = partial(_convolved, first, after, then)
+    calls = [_call_of(layer) for layer in rest]
+    return partial(_in_turn, first, calls) if calls else first
+
+
+def _call_of(acts):
+    return acts.function, *acts.arguments()
+
+
+def _in_turn(first, calls, x):
+    y = first(x)
+    for name, *arguments in calls:
+        y = in_place(name, y, *arguments)
     return y
 
 
-def _convolved(layer, after, x, then):
+def _convolved(layer, after, then, x):
     weight, bias, packed = (layer.weight._data, array_or_none(layer.bias), layer.weight.packed) if after is None else (
         _folded(layer, after))
     return convolve(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode,
@@ -80,14 +90,19 @@ def _folded(layer, after):
     """The weight and the bias of ``after(layer(x))``, a convolution and a batch norm: w' = w * scale, b' = (b - mean) *
     scale + beta with scale = gamma / sqrt(var + eps) (Ioffe and Szegedy, 2015, arXiv 1502.03167); and their keeper.
     """
-    scale = 1 / np.sqrt(after.running_var.astype(np.float64) + after.eps)
-    if after.weight is not None:
-        scale *= after.weight._data
-    shift = -after.running_mean * scale if layer.bias is None else (layer.bias._data - after.running_mean) * scale
-    if after.bias is not None:
-        shift += after.bias._data
-    dtype = layer.weight.dtype
-    # What is made of the weight is kept under the numbers of the norm: whoever changes those gets another.
-    key = scale.tobytes()
-    weight = layer.weight.packed(key, lambda w: (w * scale.reshape(-1, *[1] * (w.ndim - 1))).astype(dtype))
-    return weight, shift.astype(dtype), lambda name, make: layer.weight.packed((key, name), lambda _: make(weight))
+    numbers = (after.running_mean, after.running_var, array_or_none(after.weight), array_or_none(after.bias),
+               array_or_none(layer.bias))
+    # What is made of the weight is kept under the numbers of the others: whoever changes those gets another.
+    key = after.eps, *[None if each is None else each.tobytes() for each in numbers]
+    weight, shift = layer.weight.packed(key, lambda w: _product(w, after.eps, *numbers))
+    return weight, shift, lambda name, make: layer.weight.packed((key, name), lambda _: make(weight))
+
+
+def _product(w, eps, mean, var, gamma, beta, bias):
+    scale = 1 / np.sqrt(var.astype(np.float64) + eps)
+    if gamma is not None:
+        scale *= gamma
+    shift = -mean * scale if bias is None else (bias - mean) * scale
+    if beta is not None:
+        shift += beta
+    return (w * scale.reshape(-1, *[1] * (w.ndim - 1))).astype(w.dtype), shift.astype(w.dtype)

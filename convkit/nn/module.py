@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convkit.errors import DtypeError, ShapeError
+from convkit.nn.changes import changed
 from convkit.nn.parameter import Parameter
 from convkit.spec import common
 from convkit.typing import Backward, Floats
@@ -70,7 +71,13 @@ class Module:
         if isinstance(vars(self).get(name), Parameter) and not (value is None or isinstance(value, Parameter)):
             raise DtypeError(f"{name} is a Parameter and cannot become {type(value).__name__}; "
                              f"to change its values write .{name}.data = array")
-        super().__setattr__(name, value)
+        if vars(self).get(name, self) is not value:
+            super().__setattr__(name, value)
+            changed()
+
+    def __delattr__(self, name):
+        super().__delattr__(name)
+        changed()
 
     def register_buffer(self, name: str, array: NDArray[Any] | None) -> None:
         """Set an attribute that is no parameter but belongs to the state, such as a running mean."""

@@ -86,7 +86,7 @@ class _BatchNorm(_ChannelNorm):
         self._check_input(x)
         learn = self.training and self.track_running_stats
         if learn:
-            self.num_batches_tracked += 1
+            vars(self)["num_batches_tracked"] += 1  # a number like those of the other buffers, no change of the layer
         momentum = self.momentum
         if momentum is None:  # the plain mean over all batches so far
             momentum = 1 / int(self.num_batches_tracked) if learn else 0.0

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from convkit.nn.changes import changed
 from convkit.spec import common
 from convkit.typing import Floats
 
@@ -69,6 +70,8 @@ class Parameter:
     def data(self, array: Floats) -> None:
         new = _own_copy("data", array)
         common.check_shape("data", new.shape, self.shape, "that of the parameter")
+        if new.dtype != self.dtype:
+            changed()
         self._take(new)
         self.version += 1
 
@@ -114,7 +117,7 @@ class Parameter:
         counts as one held outside.
         """
         version = self.version
-        if self._references() > _ALONE:
+        if sys.getrefcount(self._buffer) > _ALONE:
             return make(self._data)
         packed_version, packings = self._packed
         if packed_version != version:
@@ -129,7 +132,7 @@ class Parameter:
         return kept
 
     def _references(self):
-        return sys.getrefcount(self._buffer)
+        return sys.getrefcount(self._buffer)  # as in `packed`
 
     def __getstate__(self):
         return {"_data": self._data, "_grad": self._grad, "requires_grad": self.requires_grad}

@@ -155,7 +155,7 @@ def _record(rows, name, layer):
             return result
         return call
 
-    vars(layer).update(predict=noting(layer.predict), forward=noting(layer.forward))
+    layer.predict, layer.forward = noting(layer.predict), noting(layer.forward)
 
 
 def _bytes(n):

@@ -18,6 +18,7 @@ import numpy as np
 
 from convkit import settings
 from convkit.kernels import native
+from convkit.plan.calls import remembered_of_same
 
 MAX_PLANS = 1024
 
@@ -123,10 +124,19 @@ def choose(spec, candidates):
     ``candidates`` is the operation's ordered tuple; it is part of the cache key, so specs of different
     operations may be equal. The cache is bounded: the oldest plan goes first.
     """
-    isa, forced, precision = settings.choice()
-    key = (spec, isa, forced, precision, candidates)
+    plan = _chosen(spec, settings.choice(), candidates)
+    record = _record.get()
+    if record is not None:
+        record.append(plan)
+    return plan
+
+
+@remembered_of_same  # which finds a spec that a call has used before without comparing it
+def _chosen(spec, choice, candidates):
+    key = (spec, choice, candidates)
     plan = _plans.get(key)
     if plan is None:
+        isa, forced, _ = choice
         table = _timings
         plan = _make(spec, isa, forced, candidates, table.get((spec, isa), NOT_TIMED).microseconds)
         with _lock:
@@ -134,9 +144,6 @@ def choose(spec, candidates):
                 del _plans[next(iter(_plans))]
             if table is _timings:  # else the plan is of before
                 _plans[key] = plan
-    record = _record.get()
-    if record is not None:
-        record.append(plan)
     return plan
 
 
@@ -179,6 +186,7 @@ def clear():
     """Forget every plan (tests, and measuring what a first call costs)."""
     with _lock:
         _plans.clear()
+        _chosen.clear()
 
 
 def timings():
@@ -206,3 +214,4 @@ def _replace_timings(change):
     with _lock:
         _timings = change(_timings)
         _plans.clear()
+        _chosen.clear()

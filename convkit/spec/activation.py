@@ -1,7 +1,6 @@
 """What an elementwise activation is."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from sys import float_info
 
@@ -26,12 +25,9 @@ class ActivationSpec:
     dtype: np.dtype
 
 
-_spec = lru_cache(maxsize=256)(ActivationSpec)  # to make it anew took a third of a small call
-
-
 def activation_spec(name, x, *arguments):
     """Check ``x``, of any shape, and the arguments of an activation."""
-    return _spec(name, arguments_of(name, *arguments), common.native_float("x", common.array("x", x).dtype))
+    return ActivationSpec(name, arguments_of(name, *arguments), common.native_float("x", common.array("x", x).dtype))
 
 
 def activation_backward_spec(name, dy, other, *arguments):
@@ -40,7 +36,7 @@ def activation_backward_spec(name, dy, other, *arguments):
     dtype = common.native_float(of, common.array(of, other).dtype)
     common.same_dtype("dy", common.array("dy", dy).dtype, of, dtype)
     common.check_shape("dy", dy.shape, other.shape, f"that of {of}")
-    return _spec(name, arguments_of(name, *arguments), dtype)
+    return ActivationSpec(name, arguments_of(name, *arguments), dtype)
 
 
 def arguments_of(name, *arguments):

@@ -1,7 +1,6 @@
 """What one adaptive pooling is: the plane split into as many windows as the output has elements."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -26,10 +25,6 @@ class AdaptiveSpec:
 
 def adaptive_spec(x_shape, x_dtype, output_size, *, kind, rank):
     """Check one adaptive pooling (``kind`` is adaptive_max or adaptive_avg); returns it and the leading axes."""
-    return (_cached if common.plain(output_size) else _adaptive_spec)(x_shape, x_dtype, output_size, kind, rank)
-
-
-def _adaptive_spec(x_shape, x_dtype, output_size, kind, rank):
     dtype = common.native_float("x", x_dtype)
     lead, channels, size = common.split_image("x", x_shape, rank)
     given = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * rank
@@ -46,9 +41,6 @@ def _adaptive_spec(x_shape, x_dtype, output_size, kind, rank):
             raise ShapeError(f"output_size times the input's size must be below 2**63, "
                              f"got output_size={common.shown(output_size)} for {n} elements")
     return AdaptiveSpec(kind, size, out_size, dtype), lead
-
-
-_cached = lru_cache(maxsize=256)(_adaptive_spec)
 
 
 def check_adaptive(x, output_size, return_indices=False, *, kind, rank):

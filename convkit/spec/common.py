@@ -110,20 +110,6 @@ def _named_padding(name, value, size, kernel, stride, dilation):
     return tuple(pads)
 
 
-def plain(value):
-    """Whether ``value`` holds only ints, strings and None, so that equal means the same.
-
-    True == 1 == 1.0 does not mean the same. The caches over raw arguments are asked only with plain ones.
-    """
-    kind = type(value)
-    if kind is not tuple:
-        return kind is int or kind is str or value is None
-    for v in value:  # noqa: SIM110 - a generator would cost more than the rest of the look-up
-        if type(v) is not int and not plain(v):
-            return False
-    return True
-
-
 def check_bytes(name, shape, dtype):
     """Refuse an array that no machine could hold, before it is asked for."""
     total = prod(shape) * dtype.itemsize

@@ -1,7 +1,6 @@
 """What one convolution is, in one, two or three dimensions, forward or one of its gradients."""
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -78,10 +77,7 @@ class ConvSpec:
 
 def towards(spec, direction):
     """The same convolution in another direction; ``"bias_gradient"`` is one too."""
-    return _towards(spec, direction)
-
-
-_towards = lru_cache(maxsize=1024)(lambda spec, direction: replace(spec, direction=direction))
+    return replace(spec, direction=direction)
 
 
 def conv_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape=None, bias_dtype=None,
@@ -113,16 +109,6 @@ def conv_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape=None, bias_dtype=No
     ShapeError, DtypeError
         On the first rule broken.
     """
-    args = (x_shape, x_dtype, w_shape, w_dtype, bias_shape, bias_dtype, stride, padding, dilation, groups,
-            rank, direction)
-    plain = common.plain
-    if plain(stride) and plain(padding) and plain(dilation) and plain(groups):
-        return _cached(*args)
-    return _conv_spec(*args)
-
-
-def _conv_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape, bias_dtype,
-               stride, padding, dilation, groups, rank, direction):
     dtype = common.native_float("x", x_dtype)
     common.same_dtype("weight", w_dtype, "x", dtype)
     lead, c_in, size = common.split_image("x", x_shape, rank)
@@ -150,9 +136,6 @@ def _conv_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape, bias_dtype,
     return spec, n, bool(lead)
 
 
-_cached = lru_cache(maxsize=1024)(_conv_spec)
-
-
 def transposed_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape=None, bias_dtype=None, stride=1, padding=0,
                     output_padding=0, groups=1, dilation=1, *, rank, direction="input_gradient"):
     """The convolution whose input gradient a transposed convolution is: its ``size`` is the size of the result.
@@ -160,15 +143,6 @@ def transposed_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape=None, bias_dt
     ``x_shape`` and ``w_shape`` are those of the transposed convolution, ``(N, c_in, *size)`` and
     ``(c_in, c_out / groups, *kernel)``; its channels are the spec's filters. Otherwise as ``conv_spec``.
     """
-    args = (x_shape, x_dtype, w_shape, w_dtype, bias_shape, bias_dtype, stride, padding, output_padding, groups,
-            dilation, rank, direction)
-    if all(map(common.plain, args[6:11])):
-        return _cached_transposed(*args)
-    return _transposed_spec(*args)
-
-
-def _transposed_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape, bias_dtype, stride, padding, output_padding,
-                     groups, dilation, rank, direction):
     dtype = common.native_float("x", x_dtype)
     common.same_dtype("weight", w_dtype, "x", dtype)
     lead, c_in, size = common.split_image("x", x_shape, rank)
@@ -203,9 +177,6 @@ def _transposed_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape, bias_dtype,
     # no window sees the output padding, so the padding after the input is less by it
     unseen = tuple((lo, hi - e) for (lo, hi), e in zip(padding, extra, strict=True))
     return ConvSpec(c_out, c_in, out, kernel, stride, unseen, dilation, groups, dtype, direction), n, bool(lead)
-
-
-_cached_transposed = lru_cache(maxsize=1024)(_transposed_spec)
 
 
 def crop_pairs(value, rank):
@@ -285,7 +256,7 @@ def _unbatched(shape, batched):
     return shape if batched else shape[1:]
 
 
-def check_conv(x, weight, bias, stride, padding, dilation, groups, out, *, rank):
+def check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank):
     """Check a call of the forward pass, arrays included; returns what ``conv_spec`` returns."""
     spec, n, batched = conv_spec(*_described(x, weight, bias), stride, padding, dilation, groups, rank=rank)
     if out is not None:
@@ -293,14 +264,14 @@ def check_conv(x, weight, bias, stride, padding, dilation, groups, out, *, rank)
     return spec, n, batched
 
 
-def check_conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, *, rank):
+def check_conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank):
     """Check a call of the backward pass; returns the spec, n and ``needs``."""
     spec, n, batched = conv_spec(*_described(x, weight), stride, padding, dilation, groups, rank=rank)
     _check_dy(dy, _unbatched(spec.y_shape(n), batched), spec)
     return spec, n, common.flags("needs", needs, 3)
 
 
-def check_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out, *, rank):
+def check_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out, rank):
     """Check a call of a transposed convolution; returns what ``transposed_spec`` returns."""
     spec, n, batched = transposed_spec(*_described(x, weight, bias), stride, padding, output_padding, groups, dilation,
                                        rank=rank)
@@ -309,7 +280,7 @@ def check_transposed(x, weight, bias, stride, padding, output_padding, groups, d
     return spec, n, batched
 
 
-def check_transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, *, rank):
+def check_transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank):
     """Check a call of its backward pass; returns the spec, n and ``needs``."""
     spec, n, batched = transposed_spec(*_described(x, weight), stride, padding, output_padding, groups, dilation,
                                        rank=rank)

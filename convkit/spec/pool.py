@@ -1,7 +1,6 @@
 """What one pooling is, in one, two or three dimensions: maximum, minimum, average or Lp norm over windows."""
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import inf, prod
 
 import numpy as np
@@ -76,18 +75,6 @@ def pool_spec(x_shape, x_dtype, kernel_size, stride=None, padding=0, dilation=1,
     ShapeError, DtypeError
         On the first rule broken.
     """
-    args = (x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
-            divisor_override, norm_type, kind, rank)
-    plain = common.plain
-    bools = type(ceil_mode) is type(count_include_pad) is bool
-    if bools and plain(kernel_size) and plain(stride) and plain(padding) and plain(dilation) \
-            and plain(divisor_override):
-        return _cached(*args)
-    return _pool_spec(*args)
-
-
-def _pool_spec(x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
-               divisor_override, norm_type, kind, rank):
     dtype = common.native_float("x", x_dtype)
     lead, channels, size = common.split_image("x", x_shape, rank)
     kernel = common.tuple_of("kernel_size", kernel_size, rank, 1)
@@ -125,9 +112,6 @@ def _pool_spec(x_shape, x_dtype, kernel_size, stride, padding, dilation, ceil_mo
                     tuple(1 if k == 1 else d for k, d in zip(kernel, dilation, strict=True)),
                     ceil_mode, count_include_pad, divisor_override, dtype, norm_type, prod(kernel))
     return spec, lead
-
-
-_cached = lru_cache(maxsize=1024)(_pool_spec)
 
 
 def _out_length(size, whole, span, stride, pad, ceil_mode):

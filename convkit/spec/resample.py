@@ -1,7 +1,6 @@
 """What a resampling is: an image read at other places along each axis."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import floor
 
 import numpy as np
@@ -37,13 +36,6 @@ class ResampleSpec:
 
 def resample_spec(x_shape, x_dtype, size, scale_factor, mode, align_corners, recompute_scale_factor, name="x"):
     """Check an input ``(N, C, *size)`` and the options; returns the ResampleSpec and ``(N, C)``."""
-    options = (size, scale_factor, mode, align_corners, recompute_scale_factor)
-    plain = common.plain(size) and type(mode) is str and type(scale_factor) in (type(None), int, float) \
-        and all(flag is None or type(flag) is bool for flag in (align_corners, recompute_scale_factor))
-    return (_cached if plain else _resample_spec)(x_shape, x_dtype, *options, name)
-
-
-def _resample_spec(x_shape, x_dtype, size, scale_factor, mode, align_corners, recompute_scale_factor, name):
     dtype = common.native_float(name, x_dtype)
     kind, rank = _mode(mode, name, x_shape)
     lead, in_size = x_shape[:2], x_shape[2:]
@@ -62,8 +54,6 @@ def _resample_spec(x_shape, x_dtype, size, scale_factor, mode, align_corners, re
     common.check_bytes("the result", (*lead, *out_size), dtype)
     return ResampleSpec(kind, in_size, out_size, align, scale, dtype), lead
 
-
-_cached = lru_cache(maxsize=256, typed=True)(_resample_spec)
 
 def _mode(mode, name, shape):
     if not isinstance(mode, str) or mode not in MODES:

@@ -1,7 +1,6 @@
 """What a softmax or log-softmax is."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -20,16 +19,13 @@ class SoftmaxSpec:
     dtype: np.dtype
 
 
-_spec = lru_cache(maxsize=256)(SoftmaxSpec)  # to make it anew takes longer than to find it
-
-
 def softmax_spec(x, axis, *, log, name="x"):
     """Check ``x`` (at least one axis) and ``axis``; returns the spec and the axis counted from 0."""
     dtype = common.native_float(name, common.array(name, x).dtype)
     if x.ndim < 1:
         raise ShapeError(f"{name} must have at least 1 axis, got {name}.shape=()")
     axis = common.axis_of("axis", axis, x.ndim)
-    return _spec(x.shape[axis], prod(x.shape[axis + 1:]), log, dtype), axis
+    return SoftmaxSpec(x.shape[axis], prod(x.shape[axis + 1:]), log, dtype), axis
 
 
 def softmax_backward_spec(dy, y, axis, *, log):

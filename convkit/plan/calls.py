@@ -1,0 +1,50 @@
+"""Calls that repeat.
+
+Most calls are like one before: a layer meets images of one size again and again. What the checks of such a call say,
+and which plan it takes, depends on the shapes and dtypes of its arrays and on the values of all else, never on what is
+in the arrays. ``remembered(function)`` keeps what a function of that kind returned, for each geometry and each value,
+where True, 1 and 1.0 are three. A call with anything that may be another the next time (a list, a subclass of an array,
+one of NumPy's numbers) goes to the function itself, as all calls do where there are no kernels: there nobody counts
+microseconds.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from convkit.kernels import native
+
+MAX_CALLS = 1024  # of each function; the oldest goes first
+
+if native.available:
+    from convkit.kernels.operands import Remembered, apart, plain
+else:
+    class Remembered:  # type: ignore[no-redef]
+        def __init__(self, function: Callable[..., Any], by_identity: bool, most: int) -> None:
+            self.function = function
+
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            return self.function(*arguments, **options)
+
+        def clear(self) -> None:
+            pass
+
+    def plain(a: Any, dtype: np.dtype[Any]) -> bool:
+        flags = getattr(a, "flags", None)
+        return type(a) is np.ndarray and flags.c_contiguous and flags.aligned and a.dtype == dtype
+
+    def apart(a: np.ndarray, b: np.ndarray) -> bool:
+        return not np.may_share_memory(a, b)
+
+__all__ = ("Remembered", "apart", "plain", "remembered", "remembered_of_same")
+
+
+def remembered(function: Callable[..., Any]) -> Remembered:
+    """``function(*arrays_and_arguments)``, asked once for each kind of call."""
+    return Remembered(function, False, MAX_CALLS)
+
+
+def remembered_of_same(function: Callable[..., Any]) -> Remembered:
+    """The same for a function of objects that never change, such as specs: two are alike if they are the same one."""
+    return Remembered(function, True, MAX_CALLS)
