@@ -162,8 +162,6 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.x_half = 0
     tile.bias = NULL
     tile.y_filter = 1
-    tile.ahead_step = 0
-    tile.ahead_end = NULL
     tile.accumulate = 0
     tile.row_bias = NULL
     for row in range(s.rows):
@@ -208,10 +206,16 @@ cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, 
         tile.taps = phase[i].taps
         tile.x = r.w + (phase[i].weights + filter * phase[i].taps) * size
         tile.w = tile.ahead = panel + phase[i].first * width * size
+        tile.ahead_step = 0
+        tile.ahead_end = NULL
         if straight:
             tile.y = r.y + ((place // p.target_plane * p.filters + filter) * p.target_plane
                             + place % p.target_plane) * size
             tile.y_pixel, tile.filters = p.target_plane, n
+            # The lines that the next panel's tile will write.
+            tile.ahead = <const char*>tile.y + n * size
+            tile.ahead_step = p.target_plane * size
+            tile.ahead_end = <const char*>tile.ahead + filters * tile.ahead_step
         else:
             tile.y = sums + i * filters * width * size
             tile.y_pixel, tile.filters = width, width

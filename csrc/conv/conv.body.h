@@ -1,6 +1,7 @@
 /* Compiled once per dtype by conv.kernel.c. */
 
-/* sum[m][v], rows c->row apart, = sum over the chunks of (sum over their taps of x[off[k] + m * x_step] * w[k][v]), each chunk from zero.
+/* sum[m][v], rows c->row apart, = row_bias[m] + sum over the chunks of (sum over their taps of x[off[k] + m * x_step] * w[k][v]), each
+ * chunk from zero.
  * The chunks are closed in here, not by the caller: the next one's multiply-adds overlap the additions. */
 CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c, ptrdiff_t x_step, T *sum, const int M,
                                   const int N)
@@ -9,7 +10,8 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c
     const ptrdiff_t half = t->x_half ? t->x_half : near * x_step;
     const T *x = t->x, *w = (const T *)t->w + c->first * N * L;
     const ptrdiff_t *off = t->off + c->first;
-    const char *ahead = (const char *)t->ahead + c->first * t->ahead_step;
+    const char *ahead = (const char *)t->ahead + c->first * t->ahead_step, *ahead_end = t->ahead_end;
+    const ptrdiff_t back = 64 - ((const char *)t->ahead_end - (const char *)t->ahead);
     for (ptrdiff_t i = 0, line = 0; i < c->count; i++) {
         const ptrdiff_t *last = off + c->length + (i >= c->longer);
         V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
@@ -17,9 +19,11 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c
         /* The lines that the store will write, a few at a time: all at once they take the buffers that loads need. */
         for (int j = 0; j < 4 && line < t->filters; j++, line++)
             __builtin_prefetch((T *)t->y + line * t->y_filter, 1, 3);
-        for (; off < last; off++, w += N * L, ahead += ahead != t->ahead_end ? t->ahead_step : 0) {
+        for (; off < last; off++, w += N * L) {
             const T *p = x + *off, *q = p + half;
             __builtin_prefetch(ahead, 0, 2);
+            ahead += t->ahead_step;
+            if (ahead == ahead_end) ahead += back, ahead_end += 64;
             V row[CK_CONV_VECTORS];
             CK_UNROLL for (int v = 0; v < N; v++) row[v] = vload(w + v * L);
             CK_UNROLL for (int m = 0; m < M; m++)
@@ -28,9 +32,12 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c
                 CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] = vfma(pixel, row[v], acc[m * N + v]);
             }
         }
-        if (i || c->onto)
+        if (i)
             CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] +=
                 vload(sum + m * c->row + v * L);
+        else if (c->row_bias)
+            CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] +=
+                vset1(((const T *)c->row_bias)[m]);
         CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++)
             vstore(sum + m * c->row + v * L, acc[m * N + v]);
     }
@@ -170,7 +177,7 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
     CK_ASSERT(!t->x_half || (pixels % 2 == 0 && vectors > 1));
     CK_ASSERT(kernel && t->taps >= 1 && t->filters >= 1 && t->filters <= vectors * L);
     /* As even as they can be, the longer ones last. */
-    ck_conv_chunks c = {.first = 0, .count = chunks, .length = t->taps, .longer = chunks};
+    ck_conv_chunks c = {.first = 0, .count = chunks, .length = t->taps, .longer = chunks, .row_bias = t->row_bias};
     if (chunks > 1) {
         c.length = t->taps / chunks;
         c.longer = chunks - t->taps % chunks;
@@ -180,11 +187,6 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
                       chunks <= CK_CONV_CHUNKS && (!t->x_half || t->y_half == pixels / 2 * t->y_pixel);
     T *to = as_is ? t->y : sum;
     c.row = as_is ? t->y_pixel : vectors * L;
-    if (t->row_bias) {
-        c.onto = 1;
-        for (int m = 0; m < pixels; m++)
-            for (int v = 0; v < vectors; v++) vstore(to + m * c.row + v * L, vset1(((const T *)t->row_bias)[m]));
-    }
     if (chunks <= CK_CONV_CHUNKS) {
         kernel(t, &c, to);
         if (as_is) return;
@@ -196,7 +198,7 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
             CK_TYPED(add_sums)(total, sum, pixels * vectors * L, i == 0);
             c.first += c.count * c.length + (c.count > c.longer ? c.count - (c.longer > 0 ? c.longer : 0) : 0);
             c.longer -= c.count;
-            c.onto = 0;
+            c.row_bias = NULL;
         }
         CK_TYPED(add_sums)(sum, total, pixels * vectors * L, 1);
     }

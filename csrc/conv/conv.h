@@ -26,10 +26,10 @@ typedef struct {
     ptrdiff_t y_pixel, y_filter;
     ptrdiff_t filters; /* 1 .. vectors * L that exist */
     const void *ahead; /* what will be needed soon is fetched into L2, ahead_step bytes further every tap */
-    const void *ahead_end; /* as far as this, or NULL */
+    const void *ahead_end; /* from here it goes on a cache line after `ahead`, and so on; or NULL */
     ptrdiff_t ahead_step;
     int accumulate; /* add to what y holds */
-    const void *row_bias; /* one value for each of the m rows of sums instead of `bias`, or NULL */
+    const void *row_bias; /* one value for each of the m pixels instead of `bias`, or NULL */
 } ck_conv_tile;
 
 /* Compute one tile of pixels by vectors; the shape must be one of the table's. */
@@ -44,7 +44,7 @@ typedef struct {
     ptrdiff_t first; /* tap */
     ptrdiff_t count, length, longer;
     ptrdiff_t row; /* elements from the sums of one pixel to the next one's */
-    int onto; /* the sums go onto what is there */
+    const void *row_bias; /* one value for each pixel, added to the first chunk, or NULL */
 } ck_conv_chunks;
 
 /* A run of output pixels at one kernel position: n of them go to to[0 .. n), x[source + i * step]; without a source, zeros. */
