@@ -14,7 +14,7 @@ from guards import guarded, guarded_empty, hostile_memory
 import convkit
 from convkit import functional as F
 from convkit.kernels import native
-from convkit.plan import common
+from convkit.plan import common, winograd
 from convkit.plan import depthwise as plan
 from convkit.spec.activation import ACTIVATIONS, FROM_OUTPUT
 from convkit.spec.conv import conv_spec
@@ -81,10 +81,12 @@ def by_channels(spec, isa, a, make):
 
 
 @both_ends
-@pytest.mark.parametrize("algorithm", ["winograd", "gemm", "direct"])
+@pytest.mark.parametrize(("algorithm", "side"), [("winograd", 4), ("winograd", 2), ("gemm", None), ("direct", None)])
 @every_isa
-def test_convolutions(isa, algorithm, at_end):
+def test_convolutions(isa, algorithm, side, at_end, monkeypatch):
     computed = 0
+    monkeypatch.setattr(winograd, "tile_side", lambda spec: side)
+    common.clear()
     with convkit.use(isa=isa, algorithm=algorithm):
         for channels, filters, (height, width), kernel in product(
                 (1, 17), (1, 15, 33), ((3, 3), (4, 17), (1, 70)), (1, 3)):
@@ -97,6 +99,7 @@ def test_convolutions(isa, algorithm, at_end):
                 except common.AlgorithmRefused:
                     continue
                 computed += 1
+    common.clear()
     assert computed > 10
 
 

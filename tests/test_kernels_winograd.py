@@ -1,5 +1,7 @@
 """Winograd's transforms and products: every level, tails of tiles, lanes and blocks, and what the plan refuses."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,17 @@ pytestmark = pytest.mark.skipif(not native.available, reason="needs the compiled
 every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS)
 F32 = np.dtype(np.float32)
 EPS = np.finfo(F32).eps
+every_side = pytest.mark.parametrize("side", [4, 2])
+
+
+@contextmanager
+def sides(side):
+    """Tiles of this many outputs a side, whatever the shape; yields what patches more for as long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "tile_side", lambda spec: side)
+        common.clear()
+        yield patch
+    common.clear()
 
 
 def worst(got, want, x, weight):
@@ -43,7 +56,7 @@ def test_forward_and_input_gradient(isa, data):
     height, width = (draw(max(1, 2 * d + 1 - sum(pair)), 30) for pair, d in zip(padding, dilation, strict=True))
     rng = np.random.default_rng(draw(0, 2**32))
     x, w, b = operands(rng, draw(1, 3), draw(4, 20), draw(4, 40), height, width, groups)
-    with convkit.use(isa=isa, algorithm="winograd"), convkit.threads(draw(1, 3)):
+    with convkit.use(isa=isa, algorithm="winograd"), convkit.threads(draw(1, 3)), sides(draw(1, 2) * 2):
         options = {"padding": padding, "groups": groups, "dilation": dilation}
         y = F.conv2d(x, w, b, **options)
         dy = rng.standard_normal(y.shape, np.float32)
@@ -69,10 +82,8 @@ def test_slices_of_depth(isa, data):
     w = rng.standard_normal((draw(4, 40) * groups, x.shape[1] // groups, depth, 3, 3), np.float32)
     b = rng.standard_normal(len(w), np.float32)
     options = {"stride": (step, 1, 1), "padding": padding, "dilation": (apart, 1, 1), "groups": groups}
-    with pytest.MonkeyPatch.context() as patch, convkit.threads(draw(1, 3)), \
-            convkit.use(isa=isa, algorithm="winograd"):
+    with sides(draw(1, 2) * 2) as patch, convkit.threads(draw(1, 3)), convkit.use(isa=isa, algorithm="winograd"):
         patch.setattr(winograd, "BLOCK_BYTES", data.draw(st.sampled_from([1, 30_000, 300_000])))
-        common.clear()
         y = F.conv3d(x, w, b, **options)
         assert worst(y, reference.conv3d(x, w, b, **options), x, w) < 8
         if step == 1:
@@ -80,7 +91,6 @@ def test_slices_of_depth(isa, data):
             options["needs"] = (True, False, False)
             want, _, _ = reference.conv3d_backward(dy, x, w, **options)
             assert worst(F.conv3d_backward(dy, x, w, **options)[0], want, dy, w.swapaxes(0, 1)) < 8
-    common.clear()
 
 
 @every_isa
@@ -141,7 +151,8 @@ def test_a_value_on_a_line_stays_in_its_windows(isa, value, dilation):
 
 
 @every_isa
-def test_blocks_and_rounds_change_no_bit(isa, monkeypatch):
+@every_side
+def test_blocks_and_rounds_change_no_bit(isa, side, monkeypatch):
     x, w, b = operands(np.random.default_rng(1), 5, 24, 40, 21, 27)
     spec, n, _ = conv_spec(x.shape, x.dtype, w.shape, w.dtype, padding=1, rank=2)
     results = []
@@ -150,22 +161,23 @@ def test_blocks_and_rounds_change_no_bit(isa, monkeypatch):
         for threads in (1, 2, 3, 7):
             y = np.full(spec.y_shape(n), np.nan, np.float32)
             with convkit.threads(threads):
-                winograd.Sums(spec, isa)(x, w, b, y)
+                winograd.Sums(spec, isa, side)(x, w, b, y)
             results.append(y.tobytes())
     assert len(set(results)) == 1
-    with convkit.use(isa=isa, algorithm="winograd"):
+    with convkit.use(isa=isa, algorithm="winograd"), sides(side):
         alone = np.concatenate([F.conv2d(x[i:i + 1], w, b, padding=1) for i in range(len(x))])
     assert alone.tobytes() == results[0]
 
 
 @every_isa
+@every_side
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -1e37])
-def test_a_value_that_a_transform_would_spread_stays_in_its_windows(isa, value, dilation):
+def test_a_value_that_a_transform_would_spread_stays_in_its_windows(isa, side, value, dilation):
     rng = np.random.default_rng(2)
     x, w, b = operands(rng, 3, 17, 20, 14, 15)
     options = {"padding": dilation, "dilation": dilation}
-    with convkit.use(isa=isa), np.errstate(all="ignore"):
+    with convkit.use(isa=isa), sides(side), np.errstate(all="ignore"):
         with convkit.use(algorithm="winograd"):
             clean = F.conv2d(x, w, b, **options)
             x[1, 5, 6, 7] = value
@@ -201,6 +213,19 @@ def test_the_plan_takes_it_where_it_pays():
     assert strided.algorithm != "winograd" and "stride" in dict(strided.considered)["winograd"]
     for slower in (chosen(64, 64, (56, 1)), chosen(64, 64, (33, 33), dilation=12, padding=12)):
         assert slower.algorithm != "winograd" and dict(slower.considered)["winograd"] is None
+
+
+def test_tiles_are_small_where_large_weights_meet_few_of_them():
+    def side(channels, size, direction="forward", **geometry):
+        x, w = (1, channels, *size), (channels, channels, *(3,) * len(size))
+        spec = conv_spec(x, F32, w, F32, rank=len(size), direction=direction, padding=1, **geometry)[0]
+        return winograd.tile_side(spec)
+
+    assert side(256, (14, 14)) == side(256, (14, 14), "input_gradient") == side(512, (7, 7)) == 2
+    assert side(512, (2, 7, 7)) == 2
+    assert side(32, (14, 14)) == side(256, (28, 28)) == side(512, (16, 7, 7)) == 4
+    # the dilation's 4 x 4 images have as many tiles together as one of their size
+    assert side(256, (28, 28), dilation=2) == 4 and side(256, (14, 14), dilation=2) == 2
 
 
 def test_the_plan_takes_lines_where_they_pay():

@@ -1,12 +1,13 @@
-"""Winograd's F(4x4, 3x3) and F(4, 3): the loops over images, slices, blocks of tile rows, panels of filters and points.
+"""Winograd's F(4x4, 3x3), F(2x2, 3x3) and F(4, 3): the loops over images, slices, blocks of tile rows, panels of
+filters and points.
 
 ``Winograd`` computes a forward pass or an input gradient of a convolution that is 3 x 3 with stride 1 in each slice of
 depth; along the depth it is a plain sum over slices, whose taps stand beside the channels. One that has 3 taps along a
 single axis is computed in lines, which hold that axis and all inside it; a row is some neighbouring tiles of a line.
 
-A round takes some rows of tiles of some slices of some images: it brings every channel to the 36 (or 6) points, which
-is V, then for each panel of filters multiplies at all points with the tiles of csrc/conv, and brings the sums back
-while they are in the cache. Rounds are shared out among the threads, each with a V of its own; what is left over, or
+A round takes some rows of tiles of some slices of some images: it brings every channel to the 36 (16, or 6) points,
+which is V, then for each panel of filters multiplies at all points with the tiles of csrc/conv, and brings the sums
+back while they are in the cache. Rounds are shared out among the threads, each with a V of its own; what is left over, or
 too small, is computed by all threads together, by channels and by panels. No sum depends on what a round or a task
 holds, so none depends on how many threads there are.
 """
@@ -51,15 +52,19 @@ cdef extern from "winograd/winograd.h" nogil:
         ptrdiff_t y_filter, filters, n, step, line_rows, tiles, first, rows
     ctypedef void (*ck_winograd_weights)(const void* taps, int turned, ptrdiff_t lanes, void* u, ptrdiff_t u_step
                                          ) noexcept nogil
-    ctypedef struct ck_winograd_table:
+    ctypedef struct ck_winograd_plane:
+        ptrdiff_t side
         int split(const ck_winograd_input* job) noexcept nogil
-        ck_winograd_weights weights, weights_lines
+        ck_winograd_weights weights
         void join(const ck_winograd_output* job) noexcept nogil
+    ctypedef struct ck_winograd_table:
+        ck_winograd_plane four, two
+        ck_winograd_weights weights_lines
         int split_lines(const ck_winograd_lines_input* job) noexcept nogil
         void join_lines(const ck_winograd_lines_output* job) noexcept nogil
     ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
     const ck_winograd_table* ck_winograd_table_for(int level)
-    int CK_WINOGRAD_POINTS, CK_WINOGRAD_LINE_POINTS
+    int CK_WINOGRAD_LINE_POINTS
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
 cdef ptrdiff_t MIN_MACS = 1_500_000
@@ -70,6 +75,7 @@ cdef ptrdiff_t MIN_SHARED_MACS = 16_000_000
 cdef struct winograd_t:
     const ck_conv_table* tiles
     const ck_winograd_table* table
+    const ck_winograd_plane* plane                 # of tiles of four or of two
     ptrdiff_t groups, channels, group_channels, filters, group_filters, group_panels, panel_filters, most_pixels
     ptrdiff_t depth, height, width                 # of the source
     ptrdiff_t out_depth, out_height, out_width
@@ -130,7 +136,7 @@ cdef inline ptrdiff_t first_source(const round_t* r) noexcept nogil:
 
 
 cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
-    """One channel of every slice to the 36 points, in order: the vectors of a slice may end in the next one's part."""
+    """One channel of every slice to the points, in order: the vectors of a slice may end in the next one's part."""
     cdef const round_t* r = <const round_t*>job
     cdef const winograd_t* p = r.call.plan
     cdef ptrdiff_t image, i, z
@@ -139,7 +145,7 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
         split_lines(r, c, worker)
         return
     part.height, part.width = p.height, p.width
-    part.y, part.x = 4 * r.first_row - p.lo_y, -p.lo_x
+    part.y, part.x = p.plane.side * r.first_row - p.lo_y, -p.lo_x
     part.rows, part.pitch = r.rows, p.pitch
     part.scratch = r.call.own + worker * r.call.own_step
     part.v_step = r.call.point_step
@@ -150,7 +156,7 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
             if 0 <= z < p.depth:
                 part.plane = r.call.x + (((r.first_image + image) * p.channels + c) * p.depth + z) * p.height * p.width
                 part.v = (r.v + c * r.call.channel_step + image * r.call.image_step + i * r.call.slice_step)
-                if p.table.split(&part):
+                if p.plane.split(&part):
                     r.call.bad[worker * r.call.n + r.first_image + image] = 1
 
 
@@ -300,11 +306,11 @@ cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdi
     for row in range(first, last):
         image = r.first_image + row // r.rows // r.slices
         z = r.first_slice + row // r.rows % r.slices
-        y = 4 * (r.first_row + row % r.rows)
+        y = p.plane.side * (r.first_row + row % r.rows)
         out.m = sums + (row - first) * p.tile_columns * lanes
         out.y = r.call.y + (image * p.filters + filter) * out.y_filter + (z * p.out_height + y) * p.out_width
-        out.rows = min(<ptrdiff_t>4, p.out_height - y)
-        p.table.join(&out)
+        out.rows = min(p.plane.side, p.out_height - y)
+        p.plane.join(&out)
         if r.call.then.kernel != NULL:
             finish_rows(r, <const float*>out.y, out.y_filter, filters, out.rows * out.width)
 
@@ -455,8 +461,8 @@ cdef class Winograd:
     channel. A round takes up to ``block`` rows of tiles of ``slices`` slices of each of ``images`` images; for several
     threads it is made smaller, down to ``fewest_tiles`` tiles.
 
-    ``line`` is None, or for lines (elements between taps, rows of tiles of a line, tiles of a row); sizes are then
-    (1, lines, elements of a line) and ``lo`` is in elements.
+    Tiles have ``side`` x ``side`` outputs, 4 or 2. ``line`` is None, or for lines (elements between taps, rows of tiles
+    of a line, tiles of a row); sizes are then (1, lines, elements of a line) and ``lo`` is in elements.
     """
 
     cdef winograd_t plan
@@ -466,7 +472,7 @@ cdef class Winograd:
 
     def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  ptrdiff_t depth_step, shift, ptrdiff_t block, ptrdiff_t slices, ptrdiff_t images, ptrdiff_t vectors,
-                 ptrdiff_t fewest_tiles, ptrdiff_t macs, w_strides, bint turned, line):
+                 ptrdiff_t fewest_tiles, ptrdiff_t macs, w_strides, bint turned, side, line):
         cdef winograd_t* p = &self.plan
         p.tiles = tiles_of(isa, 4)
         p.table = ck_winograd_table_for(level_of(isa))
@@ -481,8 +487,9 @@ cdef class Winograd:
         p.depth_step, p.positions = depth_step, len(shift)
         p.taps = p.positions * p.group_channels
         if line is None:
-            p.points, p.kernel, p.line_step = CK_WINOGRAD_POINTS, 9, 0
-            p.tile_rows, p.tile_columns = (p.out_height + 3) // 4, (p.out_width + 3) // 4
+            p.plane = &p.table.two if side == 2 else &p.table.four
+            p.points, p.kernel, p.line_step = (side + 2) ** 2, 9, 0
+            p.tile_rows, p.tile_columns = (p.out_height + side - 1) // side, (p.out_width + side - 1) // side
             p.pitch = p.tile_columns + 1
         else:
             p.points, p.kernel = CK_WINOGRAD_LINE_POINTS, 3
@@ -518,7 +525,7 @@ cdef class Winograd:
         cdef const float* source = <const float*>reading(w, w.nbytes)
         cdef float* out = <float*>writing(packed, 4 * self.packed_size)
         cdef ptrdiff_t group, panel, k, c, filter0, filters, lanes
-        cdef ck_winograd_weights transform = p.table.weights_lines if p.line_step else p.table.weights
+        cdef ck_winograd_weights transform = p.table.weights_lines if p.line_step else p.plane.weights
         cdef float taps[9 * 64]  # of one channel and a panel of up to four vectors of 16 filters
         # The transforms multiply by at most 26 (input), 2.2 (weights) and 54 (output), and channels are added up.
         largest = float(np.abs(w).max())

@@ -101,13 +101,14 @@ def by_tiles(shape):
     """Slots; elements transformed before and after; transformed weights, and those from beyond L2; residues apart."""
     spec, depth = shape.spec, shape.axes[0]
     plane, apart = (spec.out_size if spec.direction == "forward" else spec.size)[-2:], spec.dilation[-2:]
-    rows, columns = (-(-n // (4 * d)) for n, d in zip(plane, apart, strict=True))
-    parts, depth_taps = prod(apart), len(depth.phases[0].taps)
-    slots = winograd.POINTS * shape.slots([(columns, rows * depth.target * parts)], shape.channels * depth_taps)
-    row_elements = winograd.POINTS * (columns + 1) * shape.groups
+    side = winograd.tile_side(spec)
+    rows, columns = (-(-n // (side * d)) for n, d in zip(plane, apart, strict=True))
+    parts, depth_taps, points = prod(apart), len(depth.phases[0].taps), winograd.points(side)
+    slots = points * shape.slots([(columns, rows * depth.target * parts)], shape.channels * depth_taps)
+    row_elements = points * (columns + 1) * shape.groups
     split = row_elements * rows * parts * shape.channels * depth.source
     joined = row_elements * rows * parts * shape.filters * depth.target
-    weight_bytes = shape.weight_bytes // 9 * winograd.POINTS
+    weight_bytes = shape.weight_bytes // 9 * points
     rounds = -(-split * 4 // max(winograd.BLOCK_BYTES, weight_bytes // winograd.WEIGHTS_PER_BLOCK))
     return (shape.groups * slots, split, joined, weight_bytes * rounds, weight_bytes * rounds * _far(weight_bytes),
             shape.source + shape.target if parts > 1 else 0, shape.far_source,

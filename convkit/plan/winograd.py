@@ -1,5 +1,5 @@
-"""Winograd's F(4x4, 3x3) in every slice of depth and F(4, 3) along one axis: which convolutions take them, and in how
-large blocks.
+"""Winograd's F(4x4, 3x3) or F(2x2, 3x3) in every slice of depth and F(4, 3) along one axis: which convolutions take
+them, and in how large blocks.
 
 The error of a tile is bounded by its largest inputs, not by each window's (``precision="strict"`` refuses it), and an
 image that holds a NaN, an infinity or a number near the end of the range is computed directly.
@@ -14,12 +14,14 @@ from convkit import settings
 from convkit.plan import direct, geometry
 from convkit.plan.common import Packing
 
-POINTS, LINE_POINTS = 36, 6
+LINE_POINTS = 6
 FEWEST_SUMMED = 4  # channels: errors of several even out; one alone reaches 8.3 eps T without fused multiply-adds
 FEWEST_CHANNELS = 24  # with taps along one axis, and twice that in each of several groups, whose products are small
 FEWEST_TILES = 8
 LINE_ROW = 112  # tiles: whole vectors, and whole runs of 14 for the registers of AVX-512
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
+# Reading a transformed weight from beyond L2 costs as much as multiplying it with so many tiles.
+READ_AS_TILES, FAR_WEIGHTS = 20, 1536 * 1024
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
 BLOCK_BYTES = 768 * 1024
 # Weights that do not fit in L2 come from farther away in every round, so rounds grow with them.
@@ -74,6 +76,25 @@ def _no_slices(spec):
     return None
 
 
+def tile_side(spec):
+    """Outputs along each side of a tile: 4, or 2 where reading the larger weights of 4 costs more than the
+    multiplications of 2."""
+    depth = geometry.axes(spec)[0]
+    plane = (spec.out_size if spec.direction == "forward" else spec.size)[-2:]
+
+    def cost(side):
+        tiles = depth.target * prod(d * -(-n // (side * d)) for n, d in zip(plane, spec.dilation[-2:], strict=True))
+        return points(side) * (tiles + READ_AS_TILES)
+
+    weight_bytes = prod(spec.weight_shape) // 9 * points(4) * 4
+    return 2 if weight_bytes > FAR_WEIGHTS and cost(2) < cost(4) else 4
+
+
+def points(side):
+    """Multiplications of a tile of ``side`` x ``side`` outputs, per channel and filter."""
+    return (side + 2) ** 2
+
+
 def loses(spec, _isa):
     """Why it should not compute taps along one axis, which the cost model leaves to this rule; None if it pays."""
     if along(spec) is None:
@@ -100,16 +121,17 @@ class Sums(Packing):
 
     finishes = True
 
-    def __init__(self, spec, isa):
+    def __init__(self, spec, isa, side=None):
         self.spec, self.isa = spec, isa
+        side = side or tile_side(spec)
         if along(spec) is not None:
             self.apart = (1, 1)  # a dilation is a longer step
             self.kernel = _line_kernel(spec, isa, _line(spec))
         else:
             self.apart = spec.dilation[-2:]
             self.planes = _planes(spec)
-            self.kernel = _kernel(spec, isa, self.planes)
-        self.pack_key = ("winograd", isa, self.kernel.vectors, spec.direction)
+            self.kernel = _kernel(spec, isa, self.planes, side)
+        self.pack_key = ("winograd", isa, side, self.kernel.vectors, spec.direction)
 
     def pack(self, weight):
         return super().pack(weight), weight.copy()  # a reference would look like a user's
@@ -209,27 +231,27 @@ def _line_kernel(spec, isa, line):
         columns = -(-columns // line.step) * line.step  # whole steps
     return _winograd(spec, isa, LINE_POINTS, geometry.forward_axis(1, 1, *geometry.PLAIN), [0],
                      [line.lines, line.source], [line.lines, line.target], [0, line.lo], line.lines * rows, columns,
-                     columns, (line.step, rows, columns))
+                     columns, None, (line.step, rows, columns))
 
 
-def _kernel(spec, isa, planes):
+def _kernel(spec, isa, planes, side):
     depth = geometry.axes(spec)[0]
     shift = [offset - depth.lo for _, offset in depth.phases[0].taps]
     lo = [p.lo if spec.dilation[-2:] == (1, 1) else 0 for p in planes]  # parts hold their zeros
-    rows, columns = (-(-p.target // 4) for p in planes)
-    return _winograd(spec, isa, POINTS, depth, shift, [p.source for p in planes], [p.target for p in planes], lo, rows,
-                     columns, columns + 1, None)
+    rows, columns = (-(-p.target // side) for p in planes)
+    return _winograd(spec, isa, points(side), depth, shift, [p.source for p in planes], [p.target for p in planes], lo,
+                     rows, columns, columns + 1, side, None)
 
 
-def _winograd(spec, isa, points, depth, shift, source, target, lo, rows, columns, pitch, line):
+def _winograd(spec, isa, n_points, depth, shift, source, target, lo, rows, columns, pitch, side, line):
     from convkit.kernels import conv, winograd
 
     forward = spec.direction == "forward"
     channels, filters = (spec.c_in, spec.c_out) if forward else (spec.c_out, spec.c_in)
     group_channels, group_filters = channels // spec.groups, filters // spec.groups
     lanes, most = conv.tile_limits(isa, 4)
-    weight_bytes = points * 4 * channels * len(shift) * group_filters
-    block, slices, images = _block(rows, depth, points * 4 * channels * pitch,
+    weight_bytes = n_points * 4 * channels * len(shift) * group_filters
+    block, slices, images = _block(rows, depth, n_points * 4 * channels * pitch,
                                    max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK))
     runs = block * slices * images
     vectors = geometry.tile_vectors(group_filters, [(columns * runs, 1) if line else (columns, runs)],
@@ -237,7 +259,7 @@ def _winograd(spec, isa, points, depth, shift, source, target, lo, rows, columns
     return winograd.Winograd(
         isa, spec.groups, channels, filters, [depth.source, *source], [depth.target, *target], lo, depth.source_step,
         shift, block, slices, images, vectors, OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES,
-        spec.macs, geometry.weight_strides(spec), not forward, line)
+        spec.macs, geometry.weight_strides(spec), not forward, side, line)
 
 
 def _block(rows, depth, row_bytes, budget):

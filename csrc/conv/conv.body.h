@@ -1,8 +1,8 @@
 /* Compiled once per dtype by conv.kernel.c. */
 
-/* sum[m][v], rows c->row apart, = row_bias[m] + sum over the chunks of (sum over their taps of x[off[k] + m * x_step] * w[k][v]), each
- * chunk from zero.
- * The chunks are closed in here, not by the caller: the next one's multiply-adds overlap the additions. */
+/* sum[m][v], rows c->row apart, = row_bias[m] + sum over the chunks of (sum over their taps of
+ * x[off[k] + m * x_step] * w[k][v]), each chunk from zero. The chunks are closed in here, not by the caller: the next
+ * one's multiply-adds overlap the additions. */
 CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c, ptrdiff_t x_step, T *sum, const int M,
                                   const int N)
 {

@@ -1,4 +1,7 @@
-/* Compiled by winograd.kernel.c. The points are 0, +-a, +-b and infinity with a = sqrt(1/2), b = sqrt(2). */
+/* Compiled by winograd.kernel.c. The points are 0, +-a, +-b and infinity with a = sqrt(1/2), b = sqrt(2) for four outputs along
+ * an axis, and 0, +-1 and infinity for two. `side` is constant after inlining. */
+
+enum { CK_TYPED(most_side) = 4, CK_TYPED(most_points) = 6 };
 
 #define WINO_A 0.70710678118654752440
 #define WINO_B 1.41421356237309504880
@@ -17,6 +20,23 @@ CK_INLINE void CK_TYPED(into_points)(const V d[6], V t[6])
     t[5] = vfma(-fives, d[3], d[1] + d[5]);
 }
 
+/* The same with four values for two outputs. */
+CK_INLINE void CK_TYPED(into_four_points)(const V d[4], V t[4])
+{
+    t[0] = d[0] - d[2];
+    t[1] = d[1] + d[2];
+    t[2] = d[2] - d[1];
+    t[3] = d[3] - d[1];
+}
+
+CK_INLINE void CK_TYPED(into_points_of)(const V *d, V *t, const int side)
+{
+    if (side == 4)
+        CK_TYPED(into_points)(d, t);
+    else
+        CK_TYPED(into_four_points)(d, t);
+}
+
 /* A^T m for six values: the output transform along one axis. */
 CK_INLINE void CK_TYPED(from_points)(const V m[6], V y[4])
 {
@@ -26,6 +46,20 @@ CK_INLINE void CK_TYPED(from_points)(const V m[6], V y[4])
     y[1] = vfma(b, q2, a * q1);
     y[2] = vfma(two, s2, half * s1);
     y[3] = vfma(b + b, q2, vfma(half * a, q1, m[5]));
+}
+
+CK_INLINE void CK_TYPED(from_four_points)(const V m[4], V y[2])
+{
+    y[0] = m[0] + (m[1] + m[2]);
+    y[1] = m[3] + (m[1] - m[2]);
+}
+
+CK_INLINE void CK_TYPED(from_points_of)(const V *m, V *y, const int side)
+{
+    if (side == 4)
+        CK_TYPED(from_points)(m, y);
+    else
+        CK_TYPED(from_four_points)(m, y);
 }
 
 /* Values beyond the limit leave a negative lane in `bad |= distance`. Magnitudes are compared as integers, among which an
@@ -49,73 +83,82 @@ CK_INLINE int CK_TYPED(any_negative)(VI mask)
     return found < 0;
 }
 
-/* A padded row in quarters, quarter[k][i] = row[4 i + k], so that neighbouring tiles become neighbouring lanes.
+/* A padded row in `side` parts, part[k][i] = row[side * i + k], so that neighbouring tiles become neighbouring lanes.
  * Returns negative lanes where a value is beyond the limit. */
-CK_INLINE VI CK_TYPED(quarter_row)(const T *line, ptrdiff_t n, T *quarter, ptrdiff_t step, VI limit)
+CK_INLINE VI CK_TYPED(part_row)(const T *line, ptrdiff_t n, T *part, ptrdiff_t step, VI limit, const int side)
 {
     VI bad = {0};
     for (ptrdiff_t i = 0; i < n; i += L) {
         V p[4];
-        CK_UNROLL for (int k = 0; k < 4; k++)
+        CK_UNROLL for (int k = 0; k < side; k++)
         {
-            p[k] = vload(line + 4 * i + k * L);
+            p[k] = vload(line + side * i + k * L);
             bad |= CK_TYPED(distance)(p[k], limit);
         }
+        if (side == 2) {
+            vstore(part + i, veven(p[0], p[1]));
+            vstore(part + step + i, vodd(p[0], p[1]));
+            continue;
+        }
         const V even0 = veven(p[0], p[1]), even1 = veven(p[2], p[3]), odd0 = vodd(p[0], p[1]), odd1 = vodd(p[2], p[3]);
-        vstore(quarter + i, veven(even0, even1));
-        vstore(quarter + step + i, veven(odd0, odd1));
-        vstore(quarter + 2 * step + i, vodd(even0, even1));
-        vstore(quarter + 3 * step + i, vodd(odd0, odd1));
+        vstore(part + i, veven(even0, even1));
+        vstore(part + step + i, veven(odd0, odd1));
+        vstore(part + 2 * step + i, vodd(even0, even1));
+        vstore(part + 3 * step + i, vodd(odd0, odd1));
     }
     return bad;
 }
 
-/* Every row of the plane that the tiles see, in quarters: s[row % 4][column % 4][row / 4 * pitch + column / 4]. */
-CK_INLINE int CK_TYPED(quarter_plane)(const ck_winograd_input *j, T *s, ptrdiff_t step)
+/* Every row of the plane that the tiles see, in parts: s[row % side][column % side][row / side * pitch + column / side]. */
+CK_INLINE int CK_TYPED(part_plane)(const ck_winograd_input *j, T *s, ptrdiff_t step, const int side)
 {
     T *line = (T *)j->scratch;
-    const ptrdiff_t length = (j->pitch + L - 1) / L * L * 4, first = j->x < 0 ? -j->x : 0;
+    const ptrdiff_t length = (j->pitch + L - 1) / L * L * side, first = j->x < 0 ? -j->x : 0;
     ptrdiff_t last = j->width - j->x;
-    if (last > 4 * j->pitch) last = 4 * j->pitch;
+    if (last > side * j->pitch) last = side * j->pitch;
     VI bad = {0};
     memset(line, 0, length * sizeof(T));
-    for (ptrdiff_t row = 0; row < 4 * j->rows + 2; row++) {
+    for (ptrdiff_t row = 0; row < side * j->rows + 2; row++) {
         const ptrdiff_t y = j->y + row;
-        T *quarter = s + row % 4 * 4 * step + row / 4 * j->pitch;
+        T *part = s + row % side * side * step + row / side * j->pitch;
         if (y < 0 || y >= j->height || last <= first) {
-            for (int k = 0; k < 4; k++) memset(quarter + k * step, 0, j->pitch * sizeof(T));
+            for (int k = 0; k < side; k++) memset(part + k * step, 0, j->pitch * sizeof(T));
             continue;
         }
         memcpy(line + first, (const T *)j->plane + y * j->width + j->x + first, (last - first) * sizeof(T));
-        bad |= CK_TYPED(quarter_row)(line, j->pitch, quarter, step, CK_TYPED(limit_bits)(j->limit));
+        bad |= CK_TYPED(part_row)(line, j->pitch, part, step, CK_TYPED(limit_bits)(j->limit), side);
     }
     return CK_TYPED(any_negative)(bad);
 }
 
-CK_NOINLINE int CK_TYPED(winograd_split)(const ck_winograd_input *j)
+CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int side)
 {
     const ptrdiff_t step = (j->rows + 1) * j->pitch + 2 * L, tiles = j->rows * j->pitch;
+    const int n = side + 2;
     T *s = (T *)j->scratch + 4 * (j->pitch + CK_WINOGRAD_LANES);
-    const int bad = CK_TYPED(quarter_plane)(j, s, step);
+    const int bad = CK_TYPED(part_plane)(j, s, step, side);
     for (ptrdiff_t t = 0; t < tiles; t += L) {
-        V half[6][6];
-        CK_UNROLL for (int y = 0; y < 6; y++)
+        V half[CK_TYPED(most_points)][CK_TYPED(most_points)];
+        CK_UNROLL for (int y = 0; y < n; y++)
         {
-            V d[6];
-            CK_UNROLL for (int x = 0; x < 6; x++) d[x] =
-                vload(s + (y % 4 * 4 + x % 4) * step + t + y / 4 * j->pitch + x / 4);
-            CK_TYPED(into_points)(d, half[y]);
+            V d[CK_TYPED(most_points)];
+            CK_UNROLL for (int x = 0; x < n; x++) d[x] =
+                vload(s + (y % side * side + x % side) * step + t + y / side * j->pitch + x / side);
+            CK_TYPED(into_points_of)(d, half[y], side);
         }
-        CK_UNROLL for (int x = 0; x < 6; x++)
+        CK_UNROLL for (int x = 0; x < n; x++)
         {
-            V d[6], u[6];
-            CK_UNROLL for (int y = 0; y < 6; y++) d[y] = half[y][x];
-            CK_TYPED(into_points)(d, u);
-            CK_UNROLL for (int y = 0; y < 6; y++) vstore((T *)j->v + (y * 6 + x) * j->v_step + t, u[y]);
+            V d[CK_TYPED(most_points)], u[CK_TYPED(most_points)];
+            CK_UNROLL for (int y = 0; y < n; y++) d[y] = half[y][x];
+            CK_TYPED(into_points_of)(d, u, side);
+            CK_UNROLL for (int y = 0; y < n; y++) vstore((T *)j->v + (y * n + x) * j->v_step + t, u[y]);
         }
     }
     return bad;
 }
+
+CK_NOINLINE int CK_TYPED(split_four)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 4); }
+CK_NOINLINE int CK_TYPED(split_two)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 2); }
 
 /* L elements of a line from any place on, zeros outside of it. */
 CK_INLINE V CK_TYPED(load_around)(const T *line, ptrdiff_t at, ptrdiff_t n)
@@ -211,26 +254,48 @@ CK_INLINE void CK_TYPED(weight_points)(const CK_TYPED(wide) g[3], CK_TYPED(wide)
     u[5] = g[2];
 }
 
-CK_NOINLINE void CK_TYPED(winograd_weights)(const void *taps, int turned, ptrdiff_t lanes, void *u, ptrdiff_t u_step)
+CK_INLINE void CK_TYPED(weight_points_of)(const CK_TYPED(wide) g[3], CK_TYPED(wide) * u, const int side)
 {
+    if (side == 4) {
+        CK_TYPED(weight_points)(g, u);
+        return;
+    }
+    u[0] = g[0];
+    u[1] = (g[0] + g[2] + g[1]) / 2;
+    u[2] = (g[0] + g[2] - g[1]) / 2;
+    u[3] = g[2];
+}
+
+CK_INLINE void CK_TYPED(weights)(const T *taps, int turned, ptrdiff_t lanes, T *u, ptrdiff_t u_step, const int side)
+{
+    const int n = side + 2;
     for (ptrdiff_t f = 0; f < lanes; f += L) {
-        CK_TYPED(wide) half[6][3];
+        CK_TYPED(wide) half[CK_TYPED(most_points)][3];
         for (int x = 0; x < 3; x++) {
-            CK_TYPED(wide) g[3], t[6];
+            CK_TYPED(wide) g[3], t[CK_TYPED(most_points)];
             for (int y = 0; y < 3; y++) {
                 const int tap = y * 3 + x;
-                const V w = vload((const T *)taps + (turned ? 8 - tap : tap) * lanes + f);
-                g[y] = __builtin_convertvector(w, CK_TYPED(wide));
+                g[y] = __builtin_convertvector(vload(taps + (turned ? 8 - tap : tap) * lanes + f), CK_TYPED(wide));
             }
-            CK_TYPED(weight_points)(g, t);
-            for (int y = 0; y < 6; y++) half[y][x] = t[y];
+            CK_TYPED(weight_points_of)(g, t, side);
+            for (int y = 0; y < n; y++) half[y][x] = t[y];
         }
-        for (int y = 0; y < 6; y++) {
-            CK_TYPED(wide) t[6];
-            CK_TYPED(weight_points)(half[y], t);
-            for (int x = 0; x < 6; x++) vstore((T *)u + (y * 6 + x) * u_step + f, __builtin_convertvector(t[x], V));
+        for (int y = 0; y < n; y++) {
+            CK_TYPED(wide) t[CK_TYPED(most_points)];
+            CK_TYPED(weight_points_of)(half[y], t, side);
+            for (int x = 0; x < n; x++) vstore(u + (y * n + x) * u_step + f, __builtin_convertvector(t[x], V));
         }
     }
+}
+
+CK_NOINLINE void CK_TYPED(weights_four)(const void *taps, int turned, ptrdiff_t lanes, void *u, ptrdiff_t u_step)
+{
+    CK_TYPED(weights)(taps, turned, lanes, u, u_step, 4);
+}
+
+CK_NOINLINE void CK_TYPED(weights_two)(const void *taps, int turned, ptrdiff_t lanes, void *u, ptrdiff_t u_step)
+{
+    CK_TYPED(weights)(taps, turned, lanes, u, u_step, 2);
 }
 
 CK_NOINLINE void CK_TYPED(winograd_weights_lines)(const void *taps, int turned, ptrdiff_t lanes, void *u,
@@ -247,35 +312,37 @@ CK_NOINLINE void CK_TYPED(winograd_weights_lines)(const void *taps, int turned, 
     }
 }
 
-/* The 4 x 4 outputs of one tile for one vector of filters: out[row][column]. */
-CK_INLINE void CK_TYPED(join_tile)(const T *m, ptrdiff_t m_step, V bias, V out[4][L], int column)
+/* The side x side outputs of one tile for one vector of filters: out[row][column]. */
+CK_INLINE void CK_TYPED(join_tile)(const T *m, ptrdiff_t m_step, V bias, V out[CK_TYPED(most_side)][L],
+                                   ptrdiff_t column, const int side)
 {
-    V half[4][6];
-    CK_UNROLL for (int x = 0; x < 6; x++)
+    const int n = side + 2;
+    V half[CK_TYPED(most_side)][CK_TYPED(most_points)];
+    CK_UNROLL for (int x = 0; x < n; x++)
     {
-        V d[6], t[4];
-        CK_UNROLL for (int y = 0; y < 6; y++) d[y] = vload(m + (y * 6 + x) * m_step);
-        CK_TYPED(from_points)(d, t);
-        CK_UNROLL for (int y = 0; y < 4; y++) half[y][x] = t[y];
+        V d[CK_TYPED(most_points)], t[CK_TYPED(most_side)];
+        CK_UNROLL for (int y = 0; y < n; y++) d[y] = vload(m + (y * n + x) * m_step);
+        CK_TYPED(from_points_of)(d, t, side);
+        CK_UNROLL for (int y = 0; y < side; y++) half[y][x] = t[y];
     }
-    CK_UNROLL for (int y = 0; y < 4; y++)
+    CK_UNROLL for (int y = 0; y < side; y++)
     {
-        V t[4];
-        CK_TYPED(from_points)(half[y], t);
-        CK_UNROLL for (int x = 0; x < 4; x++) out[y][column + x] = t[x] + bias;
+        V t[CK_TYPED(most_side)];
+        CK_TYPED(from_points_of)(half[y], t, side);
+        CK_UNROLL for (int x = 0; x < side; x++) out[y][column + x] = t[x] + bias;
     }
 }
 
-CK_NOINLINE void CK_TYPED(winograd_join)(const ck_winograd_output *j)
+CK_INLINE void CK_TYPED(join)(const ck_winograd_output *j, const int side)
 {
     for (ptrdiff_t v = 0; v * L < j->filters; v++) {
         const ptrdiff_t filters = j->filters - v * L < L ? j->filters - v * L : L;
         const V bias = j->bias ? vload((const T *)j->bias + v * L) : (V){0};
         for (ptrdiff_t x = 0; x < j->width; x += L) {
             const ptrdiff_t n = j->width - x < L ? j->width - x : L;
-            V out[4][L];
-            for (int column = 0; column < n; column += 4) CK_TYPED(join_tile)
-            ((const T *)j->m + (x + column) / 4 * j->lanes + v * L, j->m_step, bias, out, column);
+            V out[CK_TYPED(most_side)][L];
+            for (ptrdiff_t column = 0; column < n; column += side) CK_TYPED(join_tile)
+            ((const T *)j->m + (x + column) / side * j->lanes + v * L, j->m_step, bias, out, column, side);
             for (ptrdiff_t y = 0; y < j->rows; y++) {
                 V r[L];
                 /* Columns past the last tile are whatever the stack holds; their lanes are not stored. */
@@ -291,6 +358,9 @@ CK_NOINLINE void CK_TYPED(winograd_join)(const ck_winograd_output *j)
         }
     }
 }
+
+CK_NOINLINE void CK_TYPED(join_four)(const ck_winograd_output *j) { CK_TYPED(join)(j, 4); }
+CK_NOINLINE void CK_TYPED(join_two)(const ck_winograd_output *j) { CK_TYPED(join)(j, 2); }
 
 /* A run of outputs of one vector of filters, output q in out[order[q]]; those of q past the run are never stored. */
 CK_INLINE void CK_TYPED(store_run)(const V *out, const uint8_t *order, T *y, ptrdiff_t y_filter, ptrdiff_t filters,
@@ -353,9 +423,8 @@ CK_NOINLINE void CK_TYPED(winograd_join_lines)(const ck_winograd_lines_output *j
 
 extern const ck_winograd_table CK_KERNEL(ck_winograd);
 const ck_winograd_table CK_KERNEL(ck_winograd) = {
-    .split = CK_TYPED(winograd_split),
-    .weights = CK_TYPED(winograd_weights),
-    .join = CK_TYPED(winograd_join),
+    .four = {.side = 4, .split = CK_TYPED(split_four), .weights = CK_TYPED(weights_four), .join = CK_TYPED(join_four)},
+    .two = {.side = 2, .split = CK_TYPED(split_two), .weights = CK_TYPED(weights_two), .join = CK_TYPED(join_two)},
     .split_lines = CK_TYPED(winograd_split_lines),
     .weights_lines = CK_TYPED(winograd_weights_lines),
     .join_lines = CK_TYPED(winograd_join_lines),

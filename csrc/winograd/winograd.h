@@ -1,17 +1,19 @@
-/* Winograd's F(4x4, 3x3), and F(4, 3) along one axis, around the tiles of csrc/conv: input, weight and output transforms.
+/* Winograd's F(4x4, 3x3) and F(2x2, 3x3), and F(4, 3) along one axis, around the tiles of csrc/conv: input, weight and output
+ * transforms.
  *
- * A 4 x 4 block of outputs costs 36 multiplications per channel instead of 144. The reduction over channels is 36 products
- * V[xi] (tiles x channels) by U[xi] (channels x filters), which the tiles of csrc/conv compute; what is here brings
- * data into that form and back. csrc/winograd/README.md has the formula and the figures.
+ * A block of `side` x `side` outputs costs (side + 2)^2 multiplications per channel: 36 instead of 144, or 16 instead of 36. The
+ * reduction over channels is a product at each of so many points, V[xi] (tiles x channels) by U[xi] (channels x filters),
+ * which the tiles of csrc/conv compute; what is here brings data into that form and back. csrc/winograd/README.md has
+ * the formula and the figures.
  */
 #ifndef CK_WINOGRAD_H
 #define CK_WINOGRAD_H
 
 #include "base/isa.h"
 
-enum { CK_WINOGRAD_POINTS = 36, CK_WINOGRAD_LINE_POINTS = 6 };
+enum { CK_WINOGRAD_LINE_POINTS = 6 };
 
-/* Some rows of tiles of one plane. Tile t of row r begins at plane row y + 4 r and column x + 4 t, which may lie in the
+/* Some rows of tiles of one plane. Tile t of row r begins at plane row y + side * r and column x + side * t, which may lie in the
  * padding; its value at point xi goes to v[xi * v_step + r * pitch + t]. */
 typedef struct {
     const void *plane;
@@ -70,7 +72,7 @@ typedef struct {
 
 typedef void (*ck_winograd_join_lines)(const ck_winograd_lines_output *job);
 
-/* One row of tiles of a panel: m[xi * m_step + tile * lanes + f] into up to 4 rows of y. */
+/* One row of tiles of a panel: m[xi * m_step + tile * lanes + f] into up to `side` rows of y. */
 typedef struct {
     const void *m;
     ptrdiff_t m_step;
@@ -79,15 +81,21 @@ typedef struct {
     void *y;
     ptrdiff_t y_filter, y_row;
     ptrdiff_t filters;
-    ptrdiff_t rows, width; /* of the pixels that exist: rows 1 to 4 */
+    ptrdiff_t rows, width; /* of the pixels that exist: rows 1 to `side` */
 } ck_winograd_output;
 
 typedef void (*ck_winograd_join)(const ck_winograd_output *job);
 
+/* The transforms of tiles in a plane. */
 typedef struct {
+    ptrdiff_t side;
     ck_winograd_split split;
     ck_winograd_weights weights;
     ck_winograd_join join;
+} ck_winograd_plane;
+
+typedef struct {
+    ck_winograd_plane four, two;
     ck_winograd_split_lines split_lines;
     ck_winograd_weights weights_lines; /* taps[tap * lanes + f] of 3 taps, at 6 points */
     ck_winograd_join_lines join_lines;
