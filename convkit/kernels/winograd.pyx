@@ -7,8 +7,8 @@ single axis is computed in lines, which hold that axis and all inside it; a row 
 
 A round takes some rows of tiles of some slices of some images: it brings every channel to the 36 (16, or 6) points,
 which is V, then for each panel of filters multiplies at all points with the tiles of csrc/conv, and brings the sums
-back while they are in the cache. Rounds are shared out among the threads, each with a V of its own; what is left over, or
-too small, is computed by all threads together, by channels and by panels. No sum depends on what a round or a task
+back while they are in the cache. Rounds are shared out among the threads, each with a V of its own; what is left over,
+or too small, is computed by all threads together, by channels and by panels. No sum depends on what a round or a task
 holds, so none depends on how many threads there are.
 """
 
