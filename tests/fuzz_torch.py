@@ -217,7 +217,19 @@ def _unpool(name, x, indices, kernel_size, stride=None, padding=0, output_size=N
 def _interpolate(name, x, **options):
     if x.ndim == 5 and "nearest" in options["mode"] and "scale_factor" in options:
         raise NotHere  # a factor that was given twice the size: PyTorch has one rule in 2-d, another one in 3-d
-    return T.interpolate(x, **options)
+    y = T.interpolate(x, **options)
+    given = None if options.get("recompute_scale_factor") else options.get("scale_factor")
+    if "nearest" in options["mode"] and any(map(_rounding_decides, x.shape[2:], y.shape[2:],
+                                                _tuple(given, x.ndim - 2), [options["mode"]] * 3)):
+        raise NotHere
+    return y
+
+
+def _rounding_decides(size, out, factor, mode):
+    """Whether PyTorch, which has places in float32, takes a neighbour of the nearest place for any pixel."""
+    centre = np.arange(out) + 0.5 * (mode == "nearest-exact")
+    step = size / out if factor is None else 1 / factor
+    return (np.floor(centre.astype(np.float32) * np.float32(step)) != np.floor(centre * step)).any()
 
 
 def _unfold(name, x, kernel_size, dilation=1, padding=0, stride=1):
