@@ -1,6 +1,6 @@
 """Convolution and pooling once more, as plain loops in float64 that share no code with the library.
 
-Slow and obvious: one output position, one tap, one channel at a time. Any rank; ``pads`` is one ``(lo, hi)``
+Slow and obvious: one output position, one tap, one group at a time. Any rank; ``pads`` is one ``(lo, hi)``
 per axis.
 """
 
@@ -37,14 +37,13 @@ def window(p, size, kernel, stride, pads, dilation):
 
 
 def conv_terms(size, w_shape, stride, pads, dilation, groups):
-    """Every product of a convolution: (output channel, input channel, channel in the group, p, tap, q)."""
+    """The products of a convolution by output position, tap and group: (output channels, input channels, p, tap, q)."""
     c_out, per_group, *kernel = w_shape
+    filters = c_out // groups
     for p in product(*map(range, out_size(size, kernel, stride, pads, dilation))):
         for k, q in window(p, size, kernel, stride, pads, dilation):
-            for o in range(c_out):
-                first = o // (c_out // groups) * per_group
-                for c in range(per_group):
-                    yield o, first + c, c, p, k, q
+            for g in range(groups):
+                yield slice(g * filters, (g + 1) * filters), slice(g * per_group, (g + 1) * per_group), p, k, q
 
 
 def conv(x, w, bias, stride, pads, dilation, groups):
@@ -54,8 +53,8 @@ def conv(x, w, bias, stride, pads, dilation, groups):
     if bias is not None:
         for o in range(len(w)):
             y[:, o] = bias[o]
-    for o, i, c, p, k, q in conv_terms(x.shape[2:], w.shape, stride, pads, dilation, groups):
-        y[:, o, *p] += w[o, c, *k] * x[:, i, *q]
+    for o, i, p, k, q in conv_terms(x.shape[2:], w.shape, stride, pads, dilation, groups):
+        y[:, o, *p] += x[:, i, *q] @ w[o, :, *k].T
     return y
 
 
@@ -63,10 +62,9 @@ def conv_backward(dy, x, w, stride, pads, dilation, groups):
     """Its gradients (dx, dw, db)."""
     dy, x, w = dy.astype(np.float64), x.astype(np.float64), w.astype(np.float64)
     dx, dw = np.zeros(x.shape), np.zeros(w.shape)
-    for o, i, c, p, k, q in conv_terms(x.shape[2:], w.shape, stride, pads, dilation, groups):
-        dx[:, i, *q] += w[o, c, *k] * dy[:, o, *p]
-        for n in range(len(x)):
-            dw[o, c, *k] += dy[n, o, *p] * x[n, i, *q]
+    for o, i, p, k, q in conv_terms(x.shape[2:], w.shape, stride, pads, dilation, groups):
+        dx[:, i, *q] += dy[:, o, *p] @ w[o, :, *k]
+        dw[o, :, *k] += dy[:, o, *p].T @ x[:, i, *q]
     db = np.array([sum(float(v) for v in dy[:, o].ravel()) for o in range(len(w))])
     return dx, dw, db
 

@@ -15,10 +15,10 @@ from convkit.spec.conv import conv_spec
 pytestmark = pytest.mark.skipif(not native.available, reason=native.reason or "")
 if native.available:
     from convkit.kernels import depthwise, runtime
+    from convkit.kernels.conv import tile_limits
 
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 DIRECTIONS = ("forward", "input_gradient", "weight_gradient")
-LANES = 16  # of the widest level
 
 
 @pytest.fixture(autouse=True)
@@ -79,10 +79,10 @@ def rows(spec, direction, isa):
     return {plan.variant(spec, isa), every[-1][0], *(["channels"] if plan.takes_channels(spec) else [])}
 
 
-def check_exact(spec, n=1):
+def check_exact(spec, n=1, isas=None):
     data = operands(spec, n)
     want = expected(spec, *data)
-    for isa in levels():
+    for isa in isas or levels():
         for direction in DIRECTIONS:
             for name in rows(spec, direction, isa):
                 got = compute(spec, direction, isa, name, *data)
@@ -103,12 +103,13 @@ def test_every_row_is_reached_by_a_spec_of_its_shape():
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 def test_widths_around_the_vector(kernel, stride, dtype):
-    lanes = LANES * 4 // dtype.itemsize
-    for width in range(1, 2 * lanes + 4):
+    most = {isa: 2 * tile_limits(isa, dtype.itemsize)[0] + 3 for isa in levels()}
+    for width in range(1, max(most.values()) + 1):
         pads = ((1, 2), (kernel // 2, kernel // 2))
         if width * stride + 2 * (kernel // 2) < kernel:
             continue
-        check_exact(spec_of((kernel + 2, width * stride), (kernel, kernel), stride, pads, groups=2, dtype=dtype))
+        check_exact(spec_of((kernel + 2, width * stride), (kernel, kernel), stride, pads, groups=2, dtype=dtype),
+                    isas=[isa for isa in levels() if width <= most[isa]])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
