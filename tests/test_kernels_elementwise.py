@@ -36,7 +36,7 @@ def _values(rng, n, dtype):
 def test_the_registry_is_covered():
     activations = {*ACTIVATIONS, "gelu_tanh"}
     backward = {f"{name}_backward" for name in activations}
-    assert set(KERNELS) == activations | backward | {"dropout", "exp", "log"}
+    assert set(KERNELS) == activations | backward | {"add", "dropout", "exp", "log"}
 
 
 @every_isa
@@ -52,6 +52,7 @@ def test_exact_kernels(isa, dtype, n):
     np.testing.assert_array_equal(got, np.where(dropped, 0, x))
     got = _apply("dropout", isa, x, 1.25, mask=mask)
     with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(_apply("add", isa, x, other=other), x + other)
         np.testing.assert_array_equal(got, np.where(mask, x * dtype(1.25), 0))
     assert not np.signbit(_apply("relu", isa, np.full(n, -0.0, dtype))).any()
 

@@ -185,3 +185,116 @@ def test_float16_is_not_folded():
     x = rng.standard_normal((1, 3, 6, 6)).astype(np.float16)
     assert [len(group) for group in net.stages()] == [1, 2]
     np.testing.assert_array_equal(net(x), one_by_one(net, x))
+
+
+def residual(rng, rank=2, shortcut=None, dtype=np.float32, **options):
+    """A block whose last two layers are a convolution and a batch norm, and an activation after it."""
+    conv, norm = getattr(nn, f"Conv{rank}d"), getattr(nn, f"BatchNorm{rank}d")
+    body = nn.Sequential(conv(8, 24, 3, padding=1, rng=rng, dtype=dtype), nn.ReLU(),
+                         conv(24, 8, 3, **{"padding": 1, **options}, rng=rng, dtype=dtype),
+                         normed(norm(8, dtype=dtype), rng))
+    return nn.Sequential(nn.Residual(body, shortcut), nn.LeakyReLU())
+
+
+def block_by_block(net, x):
+    block, act = net
+    return act(one_by_one(block.block, x) + block.shortcut(x))
+
+
+@pytest.mark.parametrize("algorithm", [None, "direct", "gemm", "winograd", "reference"])
+@pytest.mark.parametrize("options", [{}, {"groups": 2}, {"dilation": 2, "padding": 2}])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_short_cut_is_added_by_the_tasks_of_the_convolution(rank, options, algorithm):
+    rng = np.random.default_rng(rank)
+    net = residual(rng, rank, **options).eval()
+    x = rng.standard_normal((3, 8, *[13] * rank), np.float32)
+    before = x.copy()
+    assert [len(group) for group in net.stages()] == [2]
+    with convkit.use(algorithm=algorithm), convkit.threads(2):
+        try:
+            got = net(x)
+        except ValueError:
+            pytest.skip(f"{algorithm} refuses it")
+        close(got, block_by_block(net, x))
+        apart = nn.LeakyReLU()(net[0].block(x) + x)
+        assert got.tobytes() == apart.tobytes()
+        assert np.concatenate([net(image[None]) for image in x]).tobytes() == got.tobytes()
+        assert net(x[1]).tobytes() == got[1].tobytes()
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_short_cut_beside_an_image_that_is_computed_directly(dilation):
+    rng = np.random.default_rng(3)
+    net = residual(rng, dilation=dilation, padding=dilation).eval()
+    x = rng.standard_normal((3, 8, 14, 14), np.float32)
+    with convkit.use(algorithm="winograd"), np.errstate(all="ignore"):
+        clean = net(x)
+        x[1, 2, 3, 4] = np.inf
+        got, want = net(x), nn.LeakyReLU()(net[0].block(x) + x)
+    np.testing.assert_array_equal(got, want)
+    assert got[[0, 2]].tobytes() == clean[[0, 2]].tobytes()
+    assert 0 < np.isfinite(got[1]).sum() < got[1].size
+
+
+@pytest.mark.parametrize("make", [
+    lambda rng: residual(rng, shortcut=nn.Conv2d(8, 8, 1, rng=rng)),
+    lambda rng: residual(rng, dtype=np.float64),
+    lambda rng: residual(rng, shortcut=nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Identity())),
+    lambda rng: nn.Sequential(nn.Residual(nn.Conv2d(8, 8, 3, padding=1, rng=rng)), nn.ReLU()),
+    lambda rng: nn.Sequential(nn.Residual(nn.Sequential()), nn.ReLU()),
+    lambda rng: nn.Sequential(nn.Residual(nn.Sequential(nn.Conv2d(8, 8, 1, rng=rng), nn.ReLU())), nn.ReLU()),
+    lambda rng: nn.Sequential(nn.Residual(nn.Sequential(nn.Conv2d(8, 8, 1, rng=rng, dtype=np.float16))), nn.ReLU()),
+    lambda rng: nn.Sequential(nn.Residual(nn.Conv2d(8, 8, 3, padding=1, groups=8, rng=rng)), nn.ReLU(), nn.Tanh()),
+    lambda rng: nn.Sequential(nn.Residual(nn.Residual(nn.Conv2d(8, 8, 1, rng=rng))), nn.ReLU()),
+])
+def test_other_blocks_and_short_cuts(make):
+    rng = np.random.default_rng(4)
+    net = make(rng)
+    dtype = next((p.dtype for p in net.parameters()), np.dtype(np.float32))
+    x = rng.standard_normal((2, 8, 9, 9)).astype(dtype)
+    for mode in (net.train, net.eval):
+        mode()
+        if mode == net.train and any(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()):
+            continue
+        block, *acts = net
+        want = one_by_one(acts, block.block(x) + block.shortcut(x))
+        got = net(x)
+        assert got.dtype == want.dtype and got.tobytes() == want.tobytes()
+
+
+def test_a_short_cut_of_another_type_or_shape():
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((2, 8, 9, 9), np.float32)
+
+    class Wider(nn.Module):
+        def forward(self, x):
+            return x.astype(np.float64), None
+
+    net = residual(rng, shortcut=Wider()).eval()
+    assert net(x).dtype == np.float64
+    np.testing.assert_allclose(net(x), block_by_block(net, x), atol=1e-4)
+    for shortcut in (nn.MaxPool2d(2), nn.Conv2d(8, 9, 1, rng=rng)):
+        for body in (nn.Conv2d(8, 8, 1, rng=rng), nn.Tanh()):
+            for net in (nn.Residual(body, shortcut), nn.Sequential(nn.Residual(body, shortcut), nn.ReLU()).eval()):
+                with pytest.raises(convkit.ShapeError, match="the output of block must have shape .*that of the short cut"):
+                    net(x)
+
+
+def test_a_block_that_does_something_of_its_own_is_left_alone():
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((2, 8, 9, 9), np.float32)
+
+    class Twice(nn.Residual):
+        def predict(self, x):
+            return 2 * super().predict(x)
+
+    conv = nn.Conv2d(8, 8, 1, rng=rng)
+    net = nn.Sequential(Twice(conv), nn.ReLU()).eval()
+    np.testing.assert_array_equal(net(x), nn.ReLU()(2 * (conv(x) + x)))
+    net = nn.Sequential(nn.Residual(nn.Sequential(conv)), nn.ReLU()).eval()
+    first = net(x)
+    conv.weight.data = conv.weight.data * 2
+    assert np.abs(net(x) - first).max() > 0.1
+    conv.predict = lambda x: 0 * x
+    np.testing.assert_array_equal(net(x), nn.ReLU()(x))

@@ -89,7 +89,7 @@ def deliver(y, out):
 
 def run_packed(spec, run, x, weight, bias, y, packed, then=None):
     """Run a forward plan, with what ``packed`` keeps of the weight if there is a keeper and the plan packs at all;
-    ``then`` is the kernel of an activation for a plan that ``finishes`` with one.
+    ``then`` is a ``Finish`` for a plan that takes one.
     """
     if packed is None or not hasattr(run, "pack"):
         run(x, contiguous(weight, spec.dtype), bias, y)

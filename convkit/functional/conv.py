@@ -7,8 +7,10 @@ import numpy as np
 from convkit.functional.activation import in_place, part_kernel
 from convkit.functional.common import contiguous, deliver, in_float32, optional, run_packed, target_for
 from convkit.functional.pad import padded, unpadded
+from convkit.plan.activation import finish
 from convkit.plan.calls import remembered, remembered_of_same
 from convkit.plan.conv import plan
+from convkit.spec.common import check_shape
 from convkit.spec.conv import (
     border_mode,
     check_conv,
@@ -234,14 +236,16 @@ def conv_transpose3d_backward(dy: Floats, x: Floats, weight: Floats, stride: Siz
     return _transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank=3)
 
 
-def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out=None, *, rank, packed=None, then=()):
+def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out=None, *, rank, packed=None, then=(),
+             past=None):
     """Convolution of any rank. ``packed(key, make)``, if given, keeps what a plan makes of the weight (a layer's
-    ``Parameter.packed``); ``then``, with a keeper, is an activation's name and arguments."""
+    ``Parameter.packed``). With a keeper, ``past`` is what a short cut adds to the output, in its dtype, and ``then``
+    the name and the arguments of an activation after that."""
     spec, n, batched = _check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank)
     mode = _check_border(spec, padding_mode)
     if mode != "constant":  # the padding is made of copies of the input, so it becomes input
         x, spec = padded(x, spec.padding, mode), spec.of_padded
-    return _run(spec, x, weight, bias, spec.y_shape(n), batched, out, packed, then)
+    return _run(spec, x, weight, bias, spec.y_shape(n), batched, out, packed, then, past)
 
 
 def convolve_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out=None, *, rank,
@@ -253,18 +257,36 @@ def convolve_transposed(x, weight, bias, stride, padding, output_padding, groups
 
 
 @in_float32
-def _run(spec, x, weight, bias, shape, batched, out, packed, then=()):
-    x, bias = contiguous(x, spec.dtype), optional(bias, spec.dtype)
+def _run(spec, x, weight, bias, shape, batched, out, packed, then=(), past=None):
+    x, bias, past = contiguous(x, spec.dtype), optional(bias, spec.dtype), optional(past, spec.dtype)
     y = target_for(out, shape if batched else shape[1:], spec.dtype, x, weight, bias)
+    if past is not None:
+        check_shape("the output of block", y.shape, past.shape, "that of the short cut's")
     if shape[0]:
         run = plan(spec).run
-        # An activation on what a task has just written finds it in the cache.
-        kernel = part_kernel(y, *then) if then and getattr(run, "finishes", False) else None
-        run_packed(spec, run, x if batched else x[None], weight, bias, y if batched else y[None], packed, kernel)
-        if then and kernel is None:
-            name, *arguments = then
-            in_place(name, y, *arguments)
+        finish = _finish(run, y, then, past if batched or past is None else past[None])
+        run_packed(spec, run, x if batched else x[None], weight, bias, y if batched else y[None], packed, finish)
+        if finish is None:
+            _finish_after(y, then, past)
     return deliver(y, out)
+
+
+def _finish(run, y, then, past):
+    """What the plan's tasks do to what they have just written, which is still in the cache; None where they cannot, or
+    there is nothing to do."""
+    if (not then if past is None else not getattr(run, "adds", False)) or not getattr(run, "finishes", False):
+        return None
+    acts = part_kernel(y, *then) if then else None
+    return None if then and acts is None else finish(acts, past)
+
+
+def _finish_after(y, then, past):
+    """The same in passes of their own."""
+    if past is not None:
+        y += past
+    if then:
+        name, *arguments = then
+        in_place(name, y, *arguments)
 
 
 def _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, padding_mode, rank):

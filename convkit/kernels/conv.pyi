@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 
-from convkit.kernels.elementwise import Elementwise
+from convkit.kernels.elementwise import Finish
 
 def tile_limits(isa: str, itemsize: int) -> tuple[int, tuple[int, ...]]: ...
 
@@ -42,7 +42,7 @@ class Direct:
     def pack(self, w: np.ndarray) -> np.ndarray: ...
     def run(
         self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, y: np.ndarray, n: int, threads: int,
-        then: Elementwise | None = None,
+        then: Finish | None = None,
     ) -> None: ...
 
 class WeightGradient:

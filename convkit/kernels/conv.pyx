@@ -8,7 +8,7 @@ and no sum depends on how many threads there are.
 """
 
 from libc.string cimport memcpy, memset
-from convkit.kernels.elementwise cimport Elementwise, finish, finish_of, finish_t
+from convkit.kernels.elementwise cimport Finish, finish, finish_t, move_finish, set_finish
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 from convkit.kernels.tiles cimport CK_CONV_VECTORS, ck_conv_table, ck_conv_tile, real, round_up
@@ -160,7 +160,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
         tile.accumulate = i > 0
         sum_rows(r, &tile, image, group, filter0, part, count)
         tile.bias = NULL
-    if r.then.kernel != NULL:
+    if r.then.steps:
         finish_rows(r, (image * p.filters + group * p.group_filters + filter0) * tile.y_filter, &tile, part, count)
 
 
@@ -466,7 +466,7 @@ cdef class Direct:
                 mark_infinite(<double*>a.packed, self.packed_size - 1)
         return packed
 
-    def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Elementwise then=None):
+    def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Finish then=None):
         """Compute ``n`` images: x and y C-contiguous, ``packed`` from ``pack``, ``bias`` one per filter or None;
         ``then`` is applied to y.
         """
@@ -487,7 +487,7 @@ cdef class Direct:
         r.plan = p
         r.w = <const char*>reading(packed, self.packed_size * p.itemsize)
         r.skip = p.by_position and is_zero(r.w, self.packed_size - 1, p.itemsize)
-        r.then = finish_of(then, target)
+        set_finish(&r.then, then, target, n * target_bytes)
         r.bias = NULL
         cdef char* memory = <char*>scratch(self._scratch_bytes(images, bias is not None))
         r.padded = memory
@@ -508,7 +508,7 @@ cdef class Direct:
                 r.images = min(images, n - first)
                 r.x = source + first * source_bytes
                 r.y = target + first * target_bytes
-                r.then.job.x, r.then.job.y = r.y, r.y
+                move_finish(&r.then, r.y)
                 run_boxes(&r, threads)
                 first += r.images
             scratch_done()
@@ -548,7 +548,7 @@ cdef void sum_box(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t image = task // (r.boxes[0] * r.boxes[1] * r.boxes[2]), i, j
     r.x += image * p.channels * p.source[0] * p.source[1] * p.source[2] * p.itemsize
     r.y += image * p.filters * p.target[0] * p.target[1] * p.target[2] * p.itemsize
-    r.then.job.x, r.then.job.y = r.y, r.y
+    move_finish(&r.then, r.y)
     r.origin[2] = task % r.boxes[2] * p.block[2]
     r.origin[1] = task // r.boxes[2] % r.boxes[1] * p.block[1]
     r.origin[0] = task // r.boxes[2] // r.boxes[1] % r.boxes[0] * p.block[0]

@@ -1,4 +1,4 @@
-# An elementwise kernel at the end of another kernel's task, on the part of y that it has just written.
+# Elementwise kernels at the end of another kernel's task, on the part of y that it has just written.
 from libc.stdint cimport uint8_t
 
 cdef extern from "elementwise/elementwise.h" nogil:
@@ -19,14 +19,33 @@ cdef class Elementwise:
     cdef double a, b
 
 
+cdef class Finish:
+    cdef readonly Elementwise adds, acts
+    cdef readonly object past
+
+
 cdef struct finish_t:
-    ck_elementwise_kernel kernel  # NULL: nothing to do
-    ck_elementwise job
+    int steps  # 0: nothing to do
+    ck_elementwise_kernel kernel[2]
+    ck_elementwise job[2]
 
 
-cdef finish_t finish_of(Elementwise then, void* y)
+cdef int set_finish(finish_t* f, Finish then, void* y, ptrdiff_t nbytes) except -1
 
 
 cdef inline void finish(const finish_t* f, ptrdiff_t first, ptrdiff_t count) noexcept nogil:
-    """y[first .. first + count - 1] = kernel of it."""
-    f.kernel(&f.job, first, count)
+    """y[first .. first + count - 1] = kernels of it, one after the other."""
+    cdef int i
+    for i in range(f.steps):
+        f.kernel[i](&f.job[i], first, count)
+
+
+cdef inline void move_finish(finish_t* f, void* y) noexcept nogil:
+    """Element 0 is now that at ``y``."""
+    cdef int i
+    cdef ptrdiff_t distance
+    for i in range(f.steps):
+        distance = <char*>y - <char*>f.job[i].y
+        f.job[i].x = f.job[i].y = y
+        if f.job[i].other != NULL:
+            f.job[i].other = <const char*>f.job[i].other + distance

@@ -71,15 +71,32 @@ cdef class Elementwise:
             parallel_for(run_task, &job, (job.count + TASK - 1) // TASK, threads)
 
 
-cdef finish_t finish_of(Elementwise then, void* y):
+cdef class Finish:
+    """What a convolution's tasks do to the part of ``y`` that they have just written: ``adds`` an array of its shape,
+    ``past``, then ``acts``; either may be None.
+    """
+
+    def __init__(self, Elementwise acts=None, Elementwise adds=None, past=None):
+        self.acts, self.adds, self.past = acts, adds, past
+
+    def of_image(self, i):
+        """The same for image ``i`` alone."""
+        return self if self.past is None else Finish(self.acts, self.adds, self.past[i:i + 1])
+
+
+cdef int set_finish(finish_t* f, Finish then, void* y, ptrdiff_t nbytes) except -1:
     """``then`` on parts of ``y``; None is nothing."""
-    cdef finish_t f
-    f.kernel = NULL
-    f.job.x, f.job.y, f.job.other, f.job.mask = y, y, NULL, NULL
-    f.job.a = f.job.b = 0
-    if then is not None:
-        f.kernel, f.job.a, f.job.b = then.kernel, then.a, then.b
-    return f
+    f.steps = 0
+    if then is None:
+        return 0
+    for each, other in ((then.adds, then.past), (then.acts, None)):
+        if each is not None:
+            f.kernel[f.steps] = (<Elementwise>each).kernel
+            f.job[f.steps].x = f.job[f.steps].y = y
+            f.job[f.steps].other, f.job[f.steps].mask = reading(other, nbytes), NULL
+            f.job[f.steps].a, f.job[f.steps].b = (<Elementwise>each).a, (<Elementwise>each).b
+            f.steps += 1
+    return 0
 
 
 cdef struct half_t:

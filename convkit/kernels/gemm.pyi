@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 
-from convkit.kernels.elementwise import Elementwise
+from convkit.kernels.elementwise import Finish
 
 class Gemm:
     packed_size: int
@@ -32,5 +32,5 @@ class Gemm:
     def pack(self, w: np.ndarray) -> np.ndarray: ...
     def run(
         self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, y: np.ndarray, n: int, threads: int,
-        then: Elementwise | None = None,
+        then: Finish | None = None,
     ) -> None: ...

@@ -13,7 +13,7 @@ them all, those of each phase behind each other; their sums are woven into whole
 """
 
 from convkit.kernels.conv cimport tiles_of
-from convkit.kernels.elementwise cimport Elementwise, finish, finish_of, finish_t
+from convkit.kernels.elementwise cimport Finish, finish, finish_t, set_finish
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done
 from convkit.kernels.tiles cimport ck_conv_fill, ck_conv_piece, ck_conv_table, ck_conv_tile, real, round_up
@@ -178,7 +178,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
                 sum_panel(r, &tile, s.phase + row * p.beside, panels + (place - first) * s.taps * size, filter, filters,
                           place, width, min(p.width, last - place), sums)
                 place += p.width
-            if r.then.kernel != NULL:
+            if r.then.steps:
                 finish_places(r, filter, filters, first, last)
 
 
@@ -372,7 +372,7 @@ cdef class Gemm:
                                <const double*>source, <double*>out + weights)
         return packed
 
-    def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Elementwise then=None):
+    def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Finish then=None):
         """Compute ``n`` images: x and y C-contiguous, ``packed`` from ``pack``, ``bias`` one per filter or None;
         ``then`` is applied to y, of a plain plan only.
         """
@@ -386,7 +386,7 @@ cdef class Gemm:
         r.w = <const char*>reading(packed, self.packed_size * p.itemsize)
         r.y = <char*>writing(y, n * p.filters * p.target_plane * p.itemsize)
         r.bias = <const char*>reading(bias, p.filters * p.itemsize)
-        r.then = finish_of(then, r.y)
+        set_finish(&r.then, then, r.y, y.nbytes)
         r.own_bytes = self._own_bytes()
         r.own = <char*>scratch(threads * r.own_bytes)
         with nogil:

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from convkit.kernels.elementwise import Elementwise
+from convkit.kernels.elementwise import Finish
 
 class Winograd:
     packed_size: int
@@ -36,7 +36,7 @@ class Winograd:
     def pack(self, w: np.ndarray) -> np.ndarray: ...
     def run(
         self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, y: np.ndarray, n: int, threads: int,
-        then: Elementwise | None = None,
+        then: Finish | None = None,
     ) -> list[int]: ...
 
 def take_apart(x: np.ndarray, parts: np.ndarray, lo: Sequence[int], threads: int) -> None: ...

@@ -14,7 +14,7 @@ holds, so none depends on how many threads there are.
 
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
-from convkit.kernels.elementwise cimport Elementwise, finish, finish_of, finish_t
+from convkit.kernels.elementwise cimport Finish, finish, finish_t, set_finish
 from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of, task_t
@@ -311,7 +311,7 @@ cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdi
         out.y = r.call.y + (image * p.filters + filter) * out.y_filter + (z * p.out_height + y) * p.out_width
         out.rows = min(p.plane.side, p.out_height - y)
         p.plane.join(&out)
-        if r.call.then.kernel != NULL:
+        if r.call.then.steps:
             finish_rows(r, <const float*>out.y, out.y_filter, filters, out.rows * out.width)
 
 
@@ -362,7 +362,7 @@ cdef void join_lines(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrd
         out.first = r.first_row + row % r.rows
         out.rows = min(last, (image + 1) * r.rows) - row
         p.table.join_lines(&out)
-        if r.call.then.kernel != NULL:
+        if r.call.then.steps:
             for i in range(out.first, out.first + out.rows):
                 finish_line(r, <const float*>out.y, out.y_filter, filters, i)
         row += out.rows
@@ -546,7 +546,7 @@ cdef class Winograd:
                                       + (k * p.group_channels + c) * lanes, p.taps * lanes)
         return packed
 
-    def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Elementwise then=None):
+    def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Finish then=None):
         """Compute ``n`` images: x and y C-contiguous, ``packed`` from ``pack``, ``bias`` one per filter or None;
         ``then`` is applied to y.
 
@@ -560,7 +560,7 @@ cdef class Winograd:
         a.plan, a.n = p, n
         a.x, a.u = <const float*>reading(x, x.nbytes), <const float*>reading(packed, 4 * self.packed_size)
         a.y = <float*>writing(y, y.nbytes)
-        a.then = finish_of(then, a.y)
+        set_finish(&a.then, then, a.y, y.nbytes)
         share_out(&a, threads)
         lay_out(&a)
         rounds = a.image_rounds * a.slice_rounds * a.row_rounds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import reduce
+from functools import partial, reduce
 from itertools import accumulate
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from convkit.errors import DtypeError, ShapeError
 from convkit.nn.changes import kept
-from convkit.nn.fusion import function_of, stages
+from convkit.nn.fusion import function_of, stages, sum_of
 from convkit.nn.linear import Identity
 from convkit.nn.module import Module
 from convkit.nn.passes import passes
@@ -141,6 +141,9 @@ class Residual(Module):
     block : Module
     shortcut : Module, optional
         Gives its output the shape that the block's has, such as a 1x1 convolution.
+
+    When it predicts, a convolution at the end of the block (with its batch norm, in eval mode) adds the short cut to
+    what its tasks have just written; an activation after the block in a ``Sequential`` follows there, too.
     """
 
     can_skip_dx = True
@@ -152,7 +155,20 @@ class Residual(Module):
         _add(self, "shortcut", Identity() if shortcut is None else shortcut)
 
     def predict(self, x: Floats) -> Floats:
-        return _sum(self.block(x), self.shortcut(x))
+        return self.predict_then((), x)
+
+    def predict_then(self, then: tuple[Any, ...], x: Floats) -> Floats:
+        """The output after an activation, given by its name and arguments; ``()`` is none."""
+        *functions, last = kept(self, "_functions", self._make_functions)
+        shortcut = partial(self.shortcut, x)
+        for function in functions:
+            x = function(x)
+        return last(then, x, shortcut)
+
+    def _make_functions(self):
+        parts = type(self.block) is Sequential and "predict" not in vars(self.block)
+        *groups, last = (self.block.stages() if parts else []) or [[self.block]]
+        return [*map(function_of, groups), sum_of(last)]
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         y, through = self.block.forward(x)
@@ -162,12 +178,8 @@ class Residual(Module):
             return total((backward_of(self.block, through, dy, need_dx),
                           backward_of(self.shortcut, beside, dy, need_dx)))
 
-        return _sum(y, past), backward
-
-
-def _sum(y, past):
-    check_shape("the output of block", y.shape, past.shape, "that of the short cut's")
-    return y + past
+        check_shape("the output of block", y.shape, past.shape, "that of the short cut's")
+        return y + past, backward
 
 
 def total(gradients):

@@ -2,7 +2,8 @@
 
 A batch norm right after a convolution becomes part of its weight and bias. An activation right after either is computed
 by the tasks of the convolution, on what they have just written; where those cannot, and after a linear layer, in a
-pass of its own where its input lies. Only layers of exactly these types take part, as they are: a subclass, or an
+pass of its own where its input lies. A residual block whose last layers are a convolution adds its short cut there,
+too, before the activation after the block. Only layers of exactly these types take part, as they are: a subclass, or an
 object whose ``predict`` was replaced, may do more.
 """
 
@@ -17,7 +18,7 @@ from convkit.functional.conv import convolve
 from convkit.nn import activation, conv, linear, norm
 from convkit.nn.module import Module
 from convkit.nn.parameter import array_or_none
-from convkit.spec.common import FLOAT16
+from convkit.spec.common import FLOAT16, check_shape
 from convkit.typing import Floats
 
 _NORM_AFTER = {conv.Conv1d: norm.BatchNorm1d, conv.Conv2d: norm.BatchNorm2d, conv.Conv3d: norm.BatchNorm3d}
@@ -50,7 +51,8 @@ def _folds(group, layer):
 
 
 def _acts_in_place(group, layer):
-    return type(group[0]) in _FRESH and type(layer) in _ACTIVATIONS
+    first = type(group[0])
+    return (first in _FRESH or "predict_then" in vars(first)) and type(layer) in _ACTIVATIONS
 
 
 def function_of(group: list[Any]) -> Callable[[Floats], Floats]:
@@ -58,7 +60,9 @@ def function_of(group: list[Any]) -> Callable[[Floats], Floats]:
     first, *rest = group
     if not rest:
         return first
-    if type(first) in _NORM_AFTER:
+    if "predict_then" in vars(type(first)):
+        first = partial(first.predict_then, _call_of(rest.pop(0)))
+    elif type(first) in _NORM_AFTER:
         after = rest.pop(0) if type(rest[0]) in _NORM_AFTER.values() else None
         then: tuple[Any, ...] = ()
         if rest and first.weight.dtype != FLOAT16:  # which rounds after every layer
@@ -66,6 +70,29 @@ def function_of(group: list[Any]) -> Callable[[Floats], Floats]:
         first = partial(_convolved, first, after, then)
     calls = [_call_of(layer) for layer in rest]
     return partial(_in_turn, first, calls) if calls else first
+
+
+def sum_of(group: list[Any]) -> Callable[[tuple[Any, ...], Floats, Callable[[], Floats]], Floats]:
+    """``f(then, x, shortcut)``: the output of one group of ``stages`` plus that of the short cut, and an activation."""
+    first, *rest = group
+    after = rest[0] if rest else None
+    if (type(first) in _NORM_AFTER and type(after) in (type(None), _NORM_AFTER[type(first)]) and len(rest) < 2
+            and first.weight.dtype != FLOAT16 and "predict" not in vars(first)):
+        return partial(_convolved_onto, first, after)
+    return partial(_added, function_of(group))
+
+
+def _convolved_onto(layer, after, then, x, shortcut):
+    past = shortcut()
+    if past.dtype != layer.weight.dtype:
+        return _added(partial(_convolved, layer, after, ()), then, x, lambda: past)
+    return _convolved(layer, after, then, x, past)
+
+
+def _added(function, then, x, shortcut):
+    y, past = function(x), shortcut()
+    check_shape("the output of block", y.shape, past.shape, "that of the short cut's")
+    return _in_turn(partial(np.add, y), [then] if then else [], past)
 
 
 def _call_of(acts):
@@ -79,11 +106,11 @@ def _in_turn(first, calls, x):
     return y
 
 
-def _convolved(layer, after, then, x):
+def _convolved(layer, after, then, x, past=None):
     weight, bias, packed = (layer.weight._data, array_or_none(layer.bias), layer.weight.packed) if after is None else (
         _folded(layer, after))
     return convolve(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode,
-                    rank=layer.rank, packed=packed, then=then)
+                    rank=layer.rank, packed=packed, then=then, past=past)
 
 
 def _folded(layer, after):

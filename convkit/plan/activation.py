@@ -20,6 +20,13 @@ def _kernel(spec, isa, suffix):
     return kernels.Elementwise(name + suffix, isa, spec.dtype.itemsize, *numbers)
 
 
+def finish(acts, past):
+    """What a convolution's tasks do to what they have just written: add ``past``, None or an array of its shape, then
+    an activation's kernel or None."""
+    adds = None if past is None else kernels.Elementwise("add", settings.choice()[0], past.itemsize)
+    return kernels.Finish(acts, adds, past)
+
+
 class _Direct:
     """Runs ``(x, y)``; ``kernel`` is what computes it on a part of an array."""
 

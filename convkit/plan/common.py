@@ -60,10 +60,11 @@ class Plan:
 class Packing:
     """What runs ``(x, weight, bias, y)`` on a weight in its kernel's own order: a layer packs once and runs
     ``with_packed``. A subclass sets ``kernel`` and ``pack_key`` and defines ``with_packed(x, packed, bias, y)``; one
-    that ``finishes`` takes the kernel of an activation, too, and applies it to what its tasks have just written.
+    that ``finishes`` takes a ``Finish``, too, and its tasks apply it to what they have just written; ``adds`` says
+    whether it may add an array there.
     """
 
-    finishes = False
+    finishes = adds = False
 
     def __call__(self, x, weight, bias, y):
         self.with_packed(x, self.pack(weight), bias, y)

@@ -24,7 +24,7 @@ class Sums(Packing):
         three = geometry.axes(spec)
         self.kernel = _sums(spec, isa, three)
         self.complete = all(axis.complete for axis in three)
-        self.finishes = all(axis.phases[0].step == 1 for axis in three)
+        self.finishes = self.adds = all(axis.phases[0].step == 1 for axis in three)
         taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in three)
         self.pack_key = ("direct", isa, self.kernel.vectors, self.kernel.by_position, spec.direction, taps)
 

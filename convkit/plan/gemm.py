@@ -72,7 +72,7 @@ class Sums(Packing):
         three = geometry.axes(spec)
         self.kernel = _kernel(spec, isa, three)
         self.complete = all(axis.complete for axis in three)
-        self.finishes = self.kernel.plain
+        self.finishes = self.adds = self.kernel.plain
         taps = tuple(tuple(phase.taps for phase in axis.phases) for axis in three)
         self.pack_key = ("gemm", isa, self.kernel.vectors, spec.direction, taps)
 

@@ -131,6 +131,7 @@ class Sums(Packing):
             self.apart = spec.dilation[-2:]
             self.planes = _planes(spec)
             self.kernel = _kernel(spec, isa, self.planes, side)
+        self.adds = self.apart == (1, 1)
         self.pack_key = ("winograd", isa, side, self.kernel.vectors, spec.direction)
 
     def pack(self, weight):
@@ -146,7 +147,8 @@ class Sums(Packing):
             by_window = direct.Sums(self.spec, self.isa)
             panels = by_window.pack(weight)
             for image in sorted({i // prod(self.apart) for i in out_of_range}):
-                by_window.with_packed(x[image:image + 1], panels, bias, y[image:image + 1], then)
+                by_window.with_packed(x[image:image + 1], panels, bias, y[image:image + 1],
+                                      then and then.of_image(image))
 
     def _run(self, x, at_points, bias, y, n, then):
         return self.kernel.run(x.reshape(-1), at_points, bias, y.reshape(-1), n, settings.get_threads(), then)

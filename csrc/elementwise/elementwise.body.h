@@ -8,6 +8,11 @@ CK_INLINE V CK_TYPED(load)(const void *p, ptrdiff_t i, ptrdiff_t n)
 }
 
 /* <name>_at(job, i, n): the result for n elements from i on, n a full vector or the last part of one. */
+CK_INLINE V CK_TYPED(add_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
+{
+    return CK_TYPED(load)(job->x, i, n) + CK_TYPED(load)(job->other, i, n);
+}
+
 CK_INLINE V CK_TYPED(dropout_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
 {
     typedef int8_t bytes __attribute__((vector_size(L)));

@@ -3,6 +3,7 @@
  *     <activation>           y = f(x)
  *     <activation>_backward  y = x f'(other)         (x: gradient of the output; other: f's input, of relu, sigmoid and
  *                                                     tanh the output)
+ *     add                    y = x + other
  *     dropout                y = mask ? x * a : 0    (forward and backward; a dropped NaN is 0)
  *     exp, log               y = exp(x), log(x)      (within 1.1 ulp; what softmax is made of)
  *
