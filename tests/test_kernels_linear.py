@@ -1,4 +1,4 @@
-"""One row through a linear layer: the bits of a batch, in columns around all widths of panels."""
+"""A row, or a few, through a linear layer and back: the bits of a batch, in columns around all widths of panels."""
 
 import guards
 import numpy as np
@@ -45,3 +45,34 @@ def test_nothing_outside_is_touched(isa, at_end):
             run = plans.plan(linear_spec(x, w, bias)[0]).run
             run.with_packed(x, guards.guarded(run.pack(w), at_end=at_end), bias, y)
         np.testing.assert_allclose(y, ck.reference.linear(x, w, bias), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_of_a_few_rows_have_the_bits_of_a_batch(isa, dtype):
+    rng = np.random.default_rng(0)
+    pairs = [(depth, columns) for depth in DEPTHS for columns in (COLUMNS if depth < 100 else (1, 33, 300))]
+    for depth, columns in [*pairs, (70, 2049), (9, 5000)]:
+        dy, w = (rng.normal(size=shape).astype(dtype) for shape in ((9, depth), (depth, columns)))
+        x = np.empty((9, columns), dtype)
+        with ck.use(isa=isa), ck.threads(2):
+            together = ck.functional.linear_backward(dy, x, w, needs=(True, False, False))[0]
+            for rows in range(1, 9):
+                alone = ck.functional.linear_backward(dy[:rows], x[:rows], w, needs=(True, False, False))[0]
+                np.testing.assert_array_equal(alone, together[:rows])
+    np.testing.assert_allclose(alone, (dy[:8].astype(np.float64) @ w).astype(dtype), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_gradients_of_a_few_rows_touch_nothing_outside(isa, at_end, rows):
+    rng = np.random.default_rng(0)
+    for depth, columns in ((1, 1), (65, 17), (130, 300), (3, 2050)):
+        dy, w = (guards.guarded(rng.normal(size=shape).astype(np.float32), at_end=at_end)
+                 for shape in ((rows, depth), (depth, columns)))
+        dx = guards.guarded_empty((rows, columns), np.float32, at_end=at_end)
+        with ck.use(isa=isa):
+            spec = linear_spec(np.empty((rows, columns), np.float32), w)[0].towards("input_gradient")
+            plans.plan(spec).run(dy, w, dx)
+        np.testing.assert_allclose(dx, dy.astype(np.float64) @ w, rtol=1e-4, atol=1e-5)

@@ -5,7 +5,8 @@
 A tile reads ``b`` in panels ``[panel][k][panel lanes]``, which a prediction packs once for all calls. A training step
 meets every weight once: the task packs the panels that it needs where they stay in its core's cache. ``a`` has k
 outermost, because the tile reads neighbouring rows of one k. A single row, which waits for nothing but packed panels,
-has a kernel that reads several at a time (csrc/linear).
+has a kernel that reads several at a time, and the gradient of a few rows one that takes the weights as they lie
+(csrc/linear).
 """
 
 from libc.string cimport memcpy, memset
@@ -26,8 +27,15 @@ cdef extern from "linear/linear.h" nogil:
         ptrdiff_t depth, columns
         int vectors
     ctypedef void (*ck_linear_kernel)(const ck_linear_row* row, ptrdiff_t first, ptrdiff_t count) noexcept nogil
-    int CK_LINEAR_STREAMS
+    ctypedef struct ck_linear_rows:
+        const void* x
+        const void* w
+        void* y
+        ptrdiff_t rows, depth, columns
+    ctypedef void (*ck_linear_rows_kernel)(const ck_linear_rows* rows, ptrdiff_t first, ptrdiff_t count) noexcept nogil
+    int CK_LINEAR_STREAMS, CK_LINEAR_ROWS, CK_LINEAR_SUMS
     ck_linear_kernel ck_linear_for(int level, int itemsize)
+    ck_linear_rows_kernel ck_linear_rows_for(int level, int itemsize)
 
 cdef enum:
     MIN_MACS = 1_000_000
@@ -145,6 +153,19 @@ cdef void multiply_row(void* job, ptrdiff_t task, int worker) noexcept nogil:
     r.kernel(&r.row, first, min(<ptrdiff_t>CK_LINEAR_STREAMS, r.panels - first))
 
 
+cdef struct rows_t:
+    ck_linear_rows rows
+    ck_linear_rows_kernel kernel
+    ptrdiff_t share
+
+
+cdef void multiply_rows(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """Some columns by the few rows."""
+    cdef const rows_t* r = <const rows_t*>job
+    cdef ptrdiff_t first = task * r.share
+    r.kernel(&r.rows, first, min(r.share, r.rows.columns - first))
+
+
 cdef class Product:
     """Products at one level and dtype, in panels of ``vectors`` vectors."""
 
@@ -176,6 +197,9 @@ cdef class Product:
         """Fill ``c`` with ``a b + bias``; ``a`` is (rows, depth), or (depth, rows) with ``a_is_transposed``."""
         cdef product_t p
         cdef ptrdiff_t i, tiles, each, rows = c.shape[0], a_bytes, bias_bytes
+        if rows <= CK_LINEAR_ROWS and layout == IS_COLUMNS and not a_is_transposed:
+            self._multiply_rows(a, b, c, threads)
+            return
         self.shape(&p, a.shape[0] if a_is_transposed else a.shape[1], c.shape[1])
         p.rows, p.layout = rows, layout
         p.most_rows = p.table.most_pixels[self.vectors - 1]
@@ -221,6 +245,19 @@ cdef class Product:
                 parallel_for(transpose_block, &p, (p.depth + 255) // 256, threads)
             parallel_for(multiply_block, &p, (p.panels + p.group - 1) // p.group * p.row_blocks, threads)
             scratch_done()
+
+    cdef int _multiply_rows(self, a, b, c, int threads) except -1:
+        """A few rows by weights that are read once, as they lie."""
+        cdef rows_t r
+        r.rows.rows, r.rows.depth, r.rows.columns = a.shape[0], a.shape[1], c.shape[1]
+        r.rows.x, r.rows.w, r.rows.y = reading(a, a.nbytes), reading(b, b.nbytes), writing(c, c.nbytes)
+        r.kernel = ck_linear_rows_for(level_of(self.isa), self.dtype.itemsize)
+        r.share = CK_LINEAR_SUMS // (r.rows.rows * <int>self.dtype.itemsize) // self.table.lanes * self.table.lanes
+        if r.rows.rows * r.rows.depth * r.rows.columns < MIN_MACS:
+            threads = 1
+        with nogil:
+            parallel_for(multiply_rows, &r, (r.rows.columns + r.share - 1) // r.share, threads)
+        return 0
 
     cdef int _multiply_row(self, const product_t* p, int threads) except -1:
         cdef row_t r

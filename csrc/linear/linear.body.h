@@ -77,3 +77,54 @@ static void CK_TYPED(linear_row)(const ck_linear_row *r, ptrdiff_t first, ptrdif
 
 extern const ck_linear_kernel CK_KERNEL(ck_linear);
 const ck_linear_kernel CK_KERNEL(ck_linear) = CK_TYPED(linear_row);
+
+/* Rows of weights that a vector of sums is taken through at a time: each is a stream of its own. */
+#define CK_LINEAR_DEPTH 8
+
+/* K terms of the sums of `count` columns of every row, a full vector or the last part of one at a time; the first ones of
+ * a chunk begin at 0. `sums` has `pitch` elements to a row. */
+CK_INLINE void CK_TYPED(add_terms)(const ck_linear_rows *r, ptrdiff_t k, ptrdiff_t first, ptrdiff_t count, T *sums,
+                                   ptrdiff_t pitch, bool begins, const int K)
+{
+    const T *x = (const T *)r->x + k, *w = (const T *)r->w + k * r->columns + first;
+    for (ptrdiff_t j = 0; j < count; j += L) {
+        V term[CK_LINEAR_DEPTH];
+        if (count - j >= L)
+            CK_UNROLL for (int i = 0; i < K; i++) term[i] = vload(w + i * r->columns + j);
+        else
+            CK_UNROLL for (int i = 0; i < K; i++) term[i] = vload_part(w + i * r->columns + j, count - j);
+        for (ptrdiff_t row = 0; row < r->rows; row++) {
+            V sum = begins ? (V){0} : vload(sums + row * pitch + j);
+            CK_UNROLL for (int i = 0; i < K; i++) sum = vfma(vset1(x[row * r->depth + i]), term[i], sum);
+            vstore(sums + row * pitch + j, sum);
+        }
+    }
+}
+
+static void CK_TYPED(linear_rows)(const ck_linear_rows *r, ptrdiff_t first, ptrdiff_t count)
+{
+    /* those of a chunk, of the chunks since the last close, and of all before; a part of a vector takes a whole one */
+    T chunk[CK_LINEAR_SUMS / sizeof(T) + CK_LINEAR_ROWS * L], sum[sizeof chunk / sizeof(T)],
+        total[sizeof chunk / sizeof(T)];
+    const ptrdiff_t chunks = (r->depth + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK, length = r->depth / chunks;
+    const ptrdiff_t longer = chunks - r->depth % chunks, pitch = (count + L - 1) / L * L, all = r->rows * pitch;
+    for (ptrdiff_t i = 0, k = 0; i < chunks; i++) {
+        const ptrdiff_t begin = k, end = k + length + (i >= longer);
+        for (; k + CK_LINEAR_DEPTH <= end; k += CK_LINEAR_DEPTH)
+            CK_TYPED(add_terms)(r, k, first, count, chunk, pitch, k == begin, CK_LINEAR_DEPTH);
+        for (; k < end; k++) CK_TYPED(add_terms)(r, k, first, count, chunk, pitch, k == begin, 1);
+        for (ptrdiff_t j = 0; j < all; j += L) {
+            V now = vload(chunk + j);
+            if (i % CK_CONV_CHUNKS) now += vload(sum + j);
+            vstore(sum + j, now);
+            if (i + 1 == chunks || (i + 1) % CK_CONV_CHUNKS == 0)
+                vstore(total + j, i < CK_CONV_CHUNKS ? now : vload(total + j) + now);
+        }
+    }
+    for (ptrdiff_t row = 0; row < r->rows; row++)
+        memcpy((T *)r->y + row * r->columns + first, total + row * pitch, (size_t)count * sizeof(T));
+}
+#undef CK_LINEAR_DEPTH
+
+extern const ck_linear_rows_kernel CK_KERNEL(ck_linear_rows);
+const ck_linear_rows_kernel CK_KERNEL(ck_linear_rows) = CK_TYPED(linear_rows);

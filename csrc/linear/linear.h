@@ -1,10 +1,15 @@
-/* One row through a linear layer: a matrix-vector product, bound by how fast the weights come.
+/* A row, or a few, through a linear layer or back: products bound by how fast the weights come.
  *
  *     y[j] = bias[j] + sum over k of x[k] * w[k][j]
  *
  * The weights are the panels that the tile of csrc/conv reads, [panel][k][panel's lanes], one behind the other, the last
  * one as many vectors wide as the columns that are left need. Sums are those of that tile, bit for bit: in chunks of
- * CK_CONV_CHUNK, closed every CK_CONV_CHUNKS. Nothing overlaps. */
+ * CK_CONV_CHUNK, closed every CK_CONV_CHUNKS. Nothing overlaps.
+ *
+ * Of a gradient the weights lie as the layer keeps them, and each is read once for all rows:
+ *
+ *     y[i][j] = sum over k of x[i][k] * w[k][j]
+ */
 #ifndef CK_LINEAR_H
 #define CK_LINEAR_H
 
@@ -21,9 +26,21 @@ typedef struct {
 /* The columns of panels first .. first + count - 1. */
 typedef void (*ck_linear_kernel)(const ck_linear_row *row, ptrdiff_t first, ptrdiff_t count);
 
+typedef struct {
+    const void *x, *w; /* (rows, depth), (depth, columns) */
+    void *y;           /* (rows, columns) */
+    ptrdiff_t rows, depth, columns; /* at most CK_LINEAR_ROWS rows */
+} ck_linear_rows;
+
+enum { CK_LINEAR_ROWS = 8, CK_LINEAR_SUMS = 8192 }; /* bytes of neighbouring sums, of all rows together */
+
+/* Columns first .. first + count - 1, at most CK_LINEAR_SUMS bytes of all rows. */
+typedef void (*ck_linear_rows_kernel)(const ck_linear_rows *rows, ptrdiff_t first, ptrdiff_t count);
+
 enum { CK_LINEAR_STREAMS = 8 }; /* panels that are read side by side, at most */
 
 /* The kernel of one level and dtype (itemsize 4 or 8). */
 ck_linear_kernel ck_linear_for(int level, int itemsize);
+ck_linear_rows_kernel ck_linear_rows_for(int level, int itemsize);
 
 #endif

@@ -2,6 +2,9 @@
 
 #include "conv/conv.h"
 
+#include <stdbool.h>
+#include <string.h>
+
 #include "base/float32.h"
 #include "linear/linear.body.h"
 
