@@ -245,3 +245,68 @@ def test_dice_layer():
 def test_constructors_refuse(make, message):
     with pytest.raises(ShapeError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 3, 16, 17, 63, 64, 65, 1023, 1024, 1025, 3000])
+def test_dice_around_vectors_and_chunks(size, dtype):
+    rng = np.random.default_rng(size)
+    x, target = rng.random((2, 3, size)).astype(dtype), rng.integers(0, 2, (2, 3, size)).astype(dtype)
+    close = {"rtol": 8 * np.finfo(dtype).eps, "atol": 8 * np.finfo(dtype).eps}
+    for isa in native.ISA_LEVELS or (None,):
+        with convkit.use(isa=isa):
+            bits = []
+            for threads in (1, 2, 3):
+                with convkit.threads(threads):
+                    bits.append((F.dice_loss(x, target, reduction="none"), F.dice_loss_backward(x, target)))
+            for got in zip(*bits, strict=True):
+                for other in got[1:]:
+                    np.testing.assert_array_equal(other, got[0])
+            loss, dx = bits[0]
+            np.testing.assert_allclose(loss, reference.dice_loss(x, target, reduction="none"), **close)
+            np.testing.assert_allclose(dx, reference.dice_loss_backward(x, target), **close)
+            np.testing.assert_array_equal(F.dice_loss(x[1:], target[1:], reduction="none"), loss[1:])
+
+
+def test_dice_keeps_nan_in_its_row():
+    x, target = np.full((2, 3, 1030), 0.5, np.float32), np.ones((2, 3, 1030), np.float32)
+    x[1, 2, 1029] = np.nan
+    assert np.isnan(F.dice_loss(x, target, reduction="none")).tolist() == [[False] * 3, [False, False, True]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(5,), (7, 5), (30000, 3), (2, 5, 3), (3, 4, 5000)])
+def test_picked_losses_of_many_tasks(shape, dtype):
+    rng = np.random.default_rng(0)
+    axis = min(1, len(shape) - 1)
+    x, weight = rng.normal(size=shape).astype(dtype), rng.random(shape[axis]).astype(dtype)
+    weight[0] = 0
+    target = rng.integers(0, shape[axis], shape[:axis] + shape[axis + 1:])
+    target[...] = np.where(rng.random(target.shape) < 0.3, -100, target)
+    x[(0,) * len(shape)] = -np.inf
+    for options in ({}, {"weight": weight}, {"reduction": "sum"}, {"weight": weight, "reduction": "none"}):
+        with convkit.threads(1):
+            once = F.nll_loss(x, target, **options), F.nll_loss_backward(x, target, **options)
+        with convkit.threads(3):
+            np.testing.assert_array_equal(F.nll_loss(x, target, **options), once[0])
+            np.testing.assert_array_equal(F.nll_loss_backward(x, target, **options), once[1])
+        close = {"rtol": 8 * np.finfo(dtype).eps, "atol": 1e-12}
+        np.testing.assert_allclose(once[0], reference.nll_loss(x, target, **options), **close)
+        np.testing.assert_allclose(once[1], reference.nll_loss_backward(x, target, **options), **close)
+
+
+@pytest.mark.parametrize("function", [F.nll_loss, F.nll_loss_backward, F.cross_entropy, reference.nll_loss,
+                                      reference.cross_entropy_backward])
+def test_class_numbers_are_looked_at_every_time(function):
+    x, target = np.zeros((4, 3), np.float32), np.array([0, 1, 2, 2])
+    function(x, target)
+    for wrong in (3, -1, -101, 2**62):
+        target[1] = wrong
+        with pytest.raises(convkit.ShapeError, match="target must be at least 0 and less than the 3 classes"):
+            function(x, target)
+    unsigned = np.array([0, 1, 2, 2**64 - 100], np.uint64)  # as a signed number the one to ignore
+    with pytest.raises(convkit.ShapeError, match="target must be at least 0 and less than the 3 classes"):
+        function(x, unsigned)
+    for low in (-2**63, -2**70):
+        with pytest.raises(convkit.ShapeError, match="ignore_index must be at least"):
+            function(x, target, ignore_index=low)

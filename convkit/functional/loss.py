@@ -1,15 +1,28 @@
 """Losses without state: the loss, and from the same arguments its gradient with respect to the first of them."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from convkit.functional.common import contiguous, in_float32
-from convkit.plan.loss import backward_plan, pair_backward_plan, pair_plan, plan
+from convkit.functional.common import contiguous, in_float32, optional
+from convkit.plan.calls import remembered
+from convkit.plan.loss import (
+    backward_plan,
+    count_targets,
+    dice_backward_plan,
+    dice_plan,
+    nll_backward_plan,
+    nll_plan,
+    pair_backward_plan,
+    pair_plan,
+    plan,
+)
 from convkit.spec.common import INT64
 from convkit.spec.loss import (
     check_dloss,
     check_factor,
+    check_targets,
     class_axis,
     cross_entropy_spec,
     dice_spec,
@@ -17,6 +30,12 @@ from convkit.spec.loss import (
     pair_spec,
 )
 from convkit.typing import Floats, Labels
+
+_cross_entropy_spec = remembered(cross_entropy_spec)
+_nll_spec = remembered(nll_spec)
+_pair_spec = remembered(pair_spec)
+_dice_spec = remembered(dice_spec)
+_check_dloss = remembered(check_dloss)
 
 # ---- over classes
 
@@ -56,7 +75,7 @@ def cross_entropy(logits: Floats, target: Labels | Floats, weight: Floats | None
     -----
     As in PyTorch, but that a class whose probability or weight is 0 adds nothing even where its logit is -inf.
     """
-    spec = cross_entropy_spec(logits, target, weight, ignore_index, reduction, label_smoothing)
+    spec = _cross_entropy_spec(logits, target, weight, ignore_index, reduction, label_smoothing)
     return _entropy(spec, logits, target, weight, ignore_index, reduction, label_smoothing)
 
 
@@ -64,7 +83,7 @@ def cross_entropy(logits: Floats, target: Labels | Floats, weight: Floats | None
 def _entropy(spec, logits, target, weight, ignore_index, reduction, label_smoothing):
     axis = class_axis(logits.ndim)
     losses = np.empty(logits.shape[:axis] + logits.shape[axis + 1:], spec.dtype)
-    call = _Targets(spec, target, weight, ignore_index, label_smoothing)
+    call = _Targets("logits", spec, target, weight, ignore_index, label_smoothing)
     if losses.size:
         plan(spec).run(_scores(spec, logits), *call.forward(), losses.reshape(spec.outer, spec.inner))
     return _reduced(losses, call.count, reduction)
@@ -92,9 +111,9 @@ def cross_entropy_backward(logits: Floats, target: Labels | Floats, weight: Floa
     ShapeError, DtypeError
         As ``cross_entropy``, and if ``dloss`` does not fit.
     """
-    spec = cross_entropy_spec(logits, target, weight, ignore_index, reduction, label_smoothing)
+    spec = _cross_entropy_spec(logits, target, weight, ignore_index, reduction, label_smoothing)
     axis = class_axis(logits.ndim)
-    check_dloss(spec.dtype, logits.shape[:axis] + logits.shape[axis + 1:], reduction, dloss)
+    _check_dloss(spec.dtype, logits.shape[:axis] + logits.shape[axis + 1:], reduction, dloss)
     return _entropy_gradient(spec, logits, target, weight, ignore_index, reduction, label_smoothing, dloss)
 
 
@@ -102,7 +121,7 @@ def cross_entropy_backward(logits: Floats, target: Labels | Floats, weight: Floa
 def _entropy_gradient(spec, logits, target, weight, ignore_index, reduction, label_smoothing, dloss):
     dlogits = np.empty(logits.shape, spec.dtype)
     if dlogits.size:
-        call = _Targets(spec, target, weight, ignore_index, label_smoothing)
+        call = _Targets("logits", spec, target, weight, ignore_index, label_smoothing)
         backward_plan(spec).run(_scores(spec, logits), *call.backward(_share(dloss, call.count, reduction)),
                                 _scores(spec, dlogits))
     return dlogits
@@ -128,20 +147,20 @@ def nll_loss(x: Floats, target: Labels, weight: Floats | None = None, *, ignore_
     ShapeError, DtypeError
         If the operands do not fit, a target is no class, or an option is unknown.
     """
-    spec = nll_spec(x, target, weight, ignore_index, reduction)
+    spec = _nll_spec(x, target, weight, ignore_index, reduction)
     return _nll(spec, x, target, weight, ignore_index, reduction)
 
 
 @in_float32
 def _nll(spec, x, target, weight, ignore_index, reduction):
-    call = _Targets(spec, target, weight, ignore_index, 0.0)
-    # one element is picked for each target: NumPy's own C does that as well as a kernel would
-    picked = np.take_along_axis(x, np.expand_dims(call.number.reshape(target.shape), class_axis(x.ndim)),
-                                class_axis(x.ndim)).reshape(spec.outer, spec.inner)
-    hit, losses = call.forward()[1], np.empty(target.shape, spec.dtype)
+    number = _numbers("x", spec, target, ignore_index)[0]
+    losses = np.empty(target.shape, spec.dtype) if reduction == "none" else None
+    total, count = nll_plan(spec).run(_scores(spec, x), number, optional(weight, spec.dtype), ignore_index,
+                                      None if losses is None else losses.reshape(number.shape))
+    if losses is not None:
+        return losses
     with np.errstate(all="ignore"):
-        losses.reshape(picked.shape)[...] = -picked if hit is None else np.where(hit == 0, 0, -picked * hit)
-    return _reduced(losses, call.count, reduction)
+        return spec.dtype.type(total if reduction == "sum" else np.divide(total, count))
 
 
 def nll_loss_backward(x: Floats, target: Labels, weight: Floats | None = None, *, ignore_index: int = -100,
@@ -160,25 +179,37 @@ def nll_loss_backward(x: Floats, target: Labels, weight: Floats | None = None, *
     ndarray
         Gradient of ``x``.
     """
-    spec = nll_spec(x, target, weight, ignore_index, reduction)
-    check_dloss(spec.dtype, target.shape, reduction, dloss)
+    spec = _nll_spec(x, target, weight, ignore_index, reduction)
+    _check_dloss(spec.dtype, target.shape, reduction, dloss)
     return _nll_gradient(spec, x, target, weight, ignore_index, reduction, dloss)
 
 
 @in_float32
 def _nll_gradient(spec, x, target, weight, ignore_index, reduction, dloss):
-    call = _Targets(spec, target, weight, ignore_index, 0.0)
-    dx, axis = np.zeros(x.shape, spec.dtype), class_axis(x.ndim)
-    number, hit = (np.expand_dims(a.reshape(target.shape), axis)
-                   for a in call.backward(_share(dloss, call.count, reduction))[:2])
-    np.put_along_axis(dx, number, -hit, axis)
+    number, count = _numbers("x", spec, target, ignore_index)
+    weight = optional(weight, spec.dtype)
+    if weight is not None:
+        count = weight[number[number != ignore_index]].sum(dtype=np.float64)
+    dx, share = np.zeros(x.shape, spec.dtype), np.empty(target.shape, spec.dtype)
+    with np.errstate(all="ignore"):
+        share[...] = _share(dloss, count, reduction)
+    nll_backward_plan(spec).run(number, weight, ignore_index, share.reshape(number.shape), _scores(spec, dx))
     return dx
+
+
+def _numbers(name, spec, target, ignore_index):
+    """The class numbers as ``(N, inner)``, and how many are used."""
+    number = contiguous(target, INT64).reshape(spec.outer, spec.inner)
+    count = count_targets(number, spec.classes, ignore_index)
+    if count < 0 or target.dtype.kind == "u":  # which may have wrapped around
+        check_targets(name, spec.classes, target, ignore_index)
+    return number, count
 
 
 class _Targets:
     """What the kernels take of a target: see ``plan/loss.py``."""
 
-    def __init__(self, spec, target, weight, ignore_index, smoothing):
+    def __init__(self, name, spec, target, weight, ignore_index, smoothing):
         self.number = self.used = self.each = self.soft = None
         self.keep = 1.0 - smoothing
         self.spec = spec
@@ -187,17 +218,16 @@ class _Targets:
             self.soft = target if weight is None and not smoothing else _spread(spec, target, weight, smoothing)
             self.soft = _scores(spec, self.soft)
         else:
-            self._take_numbers(contiguous(target, INT64).reshape(spec.outer, spec.inner), weight, ignore_index)
+            self._take_numbers(*_numbers(name, spec, target, ignore_index), weight, ignore_index)
             if smoothing:
                 self.soft = np.full(spec.classes, smoothing / spec.classes, spec.dtype)
                 if weight is not None:
                     self.soft *= weight
 
-    def _take_numbers(self, number, weight, ignore_index):
-        used = number != ignore_index
-        self.number, self.count = number, np.count_nonzero(used)
-        if self.count < number.size:
-            self.used = used  # any class will do for the others: its weight is 0
+    def _take_numbers(self, number, count, weight, ignore_index):
+        self.number, self.count = number, count
+        if count < number.size:
+            self.used = number != ignore_index  # any class will do for the others: its weight is 0
             self.number = np.maximum(number, 0) if ignore_index < 0 else np.minimum(number, self.spec.classes - 1)
         if weight is not None:
             self.each = weight.astype(self.spec.dtype)[self.number]
@@ -263,7 +293,7 @@ def mse_loss(x: Floats, target: Floats, reduction: str = "mean") -> Any:
     ShapeError, DtypeError
         If the operands do not fit, or the reduction is unknown.
     """
-    return _pair(pair_spec("mse", x, target, reduction), x, target, reduction)
+    return _pair(_pair_spec("mse", x, target, reduction), x, target, reduction)
 
 
 def mse_loss_backward(x: Floats, target: Floats, reduction: str = "mean", dloss: float | Floats = 1.0) -> Floats:
@@ -281,17 +311,17 @@ def mse_loss_backward(x: Floats, target: Floats, reduction: str = "mean", dloss:
     ndarray
         Same shape and dtype as ``x``.
     """
-    return _pair_backward(pair_spec("mse", x, target, reduction), x, target, reduction, dloss)
+    return _pair_backward(_pair_spec("mse", x, target, reduction), x, target, reduction, dloss)
 
 
 def l1_loss(x: Floats, target: Floats, reduction: str = "mean") -> Any:
     """``|x - target|``; parameters and result as in ``mse_loss``."""
-    return _pair(pair_spec("l1", x, target, reduction), x, target, reduction)
+    return _pair(_pair_spec("l1", x, target, reduction), x, target, reduction)
 
 
 def l1_loss_backward(x: Floats, target: Floats, reduction: str = "mean", dloss: float | Floats = 1.0) -> Floats:
     """Gradient of ``l1_loss``: the sign of ``x - target``, 0 where they are equal; see ``mse_loss_backward``."""
-    return _pair_backward(pair_spec("l1", x, target, reduction), x, target, reduction, dloss)
+    return _pair_backward(_pair_spec("l1", x, target, reduction), x, target, reduction, dloss)
 
 
 def smooth_l1_loss(x: Floats, target: Floats, reduction: str = "mean", beta: float = 1.0) -> Any:
@@ -313,13 +343,13 @@ def smooth_l1_loss(x: Floats, target: Floats, reduction: str = "mean", beta: flo
     ShapeError, DtypeError
         If the operands do not fit, or an option has no meaning.
     """
-    return _pair(pair_spec("smooth_l1", x, target, reduction, beta), x, target, reduction)
+    return _pair(_pair_spec("smooth_l1", x, target, reduction, beta), x, target, reduction)
 
 
 def smooth_l1_loss_backward(x: Floats, target: Floats, reduction: str = "mean", beta: float = 1.0,
                             dloss: float | Floats = 1.0) -> Floats:
     """Gradient of ``smooth_l1_loss``: ``(x - target) / beta``, kept between -1 and 1; see ``mse_loss_backward``."""
-    return _pair_backward(pair_spec("smooth_l1", x, target, reduction, beta), x, target, reduction, dloss)
+    return _pair_backward(_pair_spec("smooth_l1", x, target, reduction, beta), x, target, reduction, dloss)
 
 
 def binary_cross_entropy_with_logits(logits: Floats, target: Floats, weight: Floats | None = None, *,
@@ -371,7 +401,7 @@ def binary_cross_entropy_with_logits_backward(
 
 
 def _bce(logits, target, weight, reduction, pos_weight):
-    spec = pair_spec("bce", logits, target, reduction, name="logits")
+    spec = _pair_spec("bce", logits, target, reduction, name="logits")
     for name, factor in (("weight", weight), ("pos_weight", pos_weight)):
         check_factor(name, factor, spec, logits.shape)
     return spec, [None if f is None else np.broadcast_to(f, logits.shape) for f in (weight, pos_weight)]
@@ -389,7 +419,7 @@ def _pair(spec, x, target, reduction, weight=None, pos_weight=None):
 
 
 def _pair_backward(spec, x, target, reduction, dloss, weight=None, pos_weight=None):
-    check_dloss(spec.dtype, x.shape, reduction, dloss)
+    _check_dloss(spec.dtype, x.shape, reduction, dloss)
     return _pair_gradient(spec, x, target, reduction, dloss, weight, pos_weight)
 
 
@@ -435,7 +465,7 @@ def dice_loss(x: Floats, target: Floats, smooth: float = 1.0, reduction: str = "
     ShapeError, DtypeError
         If the operands do not fit, or an option has no meaning.
     """
-    spec, smooth = dice_spec(x, target, smooth, reduction)
+    spec, smooth = _dice_spec(x, target, smooth, reduction)
     return _dice(spec, x, target, smooth, reduction)
 
 
@@ -455,38 +485,40 @@ def dice_loss_backward(x: Floats, target: Floats, smooth: float = 1.0, reduction
     ndarray
         Same shape and dtype as ``x``.
     """
-    spec, smooth = dice_spec(x, target, smooth, reduction)
-    check_dloss(spec.dtype, x.shape[:2], reduction, dloss)
+    spec, smooth = _dice_spec(x, target, smooth, reduction)
+    _check_dloss(spec.dtype, x.shape[:2], reduction, dloss)
     return _dice_gradient(spec, x, target, smooth, reduction, dloss)
 
 
 @in_float32
 def _dice(spec, x, target, smooth, reduction):
-    overlap, whole = _dice_sums(contiguous(x, spec.dtype), contiguous(target, spec.dtype), smooth)
+    overlap, whole = _dice_sums(spec, x, target, smooth)
     with np.errstate(all="ignore"):
         return _reduced((1 - overlap / whole).astype(spec.dtype), overlap.size, reduction)
 
 
 @in_float32
 def _dice_gradient(spec, x, target, smooth, reduction, dloss):
-    x, target = contiguous(x, spec.dtype), contiguous(target, spec.dtype)
-    overlap, whole = _dice_sums(x, target, smooth)
+    dx = np.empty(x.shape, spec.dtype)
+    overlap, whole = _dice_sums(spec, x, target, smooth)
+    if dx.size:
+        with np.errstate(all="ignore"):
+            factor = _share(dloss, overlap.size, reduction) / whole
+            a, b = ((v.astype(spec.dtype)).reshape(-1) for v in (overlap / whole * factor, 2 * factor))
+        dice_backward_plan(spec).run(_by_class(spec, target), a, b, _by_class(spec, dx))
+    return dx
+
+
+def _dice_sums(spec, x, target, smooth):
+    """``2 sum(x target) + smooth`` and ``sum(x) + sum(target) + smooth`` in float64, shape (N, C)."""
+    overlap, whole = dice_plan(spec).run(_by_class(spec, x), _by_class(spec, target)).T.reshape(2, *x.shape[:2])
     with np.errstate(all="ignore"):
-        factor = _share(dloss, overlap.size, reduction) / whole
-        a, b = (v.reshape(*x.shape[:2], *(1,) * (x.ndim - 2)).astype(spec.dtype)
-                for v in (overlap / whole * factor, 2 * factor))
-        return a - b * target
+        return 2 * overlap + smooth, whole + smooth
 
 
-def _dice_sums(x, target, smooth):
-    """``2 sum(x target) + smooth`` and ``sum(x) + sum(target) + smooth`` in float64, shape (N, C).
-
-    A few passes of NumPy over probabilities: little beside the network that made them.
-    """
-    space = tuple(range(2, x.ndim))
-    with np.errstate(all="ignore"):
-        overlap = (x * target).sum(space, dtype=np.float64)
-        return 2 * overlap + smooth, x.sum(space, dtype=np.float64) + target.sum(space, dtype=np.float64) + smooth
+def _by_class(spec, a):
+    """``a (N, C, ...)`` as a contiguous matrix with a row for each image and class."""
+    return contiguous(a, spec.dtype).reshape(prod(a.shape[:2]), prod(a.shape[2:]))
 
 
 # ---- reductions

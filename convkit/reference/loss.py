@@ -9,6 +9,7 @@ from convkit.reference.softmax import log_softmax64, softmax64
 from convkit.spec.loss import (
     check_dloss,
     check_factor,
+    check_targets,
     class_axis,
     cross_entropy_spec,
     dice_spec,
@@ -57,13 +58,14 @@ def _entropy_gradient(logits, q):
     return softmax64(logits, axis) * whole.astype(np.float64) - q
 
 
-def _in_target(logits, target, weight, ignore_index, smoothing):
+def _in_target(logits, target, weight, ignore_index, smoothing, name="logits"):
     """The weight of every class in every target, shaped like logits, and what the mean divides by."""
     axis = class_axis(logits.ndim)
     classes = logits.shape[axis]
     weight = _along(np.ones(classes) if weight is None else widen(weight), logits.ndim)
     if target.dtype.kind == "f":
         return weight * ((1 - smoothing) * widen(target) + smoothing / classes), logits.size / classes
+    check_targets(name, classes, target, ignore_index)
     number = np.expand_dims(target.astype(np.int64), axis)
     used = number != ignore_index
     one_hot = used & (number == _along(np.arange(classes), logits.ndim))
@@ -85,7 +87,7 @@ def nll_loss(x: Floats, target: Labels, weight: Floats | None = None, *, ignore_
              reduction: str = "mean") -> Any:
     """``-weight[target] * x[target]`` over the class axis of the log-probabilities ``x``."""
     spec = nll_spec(x, target, weight, ignore_index, reduction)
-    q, count = _in_target(x, target, weight, ignore_index, 0.0)
+    q, count = _in_target(x, target, weight, ignore_index, 0.0, "x")
     each = -_times(q, widen(x)).sum(class_axis(x.ndim))
     return narrow(_reduced(each, count, reduction), spec.dtype)
 
@@ -95,7 +97,7 @@ def nll_loss_backward(x: Floats, target: Labels, weight: Floats | None = None, *
                       reduction: str = "mean", dloss: float | Floats = 1.0) -> Floats:
     """``dx[target] = -weight[target] * dloss``, over the sum of those weights for the mean; 0 elsewhere."""
     spec = nll_spec(x, target, weight, ignore_index, reduction)
-    q, count = _in_target(x, target, weight, ignore_index, 0.0)
+    q, count = _in_target(x, target, weight, ignore_index, 0.0, "x")
     scale = np.expand_dims(_share(dloss, count, reduction, spec.dtype, target.shape), class_axis(x.ndim))
     return narrow(-_times(q, scale), spec.dtype)
 
@@ -128,6 +130,25 @@ def fused_target(shape, target, hit, every, soft):
         where = target[:, None]
         np.put_along_axis(q, where, np.take_along_axis(q, where, 1) + hits[:, None], 1)
     return q
+
+
+@np.errstate(all="ignore")
+def picked_losses(x, target, weight, ignored):
+    """``-weight[target] x[target]`` for each target of ``(N, inner)`` that is not ``ignored``, and their weights."""
+    used = target != ignored
+    number = np.where(used, target, 0)
+    each = used * (1.0 if weight is None else widen(weight)[number])
+    return np.where(each == 0, 0, -each * np.take_along_axis(widen(x), number[:, None], 1)[:, 0]), each
+
+
+@np.errstate(all="ignore")
+def picked_gradient(shape, target, weight, ignored, share):
+    """The gradient of those losses, each times its ``share``."""
+    x = np.zeros(shape)
+    each = picked_losses(x, target, weight, ignored)[1]
+    number, slope = np.where(target != ignored, target, 0), np.where(each == 0, 0, -each * share)
+    np.put_along_axis(x, number[:, None], slope[:, None], 1)
+    return x
 
 
 # ---- element by element

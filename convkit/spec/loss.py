@@ -1,7 +1,6 @@
 """What a loss is."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -29,9 +28,6 @@ class ClassSpec:
     classes: int
     inner: int
     dtype: np.dtype
-
-
-_class_spec = lru_cache(maxsize=256)(ClassSpec)  # to make it anew takes longer than to find it
 
 
 def cross_entropy_spec(logits, target, weight, ignore_index, reduction, label_smoothing):
@@ -70,22 +66,26 @@ def _scores_spec(name, x, weight, reduction):
         common.same_dtype("weight", common.array("weight", weight).dtype, name, dtype)
         common.check_shape("weight", weight.shape, (classes,), "one per class")
     reduction_of(reduction)
-    return _class_spec(prod(x.shape[:axis]), classes, prod(x.shape[axis + 1:]), dtype)
+    return ClassSpec(prod(x.shape[:axis]), classes, prod(x.shape[axis + 1:]), dtype)
 
 
 def _check_numbers(name, x, spec, target, ignore_index):
-    ignore_index = common.integer("ignore_index", ignore_index)
+    common.integer("ignore_index", ignore_index, -common.MAX_INT)
     common.index_array("target", target)
     axis = class_axis(x.ndim)
     common.check_shape("target", target.shape, x.shape[:axis] + x.shape[axis + 1:], f"that of {name} without classes")
+
+
+def check_targets(name, classes, target, ignore_index):
+    """Refuse a class number that is no class of ``name`` and not to be ignored."""
     number = target.view(target.dtype.str.replace("i", "u"))  # one comparison: negative numbers are the largest ones
-    if not target.size or number.max() < spec.classes:
+    if not target.size or number.max() < classes:
         return
-    wrong = number >= spec.classes  # no copy of what is used: it would cost more than the loss
+    wrong = number >= classes  # no copy of what is used: it would cost more than the loss
     wrong &= target != ignore_index
     if wrong.any():
         used = target[target != ignore_index]
-        raise ShapeError(f"target must be at least 0 and less than the {spec.classes} classes of {name}, or "
+        raise ShapeError(f"target must be at least 0 and less than the {classes} classes of {name}, or "
                          f"ignore_index={ignore_index}, got values from {used.min()} to {used.max()}")
 
 

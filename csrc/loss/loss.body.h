@@ -126,9 +126,37 @@ CK_INLINE V CK_TYPED(first_lanes)(V v, ptrdiff_t n)
 #include "loss/kernels.def"
 #undef CK_LOSS_ROW
 
+static void CK_TYPED(dice)(const ck_loss *job, ptrdiff_t first, ptrdiff_t count)
+{
+    const ptrdiff_t chunks = (job->length + CK_LOSS_CHUNK - 1) / CK_LOSS_CHUNK;
+    for (ptrdiff_t at = first; at < first + count; at++) {
+        const ptrdiff_t start = at % chunks * CK_LOSS_CHUNK, left = job->length - start;
+        const ptrdiff_t end = left < CK_LOSS_CHUNK ? left : CK_LOSS_CHUNK, origin = at / chunks * job->length + start;
+        const T *px = (const T *)job->x + origin, *pt = (const T *)job->target + origin;
+        ck_f64v both[CK_CHAINS] = {{0}}, all[CK_CHAINS] = {{0}}, x[WIDE], t[WIDE];
+        ptrdiff_t i = 0;
+        for (; i + CK_CHAINS * CK_F64_LANES <= end; i += CK_CHAINS * CK_F64_LANES)
+            CK_UNROLL for (int c = 0; c < CK_CHAINS; c++)
+            {
+                ck_f64v one = CK_TYPED(ck_load_wide)(px + i + c * CK_F64_LANES);
+                ck_f64v other = CK_TYPED(ck_load_wide)(pt + i + c * CK_F64_LANES);
+                both[c] += one * other;
+                all[c] += one + other;
+            }
+        for (ptrdiff_t n; i < end; i += n) {
+            n = end - i < L ? end - i : L;
+            vwiden(CK_TYPED(first_lanes)(CK_TYPED(load)(px, i, n), n), x);
+            vwiden(CK_TYPED(first_lanes)(CK_TYPED(load)(pt, i, n), n), t);
+            CK_UNROLL for (int w = 0; w < WIDE; w++) both[w] += x[w] * t[w], all[w] += x[w] + t[w];
+        }
+        job->sums[2 * at] = ck_chains_close(both);
+        job->sums[2 * at + 1] = ck_chains_close(all);
+    }
+}
+
 #define CK_LOSS_ROW(name) CK_TYPED(name), CK_TYPED(name##_backward),
 extern const ck_loss_kernel CK_KERNEL(ck_loss)[];
 const ck_loss_kernel CK_KERNEL(ck_loss)[] = {
 #include "loss/kernels.def"
-};
+    CK_TYPED(dice)};
 #undef CK_LOSS_ROW

@@ -7,7 +7,7 @@
 const char *const ck_loss_names[] = {
 #define CK_LOSS_ROW(name) #name, #name "_backward",
 #include "loss/kernels.def"
-    NULL};
+    "dice", NULL};
 
 #define DECLARE(level, name) extern const ck_loss_kernel ck_loss_f32__##name[], ck_loss_f64__##name[];
 CK_EACH_LEVEL(DECLARE)

@@ -9,7 +9,10 @@
  * A NaN on either side gives NaN. Backward kernels multiply by scale, one for each element, or by `factor` where that
  * is NULL.
  *
- * Forward kernels add the losses of each CK_LOSS_CHUNK elements in float64, in one order, and write the sums; they write
+ * dice takes rows of `length` elements, and its places are chunks: for each one it writes the sums of x target and of
+ * x + target, in float64, side by side.
+ *
+ * Other forward kernels add the losses of each CK_LOSS_CHUNK elements in float64, in one order, and write the sums; they write
  * the losses themselves where y is not NULL. exp and log are those of elementwise/exp_log.h. */
 #ifndef CK_LOSS_H
 #define CK_LOSS_H
@@ -24,8 +27,9 @@ typedef struct {
     const void *weight, *pos_weight; /* bce only; NULL for 1 */
     const void *scale;               /* backward */
     void *y;                         /* losses (may be NULL), or the gradient of x */
-    double *sums;                    /* forward: one for each chunk */
+    double *sums;                    /* forward: one for each chunk, two for dice */
     double factor, beta;
+    ptrdiff_t length; /* dice */
 } ck_loss;
 
 /* Elements first .. first + count - 1, first a multiple of CK_LOSS_CHUNK; exactly those are read and written. */
@@ -34,7 +38,7 @@ typedef void (*ck_loss_kernel)(const ck_loss *job, ptrdiff_t first, ptrdiff_t co
 /* Names of the kernels, in the order of kernels.def, then NULL. */
 extern const char *const ck_loss_names[];
 
-/* The kernel of one level and dtype (itemsize 4 or 8), or NULL for an unknown name. */
+/* The kernel of one level and dtype (itemsize 4 or 8), or NULL for an unknown name. dice counts in chunks of rows. */
 ck_loss_kernel ck_loss_for(int level, int itemsize, const char *name);
 
 #endif
