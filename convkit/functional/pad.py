@@ -5,9 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from convkit.functional.common import contiguous, in_float32
+from convkit.plan.calls import remembered
 from convkit.plan.pad import plan
 from convkit.spec.pad import check_pad, check_pad_backward, pad_spec
 from convkit.typing import Floats
+
+_check_pad = remembered(check_pad)
+_pad_spec = remembered(pad_spec)
 
 
 def pad(x: Floats, padding: Sequence[int], mode: str = "constant", value: float = 0.0) -> Floats:
@@ -39,7 +43,7 @@ def pad(x: Floats, padding: Sequence[int], mode: str = "constant", value: float 
     DtypeError
         For anything but a float array and integers.
     """
-    pairs = check_pad(x, padding, mode, value)
+    pairs = _check_pad(x, padding, mode, value)
     with np.errstate(over="ignore"):  # a value that float16 cannot hold
         return padded(x, pairs, mode, value)
 
@@ -69,7 +73,7 @@ def pad_backward(dy: Floats, padding: Sequence[int], mode: str = "constant") -> 
 
 def padded(x, pairs, mode, value=0.0):
     """``x`` with one checked ``(lo, hi)`` for each of its last axes."""
-    spec, planes = pad_spec(x, pairs, mode)
+    spec, planes = _pad_spec(x, pairs, mode)
     return _run(spec, planes, x, float(spec.dtype.type(value)))
 
 
