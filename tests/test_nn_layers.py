@@ -610,7 +610,7 @@ def test_bad_arguments_are_refused_by_the_constructor(make, error, message):
     (nn.Linear(3, 2), [1.0, 2.0, 3.0], DtypeError, "x must be a NumPy array, got list"),
     (nn.Concat(nn.MaxPool2d(2), nn.Identity()), np.zeros((1, 2, 4, 4)), ShapeError,
      r"the outputs of all branches must have one shape but for axis 1, got \[\(1, 2, 2, 2\), \(1, 2, 4, 4\)\]"),
-    (nn.Residual(nn.Linear(3, 4)), np.zeros((2, 3), np.float32), ShapeError, "the output of block must have shape"),
+    (nn.Residual(nn.Linear(3, 4)), np.zeros((2, 3), np.float32), ShapeError, "the outputs of block and shortcut must have the same shape"),
     (nn.ChannelShuffle(2), np.zeros((1, 3, 4)), ShapeError, "groups must divide the channels of x"),
     (nn.MaxPool2d(2), np.zeros((3, 4, 4), np.int64), DtypeError, "x must be float16, float32 or float64"),
 ])

@@ -10,7 +10,7 @@ from convkit.functional.pad import padded, unpadded
 from convkit.plan.activation import finish
 from convkit.plan.calls import remembered, remembered_of_same
 from convkit.plan.conv import plan
-from convkit.spec.common import check_shape
+from convkit.spec.common import check_sum
 from convkit.spec.conv import (
     border_mode,
     check_conv,
@@ -261,7 +261,7 @@ def _run(spec, x, weight, bias, shape, batched, out, packed, then=(), past=None)
     x, bias, past = contiguous(x, spec.dtype), optional(bias, spec.dtype), optional(past, spec.dtype)
     y = target_for(out, shape if batched else shape[1:], spec.dtype, x, weight, bias)
     if past is not None:
-        check_shape("the output of block", y.shape, past.shape, "that of the short cut's")
+        check_sum(y.shape, past.shape)
     if shape[0]:
         run = plan(spec).run
         finish = _finish(run, y, then, past if batched or past is None else past[None])

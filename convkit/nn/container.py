@@ -16,7 +16,7 @@ from convkit.nn.linear import Identity
 from convkit.nn.module import Module
 from convkit.nn.passes import passes
 from convkit.spec import common
-from convkit.spec.common import check_shape
+from convkit.spec.common import check_sum
 from convkit.spec.shape import check_joined
 from convkit.typing import Backward, Floats
 
@@ -178,7 +178,7 @@ class Residual(Module):
             return total((backward_of(self.block, through, dy, need_dx),
                           backward_of(self.shortcut, beside, dy, need_dx)))
 
-        check_shape("the output of block", y.shape, past.shape, "that of the short cut's")
+        check_sum(y.shape, past.shape)
         return y + past, backward
 
 

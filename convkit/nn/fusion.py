@@ -18,7 +18,7 @@ from convkit.functional.conv import convolve
 from convkit.nn import activation, conv, linear, norm
 from convkit.nn.module import Module
 from convkit.nn.parameter import array_or_none
-from convkit.spec.common import FLOAT16, check_shape
+from convkit.spec.common import FLOAT16, check_sum
 from convkit.typing import Floats
 
 _NORM_AFTER = {conv.Conv1d: norm.BatchNorm1d, conv.Conv2d: norm.BatchNorm2d, conv.Conv3d: norm.BatchNorm3d}
@@ -91,7 +91,7 @@ def _convolved_onto(layer, after, then, x, shortcut):
 
 def _added(function, then, x, shortcut):
     y, past = function(x), shortcut()
-    check_shape("the output of block", y.shape, past.shape, "that of the short cut's")
+    check_sum(y.shape, past.shape)
     return _in_turn(partial(np.add, y), [then] if then else [], past)
 
 

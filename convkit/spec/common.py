@@ -178,6 +178,12 @@ def check_shape(name, got, want, why):
         raise ShapeError(f"{name} must have shape {want} ({why}), got {name}.shape={got}")
 
 
+def check_sum(block, shortcut):
+    """Refuse to add the output of a short cut to that of a block, of another shape."""
+    if block != shortcut:
+        raise ShapeError(f"the outputs of block and shortcut must have the same shape, got {block} and {shortcut}")
+
+
 def check_out(out, shape, dtype):
     """Refuse an ``out`` that cannot take the result as it is."""
     if array("out", out).dtype != dtype:
