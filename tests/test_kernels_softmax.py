@@ -1,5 +1,7 @@
 """csrc/softmax: all kernels at every level and dtype, errors in eps, against extended precision."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from dense import LENGTHS, check_gradient, every_dtype, every_isa, pytestmark, same_bits, wide, worst  # noqa: F401
@@ -181,3 +183,26 @@ def test_gradients_by_finite_differences(axis):
             x,
             rng,
         )
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 16, 17, 31, 47, 48, 49])
+def test_short_rows_side_by_side_have_the_bits_of_one(isa, dtype, length):
+    rng = np.random.default_rng(length)
+    x, dy = rng.normal(size=(2, 131, length)).astype(dtype)
+    x[3, 0], x[5, -1] = np.nan, np.inf
+    target, soft = rng.integers(0, length, 131), convkit.reference.softmax(dy, 1)
+    calls = [
+        (F.softmax, (x,)), (F.log_softmax, (x,)), (F.softmax_backward, (dy, F.softmax(x))),
+        (F.log_softmax_backward, (dy, F.log_softmax(x))),
+        (partial(F.cross_entropy, reduction="none"), (x, target)), (partial(F.cross_entropy, reduction="none"), (x, soft)),
+        (partial(F.cross_entropy_backward, reduction="none", label_smoothing=0.1), (x, target)),
+        (partial(F.cross_entropy_backward, reduction="none"), (x, soft)),
+    ]
+    with convkit.use(isa=isa):
+        for function, arrays in calls:
+            together = function(*arrays)
+            for rows in (slice(0, 1), slice(3, 4), slice(100, 131), slice(1, 66)):
+                alone = function(*(np.ascontiguousarray(a[rows]) for a in arrays))
+                np.testing.assert_array_equal(alone, together[rows])

@@ -5,8 +5,10 @@ The kernels are csrc/softmax.
 
 from libc.stdint cimport int64_t
 
+from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for
+from convkit.kernels.tiles cimport ck_conv_table
 
 cdef extern from "softmax/softmax.h" nogil:
     ctypedef struct ck_softmax:
@@ -18,6 +20,8 @@ cdef extern from "softmax/softmax.h" nogil:
         const void* every
         const void* soft
         int soft_is_shared
+        void (*transpose)(const void* src, ptrdiff_t src_row, void* dst, ptrdiff_t dst_row, ptrdiff_t rows,
+                          ptrdiff_t columns) noexcept nogil
         ptrdiff_t length, inner
     ctypedef void (*ck_softmax_kernel)(const ck_softmax* job, ptrdiff_t first, ptrdiff_t count) noexcept nogil
     const char* const* ck_softmax_names
@@ -62,16 +66,18 @@ cdef class Softmax:
 
     cdef ck_softmax_kernel kernel
     cdef int itemsize
+    cdef const ck_conv_table* tiles
 
     def __init__(self, name, isa, int itemsize):
         self.kernel = ck_softmax_for(level_of(isa), itemsize, name.encode())
         if self.kernel == NULL:
             raise KeyError(name)
-        self.itemsize = itemsize
+        self.itemsize, self.tiles = itemsize, tiles_of(isa, itemsize)
 
     cdef run(self, job_t* job, x, int threads):
         cdef ptrdiff_t outer
         outer, job.arrays.length, job.arrays.inner = x.shape
+        job.arrays.transpose = self.tiles.transpose
         job.kernel, job.positions = self.kernel, outer * job.arrays.inner
         # whole blocks of the kernel, 4 KiB: shorter runs of a row leave the prefetchers behind
         job.share = max(1, TASK // max(1, job.arrays.length))
@@ -87,6 +93,7 @@ cdef class Softmax:
         cdef job_t job
         cdef ptrdiff_t nbytes = x.nbytes
         job.arrays.x, job.arrays.y = reading(x, nbytes), writing(y, nbytes)
+        job.arrays.dy = job.arrays.soft = NULL
         self.run(&job, x, threads)
 
     def backward(self, dy not None, y not None, dx not None, int threads):
@@ -94,14 +101,14 @@ cdef class Softmax:
         cdef job_t job
         cdef ptrdiff_t nbytes = y.nbytes
         job.arrays.x, job.arrays.dy = reading(y, nbytes), reading(dy, nbytes)
-        job.arrays.y = writing(dx, nbytes)
+        job.arrays.y, job.arrays.soft = writing(dx, nbytes), NULL
         self.run(&job, y, threads)
 
     def entropy(self, logits not None, target, hit, every, soft, y not None, int threads):
         """``cross_entropy`` or ``cross_entropy_backward``; every target is at least 0 and less than ``length``."""
         cdef job_t job
         cdef ptrdiff_t nbytes = logits.nbytes, targets = nbytes // (logits.shape[1] * self.itemsize)
-        job.arrays.x, job.arrays.y = reading(logits, nbytes), writing(y, y.nbytes)
+        job.arrays.x, job.arrays.y, job.arrays.dy = reading(logits, nbytes), writing(y, y.nbytes), NULL
         job.arrays.target = <const int64_t*>reading(target, targets * sizeof(int64_t))
         job.arrays.hit = reading(hit, targets * self.itemsize)
         job.arrays.every = reading(every, targets * self.itemsize)

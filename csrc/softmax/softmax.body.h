@@ -5,6 +5,7 @@
 #ifndef CK_SOFTMAX_BLOCK
 #define CK_SOFTMAX_BLOCK
 enum { CK_BLOCK_VECTORS = 4096 / CK_VBYTES };
+enum { CK_SOFTMAX_SHORT = 48, CK_SOFTMAX_TURNED = 4 }; /* longest row that is turned, and vectors of positions then */
 enum { CK_SOFTMAX_AHEAD = 4096 }; /* bytes of a row asked for early: the hardware's reading ahead ends with the page */
 
 /* Logarithms of sums are taken in float64 for both dtypes. */
@@ -538,32 +539,62 @@ CK_INLINE void CK_TYPED(block_cross_entropy_backward)(const ck_softmax *job, CK_
         for (ptrdiff_t p = 0; p < b->count; p++) dx[b->offset + job->target[position + p] * b->inner + p] -= hits[p];
 }
 
-#define CK_SOFTMAX_ROW(name)                                                                                           \
+/* Short rows with their positions side by side, as a block has them. */
+typedef struct {
+    T x[CK_SOFTMAX_SHORT * CK_SOFTMAX_TURNED * L], other[CK_SOFTMAX_SHORT * CK_SOFTMAX_TURNED * L],
+        y[CK_SOFTMAX_SHORT * CK_SOFTMAX_TURNED * L];
+    ck_softmax job;
+} CK_TYPED(turned);
+
+/* Turn n rows; the job is that of the block, at offset 0. */
+CK_INLINE void CK_TYPED(turn)(const ck_softmax *job, CK_TYPED(turned) * to, ptrdiff_t row, ptrdiff_t n,
+                              const int losses)
+{
+    const ptrdiff_t length = job->length, pitch = CK_SOFTMAX_TURNED * L;
+    const T *other = job->dy ? job->dy : job->soft;
+    to->job = *job;
+    to->job.x = to->x;
+    job->transpose((const T *)job->x + row * length, length, to->x, pitch, n, length);
+    if (job->dy || (job->soft && !job->soft_is_shared)) {
+        job->transpose(other + row * length, length, to->other, pitch, n, length);
+        if (job->dy)
+            to->job.dy = to->other;
+        else
+            to->job.soft = to->other;
+    }
+    if (!losses) to->job.y = to->y;
+}
+
+#define CK_SOFTMAX_ROW(name, losses)                                                                                   \
     static void CK_TYPED(name)(const ck_softmax *job, ptrdiff_t first, ptrdiff_t count)                                \
     {                                                                                                                  \
         const ck_softmax own = *job;                                                                                   \
-        const ptrdiff_t inner = own.inner, most = CK_BLOCK_VECTORS * L;                                                \
-        if (inner == 1) {                                                                                              \
+        const int turns = own.inner == 1 && own.length <= CK_SOFTMAX_SHORT;                                            \
+        const ptrdiff_t inner = own.inner, most = (turns ? CK_SOFTMAX_TURNED : CK_BLOCK_VECTORS) * L;                  \
+        if (inner == 1 && !turns) {                                                                                    \
             for (ptrdiff_t row = first; row < first + count; row++) CK_TYPED(row_##name)(&own, row);                   \
             return;                                                                                                    \
         }                                                                                                              \
+        CK_TYPED(turned) side;                                                                                         \
         for (ptrdiff_t p = first, n; p < first + count; p += n) {                                                      \
             ptrdiff_t outer = p / inner, i = p % inner;                                                                \
             CK_TYPED(block) b;                                                                                         \
             n = first + count - p;                                                                                     \
-            if (n > inner - i) n = inner - i;                                                                          \
+            if (n > inner - i && !turns) n = inner - i;                                                                \
             if (n > most) n = most;                                                                                    \
             b.count = n;                                                                                               \
             b.length = own.length;                                                                                     \
-            b.inner = inner;                                                                                           \
-            b.offset = outer * own.length * inner + i;                                                                 \
-            CK_TYPED(block_##name)(&own, &b, p);                                                                       \
+            b.inner = turns ? most : inner;                                                                            \
+            b.offset = turns ? 0 : outer * own.length * inner + i;                                                     \
+            if (turns) CK_TYPED(turn)(&own, &side, p, n, losses);                                                      \
+            CK_TYPED(block_##name)(turns ? &side.job : &own, &b, p);                                                   \
+            if (turns && !losses) own.transpose(side.y, most, (T *)own.y + p * own.length, own.length, own.length, n); \
         }                                                                                                              \
     }
 #include "softmax/kernels.def"
 #undef CK_SOFTMAX_ROW
 
-#define CK_SOFTMAX_ROW(name) CK_TYPED(name),
+#define CK_SOFTMAX_ROW(name, losses) CK_TYPED(name),
 extern const ck_softmax_kernel CK_KERNEL(ck_softmax)[];
 const ck_softmax_kernel CK_KERNEL(ck_softmax)[] = {
 #include "softmax/kernels.def"

@@ -5,7 +5,7 @@
 #include "base/levels.h"
 
 const char *const ck_softmax_names[] = {
-#define CK_SOFTMAX_ROW(name) #name,
+#define CK_SOFTMAX_ROW(name, losses) #name,
 #include "softmax/kernels.def"
     NULL};
 

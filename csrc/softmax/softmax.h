@@ -25,6 +25,8 @@ typedef struct {
     const void *hit, *every; /* per position; NULL for 1 */
     const void *soft;        /* per class, or like x; NULL for none */
     int soft_is_shared;      /* per class */
+    void (*transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row, ptrdiff_t rows,
+                      ptrdiff_t columns); /* dst[j dst_row + i] = src[i src_row + j], of the tiles of csrc/conv */
     ptrdiff_t length, inner;
 } ck_softmax;
 
