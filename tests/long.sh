@@ -15,7 +15,8 @@ copy() { # a copy of the sources, so that a sanitizer's build does not replace t
 
 build() { CONVKIT_REQUIRE_NATIVE=1 CONVKIT_SANITIZE=$1 python setup.py -q build_ext --inplace; }
 
-# Addresses and undefined behaviour, over the kernel tests and a short fuzz. Python itself leaks at exit by design.
+# Addresses and undefined behaviour, over the kernel tests and a short fuzz, without AVX-512 (setup.py says why): about
+# half an hour of a core. Python itself leaks at exit by design.
 sanitize() {
     copy address
     build address,undefined
