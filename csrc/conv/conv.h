@@ -37,7 +37,7 @@ typedef void (*ck_conv_run)(const ck_conv_tile *tile, int pixels, int vectors);
 
 /* Partial sums are closed every CK_CONV_CHUNK taps and added up, and those again every CK_CONV_CHUNKS, which keeps the
  * error of a long reduction at that of a short one. Fixed, so that a sum does not depend on the tile that computes it. */
-enum { CK_CONV_CHUNK = 64, CK_CONV_CHUNKS = 64, CK_CONV_VECTORS = 4, CK_CONV_PIXELS = 16 };
+enum { CK_CONV_CHUNK = 64, CK_CONV_CHUNKS = 16, CK_CONV_VECTORS = 4, CK_CONV_PIXELS = 16 };
 
 /* Some neighbouring chunks of a reduction: `length` taps each, and one more from chunk `longer` on. */
 typedef struct {
