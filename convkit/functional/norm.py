@@ -37,6 +37,7 @@ _group_norm_spec = remembered(group_norm_spec)
 _instance_norm_spec = remembered(instance_norm_spec)
 _instance_norm_backward_spec = remembered(instance_norm_backward_spec)
 _response_spec = remembered(response_spec)
+_momentum_of = remembered(momentum_of)
 
 
 def batch_norm(x: Floats, running_mean: Floats, running_var: Floats, weight: Floats | None = None,
@@ -75,7 +76,7 @@ def batch_norm(x: Floats, running_mean: Floats, running_var: Floats, weight: Flo
 def batch_norm_kept(x, running_mean, running_var, weight, bias, training, momentum, eps, keep=True):
     """``batch_norm``, and what its gradient can do without finding again (None where there is nothing)."""
     spec = _batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
-    return _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum_of(momentum), keep)
+    return _batch_norm(spec, x, running_mean, running_var, weight, bias, _momentum_of(momentum), keep)
 
 
 def batch_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps: float = 1e-5, *,
@@ -119,7 +120,7 @@ def batch_norm_relu(x, running_mean, running_var, weight, bias, training, moment
     spec = _batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
     fuses = x.size and spec.dtype is not FLOAT16 and getattr(plan(spec).run, "fuses_relu", False)
     line = np.empty((spec.channels, 3)) if fuses else None
-    y, saved = _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum_of(momentum), True, line)
+    y, saved = _batch_norm(spec, x, running_mean, running_var, weight, bias, _momentum_of(momentum), True, line)
     return y if fuses else in_place("relu", y), saved, line
 
 
@@ -128,9 +129,9 @@ def _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum, keep
     y = np.empty(x.shape, spec.dtype)
     saved = np.empty((spec.channels, 3)) if keep and spec.training and y.size else None
     if y.size:
-        weight, bias, mean, var = (optional(a, spec.dtype) for a in (weight, bias, running_mean, running_var))
-        plan(spec).run(_by_channel(spec, x), mean, var, weight, bias, momentum, _by_channel(spec, y), saved,
-                       *_given(line))
+        mean, var = optional(running_mean, spec.dtype), optional(running_var, spec.dtype)
+        plan(spec).run(_by_channel(spec, x), mean, var, optional(weight, spec.dtype), optional(bias, spec.dtype),
+                       momentum, _by_channel(spec, y), saved, *_given(line))
         if spec.training:  # the plan has moved the running statistics in place
             deliver(mean, running_mean)
             deliver(var, running_var)
@@ -290,7 +291,7 @@ def instance_norm(x: Floats, running_mean: Floats | None = None, running_var: Fl
 def instance_norm_kept(x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps, keep=True):
     """``instance_norm``, and the statistics for its gradient (None where they are the running ones)."""
     spec = _instance_norm_spec(x, running_mean, running_var, weight, bias, use_input_stats, eps)
-    momentum = momentum_of(momentum)
+    momentum = _momentum_of(momentum)
     if not use_input_stats:
         return batch_norm_kept(x, running_mean, running_var, weight, bias, False, momentum, eps)
     y, saved = _rows_forward(spec, x, weight, bias, keep or running_mean is not None)

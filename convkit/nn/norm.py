@@ -47,7 +47,7 @@ class _ChannelNorm(Module):
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracked else None)
 
     def _check_input(self, x):
-        if common.array("x", x).ndim not in [rank + 2 for rank in self.ranks]:
+        if common.array("x", x).ndim - 2 not in self.ranks:
             shapes = [f"{rank + 2} axes (N, C{', ' if rank else ''}{common.AXES.get(rank, '')})" for rank in self.ranks]
             raise ShapeError(f"x must have {' or '.join(shapes)}, got x.shape={x.shape}")
 
