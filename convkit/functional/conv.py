@@ -21,12 +21,20 @@ from convkit.spec.conv import (
 )
 from convkit.typing import Floats, Padding, Size
 
-_check_conv = remembered(check_conv)
+
+@remembered
+def _check_conv(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank):
+    """The spec, that of the padded input where the padding is made of copies, and what this is; the output's shape."""
+    spec, n, batched = check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank)
+    mode = border_mode(spec, padding_mode)
+    return spec, spec if mode == "constant" else spec.of_padded, mode, spec.y_shape(n), batched
+
+
 _check_conv_backward = remembered(check_conv_backward)
 _check_transposed = remembered(check_transposed)
 _check_transposed_backward = remembered(check_transposed_backward)
-_towards = remembered_of_same(towards)
 _check_border = remembered_of_same(border_mode)
+_towards = remembered_of_same(towards)
 
 
 def conv1d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size = 1, padding: Padding = 0,
@@ -241,11 +249,11 @@ def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, o
     """Convolution of any rank. ``packed(key, make)``, if given, keeps what a plan makes of the weight (a layer's
     ``Parameter.packed``). With a keeper, ``past`` is what a short cut adds to the output, in its dtype, and ``then``
     the name and the arguments of an activation after that."""
-    spec, n, batched = _check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank)
-    mode = _check_border(spec, padding_mode)
+    spec, inner, mode, shape, batched = _check_conv(x, weight, bias, stride, padding, dilation, groups, padding_mode,
+                                                    out, rank)
     if mode != "constant":  # the padding is made of copies of the input, so it becomes input
-        x, spec = padded(x, spec.padding, mode), spec.of_padded
-    return _run(spec, x, weight, bias, spec.y_shape(n), batched, out, packed, then, past)
+        x = padded(x, spec.padding, mode)
+    return _run(inner, x, weight, bias, shape, batched, out, packed, then, past)
 
 
 def convolve_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out=None, *, rank,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from convkit.functional.common import in_float32, planes
-from convkit.plan.calls import remembered
+from convkit.plan.calls import remembered, remembered_of_same
 from convkit.plan.pool import gradient_plan, plan, scatter_plan, taps_gradient_plan, taps_pay, taps_plan
 from convkit.spec.common import INT64
 from convkit.spec.pool import (
@@ -24,6 +24,7 @@ _avg_backward_spec = remembered(avg_backward_spec)
 _check_lp = remembered(check_lp)
 _lp_backward_spec = remembered(lp_backward_spec)
 _scatter_spec = remembered(scatter_spec)
+_taps_pay = remembered_of_same(taps_pay)
 
 
 def max_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, dilation: Size = 1,
@@ -318,7 +319,7 @@ def train_extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mod
     """``y`` and ``backward(dy)`` for a layer, which keeps a byte per window where that is cheaper than an index."""
     spec, lead, _ = _check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank)
     shape = x.shape
-    if not taps_pay(spec):
+    if not _taps_pay(spec):
         y, indices = run_extreme(spec, lead, True, x)
         return y, lambda dy: run_scatter(dy, indices, shape, rank=rank)
     y, taps = _run_taps(spec, lead, x)
