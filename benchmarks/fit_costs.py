@@ -27,6 +27,8 @@ TABLE = 4  # times that a layer of the table counts
 def table_specs(largest):
     """The convolutions of the table of layers and their input gradients, up to so many multiply-adds."""
     for case in dict.fromkeys(cases.CONVOLUTIONS + cases.OTHER_CONVOLUTIONS + cases.TRAINING):
+        if not case.op.startswith("conv"):
+            continue
         make = transposed_spec if "transpose" in case.op else conv_spec
         spec, *_ = make(case.x, F32, case.weight, F32, rank=len(case.x) - 2, **case.options)
         if spec.macs <= largest:

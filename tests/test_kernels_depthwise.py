@@ -141,6 +141,11 @@ def test_kernels_dilations_and_strides(kernel, dtype):
     ((12, 13), (3, 3), {"padding": 1, "c_out": 2}),
     ((12, 13), (5, 5), {"c_out": 7, "c_in": 3, "groups": 2}),
     ((12, 33), (3, 3), {"stride": 2, "c_out": 6, "c_in": 2, "groups": 2, "padding": 1}),
+    ((13, 50), (3, 3), {"c_out": 23, "c_in": 9, "groups": 1, "padding": 1}),
+    ((7, 21), (4, 4), {"stride": 2, "c_out": 3, "c_in": 11, "groups": 1, "padding": 1}),
+    ((7, 21), (4, 3), {"stride": (3, 4), "c_out": 17, "c_in": 12, "groups": 1}),
+    ((3, 4, 19), (1, 2, 2), {"stride": (1, 2, 2), "c_out": 10, "c_in": 13, "groups": 1}),
+    ((40, 41), (1, 1), {"c_out": 9, "c_in": 70, "groups": 1}),
 ], ids=str)
 def test_geometries(size, kernel, options):
     for dtype in DTYPES:
@@ -148,14 +153,14 @@ def test_geometries(size, kernel, options):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", [(3, 1), (3, 2), (7, 1), (4, 1), (17, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 1), (3, 2), (7, 1), (4, 1), (17, 1), (3, 1, 60, 9)], ids=str)
 def test_error_stays_within_the_bound(shape, dtype):
-    kernel, stride = shape
+    kernel, stride, c_in, c_out = (*shape, 1, 1)[:4]
 
     def normal(shape, dtype, seed):
         return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
-    spec = spec_of((40, 45), (kernel, kernel), stride, kernel // 2, groups=2, dtype=dtype)
+    spec = spec_of((40, 45), (kernel, kernel), stride, kernel // 2, groups=2, c_in=c_in, c_out=c_out, dtype=dtype)
     data = operands(spec, 3, normal)
     want, bound = expected(spec, *data), expected(spec, *map(np.abs, data))
     for isa in levels():
@@ -191,15 +196,38 @@ def test_threads_and_batch_split_do_not_change_bits(stride):
                     assert np.array_equal(one[0], first[i])
 
 
-def test_a_packed_weight_gives_the_same_bits():
-    spec = spec_of((9, 10), (3, 3), 2, 1, groups=37)
+@pytest.mark.parametrize(("name", "c_in", "c_out"), [("channels", 1, 1), ("taps", 1, 1), ("taps", 5, 15)])
+def test_a_packed_weight_gives_the_same_bits(name, c_in, c_out):
+    spec = spec_of((9, 10), (3, 3), 2, 1, groups=37, c_in=c_in, c_out=c_out)
     x, w, bias, dy = (a + np.float32(0.1) for a in operands(spec, 2))
     for isa in levels():
         for direction, source, target in (("forward", x, dy), ("input_gradient", dy, x)):
-            kernel = plan.make(replace(spec, direction=direction), isa, "channels")
+            kernel = plan.make(replace(spec, direction=direction), isa, name)
             got = np.full_like(target, np.nan)
             kernel.sum(source, kernel.pack(w), None, got, 2, 1, packed=True)
-            assert np.array_equal(got, compute(spec, direction, isa, "channels", x, w, None, dy))
+            assert np.array_equal(got, compute(spec, direction, isa, name, x, w, None, dy))
+
+
+@pytest.mark.parametrize(("size", "options"), [((300, 190), {"groups": 1, "c_in": 3, "c_out": 50, "padding": 1}),
+                                               ((3, 90, 1100), {"groups": 1, "c_in": 2, "c_out": 9}),
+                                               ((9, 10), {"groups": 37, "stride": 2})], ids=str)
+def test_an_activation_follows_on_what_a_task_wrote(size, options):
+    from convkit.functional.activation import part_kernel
+    from convkit.kernels.elementwise import Finish
+
+    spec = spec_of(size, (3,) * len(size), **options)
+    x, w, bias, _ = (a + np.float32(0.1) for a in operands(spec, 2))
+    for isa in levels():
+        runs = plan.sums(spec, isa)
+        plain, got = (np.full(spec.y_shape(2), np.nan, spec.dtype) for _ in range(2))
+        packed = runs.pack(w)
+        runs.with_packed(x, packed, bias, plain)
+        for count in (1, 2, 3):  # filters are shared where there are few units
+            with threads(count):
+                runs.with_packed(x, packed, bias, got)
+                assert np.array_equal(got, plain)
+                runs.with_packed(x, packed, bias, got, Finish(part_kernel(got, "relu")))
+            assert runs.finishes and np.array_equal(got, np.maximum(plain, 0))
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -243,7 +271,8 @@ def test_the_plan_takes_depthwise_where_it_pays():
     candidate = CANDIDATES["forward"][0]
     assert candidate.name == "depthwise"
     assert candidate.rejects(spec_of((9, 9), (3, 3)), isa) is None
-    assert "each group writes 40 channels" in candidate.rejects(spec_of((9, 9), (3, 3), c_out=40, groups=1), isa)
+    many = replace(spec_of((9, 9), (3, 3), c_out=40, groups=1), direction="weight_gradient")
+    assert "each group has 40 x 1 kernels" in candidate.rejects(many, isa)
     hidden = replace(spec_of((1, 9), (2, 3), (2, 1), ((1, 2), (0, 0))), direction="input_gradient")
     nothing = conv_spec((1, 1, 1), DTYPES[0], (1, 1, 3), DTYPES[0], None, None, 3, ((2, 2),), 2, 1, rank=1,
                         direction="input_gradient")[0]

@@ -2,6 +2,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from convkit.kernels.elementwise import Finish
+
 def variants(isa: str, itemsize: int) -> list[tuple[str, int, int, int, bool, bool]]: ...
 
 class Depthwise:
@@ -43,5 +45,6 @@ class Depthwise:
         n: int,
         threads: int,
         packed: bool = ...,
+        then: Finish | None = ...,
     ) -> None: ...
     def dot(self, dy: np.ndarray, x: np.ndarray, dw: np.ndarray, n: int, threads: int) -> None: ...

@@ -7,6 +7,7 @@ result depends on how many threads there are. The kernels are those of csrc/dept
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cython cimport floating
+from convkit.kernels.elementwise cimport Finish, finish, finish_t, set_finish
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from convkit.kernels.operands import aligned_empty
 
 cdef extern from "depthwise/depthwise.h" nogil:
+    enum:
+        CK_DEPTHWISE_FILTERS
     ctypedef struct ck_depthwise_phase:
         ptrdiff_t start[3]
         ptrdiff_t step[3]
@@ -34,7 +37,8 @@ cdef extern from "depthwise/depthwise.h" nogil:
         ptrdiff_t blocks[3]
         ptrdiff_t box[3]
         ptrdiff_t plane_pitch
-        ptrdiff_t w_group, w_filter, w_plane
+        ptrdiff_t w_group, w_filter, w_plane, w_packed
+        ptrdiff_t first_filter, end_filter, copied
         ptrdiff_t reversed
         const ptrdiff_t* place
         const ptrdiff_t* place_tap
@@ -59,6 +63,7 @@ cdef extern from "depthwise/depthwise.h" nogil:
 # A unit is worth its multiply-adds and the elements that it moves. A call of less than SERIAL stays on its thread,
 # a task is worth about TASK: tens of microseconds, so that the threads end together.
 cdef double SERIAL = 1e6, TASK = 2.5e5, LONGEST = 1e9
+cdef ptrdiff_t FILTERS = CK_DEPTHWISE_FILTERS, LEAST_FILTERS = 16, STEP_BYTES = 512 * 1024
 
 
 def variants(isa, int itemsize):
@@ -79,6 +84,9 @@ cdef struct job_t:
     const void* bias
     void* target
     ptrdiff_t units, share
+    # of a sum: what follows on so many filters at a time, and the parts of the filters that are tasks of their own
+    finish_t then
+    ptrdiff_t step, parts
     # of a weight gradient: blocks of images, and the parts of them that are summed apart
     ptrdiff_t items, chunks, chunk_bytes
     char* memory
@@ -86,9 +94,51 @@ cdef struct job_t:
 
 
 cdef void sum_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """Some units, or a part of the filters of one; in steps if something follows on what was written."""
     cdef const job_t* j = <const job_t*>job
-    j.kernel.sum(j.plan, j.source, j.w, j.bias, j.target, task * j.share, min(j.units, (task + 1) * j.share),
-                 j.memory + worker * j.memory_bytes)
+    cdef ck_depthwise plan = j.plan[0]
+    cdef ptrdiff_t unit = task // j.parts * j.share, end = min(j.units, unit + j.share)
+    cdef ptrdiff_t blocks = (plan.filters + FILTERS - 1) // FILTERS, part = task % j.parts
+    cdef ptrdiff_t first = blocks * part // j.parts * FILTERS
+    cdef ptrdiff_t last = min(plan.filters, blocks * (part + 1) // j.parts * FILTERS)
+    cdef char* memory = j.memory + worker * j.memory_bytes
+    plan.first_filter, plan.end_filter = first, last
+    if not j.then.steps:
+        j.kernel.sum(&plan, j.source, j.w, j.bias, j.target, unit, end, memory)
+        return
+    while unit < end:
+        plan.first_filter, plan.copied = first, False
+        while plan.first_filter < last:
+            plan.end_filter = min(last, plan.first_filter + j.step)
+            j.kernel.sum(&plan, j.source, j.w, j.bias, j.target, unit, unit + 1, memory)
+            finish_unit(j, unit, plan.first_filter, plan.end_filter)
+            plan.first_filter, plan.copied = plan.end_filter, True
+        unit += 1
+
+
+cdef void finish_unit(const job_t* j, ptrdiff_t unit, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
+    """What follows on the targets that filters of a unit of a forward pass wrote."""
+    cdef const ck_depthwise* p = j.plan
+    cdef ptrdiff_t origin[3]
+    cdef ptrdiff_t count[3]
+    cdef ptrdiff_t parts = (p.groups + p.lanes - 1) // p.lanes, group, plane, end, z, y, at
+    cdef int a
+    for a in range(2, -1, -1):
+        origin[a] = unit % p.blocks[a] * p.block[a]
+        count[a] = min(p.block[a], p.target[a] - origin[a])
+        unit //= p.blocks[a]
+    group = unit % parts * p.lanes
+    plane = (unit // parts * p.groups + group) * p.filters + first
+    end = plane + (last - first if p.lanes == 1 else min(p.lanes, p.groups - group))
+    while plane < end:
+        for z in range(count[0]):
+            at = ((plane * p.target[0] + origin[0] + z) * p.target[1] + origin[1]) * p.target[2] + origin[2]
+            if count[2] == p.target[2]:
+                finish(&j.then, at, count[1] * count[2])
+            else:
+                for y in range(count[1]):
+                    finish(&j.then, at + y * p.target[2], count[2])
+        plane += 1
 
 
 cdef void dot_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -157,7 +207,10 @@ cdef class Depthwise:
         self.work = work
         p.phases = len(phases)
         self._fill_phases(phases)
+        p.end_filter = filters
+        p.w_packed = filters * sum([len(taps) for *_, taps, _ in phases])
         if p.lanes > 1:
+            p.w_packed = (p.w_group + 1) * p.lanes
             self._fill_places()
 
     cdef _fill_phases(self, phases):
@@ -211,8 +264,8 @@ cdef class Depthwise:
         j.plan = &self.plan
         j.kernel = self.kernel
         j.share = max(1, <ptrdiff_t>(j.units / max(tasks, 1.0)))
-        if threads > tasks * j.chunks:
-            threads = <int>(tasks * j.chunks)
+        if threads > tasks * j.chunks * j.parts:
+            threads = <int>(tasks * j.chunks * j.parts)
         # whole cache lines, so that threads do not share any
         j.memory_bytes = (ck_depthwise_scratch(&self.plan, self.itemsize) + 127) // 64 * 64
         j.memory = <char*>scratch(j.memory_bytes * threads + j.chunks * j.chunk_bytes)
@@ -224,7 +277,7 @@ cdef class Depthwise:
         return self.kernel.pack != NULL
 
     cdef ptrdiff_t _packed_bytes(self):
-        return self._parts() * (self.plan.w_group + 1) * self.plan.lanes * self.itemsize
+        return self._parts() * self.plan.w_packed * self.itemsize
 
     def pack(self, w not None):
         """The weight array, C-contiguous, for ``sum(..., packed=True)``."""
@@ -237,8 +290,22 @@ cdef class Depthwise:
         PyBuffer_Release(&view)
         return packed
 
-    def sum(self, source not None, w not None, bias, target not None, ptrdiff_t n, int threads, bint packed=False):
-        """Convolve ``n`` images: C-contiguous arrays, ``bias`` one per filter or None, ``w`` made by ``pack``."""
+    cdef ptrdiff_t _filter_parts(self, ptrdiff_t n, ptrdiff_t units, int threads):
+        """Parts of the filters, each with its own copy of the source, where there are few units for the threads."""
+        if threads == 1 or n * self.work < SERIAL or self.plan.lanes > 1:
+            return 1
+        return max(1, min(self.plan.filters // LEAST_FILTERS, 4 * threads // units))
+
+    cdef ptrdiff_t _step(self, ptrdiff_t units):
+        """Filters whose targets in one of so many units stay in L2."""
+        cdef ptrdiff_t written = self._volume(self.plan.target) // units
+        return max(1, STEP_BYTES // (FILTERS * max(1, written))) * FILTERS
+
+    def sum(self, source not None, w not None, bias, target not None, ptrdiff_t n, int threads, bint packed=False,
+            Finish then=None):
+        """Convolve ``n`` images: C-contiguous arrays, ``bias`` one per filter or None, ``w`` made by ``pack``;
+        ``then`` is applied to the target of a forward pass.
+        """
         if self.packs and not packed:
             w, packed = self.pack(w), True
         cdef ck_depthwise* p = &self.plan
@@ -259,10 +326,13 @@ cdef class Depthwise:
                 opened = 4
                 j.bias = views[3].buf
             j.source, j.w, j.target = views[0].buf, views[1].buf, views[2].buf
+            set_finish(&j.then, then, j.target, views[2].len)
             j.units = n * self._parts() * p.blocks[0] * p.blocks[1] * p.blocks[2]
+            j.parts = self._filter_parts(n, j.units, threads)
+            j.step = self._step(j.units // n)
             threads = self._start(&j, n * self.work, threads)
             with nogil:
-                parallel_for(sum_task, &j, (j.units + j.share - 1) // j.share, threads)
+                parallel_for(sum_task, &j, (j.units + j.share - 1) // j.share * j.parts, threads)
                 scratch_done()
         finally:
             while opened:
@@ -286,7 +356,7 @@ cdef class Depthwise:
             j.source, j.w = views[0].buf, views[1].buf
             j.units = self._parts() * p.filters * p.planes
             j.items = n * p.blocks[0] * p.blocks[1] * p.blocks[2]
-            j.chunks = self._chunks(&j, n * self.work)
+            j.chunks, j.parts = self._chunks(&j, n * self.work), 1
             j.chunk_bytes = elements * self.itemsize if j.chunks > 1 else 0
             threads = self._start(&j, n * self.work, threads)
             j.target = j.memory + threads * j.memory_bytes if j.chunks > 1 else views[2].buf

@@ -34,7 +34,7 @@ class Candidate:
 
     ``rejects(spec, isa)`` returns the reason why it cannot, or None; ``build(spec, isa)`` returns the object
     that runs it. Where several can, what ``tune`` measured decides, and without that ``predict(spec, isa)``, the
-    microseconds that an image would take: None leaves it to the order of the list. ``loses(spec, isa)`` says why it
+    microseconds that an image would take, or None, with which a rule speaks for it. ``loses(spec, isa)`` says why it
     should not where nothing is measured, by a rule. A candidate with ``native=False`` needs no compiled kernels.
     """
 
@@ -168,8 +168,15 @@ def _make(spec, isa, forced, candidates, times):
         return _built(min(timed, key=lambda c: times[c.name]), spec, isa, considered)
     considered = tuple((name, why or c.loses(spec, isa)) for c, (name, why) in zip(candidates, considered, strict=True))
     ways = [c for c, (_, why) in zip(candidates, considered, strict=True) if why is None]
-    predicted = predictions(ways, spec, isa)  # the first is taken if nothing is
-    return _built(min(ways, key=lambda c: predicted.get(c.name, math.inf)), spec, isa, considered)
+    return _built(_best(ways, spec, isa), spec, isa, considered)
+
+
+def _best(ways, spec, isa):
+    """The one predicted fastest, or the first that a rule speaks for, else the first."""
+    predicted = predictions(ways, spec, isa)
+    if predicted:
+        return min(ways, key=lambda c: predicted.get(c.name, math.inf))
+    return next((c for c in ways if c.predict and c.predict(spec, isa) is None), ways[0])
 
 
 def predictions(candidates, spec, isa):

@@ -117,10 +117,11 @@ def by_tiles(shape):
 
 def by_plane(shape):
     """Vectors multiplied and loaded, and stored; elements copied, with a stride and without, and rows."""
-    vectors = shape.groups * shape.rows * -(-shape.columns // shape.lanes)
+    several = 3 if shape.filters >= 8 else 1  # vectors of a tile, which run over rows
+    vectors = -(-shape.rows * -(-shape.columns // shape.lanes) // several) * several * shape.groups
     copied, rows = shape.boxed()
     strided = shape.axes[2].source_step > 1
-    return (vectors * shape.filters * shape.taps, vectors * -(-shape.filters // 4) * shape.taps,
+    return (vectors * shape.filters * shape.taps, vectors * -(-shape.filters // 8) * shape.taps,
             vectors * shape.filters * shape.phases, 0 if strided else copied, copied if strided else 0, rows,
             shape.target if shape.phases > 1 else 0, shape.far_source, shape.far_target)
 
@@ -129,19 +130,19 @@ AMOUNTS = {"direct": direct, "gemm": matrix_product, "winograd": by_tiles, "dept
 # On one core of a Sapphire Rapids server; the depthwise row of "portable" is that of AVX2.
 COEFFICIENTS = {
     "avx2": {
-        "depthwise": (0.000231, 0.000132, 0, 9.01e-05, 0.000278, 0.00648, 0.00158, 0.000439, 0),
+        "depthwise": (0.000279, 0.000485, 0.00186, 0.000206, 0.000683, 0, 0.00158, 0, 0),
         "direct": (0.000332, 0, 0.0128, 0.000355, 0.000468, 6.91e-05, 0.00131, 0.000169),
         "gemm": (0.000282, 9.98e-05, 0.000711, 0.00735, 0.000184, 0.000143, 6.44e-05, 0.000598, 0.000258),
         "winograd": (0.000279, 0.00116, 0.000362, 0, 0.000128, 0.00688, 0.00033, 0.0015),
     },
     "avx512": {
-        "depthwise": (0.000242, 0.000289, 0.000627, 0.0002, 0.000572, 0.00655, 0.00291, 0.000389, 0),
+        "depthwise": (0.000251, 0.000517, 0.00153, 0.000176, 0.000458, 0.00657, 0.00303, 0.000142, 0),
         "direct": (0.000311, 0.000199, 0.0146, 0.00756, 0.000141, 4.74e-05, 0.00102, 6.49e-05),
         "gemm": (0.000244, 0.000105, 0.000431, 0.00653, 0.00017, 0.000273, 6.6e-05, 0.000243, 6.13e-05),
         "winograd": (0.00025, 0.00102, 0.000195, 1.85e-05, 0.000129, 0.00538, 0.00108, 0.00203),
     },
     "portable": {
-        "depthwise": (0.00034, 0.000194, 0, 0.000133, 0.000409, 0.00953, 0.00232, 0.000645, 0),
+        "depthwise": (0.00041, 0.000713, 0.00273, 0.000303, 0.001, 0, 0.00232, 0, 0),
         "direct": (0.000449, 0.000124, 0.00994, 0.00766, 0.00366, 0.00156, 0.000798, 0.0091),
         "gemm": (0.000377, 0.000852, 0, 0.00683, 2e-05, 0.0017, 0.000718, 0, 0.00164),
         "winograd": (0.000244, 0.00158, 0.00292, 0, 0.000168, 0.00216, 0.00429, 0),

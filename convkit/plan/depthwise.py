@@ -16,19 +16,17 @@ CHANNELS_TAPS, CHANNELS_ROW = 256, 2048
 
 
 def rejects(spec, isa):
-    """Why the depthwise kernels should not compute ``spec``, or None.
+    """Why these kernels should not compute ``spec``, or None.
 
-    The borders are where ``direct``, which has a group's filters in its lanes, overtakes (csrc/depthwise/README.md).
+    The border of weight gradients is where ``direct``, which has a group's filters in its lanes, overtakes.
     """
     from convkit.kernels import conv
 
-    planes, filters = _roles(spec)
-    lanes, _ = conv.tile_limits(isa, spec.dtype.itemsize)
     if spec.direction == "weight_gradient":
+        planes, filters = _roles(spec)
+        lanes, _ = conv.tile_limits(isa, spec.dtype.itemsize)
         if filters > 1 and 2 * filters * planes > 3 * lanes:
             return f"each group has {filters} x {planes} kernels, enough to fill the lanes of other algorithms"
-    elif 2 * filters > lanes:
-        return f"each group writes {filters} channels, enough to fill the lanes of other algorithms"
     if not all(axis.phases for axis in _axes(spec)):
         return "every window holds only padding along some axis"
     return None
@@ -71,10 +69,10 @@ class _Sums(_Planned):
         super().__init__(spec, isa, kernel)
         self.complete = all(axis.complete for axis in _axes(spec))
 
-    def __call__(self, x, weight, bias, y, packed=False):
+    def __call__(self, x, weight, bias, y, packed=False, then=None):
         if not self.complete:
             fill(y, bias)
-        self.kernel.sum(x, weight, bias, y, len(x), settings.get_threads(), packed)
+        self.kernel.sum(x, weight, bias, y, len(x), settings.get_threads(), packed, then)
 
 
 class _PackedSums(_Sums):
@@ -83,13 +81,14 @@ class _PackedSums(_Sums):
     def __init__(self, spec, isa, kernel):
         super().__init__(spec, isa, kernel)
         taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in _axes(spec))
-        self.pack_key = ("depthwise", isa, spec.direction, taps)
+        self.finishes = self.adds = spec.direction == "forward"
+        self.pack_key = ("depthwise", _level(spec, isa, self.variant), self.variant, spec.direction, taps)
 
     def pack(self, weight):
         return self.kernel.pack(weight)
 
-    def with_packed(self, x, packed, bias, y):
-        self(x, packed, bias, y, packed=True)
+    def with_packed(self, x, packed, bias, y, then=None):
+        self(x, packed, bias, y, True, then)
 
 
 def sums(spec, isa):

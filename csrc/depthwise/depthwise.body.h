@@ -2,25 +2,20 @@
 
 /* ---- the padded copy ---------------------------------------------------------------------------------- */
 
-/* Zero n elements and up to a vector beyond: rows are filled in ascending order, so what is past the end of one is
- * written again by the next, and a vector of slack follows the last. */
-CK_INLINE void CK_TYPED(zero_run)(T *row, ptrdiff_t n)
+CK_INLINE ptrdiff_t CK_TYPED(lane)(ptrdiff_t i) { return i < 0 ? 0 : i > L ? L : i; }
+
+/* The vector at x[i], zero outside [0, n). */
+CK_INLINE V CK_TYPED(load_inside)(const T *x, ptrdiff_t n, ptrdiff_t i)
 {
-    for (ptrdiff_t i = 0; i < n; i += L) vstore(row + i, (V){0});
+    if (i >= 0 && i + L <= n) return vload(x + i);
+    return vload_lanes(x + i, vlanes(CK_TYPED(lane)(-i), CK_TYPED(lane)(n - i)));
 }
 
-/* row[a] = x[first + a], zero outside [0, n). */
+/* row[a] = x[first + a], zero outside [0, n). Whole vectors are written: rows are filled in ascending order, so what is
+ * past the end of one is written again by the next, and a vector of slack follows the last. */
 CK_INLINE void CK_TYPED(copy_row)(T *row, ptrdiff_t pitch, const T *x, ptrdiff_t n, ptrdiff_t first)
 {
-    ptrdiff_t a = first < 0 ? -first : 0, end = n - first < pitch ? n - first : pitch;
-    if (a >= end) {
-        CK_TYPED(zero_run)(row, pitch);
-        return;
-    }
-    CK_TYPED(zero_run)(row, a);
-    for (; a + L <= end; a += L) vstore(row + a, vload(x + first + a));
-    if (a < end) vstore(row + a, vload_part(x + first + a, end - a)), a += L;
-    if (a < pitch) CK_TYPED(zero_run)(row + a, pitch - a);
+    for (ptrdiff_t a = 0; a < pitch; a += L) vstore(row + a, CK_TYPED(load_inside)(x, n, first + a));
 }
 
 /* n / step rounded up, 0 for a negative n. */
@@ -29,16 +24,19 @@ CK_INLINE ptrdiff_t CK_TYPED(up)(ptrdiff_t n, ptrdiff_t step) { return n <= 0 ? 
 /* row[r * pitch + i] = x[first + r + step * i], zero outside [0, n): the residues r of a strided row, each a run. */
 CK_INLINE void CK_TYPED(split_row)(T *row, ptrdiff_t pitch, ptrdiff_t step, const T *x, ptrdiff_t n, ptrdiff_t first)
 {
-    ptrdiff_t a = first < 0 ? -first : 0, end = n - first < step * pitch ? n - first : step * pitch;
-    memset(row, 0, (size_t)(step * pitch) * sizeof(T));
     if (step == 2) {
-        if (a % 2 && a < end) row[pitch + a / 2] = x[first + a], a++;
-        for (; a + 2 * L <= end; a += 2 * L) {
-            V lo = vload(x + first + a), hi = vload(x + first + a + L);
-            vstore(row + a / 2, veven(lo, hi));
-            vstore(row + pitch + a / 2, vodd(lo, hi));
+        for (ptrdiff_t i = 0; i < pitch; i += L) {
+            V lo = CK_TYPED(load_inside)(x, n, first + 2 * i), hi = CK_TYPED(load_inside)(x, n, first + 2 * i + L);
+            if (i + L <= pitch)
+                vstore(row + i, veven(lo, hi));
+            else /* the other residue begins behind it */
+                vstore_part(row + i, veven(lo, hi), pitch - i);
+            vstore(row + pitch + i, vodd(lo, hi));
         }
+        return;
     }
+    memset(row, 0, (size_t)(step * pitch) * sizeof(T));
+    const ptrdiff_t a = first < 0 ? -first : 0, end = n - first < step * pitch ? n - first : step * pitch;
     for (ptrdiff_t r = 0; r < step; r++)
         for (ptrdiff_t i = CK_TYPED(up)(a - r, step); r + step * i < end; i++)
             row[r * pitch + i] = x[first + r + step * i];
@@ -81,13 +79,18 @@ CK_INLINE CK_TYPED(unit) CK_TYPED(unit_at)(const ck_depthwise *g, ptrdiff_t i)
 /* ---- any taps: sums ----------------------------------------------------------------------------------- */
 
 /* P vectors of pixels, wherever they lie, and F filters share a table of taps. */
-enum { CK_TYPED(slots) = 8 };
+enum {
+    CK_TYPED(slots) = 8,
+    CK_TYPED(most_filters) = CK_REGISTERS == 32 ? CK_DEPTHWISE_FILTERS : 4,
+    CK_TYPED(most_sums) = 24
+};
 typedef struct {
     const T *x[CK_TYPED(slots)]; /* each readable for L elements at every offset */
     T *y[CK_TYPED(slots)];       /* of filter 0 */
     ptrdiff_t n[CK_TYPED(slots)];  /* elements to write, 0 .. L */
+    int whole;                     /* all n are L */
     const ptrdiff_t *offset;
-    ptrdiff_t taps;
+    ptrdiff_t taps, chunk;
     const T *w; /* [taps][F] */
     const T *bias;
     ptrdiff_t y_filter;
@@ -95,51 +98,78 @@ typedef struct {
 
 CK_INLINE void CK_TYPED(run_tile)(const CK_TYPED(tile) * t, const int F, const int P)
 {
-    T sum[4 * CK_TYPED(slots) * L];
-    V acc[4 * CK_TYPED(slots)];
+    T sum[CK_TYPED(most_sums) * L];
+    V acc[CK_TYPED(most_sums)];
     const T *x[CK_TYPED(slots)];
     CK_UNROLL for (int p = 0; p < P; p++) x[p] = t->x[p];
+    const T *w = t->w;
     for (ptrdiff_t k = 0, first = 0;; first = k) {
-        ptrdiff_t last = t->taps - k <= CK_DEPTHWISE_CHUNK ? t->taps : k + CK_DEPTHWISE_CHUNK;
+        ptrdiff_t last = t->taps - k <= t->chunk ? t->taps : k + t->chunk;
         CK_UNROLL for (int i = 0; i < F * P; i++) acc[i] = (V){0};
-        for (; k < last; k++) {
+        for (; k < last; k++, w += F) {
             ptrdiff_t o = t->offset[k];
             V pixels[CK_TYPED(slots)];
-            CK_UNROLL for (int p = 0; p < P; p++) pixels[p] = vload(x[p] + o);
+            CK_UNROLL for (int p = 0; p < P; p++)
+            {
+                pixels[p] = vload(x[p] + o);
+                CK_HOLD(pixels[p]);
+            }
             CK_UNROLL for (int f = 0; f < F; f++)
             {
-                V w = vset1(t->w[k * F + f]);
-                CK_UNROLL for (int p = 0; p < P; p++) acc[f * P + p] = vfma(w, pixels[p], acc[f * P + p]);
+                V weight = vset1(w[f]);
+                CK_UNROLL for (int p = 0; p < P; p++) acc[f * P + p] = vfma(weight, pixels[p], acc[f * P + p]);
             }
         }
         if (first > 0) CK_UNROLL for (int i = 0; i < F * P; i++) acc[i] += vload(sum + i * L);
         if (k == t->taps) break;
         CK_UNROLL for (int i = 0; i < F * P; i++) vstore(sum + i * L, acc[i]);
     }
+    T *y[CK_TYPED(slots)];
+    CK_UNROLL for (int p = 0; p < P; p++) y[p] = t->y[p];
+    const ptrdiff_t y_filter = t->y_filter;
     CK_UNROLL for (int f = 0; f < F; f++)
     {
         V bias = vset1(t->bias ? t->bias[f] : 0);
-        CK_UNROLL for (int p = 0; p < P; p++)
-        {
-            V r = acc[f * P + p] + bias;
-            T *y = t->y[p] + f * t->y_filter;
-            if (t->n[p] == L)
-                vstore(y, r);
-            else
-                vstore_part(y, r, t->n[p]);
-        }
+        if (t->whole) CK_UNROLL for (int p = 0; p < P; p++)
+            {
+                __builtin_prefetch(y[p] + P * L, 1, 3); /* for the next tile */
+                vstore(y[p], acc[f * P + p] + bias);
+            }
+        else
+            CK_UNROLL for (int p = 0; p < P; p++) vstore_part(y[p], acc[f * P + p] + bias, t->n[p]);
+        CK_UNROLL for (int p = 0; p < P; p++) y[p] += y_filter;
     }
 }
 
 /* Out of line: inlined into the loops below, GCC spills the sums. Pixels per tile fill the registers. */
-enum {
-    CK_TYPED(slots1) = 8,
-    CK_TYPED(slots2) = CK_REGISTERS == 32 ? 8 : 4,
-    CK_TYPED(slots4) = CK_REGISTERS == 32 ? 6 : 3,
-};
-CK_NOINLINE void CK_TYPED(tile1)(const CK_TYPED(tile) * t) { CK_TYPED(run_tile)(t, 1, CK_TYPED(slots1)); }
-CK_NOINLINE void CK_TYPED(tile2)(const CK_TYPED(tile) * t) { CK_TYPED(run_tile)(t, 2, CK_TYPED(slots2)); }
-CK_NOINLINE void CK_TYPED(tile4)(const CK_TYPED(tile) * t) { CK_TYPED(run_tile)(t, 4, CK_TYPED(slots4)); }
+#define CK_TILES(DO) DO(1, 8, 8) DO(2, 8, 4) DO(3, 8, 3) DO(4, 6, 3) DO(8, 3, 1)
+#define CK_TILE(F, P32, P16)                                                                                           \
+    CK_NOINLINE void CK_TYPED(tile##F)(const CK_TYPED(tile) * t)                                                       \
+    {                                                                                                                  \
+        if (F <= CK_TYPED(most_filters)) CK_TYPED(run_tile)(t, F, CK_REGISTERS == 32 ? P32 : P16);                     \
+    }
+CK_TILES(CK_TILE)
+#undef CK_TILE
+
+/* Filters of the next tile where so many are left. */
+CK_INLINE ptrdiff_t CK_TYPED(filters_of)(ptrdiff_t left)
+{
+    return left >= CK_TYPED(most_filters) ? CK_TYPED(most_filters) : left >= 4 ? 4 : left;
+}
+
+/* Weights as the tiles read them: [group][phase][filters of a tile][tap][filter]. */
+static void CK_TYPED(pack_taps)(const ck_depthwise *g, const void *weights, void *packed)
+{
+    T *to = packed;
+    for (ptrdiff_t group = 0; group < g->groups; group++)
+        for (const ck_depthwise_phase *s = g->phase; s < g->phase + g->phases; s++)
+            for (ptrdiff_t f = 0, F; f < g->filters; f += F) {
+                F = CK_TYPED(filters_of)(g->filters - f);
+                const T *w = (const T *)weights + group * g->w_group + f * g->w_filter;
+                for (ptrdiff_t k = 0; k < s->taps; k++)
+                    for (ptrdiff_t i = 0; i < F; i++) *to++ = w[i * g->w_filter + s->weight[k]];
+            }
+}
 
 /* Where the results of one phase go: row (z, y) starts at y + z * z_step + y * y_step, F filters y_filter apart. */
 typedef struct {
@@ -147,12 +177,13 @@ typedef struct {
     ptrdiff_t z_step, y_step, y_filter;
 } CK_TYPED(sink);
 
-/* All pixels of count[0] x count[1] rows of count[2], for the F filters that t holds. */
-CK_INLINE void CK_TYPED(sweep)(const ck_depthwise *g, CK_TYPED(tile) * t, const T *box, CK_TYPED(sink) to,
-                               const ptrdiff_t count[3], void (*run)(const CK_TYPED(tile) *), const int P)
+/* All pixels of count[0] x count[1] rows of count[2], for the filters that t holds. */
+CK_NOINLINE void CK_TYPED(sweep)(const ck_depthwise *g, CK_TYPED(tile) * t, const T *box, CK_TYPED(sink) to,
+                                 const ptrdiff_t count[3], void (*run)(const CK_TYPED(tile) *), const int P)
 {
     const ptrdiff_t row = g->source_step[2] * g->box[2];
     int p = 0;
+    t->whole = 1;
     for (ptrdiff_t z = 0; z < count[0]; z++)
         for (ptrdiff_t y = 0; y < count[1]; y++) {
             const T *x = box + (z * g->source_step[0] * g->box[1] + y * g->source_step[1]) * row;
@@ -161,32 +192,33 @@ CK_INLINE void CK_TYPED(sweep)(const ck_depthwise *g, CK_TYPED(tile) * t, const 
                 t->x[p] = x + i;
                 t->y[p] = out + i;
                 t->n[p] = count[2] - i < L ? count[2] - i : L;
-                if (++p == P) run(t), p = 0;
+                t->whole &= t->n[p] == L;
+                if (++p == P) run(t), p = 0, t->whole = 1;
             }
         }
     if (!p) return;
+    t->whole = 0;
     for (int i = p; i < P; i++) t->x[i] = t->x[0], t->y[i] = t->y[0], t->n[i] = 0;
     run(t);
 }
 
-/* One phase of one unit, filters [f, f + F). */
-CK_INLINE void CK_TYPED(sum_phase)(const ck_depthwise *g, const ck_depthwise_phase *s, const T *box, const T *w,
-                                   const T *bias, CK_TYPED(sink) to, const ptrdiff_t count[3], T *packed)
+/* One phase of one unit, filters [f, f + F), which a tile takes at once; w are those of the phase. */
+CK_INLINE void CK_TYPED(sum_filters)(const ck_depthwise *g, const ck_depthwise_phase *s, const T *box, const T *w,
+                                     const T *bias, CK_TYPED(sink) to, const ptrdiff_t count[3], ptrdiff_t f,
+                                     ptrdiff_t F)
 {
-    CK_TYPED(tile) t = {.offset = s->offset, .taps = s->taps, .w = packed, .y_filter = to.y_filter};
-    for (ptrdiff_t f = 0; f < g->filters;) {
-        const ptrdiff_t left = g->filters - f, F = left >= 4 ? 4 : left >= 2 ? 2 : 1;
-        for (ptrdiff_t k = 0; k < s->taps; k++)
-            for (ptrdiff_t i = 0; i < F; i++) packed[k * F + i] = w[(f + i) * g->w_filter + s->weight[k]];
-        t.bias = bias ? bias + f : NULL;
-        if (F == 4)
-            CK_TYPED(sweep)(g, &t, box, to, count, CK_TYPED(tile4), CK_TYPED(slots4));
-        else if (F == 2)
-            CK_TYPED(sweep)(g, &t, box, to, count, CK_TYPED(tile2), CK_TYPED(slots2));
-        else
-            CK_TYPED(sweep)(g, &t, box, to, count, CK_TYPED(tile1), CK_TYPED(slots1));
-        to.y += F * to.y_filter;
-        f += F;
+    CK_TYPED(tile)
+    t = {.offset = s->offset,
+         .taps = s->taps,
+         .chunk = g->planes > 1 ? CK_DEPTHWISE_CHUNK_OF_PLANES : CK_DEPTHWISE_CHUNK,
+         .w = w + f * s->taps,
+         .bias = bias ? bias + f : NULL,
+         .y_filter = to.y_filter};
+    switch (F) {
+#define CK_TILE(F, P32, P16)                                                                                           \
+    case F: CK_TYPED(sweep)(g, &t, box, to, count, CK_TYPED(tile##F), CK_REGISTERS == 32 ? P32 : P16); break;
+        CK_TILES(CK_TILE)
+#undef CK_TILE
     }
 }
 
@@ -206,29 +238,28 @@ CK_INLINE void CK_TYPED(merge_row)(T *y, ptrdiff_t n, const T *run, ptrdiff_t pi
 
 CK_INLINE ptrdiff_t CK_TYPED(least)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
-/* Phases of one (depth, height) residue whose targets are `step` apart along a row: computed side by side, filter by
- * filter, then interleaved into the rows. Residues that no tap reaches are bias. */
+/* Phases of one (depth, height) residue whose targets are `step` apart along a row: computed side by side, then
+ * interleaved into the rows. Residues that no tap reaches are bias. */
 CK_INLINE void CK_TYPED(sum_strided)(const ck_depthwise *g, const ck_depthwise_phase *s, ptrdiff_t phases, const T *box,
                                      const T *w, const T *bias, CK_TYPED(sink) to, ptrdiff_t column,
-                                     const ptrdiff_t count[3], T *packed, T *rows)
+                                     const ptrdiff_t count[3], T *rows)
 {
-    const ptrdiff_t step = s->step[2], pitch = (count[2] + L - 1) / L * L;
+    const ptrdiff_t step = s->step[2], pitch = (count[2] + L - 1) / L * L, lines = count[0] * count[1];
     const ptrdiff_t n = CK_TYPED(least)(step * count[2], g->target[2] - column);
-    const CK_TYPED(sink) aside = {rows, count[1] * step * pitch, step * pitch, 0};
-    ck_depthwise one = *g;
-    one.filters = 1;
-    for (ptrdiff_t f = 0; f < g->filters; f++, to.y += to.y_filter) {
-        const T untouched = bias ? bias[f] : 0;
-        for (ptrdiff_t i = 0; i < count[0] * count[1] * step * pitch; i++) rows[i] = untouched;
-        for (ptrdiff_t i = 0; i < phases; i++) {
-            CK_TYPED(sink) lane = aside;
-            lane.y += s[i].start[2] * pitch;
-            CK_TYPED(sum_phase)(&one, s + i, box, w + f * g->w_filter, bias ? bias + f : NULL, lane, count, packed);
+    for (ptrdiff_t f = g->first_filter, F; f < g->end_filter; f += F) {
+        F = CK_TYPED(filters_of)(g->end_filter - f);
+        for (ptrdiff_t i = 0; phases < step && i < F * lines * step * pitch; i++)
+            rows[i] = bias ? bias[f + i / (lines * step * pitch)] : 0;
+        const T *weights = w;
+        for (ptrdiff_t i = 0; i < phases; weights += g->filters * s[i++].taps) {
+            const CK_TYPED(sink)
+                aside = {rows + s[i].start[2] * pitch, count[1] * step * pitch, step * pitch, lines * step * pitch};
+            CK_TYPED(sum_filters)(g, s + i, box, weights, bias, aside, count, f, F);
         }
-        for (ptrdiff_t z = 0; z < count[0]; z++)
-            for (ptrdiff_t y = 0; y < count[1]; y++)
-                CK_TYPED(merge_row)(to.y + z * to.z_step + y * to.y_step, n, rows + (z * count[1] + y) * step * pitch,
-                                    pitch, step);
+        for (ptrdiff_t i = 0; i < F * lines; i++)
+            CK_TYPED(merge_row)(to.y + (f + i / lines) * to.y_filter + i % lines / count[1] * to.z_step +
+                                    i % count[1] * to.y_step,
+                                n, rows + i * step * pitch, pitch, step);
     }
 }
 
@@ -237,25 +268,22 @@ static void CK_TYPED(sum_taps)(const ck_depthwise *g, const void *source, const 
 {
     const ptrdiff_t plane = g->source[0] * g->source[1] * g->source[2];
     const ptrdiff_t area = g->target[1] * g->target[2], volume = g->target[0] * area;
-    T *box = scratch, *packed = box + g->planes * g->plane_pitch + 2 * L;
-    ptrdiff_t most = 0;
-    for (ptrdiff_t i = 0; i < g->phases; i++) most = g->phase[i].taps > most ? g->phase[i].taps : most;
-    T *rows = packed + most * g->filters;
+    T *box = scratch, *rows = box + g->planes * g->plane_pitch + 2 * L;
     for (ptrdiff_t i = first; i < last; i++) {
         const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, i);
         const ptrdiff_t channel = u.image * g->groups + u.group;
         ptrdiff_t corner[3];
         for (int a = 0; a < 3; a++) corner[a] = u.origin[a] * g->source_step[a] - g->lo[a];
-        for (ptrdiff_t c = 0; c < g->planes; c++)
+        for (ptrdiff_t c = 0; c < g->planes && !g->copied; c++)
             CK_TYPED(fill_plane)(g, box + c * g->plane_pitch, (const T *)source + (channel * g->planes + c) * plane,
                                  corner);
-        const T *weights = (const T *)w + u.group * g->w_group;
+        const T *weights = (const T *)w + u.group * g->w_packed, *next = weights;
         const T *b = bias ? (const T *)bias + u.group * g->filters : NULL;
-        for (ptrdiff_t j = 0, run; j < g->phases; j += run) {
+        for (ptrdiff_t j = 0, run; j < g->phases; j += run, weights = next) {
             const ck_depthwise_phase *s = g->phase + j;
             /* the phases that differ along a row only */
-            for (run = 1; j + run < g->phases && s[run].start[0] == s->start[0] && s[run].start[1] == s->start[1];)
-                run++;
+            for (run = 0; j + run < g->phases && s[run].start[0] == s->start[0] && s[run].start[1] == s->start[1];)
+                next += g->filters * s[run++].taps;
             ptrdiff_t count[3], at[3];
             for (int a = 0; a < 3; a++) {
                 count[a] = CK_TYPED(least)(g->block[a], s->count[a] - u.origin[a]);
@@ -269,10 +297,14 @@ static void CK_TYPED(sum_taps)(const ck_depthwise *g, const void *source, const 
             const CK_TYPED(sink)
                 to = {(T *)target + channel * g->filters * volume + at[0] * area + at[1] * g->target[2] + at[2],
                       s->step[0] * area, s->step[1] * g->target[2], volume};
-            if (s->step[2] == 1)
-                CK_TYPED(sum_phase)(g, s, box, weights, b, to, count, packed);
+            if (s->step[2] > 1)
+                CK_TYPED(sum_strided)(g, s, run, box, weights, b, to, at[2], count, rows);
             else
-                CK_TYPED(sum_strided)(g, s, run, box, weights, b, to, at[2], count, packed, rows);
+                for (ptrdiff_t f = g->first_filter, F; f < g->end_filter; f += F) {
+                    F = CK_TYPED(filters_of)(g->end_filter - f);
+                    const CK_TYPED(sink) there = {to.y + f * volume, to.z_step, to.y_step, volume};
+                    CK_TYPED(sum_filters)(g, s, box, weights, b, there, count, f, F);
+                }
         }
     }
 }
@@ -493,8 +525,6 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int 
         CK_UNROLL for (int j = 0; j < N; j++) acc[j] = (V){0};
     }
 }
-
-CK_INLINE ptrdiff_t CK_TYPED(lane)(ptrdiff_t i) { return i < 0 ? 0 : i > L ? L : i; }
 
 /* Lanes inside a row of `width`, for each load of a vector whose tap 0 sees column `first`. */
 CK_INLINE void CK_TYPED(set_lanes)(VL *lanes, ptrdiff_t first, ptrdiff_t width, ptrdiff_t dilation, const int K,

@@ -13,11 +13,11 @@ const ck_depthwise_row *ck_depthwise_rows_for(int level, int itemsize)
     return NULL;
 }
 
-/* The padded box and its slack, the weights of one phase in tile order, and the rows of a block whose residues
- * wait to be interleaved; or the sums of a weight gradient; or the few vectors of the row kernels. LANES is the longest vector of any level. */
+/* The padded box and its slack, and the rows of a block, of a tile's filters, whose residues wait to be interleaved; or
+ * the sums of a weight gradient; or the few vectors of the row kernels. LANES is the longest vector of any level. */
 size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
 {
-    enum { LANES = 16, ROWS = 16 * LANES };
+    enum { LANES = 16, ROWS = 16 * LANES, FILTERS = CK_DEPTHWISE_FILTERS };
     ptrdiff_t taps = 0, step = 1, width = (g->block[2] + LANES - 1) / LANES * LANES;
     for (ptrdiff_t i = 0; i < g->phases; i++) {
         if (g->phase[i].taps > taps) taps = g->phase[i].taps;
@@ -27,8 +27,8 @@ size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
         ptrdiff_t pixels = g->box[1] * g->box[2] + (g->slab + 1) * g->phase[0].step[1] * g->target[2];
         return (size_t)((pixels + 2 * g->w_group) * g->lanes) * (size_t)itemsize;
     }
-    ptrdiff_t elements = g->planes * g->plane_pitch + 2 * LANES + taps * g->filters;
-    if (step > 1) elements += g->block[0] * g->block[1] * step * width;
+    ptrdiff_t elements = g->planes * g->plane_pitch + 2 * LANES;
+    if (step > 1) elements += (g->filters < FILTERS ? g->filters : FILTERS) * g->block[0] * g->block[1] * step * width;
     ptrdiff_t sums = g->plane_pitch + 2 * LANES + taps * LANES;
     return (size_t)(ROWS + (elements > sums ? elements : sums)) * (size_t)itemsize;
 }

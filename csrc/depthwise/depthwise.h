@@ -1,4 +1,4 @@
-/* Convolution with pixels in the lanes: few filters per group (one, if depthwise), weights broadcast, plain NCHW.
+/* Convolution with pixels in the lanes: weights broadcast, plain NCHW.
  *
  *     target[f][start + j * step] = bias[f] + sum over planes c and taps k of w[f][c][k] * source[c][j * source_step + offset(k) - lo]
  *
@@ -7,7 +7,7 @@
  * Everything has three axes, the outer ones 1 where the convolution has fewer.
  *
  * Every sum runs over c, then k, in table order, with one fused multiply-add per tap into a sum that starts at zero;
- * it is closed every CK_DEPTHWISE_CHUNK taps, and the bias, or zero, is added last. All kernels keep that order, so they give
+ * it is closed every CK_DEPTHWISE_CHUNK taps (every CK_DEPTHWISE_CHUNK_OF_PLANES in a group of several planes, whose sums may be long), and the bias, or zero, is added last. All kernels keep that order, so they give
  * the same bits. Exactly the target is written, and nothing outside source, w and bias is read.
  * csrc/depthwise/README.md has the variants and their figures.
  */
@@ -16,7 +16,7 @@
 
 #include "base/isa.h"
 
-enum { CK_DEPTHWISE_CHUNK = 256 };
+enum { CK_DEPTHWISE_CHUNK = 256, CK_DEPTHWISE_CHUNK_OF_PLANES = 64, CK_DEPTHWISE_FILTERS = 8 };
 
 /* Targets start + j * step for j below count, along each axis, which all see the same taps. */
 typedef struct {
@@ -39,7 +39,11 @@ typedef struct {
      * row whose index has the same remainder modulo source_step[2] are neighbours, so that every tap is a run). */
     ptrdiff_t box[3], plane_pitch;
     ptrdiff_t w_group, w_filter, w_plane; /* steps in the weight array */
-    ptrdiff_t reversed;                   /* the kernel is applied from its last tap to its first */
+    ptrdiff_t w_packed;                   /* elements of the packed weights of one unit */
+    /* a sum with taps of any kind: those of the filters of a group that this call computes, from and to a multiple of
+     * CK_DEPTHWISE_FILTERS or the last, and whether `scratch` holds the copy of the source from a call before */
+    ptrdiff_t first_filter, end_filter, copied;
+    ptrdiff_t reversed; /* the kernel is applied from its last tap to its first */
     /* channels in the lanes: where pixels go in the box, weights among those of their phase, and anything side by side */
     const ptrdiff_t *place, *place_tap, *dense;
     ptrdiff_t slab; /* and rows j that are computed between transposing what they read and what they write */
