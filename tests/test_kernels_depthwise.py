@@ -273,6 +273,8 @@ def test_the_plan_takes_depthwise_where_it_pays():
     assert candidate.rejects(spec_of((9, 9), (3, 3)), isa) is None
     many = replace(spec_of((9, 9), (3, 3), c_out=40, groups=1), direction="weight_gradient")
     assert "each group has 40 x 1 kernels" in candidate.rejects(many, isa)
+    long = spec_of((9, 9), (3, 3), c_in=456, groups=1)
+    assert candidate.rejects(long, isa) == "is for sums of at most 4096 products over several channels, not 4104"
     hidden = replace(spec_of((1, 9), (2, 3), (2, 1), ((1, 2), (0, 0))), direction="input_gradient")
     nothing = conv_spec((1, 1, 1), DTYPES[0], (1, 1, 3), DTYPES[0], None, None, 3, ((2, 2),), 2, 1, rank=1,
                         direction="input_gradient")[0]

@@ -11,6 +11,7 @@ from convkit.plan.direct import fill
 CHANNELS_BYTES = 128 * 1024
 # Targets that are transposed back together: whole vectors of most rows, still in the L1 cache.
 CHANNELS_PIXELS = 112
+MOST_TAPS = 4096  # of several planes: their sums are closed in one level of chunks
 # The kernels keep all taps of a sum in one chunk, and whole rows in scratch.
 CHANNELS_TAPS, CHANNELS_ROW = 256, 2048
 
@@ -27,8 +28,13 @@ def rejects(spec, isa):
         lanes, _ = conv.tile_limits(isa, spec.dtype.itemsize)
         if filters > 1 and 2 * filters * planes > 3 * lanes:
             return f"each group has {filters} x {planes} kernels, enough to fill the lanes of other algorithms"
-    if not all(axis.phases for axis in _axes(spec)):
+    three = _axes(spec)
+    if not all(axis.phases for axis in three):
         return "every window holds only padding along some axis"
+    planes, _ = _roles(spec)
+    taps = planes * prod(max(len(phase.taps) for phase in axis.phases) for axis in three)
+    if spec.direction != "weight_gradient" and planes > 1 and taps > MOST_TAPS:
+        return f"is for sums of at most {MOST_TAPS} products over several channels, not {taps}"
     return None
 
 
