@@ -215,10 +215,11 @@ def _unpool(name, x, indices, kernel_size, stride=None, padding=0, output_size=N
 
 
 def _interpolate(name, x, **options):
-    if x.ndim == 5 and "nearest" in options["mode"] and "scale_factor" in options:
-        raise NotHere  # a factor that was given twice the size: PyTorch has one rule in 2-d, another one in 3-d
     y = T.interpolate(x, **options)
     given = None if options.get("recompute_scale_factor") else options.get("scale_factor")
+    if given is not None and options["mode"] == "nearest" and x.ndim != 4 and any(
+            out in (n, 2 * n) for n, out in zip(x.shape[2:], y.shape[2:], strict=True)):
+        raise NotHere  # a factor that gave the same or twice the size: PyTorch has a rule for it in 2-d alone
     if "nearest" in options["mode"] and any(map(_rounding_decides, x.shape[2:], y.shape[2:],
                                                 _tuple(given, x.ndim - 2), [options["mode"]] * 3)):
         raise NotHere

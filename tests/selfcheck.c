@@ -256,14 +256,15 @@ static void check_embedding(int level, int itemsize, int width)
     check(same(out[0], out[1], 4 * width, itemsize, 0), "embedding", level, itemsize, width, 0);
 }
 
-static void check_winograd(int level, int width)
+static void check_winograd(int level, int side, int width)
 {
-    enum { LANES = 16, TILES = 20 };
-    static _Alignas(64) float v[2][CK_WINOGRAD_POINTS * 64], u[2][CK_WINOGRAD_POINTS * LANES + LANES];
-    static _Alignas(64) float m[CK_WINOGRAD_POINTS * TILES * LANES], scratch[1 << 14];
-    int tiles = (width + 3) / 4, pitch = tiles + 1;
+    enum { LANES = 16, TILES = 40, STEP = 96, POINTS = 36 };
+    static _Alignas(64) float v[2][POINTS * STEP], u[2][POINTS * LANES + LANES];
+    static _Alignas(64) float m[POINTS * TILES * LANES], scratch[1 << 14];
+    int points = (side + 2) * (side + 2), tiles = (width + side - 1) / side, pitch = tiles + 1;
     for (int i = 0; i < 2; i++) {
         const ck_winograd_table *table = ck_winograd_table_for(i ? CK_LEVEL_PORTABLE : level);
+        const ck_winograd_plane *plane = side == 4 ? &table->four : &table->two;
         if (!i) fresh(4), memset(u, 0xff, sizeof u), quarters(m, sizeof m / sizeof *m, 4);
         ck_winograd_input job = {.plane = in[0],
                                  .height = 9,
@@ -274,30 +275,30 @@ static void check_winograd(int level, int width)
                                  .pitch = pitch,
                                  .scratch = scratch,
                                  .v = v[i],
-                                 .v_step = 64,
+                                 .v_step = STEP,
                                  .limit = 1e30};
-        if (ck_winograd_scratch(2, pitch) > 1 << 14 || 2 * pitch > 64 - LANES) abort();
-        check(!table->split(&job), "winograd limit", level, 4, width, i);
-        table->weights(in[1], width % 2, LANES, u[i], LANES);
+        if (ck_winograd_scratch(2, pitch) > 1 << 14 || 2 * pitch > STEP - LANES || plane->side != side) abort();
+        check(!plane->split(&job), "winograd limit", level, 4, width, i);
+        plane->weights(in[1], width % 2, LANES, u[i], LANES);
         ck_winograd_output join = {.m = m,
                                    .m_step = TILES * LANES,
                                    .lanes = LANES,
                                    .bias = in[1],
                                    .y = out[i],
-                                   .y_filter = 4 * width,
+                                   .y_filter = side * width,
                                    .y_row = width,
                                    .filters = LANES - 3,
-                                   .rows = 4,
+                                   .rows = side,
                                    .width = width};
-        table->join(&join);
+        plane->join(&join);
     }
     int right = 1;
-    for (int p = 0; p < CK_WINOGRAD_POINTS; p++)
+    for (int p = 0; p < points; p++)
         for (int t = 0; t < 2 * pitch; t++)
-            if (t % pitch < tiles) right &= fabs(v[0][64 * p + t] - v[1][64 * p + t]) <= 1e-5;
-    check(right, "winograd split", level, 4, width, 0);
-    check(same(u[0], u[1], CK_WINOGRAD_POINTS * LANES, 4, 16), "winograd weights", level, 4, width, 0);
-    check(same(out[0], out[1], (LANES - 3) * 4 * width, 4, 100), "winograd join", level, 4, width, 0);
+            if (t % pitch < tiles) right &= fabs(v[0][STEP * p + t] - v[1][STEP * p + t]) <= 1e-5;
+    check(right, "winograd split", level, 4, width, side);
+    check(same(u[0], u[1], points * LANES, 4, 16), "winograd weights", level, 4, width, side);
+    check(same(out[0], out[1], (LANES - 3) * side * width, 4, 100), "winograd join", level, 4, width, side);
 }
 
 static void check_weight_gradient(int level, int width)
@@ -386,7 +387,10 @@ int main(void)
                 check_embedding(level, itemsize, n);
             }
         }
-        for (int width = 1; width < 70; width++) check_winograd(level, width), check_weight_gradient(level, width);
+        for (int width = 1; width < 70; width++) {
+            check_winograd(level, 4, width), check_winograd(level, 2, width);
+            check_weight_gradient(level, width);
+        }
         check_halves(level);
         printf("level %d: %d checks\n", level, checks - before);
     }

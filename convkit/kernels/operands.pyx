@@ -107,7 +107,8 @@ cdef struct key_t:
 cdef inline bint put(key_t* key, const void* data, ptrdiff_t size) noexcept:
     if size > <ptrdiff_t>ROOM - key.size:
         return False
-    memcpy(key.bytes + key.size, data, size)
+    if size:  # an array without axes has no pointer to its shape
+        memcpy(key.bytes + key.size, data, size)
     key.size += size
     return True
 
