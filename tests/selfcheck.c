@@ -237,7 +237,8 @@ static void check_resample(int level, int itemsize, int width, int target)
     ck_resample r = {
         {one,
          one,
-         {.size = width, .target_size = target, .begin = begin, .source = source, .weight = half, .terms = 2}}};
+         {.size = width, .target_size = target, .begin = begin, .source = source, .weight = half, .terms = 2}},
+        0};
     fresh(itemsize);
     for (int i = 0; i < 2; i++)
         ck_resample_for(i ? CK_LEVEL_PORTABLE : level, itemsize)(&r, in[0], out[i], 0, 7, memory);
