@@ -9,6 +9,7 @@ from convkit import threads
 from convkit.kernels import native
 from convkit.plan import depthwise as plan
 from convkit.plan.conv import CANDIDATES
+from convkit.plan.conv import plan as chosen
 from convkit.reference import conv as reference
 from convkit.spec.conv import conv_spec
 
@@ -293,3 +294,12 @@ def test_the_functions_reach_it():
     want = expected(spec, x, w, bias, dy)
     for got, direction in zip((y, dx, dw), DIRECTIONS, strict=True):
         np.testing.assert_array_equal(got, want[direction])
+
+
+def test_weights_beyond_l2_are_left_to_others():
+    def considered(channels, groups=1):
+        x, w, dtype = (1, channels, 400), (512, channels // groups, 3), np.dtype(np.float32)
+        return dict(chosen(conv_spec(x, dtype, w, dtype, rank=1, groups=groups)[0]).considered)["depthwise"]
+
+    assert "again for every few pixels" in considered(512)
+    assert considered(64) is considered(512, groups=16) is None

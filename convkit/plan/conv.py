@@ -18,7 +18,7 @@ from convkit.reference import conv as reference
 
 def _sums(by_channel, twin_function):
     """The two directions that are sums over taps; of what can compute them the plan takes what is predicted fastest."""
-    ways = (("depthwise", depthwise.rejects, depthwise.sums, never),
+    ways = (("depthwise", depthwise.rejects, depthwise.sums, depthwise.loses),
             ("winograd", winograd.rejects, winograd.Sums, winograd.loses),
             ("gemm", gemm.rejects, gemm.Sums, gemm.loses),
             ("direct", never, by_channel, never))

@@ -11,6 +11,7 @@ from convkit.plan.direct import fill
 CHANNELS_BYTES = 128 * 1024
 # Targets that are transposed back together: whole vectors of most rows, still in the L1 cache.
 CHANNELS_PIXELS = 112
+MOST_WEIGHTS = 1024 * 1024  # bytes of a group that every run of pixels reads: more do not stay in L2
 MOST_TAPS = 4096  # of several planes: their sums are closed in one level of chunks
 # The kernels keep all taps of a sum in one chunk, and whole rows in scratch.
 CHANNELS_TAPS, CHANNELS_ROW = 256, 2048
@@ -35,6 +36,14 @@ def rejects(spec, isa):
     taps = planes * prod(max(len(phase.taps) for phase in axis.phases) for axis in three)
     if spec.direction != "weight_gradient" and planes > 1 and taps > MOST_TAPS:
         return f"is for sums of at most {MOST_TAPS} products over several channels, not {taps}"
+    return None
+
+
+def loses(spec, _isa):
+    """Why these kernels should not compute ``spec``, which the cost model does not see; None if they may."""
+    weights = prod(spec.weight_shape) // spec.groups * spec.dtype.itemsize
+    if weights > MOST_WEIGHTS:
+        return f"reads the {weights // 1024} KB of a group's weights again for every few pixels"
     return None
 
 
