@@ -184,3 +184,16 @@ def test_a_small_batch_of_small_maps_is_computed_directly():
         dw = F.conv2d_backward(dy, images, w, padding=1, **ONLY)[1]
         with convkit.use(algorithm="direct"):
             assert (F.conv2d_backward(dy, images, w, padding=1, **ONLY)[1].tobytes() == dw.tobytes()) is direct
+
+
+@pytest.mark.parametrize(("images", "by_tiles"), [(3, False), (4, True)])
+def test_batches_of_few_tiles_go_to_the_direct_kernel(images, by_tiles, monkeypatch):
+    """An image of 8 x 8 has 4 tiles, and 16 are enough."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((images, 64, 8, 8), np.float32), np.empty((64, 64, 3, 3), np.float32)
+    spec, _, _ = conv_spec(x.shape, F32, w.shape, F32, rank=2, padding=1, direction="weight_gradient")
+    run, took = weight_gradient.Winograd(spec, native.ISA_LEVELS[-1]), []
+    whole = run._by_tiles
+    monkeypatch.setattr(run, "_by_tiles", lambda *arrays: took.append(1) or whole(*arrays))
+    run(rng.standard_normal(x.shape, np.float32), x, w)
+    assert bool(took) == by_tiles

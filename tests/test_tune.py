@@ -329,6 +329,7 @@ REFUSED_LAYERS = [
     ({"stride": [1]}, "as lists of 1 to 3 numbers"), ({"kernel": [3, None]}, "as kernel, not None"),
     ({"padding": [1, 1]}, "as padding two whole numbers"), ({"padding": [[1, 1]]}, "as padding two whole numbers"),
     ({"padding": [[1, 1], [1, 0.5]]}, "as padding two whole numbers"), ({"groups": 3}, "is no convolution"),
+    ({"c_in": 6, "groups": 3}, "is no convolution"), ({"c_out": 6, "c_in": 4, "groups": 3}, "is no convolution"),
     ({"kernel": [30, 3]}, "is no convolution"), ({"dtype": "float16"}, "dtype float32 or float64"),
     ({"dtype": ["float32"]}, "dtype float32 or float64"), ({"direction": "bias_gradient"}, "a direction of forward, "),
     ({"microseconds": {}}, "at least one algorithm"), ({"microseconds": [1]}, "at least one algorithm"),
