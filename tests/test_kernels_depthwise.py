@@ -274,8 +274,8 @@ def test_the_plan_takes_depthwise_where_it_pays():
     assert candidate.rejects(spec_of((9, 9), (3, 3)), isa) is None
     many = replace(spec_of((9, 9), (3, 3), c_out=40, groups=1), direction="weight_gradient")
     assert "each group has 40 x 1 kernels" in candidate.rejects(many, isa)
-    long = spec_of((9, 9), (3, 3), c_in=456, groups=1)
-    assert candidate.rejects(long, isa) == "is for sums of at most 4096 products over several channels, not 4104"
+    long = spec_of((9, 9), (3, 3), c_in=114, groups=1)
+    assert candidate.rejects(long, isa) == "is for sums of at most 1024 products over several channels, not 1026"
     hidden = replace(spec_of((1, 9), (2, 3), (2, 1), ((1, 2), (0, 0))), direction="input_gradient")
     nothing = conv_spec((1, 1, 1), DTYPES[0], (1, 1, 3), DTYPES[0], None, None, 3, ((2, 2),), 2, 1, rank=1,
                         direction="input_gradient")[0]
@@ -298,7 +298,7 @@ def test_the_functions_reach_it():
 
 def test_weights_beyond_l2_are_left_to_others():
     def considered(channels, groups=1):
-        x, w, dtype = (1, channels, 400), (512, channels // groups, 3), np.dtype(np.float32)
+        x, w, dtype = (1, channels, 400), (1024, channels // groups, 1), np.dtype(np.float32)
         return dict(chosen(conv_spec(x, dtype, w, dtype, rank=1, groups=groups)[0]).considered)["depthwise"]
 
     assert "again for every few pixels" in considered(512)
