@@ -1,6 +1,7 @@
 """Which convkit the tests test, said in the header and never one without kernels by accident; shared fixtures."""
 
 import os
+import signal
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from convkit.plan import common, geometry
 # `python -m convkit` in a test's child process must find the convkit that the test itself imported, not the folder
 # that happens to be the current one.
 os.environ["PYTHONSAFEPATH"] = "1"
+# A shell starts what it puts in the background deaf to Ctrl-C, and so are the children of that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header(config):
