@@ -13,6 +13,8 @@ from convkit.nn.parameter import MOST_PACKINGS
 ACTIVATIONS = [nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh,
                nn.Hardsigmoid, nn.Hardswish, nn.Softplus]
 
+needs_kernels = pytest.mark.skipif(not native.available, reason="the NumPy definitions pack nothing and add nothing by tasks")
+
 
 def normed(norm, rng):
     """A batch norm that has learned something."""
@@ -159,6 +161,7 @@ def test_no_change_is_missed():
     changed(lambda: setattr(norm, "eps", 1.0))
 
 
+@needs_kernels
 def test_the_weight_is_folded_and_packed_once():
     net = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()).eval()
     x = np.random.default_rng(0).standard_normal((1, 16, 20, 20), np.float32)
@@ -223,6 +226,7 @@ def test_a_short_cut_is_added_by_the_tasks_of_the_convolution(rank, options, alg
     np.testing.assert_array_equal(x, before)
 
 
+@needs_kernels
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_a_short_cut_beside_an_image_that_is_computed_directly(dilation):
     rng = np.random.default_rng(3)
