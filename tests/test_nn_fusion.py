@@ -213,11 +213,10 @@ def test_a_short_cut_is_added_by_the_tasks_of_the_convolution(rank, options, alg
     x = rng.standard_normal((3, 8, *[13] * rank), np.float32)
     before = x.copy()
     assert [len(group) for group in net.stages()] == [2]
+    if algorithm not in (None, "reference") and not native.available:
+        pytest.skip("needs the compiled kernels")
     with convkit.use(algorithm=algorithm), convkit.threads(2):
-        try:
-            got = net(x)
-        except ValueError:
-            pytest.skip(f"{algorithm} refuses it")
+        got = net(x)
         close(got, block_by_block(net, x))
         apart = nn.LeakyReLU()(net[0].block(x) + x)
         assert got.tobytes() == apart.tobytes()

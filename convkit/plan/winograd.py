@@ -6,6 +6,7 @@ image that holds a NaN, an infinity or a number near the end of the range is com
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -144,11 +145,14 @@ class Sums(Packing):
         else:
             out_of_range = self._run_apart(x, at_points, bias, y, then)
         if out_of_range:
-            by_window = direct.Sums(self.spec, self.isa)
-            panels = by_window.pack(weight)
+            panels = self._by_window.pack(weight)
             for image in sorted({i // prod(self.apart) for i in out_of_range}):
-                by_window.with_packed(x[image:image + 1], panels, bias, y[image:image + 1],
-                                      then and then.of_image(image))
+                self._by_window.with_packed(x[image:image + 1], panels, bias, y[image:image + 1],
+                                            then and then.of_image(image))
+
+    @cached_property
+    def _by_window(self):
+        return direct.Sums(self.spec, self.isa)
 
     def _run(self, x, at_points, bias, y, n, then):
         return self.kernel.run(x.reshape(-1), at_points, bias, y.reshape(-1), n, settings.get_threads(), then)
