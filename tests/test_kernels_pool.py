@@ -138,6 +138,18 @@ def test_every_width_around_the_vector(kernel, padding, stride):
         check_average(x, (min(kernel, 3), kernel), (2, stride), padding if kernel == 3 else (0, padding))
 
 
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(9, 9, 0), (5, 5, 0), (17, 3, 0), (16, 2, 0), (35, 7, 0), (9, 9, 4)])
+def test_windows_far_apart(kernel, stride, padding):
+    rng = rng_for(kernel, stride, padding)
+    for windows in (1, 2, 7, 17, 40):
+        x = integers(rng, (3, kernel + (windows - 1) * stride + windows % 3))
+        check_extreme(x, kernel, stride, padding, 1)
+        check_average(x, kernel, stride, padding)
+    x = integers(rng, (2, 2 * kernel, kernel + 20 * stride))
+    check_extreme(x, (2, kernel), (1, stride), (0, padding), 1)
+    check_average(x, (2, kernel), (1, stride), (0, padding))
+
+
 def random_call(rng, rank):
     kernel = tuple(int(k) for k in rng.integers(1, 6, rank))
     dilation = tuple(int(d) for d in rng.integers(1, 4, rank))

@@ -60,11 +60,12 @@ def _kernel(name, spec, isa):
 
 
 def _adaptive_kernel(name, spec, isa):
-    """The kernel of that name for an AdaptiveSpec: plain windows where all are the same."""
-    if any(n % p for n, p in zip(spec.size, spec.out_size, strict=True)):
+    """The kernel of that name for an AdaptiveSpec: plain windows where all are the same, as many elements apart."""
+    axes = [divmod(n, p) for n, p in zip(spec.size, spec.out_size, strict=True)]
+    if any(step == 0 or rest > 1 for step, rest in axes):
         return _planes(name, spec, isa, adaptive=True)
-    step = _three(tuple(n // p for n, p in zip(spec.size, spec.out_size, strict=True)), 1)
-    return _planes(name, spec, isa, kernel=step, stride=step)
+    return _planes(name, spec, isa, kernel=_three(tuple(step + rest for step, rest in axes), 1),
+                   stride=_three(tuple(step for step, _ in axes), 1))
 
 
 # ---- the kernels of csrc/pool

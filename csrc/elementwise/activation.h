@@ -34,6 +34,62 @@ static const double ck_phi_under_f64[] = {0x1.0000000000000p+0,  0x1.3a1be6019a1
 #define CK_SELU_SCALE 1.0507009873554804934193349852946
 #define CK_SELU_ALPHA 1.6732632423543772848170429916717
 #if defined(CK_AVX512)
+/* Phi(-t) in float32 near 0: piece n is a polynomial in t - n STEP, for t within half a STEP of that, with a relative error
+ * below 3e-8. What is right of all pieces is 0 beside 1. */
+#define CK_PHI_STEP 0.1875f
+#define CK_PHI_NEAR 5.9f
+enum { CK_PHI_TERMS = 7 };
+static const float ck_phi_pieces[CK_PHI_TERMS][32] = {
+    {0x1p-1f,         0x1.b3d97cp-2f,  0x1.6a527ap-2f,  0x1.25c5e4p-2f,  0x1.d022p-3f,    0x1.64dd8ep-3f,
+     0x1.0ad7dap-3f,  0x1.83cab6p-4f,  0x1.11a46ep-4f,  0x1.76d04ep-5f,  0x1.f20394p-6f,  0x1.40cccep-6f,
+     0x1.90925p-7f,   0x1.e49cecp-8f,  0x1.1bee6cp-8f,  0x1.42297ap-9f,  0x1.61de2p-10f,  0x1.7832e6p-11f,
+     0x1.8301bep-12f, 0x1.812f0ep-13f, 0x1.72d956p-14f, 0x1.595676p-15f, 0x1.36feaep-16f, 0x1.0ed0e2p-17f,
+     0x1.c80728p-19f, 0x1.733238p-20f, 0x1.24149ap-21f, 0x1.bc4ed8p-23f, 0x1.46a16cp-24f, 0x1.d02498p-26f,
+     0x1.3eb346p-27f, 0x1.a6f212p-29f},
+    {-0x1.988454p-2f,  -0x1.91661p-2f,   -0x1.7cc794p-2f,  -0x1.5cbdcp-2f,   -0x1.345d5ep-2f,  -0x1.073e62p-2f,
+     -0x1.b1ec62p-3f,  -0x1.594762p-3f,  -0x1.094086p-3f,  -0x1.8977c8p-4f,  -0x1.19bfa4p-4f,  -0x1.858fbcp-5f,
+     -0x1.0402ep-5f,   -0x1.4f18bcp-6f,  -0x1.a0f22cp-7f,  -0x1.f4dda6p-8f,  -0x1.227214p-8f,  -0x1.4536f2p-9f,
+     -0x1.5f90f6p-10f, -0x1.6eec8cp-11f, -0x1.71b92ep-12f, -0x1.67aca4p-13f, -0x1.51cfa6p-14f, -0x1.3250fep-15f,
+     -0x1.0c29a6p-16f, -0x1.c54d7ep-18f, -0x1.71e57ap-19f, -0x1.2368d6p-20f, -0x1.bb4a9p-22f,  -0x1.4584e4p-23f,
+     -0x1.cd8eaap-25f, -0x1.3beb6cp-26f},
+    {0x1.c9edb4p-30f, 0x1.2d0c8cp-5f,  0x1.1d95bp-4f,   0x1.885578p-4f,  0x1.ce8c0ep-4f,  0x1.ed94f8p-4f,
+     0x1.e829eep-4f,  0x1.c52dbp-4f,   0x1.8de0c8p-4f,  0x1.4bfd12p-4f,  0x1.0823aap-4f,  0x1.91bc3ap-5f,
+     0x1.24833cp-5f,  0x1.986624p-6f,  0x1.119eecp-6f,  0x1.602bd8p-7f,  0x1.b3ab1ep-8f,  0x1.0327cap-8f,
+     0x1.28a25p-9f,   0x1.46caacp-10f, 0x1.5a9d9cp-11f, 0x1.620dfp-12f,  0x1.5c5e2p-13f,  0x1.4a3f5p-14f,
+     0x1.2daed6p-15f, 0x1.099b62p-16f, 0x1.c2cf9ep-18f, 0x1.70d09ep-19f, 0x1.22e8dep-20f, 0x1.ba8084p-22f,
+     0x1.44883p-23f,  0x1.cb11e2p-25f},
+    {0x1.10581cp-4f,   0x1.0230e8p-4f,   0x1.b44f42p-5f,   0x1.3ddceep-5f,   0x1.67c25cp-6f,   0x1.5406b2p-8f,
+     -0x1.335c4cp-7f,  -0x1.4cb09p-6f,   -0x1.ba160cp-6f,  -0x1.e4a978p-6f,  -0x1.d8840ep-6f,  -0x1.a68848p-6f,
+     -0x1.60194cp-6f,  -0x1.13f99cp-6f,  -0x1.99588cp-7f,  -0x1.206c0ep-7f,  -0x1.8342dep-8f,  -0x1.f080cap-9f,
+     -0x1.306a82p-9f,  -0x1.657cdap-10f, -0x1.92755p-11f,  -0x1.b2b8c4p-12f, -0x1.c2da0cp-13f, -0x1.c13338p-14f,
+     -0x1.ae2c1ep-15f, -0x1.8c1df4p-16f, -0x1.5edd54p-17f, -0x1.2b09bep-18f, -0x1.ea9b3cp-20f, -0x1.83709ap-21f,
+     -0x1.269eb6p-22f, -0x1.af89cp-24f},
+    {0x1.b0680ep-19f, -0x1.2985acp-7f, -0x1.1032acp-6f, -0x1.5ef45p-6f,  -0x1.77d188p-6f, -0x1.5cf9fcp-6f,
+     -0x1.1a37e6p-6f, -0x1.81e85ap-7f, -0x1.8de01ap-8f, -0x1.0dbcfp-10f, 0x1.6b307cp-9f,  0x1.4fd2cp-8f,
+     0x1.9233b6p-8f,  0x1.906b72p-8f,  0x1.62d98cp-8f,  0x1.203384p-8f,  0x1.b3aac2p-9f,  0x1.3543ecp-9f,
+     0x1.9ed33ep-10f, 0x1.07ec9ep-10f, 0x1.3f8a3cp-11f, 0x1.70edb2p-12f, 0x1.96e48ap-13f, 0x1.ad457cp-14f,
+     0x1.b1b02ep-15f, 0x1.a3f65cp-16f, 0x1.86157ep-17f, 0x1.5bc62ap-18f, 0x1.29c206p-19f, 0x1.e9e118p-21f,
+     0x1.835696p-22f, 0x1.267a08p-23f},
+    {-0x1.4875f2p-7f,  -0x1.2a2584p-7f,  -0x1.b93f2p-8f,   -0x1.beb54p-9f,   0x1.2956b8p-13f,  0x1.a40fa6p-9f,
+     0x1.595cfep-8f,   0x1.917084p-8f,   0x1.800dfcp-8f,   0x1.3946d4p-8f,   0x1.aec988p-9f,   0x1.cca558p-10f,
+     0x1.e87f8p-12f,   -0x1.d58d32p-12f, -0x1.fa20ep-11f,  -0x1.2db9ccp-10f, -0x1.221b64p-10f, -0x1.ea7f82p-11f,
+     -0x1.796c96p-11f, -0x1.0d0c08p-11f, -0x1.670c86p-12f, -0x1.c381d6p-13f, -0x1.0cbacap-13f, -0x1.2fcecp-14f,
+     -0x1.4701f6p-15f, -0x1.4fc182p-16f, -0x1.4958c6p-17f, -0x1.3503cp-18f,  -0x1.159cap-19f,  -0x1.ddff36p-21f,
+     -0x1.8aa102p-22f, -0x1.389fd6p-23f},
+    {0x1.984ea6p-12f,  0x1.882bfcp-10f, 0x1.592b8ep-9f,   0x1.9f7478p-9f,   0x1.8d70ep-9f,    0x1.315c9ap-9f,
+     0x1.54bb1ep-10f,  0x1.d52712p-13f, -0x1.598028p-11f, -0x1.3c7b72p-10f, -0x1.6d6038p-10f, -0x1.5040fap-10f,
+     -0x1.02f36cp-10f, -0x1.4942cp-11f, -0x1.365b92p-12f, -0x1.75c1d4p-15f, 0x1.d23b1p-14f,   0x1.7ea624p-13f,
+     0x1.959b8p-13f,   0x1.63cc4ep-13f, 0x1.14abb4p-13f,  0x1.88deb4p-14f,  0x1.02b682p-14f,  0x1.3f099cp-15f,
+     0x1.72ac0cp-16f,  0x1.978508p-17f, 0x1.a94d86p-18f,  0x1.a65cfep-19f,  0x1.8fe142p-20f,  0x1.697a62p-21f,
+     0x1.385fd8p-22f,  0x1.0250cep-23f},
+};
+
+CK_INLINE ck_f32v ck_phi_piece(int term, ck_f32v number)
+{
+    const float *c = ck_phi_pieces[term];
+    return (ck_f32v)_mm512_permutex2var_ps(_mm512_loadu_ps(c), (__m512i)number, _mm512_loadu_ps(c + 16));
+}
+
 CK_INLINE ck_f32v ck_reciprocal_f32(ck_f32v v) { return (ck_f32v)_mm512_rcp14_ps((__m512)v); }
 CK_INLINE ck_f64v ck_reciprocal_f64(ck_f64v v) { return (ck_f64v)_mm512_rcp14_pd((__m512d)v); }
 #endif
@@ -271,11 +327,27 @@ CK_INLINE V CK_TYPED(normal_tail)(V x, V *density)
     return CK_TYPED(over)(*density * top, CK_TYPED(polynomial)(t, CK_TYPED(ck_phi_under), terms + 1));
 }
 
+CK_INLINE V CK_TYPED(gelu_far)(V x)
+{
+    V density, tail = CK_TYPED(normal_tail)(x, &density);
+    return x * CK_TYPED(by_sign)(x, tail, (T)1 - tail);
+}
+
 CK_INLINE V CK_TYPED(gelu_of)(const ck_elementwise *job, V x)
 {
     (void)job;
-    V density, tail = CK_TYPED(normal_tail)(x, &density);
-    return x * CK_TYPED(by_sign)(x, tail, (T)1 - tail);
+#if defined(CK_AVX512) && WIDE == 2 /* float32 */
+    const V round = vset1(CK_ROUND_f32), t = ck_smaller_f32(vset1(CK_PHI_NEAR), -minus_abs_f32(x));
+    const V number = vfma(t, vset1(1 / CK_PHI_STEP), round), r = vfma(number - round, vset1(-CK_PHI_STEP), t);
+    V tail = ck_phi_piece(CK_PHI_TERMS - 1, number);
+    CK_UNROLL for (int k = CK_PHI_TERMS - 2; k >= 0; k--) tail = vfma(tail, r, ck_phi_piece(k, number));
+    const V y = x * by_sign_f32(x, tail, 1 - tail);
+    const __mmask16 far = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-CK_PHI_NEAR), _CMP_LT_OQ);
+    if (__builtin_expect(far != 0, 0)) return (V)_mm512_mask_mov_ps((__m512)y, far, (__m512)gelu_far_f32(x));
+    return y;
+#else
+    return CK_TYPED(gelu_far)(x);
+#endif
 }
 
 CK_INLINE V CK_TYPED(gelu_gradient)(const ck_elementwise *job, V dy, V x)

@@ -169,6 +169,39 @@ CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdif
     }
 }
 
+/* The lanes of L vectors, each folded in a fixed tree, into one vector: every round joins the halves of two vectors in
+ * one, which takes half the shuffles of a transpose. */
+CK_INLINE V CK_TYPED(fold)(int op, V acc[L])
+{
+    CK_UNROLL for (int half = L / 2; half > 0; half /= 2)
+    {
+        CK_UNROLL for (int w = 0; w < half; w++) acc[w] =
+            CK_TYPED(join)(op, vziphi(acc[w], acc[w + half]), vziplo(acc[w], acc[w + half]));
+    }
+    return acc[0];
+}
+
+/* Windows far apart: each in vectors of its own, which are then folded together. */
+CK_INLINE void CK_TYPED(taps_apart)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t stride, const MEAN *mean, T *y,
+                                    ptrdiff_t n)
+{
+    const V neutral = vset1(CK_TYPED(neutral)(op));
+    const ptrdiff_t whole = kernel / L * L;
+    VI ramp;
+    for (int w = 0; w < L; w++) ramp[w] = w;
+    const VI rest = (VI)(ramp < (TI)(kernel - whole));
+    for (ptrdiff_t o = 0; o < n; o += L) {
+        V acc[L];
+        CK_UNROLL for (int i = 0; i < L; i++)
+        {
+            const T *from = v + (o + i < n ? o + i : o) * stride;
+            acc[i] = vselect(rest, vload_part(from + whole, kernel - whole), neutral);
+            for (ptrdiff_t j = 0; j < whole; j += L) acc[i] = CK_TYPED(join)(op, vload(from + j), acc[i]);
+        }
+        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, CK_TYPED(fold)(op, acc), o), n - o);
+    }
+}
+
 /* Any stride: reduce at every column, as for stride 1, then pick. */
 CK_INLINE void CK_TYPED(taps_any)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t stride, T *all,
                                   const MEAN *mean, T *y, ptrdiff_t n)
@@ -245,6 +278,8 @@ CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all
         CK_TYPED(taps_step2)(op, v, kernel, dilation, mean, y, n);
     else if (stride == 1)
         CK_TYPED(taps_step1)(op, v, kernel, dilation, mean, y, n);
+    else if (pool_apart(p, n < L ? 32 * L / n : 32))
+        CK_TYPED(taps_apart)(op, v, kernel, stride, mean, y, n);
     else
         CK_TYPED(taps_any)(op, v, kernel, dilation, stride, all, mean, y, n);
 }
@@ -285,18 +320,6 @@ CK_INLINE V CK_TYPED(whole_rows)(int op, ROWS r, ptrdiff_t width)
         for (ptrdiff_t h = d == 0; h < r.nh; h++)
             acc = CK_TYPED(join)(op, CK_TYPED(run)(op, r.x + d * r.step_d + h * r.step_h, r.n), acc);
     return acc;
-}
-
-/* The lanes of L vectors, each folded in a fixed tree, into one vector: every round joins the halves of two vectors in
- * one, which takes half the shuffles of a transpose. */
-CK_INLINE V CK_TYPED(fold)(int op, V acc[L])
-{
-    CK_UNROLL for (int half = L / 2; half > 0; half /= 2)
-    {
-        CK_UNROLL for (int w = 0; w < half; w++) acc[w] =
-            CK_TYPED(join)(op, vziphi(acc[w], acc[w + half]), vziplo(acc[w], acc[w + half]));
-    }
-    return acc[0];
 }
 
 /* ---- forward */
@@ -474,6 +497,14 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
             CK_TYPED(fetch)(window.x, p->stride[1] * (hi - lo));
             MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
             CK_TYPED(together)(op, &window, p->kernel[2], &mean, y + r * p->out[2], n);
+        }
+        return;
+    }
+    if (op != POOL_POWER && p->kernel[0] * p->kernel[1] == 1 && pool_apart(p, 25) && pool_inside_rows(p)) {
+        for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
+            MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
+            const ROWS window = CK_TYPED(rows_of)(p, x, &c, lo, hi);
+            CK_TYPED(taps_apart)(op, window.x, p->kernel[2], p->stride[2], &mean, y + r * p->out[2], n);
         }
         return;
     }

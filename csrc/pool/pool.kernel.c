@@ -79,11 +79,22 @@ CK_INLINE int pool_whole(const ck_pool *p, int axis)
 CK_INLINE int pool_whole_rows(const ck_pool *p) { return pool_whole(p, 2); }
 CK_INLINE int pool_whole_planes(const ck_pool *p) { return pool_whole(p, 0) && pool_whole(p, 1) && pool_whole(p, 2); }
 
+/* Whether every window lies inside its rows. */
+CK_INLINE int pool_inside_rows(const ck_pool *p)
+{
+    return !p->adaptive && p->pad[2] == 0 && pool_end(p, 2, p->out[2] - 1) <= p->size[2];
+}
+
 /* Whether windows hold n columns side by side, all of them inside. */
 CK_INLINE int pool_side_by_side(const ck_pool *p, ptrdiff_t n)
 {
-    return p->kernel[2] == n && p->stride[2] == n && p->pad[2] == 0 && p->dilation[2] == 1 &&
-           n * p->out[2] <= p->size[2] && !p->adaptive;
+    return p->kernel[2] == n && p->stride[2] == n && p->dilation[2] == 1 && pool_inside_rows(p);
+}
+
+/* Whether vectors for each window pay: other ways look at every column, so at taps times stride of them for each. */
+CK_INLINE int pool_apart(const ck_pool *p, ptrdiff_t least)
+{
+    return p->dilation[2] == 1 && p->kernel[2] * p->stride[2] >= least;
 }
 
 /* The taps of window `o` that lie inside the plane: which is the first, where that is, and how many. */
