@@ -42,7 +42,7 @@ def wild(draw):
 
 def test_convolution_is_adjoint_in_all_three_operands(isa):
     """<conv(x, w), dy> == <x, dx> == <w, dw>, and <conv(0, w) + b, dy> == <b, db>."""
-    with convkit.use(isa=isa):
+    with convkit.use(isa=isa, precision="strict"):  # Winograd's tiles are not exact
         for draw, (x, w, options) in [*integer_draws(wild, 20),
                                       *integer_draws(fuzz.verification._convolution, 20)]:
             y = F.conv2d(x, w, **options)
