@@ -100,14 +100,16 @@ def _taps(fuzz, rank, ones):
     """Kernel, stride, dilation and the elements that a window spans, per axis."""
     if fuzz.chance(0.1):  # what Winograd is for along one axis
         axis, apart = fuzz.size(0, rank - 1), fuzz.size(1, 5)
-        kernel, dilation = ([value if i == axis else 1 for i in range(rank)] for value in (3, apart))
-        return tuple(kernel), (1,) * rank, tuple(dilation), tuple(2 * d + 1 if k == 3 else 1
-                                                                  for k, d in zip(kernel, dilation, strict=True))
-    if rank > 1 and fuzz.chance(0.2):  # what Winograd is for: anything along the depth, 3 x 3 in its slices
+        kernel, dilation = (tuple(value if i == axis else 1 for i in range(rank))
+                            for value in (fuzz.size(2, 5) if fuzz.chance(0.4) else 3, apart))
+        return kernel, (1,) * rank, dilation, tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    if rank > 1 and fuzz.chance(0.2):  # what Winograd is for: anything along the depth, mostly 3 x 3 in its slices
         depth, step, apart = ((n,) * (rank - 2) for n in (fuzz.size(1, 3), fuzz.size(1, 2), fuzz.size(1, 2)))
         spans = tuple((k - 1) * d + 1 for k, d in zip(depth, apart, strict=True))
         wide = fuzz.sizes(2, 1, 3) if fuzz.chance(0.3) else (1, 1)
-        return (*depth, 3, 3), (*step, 1, 1), (*apart, *wide), (*spans, *(2 * d + 1 for d in wide))
+        plane = fuzz.sizes(2, 2, 5) if fuzz.chance(0.3) else (3, 3)
+        return (*depth, *plane), (*step, 1, 1), (*apart, *wide), (*spans, *((k - 1) * d + 1 for k, d in
+                                                                          zip(plane, wide, strict=True)))
     kernel = (1,) * rank if ones else fuzz.sizes(rank, 1, 5 if rank < 3 else 3)
     dilation = fuzz.sizes(rank, 1, 3) if fuzz.chance(0.3) else (1,) * rank
     stride = fuzz.sizes(rank, 1, 3) if fuzz.chance(0.4) else (1,) * rank
@@ -630,8 +632,9 @@ def _of_absolute_values(name, call, want):
 
 def _tile_bounds(name, call, bounds):
     """Where Winograd computed a result: 8 eps T in every 4 x 4 tile of a slice of it, T = sum over the channels and the
-    kernel's slices of (sum of |w|) times (largest |x| in the tile's 6 x 6 inputs), or in the 6 inputs of a tile of 4
-    along the only axis that has taps. Of a weight's gradient see there."""
+    kernel's slices of (sum of |w|) times (largest |x| in the tile's inputs, 6 x 6 for kernels up to 3 x 3 and 8 x 8 for
+    larger ones), or in the 6 or 8 inputs of a tile of 4 along the only axis that has taps. Of a weight's gradient see
+    there."""
     *head, weight = [np.abs(a) for a in call.args[:2 + name.endswith("_backward")]]
     turned = name.endswith("_backward") != ("transpose" in name)
     rank = weight.ndim - 2
@@ -640,6 +643,10 @@ def _tile_bounds(name, call, bounds):
     mode = call.options.get("padding_mode", "zeros")
     flat = [p for pair in reversed(pads) for p in pair]
     bound, *others = bounds
+    if others and weight.shape[-2:] == (3, 3) and rank > 1:
+        others[0] = others[0] + 8 * _weight_tile_bound(name, call)
+    if turned and max(stride) > 1:  # not by tiles, though the weight's gradient may be
+        return (bound, *others)
     size = bound.shape[-rank:]
     if mode != "zeros":
         if turned:
@@ -647,17 +654,19 @@ def _tile_bounds(name, call, bounds):
         else:
             source = reference.pad(source, flat, mode)
         pads = [(0, 0)] * len(pads)
-    lows = [2 * d - low if turned else low for (low, _), d in zip(pads, dilation, strict=True)]
     kernel = weight.shape[2:]
     lines = kernel.count(1) == rank - 1
     plain = rank == 2 or lines  # one slice
+    taps = 3 if max(kernel if lines else kernel[-2:]) <= 3 else 5
+    lows = [(taps - 1) * d - low if turned else low for (low, _), d in zip(pads, dilation, strict=True)]
     if lines:
-        axis = kernel.index(3)
+        axis = kernel.index(max(kernel))
         source = source.reshape(*source.shape[:2], math.prod(source.shape[2:2 + axis]), source.shape[2 + axis], -1)
-        largest = _largest_around(source, [3], [size[axis]], [dilation[axis]], [lows[axis]])
+        largest = _largest_around(source, [3], [size[axis]], [dilation[axis]], [lows[axis]], taps)
         sums = weight.sum(2 + axis).reshape(*weight.shape[:2], 1, 1, 1)
     else:
-        largest = _largest_around(source[:, :, None] if plain else source, [3, 4], size[-2:], dilation[-2:], lows[-2:])
+        largest = _largest_around(source[:, :, None] if plain else source, [3, 4], size[-2:], dilation[-2:], lows[-2:],
+                                  taps)
         sums = (weight[:, :, None] if plain else weight).sum((3, 4), keepdims=True)
     along = {"stride": (1 if plain else stride[0], 1, 1), "dilation": (1 if plain else dilation[0], 1, 1),
              "padding": ((0, 0) if plain else pads[0], (0, 0), (0, 0)), "groups": call.options.get("groups", 1)}
@@ -675,8 +684,6 @@ def _tile_bounds(name, call, bounds):
     if mode != "zeros" and turned:
         tile_bound = reference.pad_backward(tile_bound, flat, mode)
     bound = bound + tile_bound.reshape(bound.shape)
-    if others and not lines:
-        others[0] = others[0] + 8 * _weight_tile_bound(name, call)
     return (bound, *others)
 
 
@@ -696,7 +703,7 @@ def _weight_tile_bound(name, call):
         dy, x, weight = dy[..., None, :, :], x[..., None, :, :], weight[:, :, None]
         stride, dilation, pads = (1, *stride), (1, *dilation), ((0, 0), *pads)
     x, dy = (a.reshape(-1, *a.shape[-4:]) for a in (x, dy))
-    largest = _largest_around(x, [3, 4], dy.shape[-2:], dilation[1:], [low for low, _ in pads[1:]])
+    largest = _largest_around(x, [3, 4], dy.shape[-2:], dilation[1:], [low for low, _ in pads[1:]], 3)
     largest = np.pad(largest, [(0, 0), (0, 0), pads[0], (0, 0), (0, 0)])
     read = (dy.shape[2] - 1) * stride[0] + (weight.shape[2] - 1) * dilation[0] + 1
     _, bound, _ = reference.conv3d_backward(
@@ -714,17 +721,17 @@ def _window(name, options, size, kernel):
     return stride, dilation, pad_pairs("padding", padding, size, kernel, stride, dilation)
 
 
-def _largest_around(source, axes, size, dilation, lows):
+def _largest_around(source, axes, size, dilation, lows, taps):
     """For every output of (n, c, depth, height, width) the largest of the inputs of its tile of 4 along each of the
-    axes: 6, all of one residue modulo the dilation."""
+    axes: taps + 3, all of one residue modulo the dilation."""
     for axis, n, d, low in zip(axes, size, dilation, lows, strict=True):
         tile = np.arange(n) // d // 4 * 4 * d + np.arange(n) % d - low  # the first input of each output's tile
-        at = tile[:, None] + d * np.arange(6)
+        at = tile[:, None] + d * np.arange(taps + 3)
         held = source.take(at.clip(0, source.shape[axis] - 1).reshape(-1), axis)
         shape = [1] * source.ndim
         shape[axis] = at.size
         held = held * ((at >= 0) & (at < source.shape[axis])).reshape(shape)
-        source = held.reshape(*source.shape[:axis], n, 6, *source.shape[axis + 1:]).max(axis + 1)
+        source = held.reshape(*source.shape[:axis], n, taps + 3, *source.shape[axis + 1:]).max(axis + 1)
     return source
 
 

@@ -81,15 +81,16 @@ def by_channels(spec, isa, a, make):
 
 
 @both_ends
-@pytest.mark.parametrize(("algorithm", "side"), [("winograd", 4), ("winograd", 2), ("gemm", None), ("direct", None)])
+@pytest.mark.parametrize(("algorithm", "side", "kernels"), [
+    ("winograd", 4, (3, 5)), ("winograd", 2, (3,)), ("gemm", None, (1, 3)), ("direct", None, (1, 3))])
 @every_isa
-def test_convolutions(isa, algorithm, side, at_end, monkeypatch):
+def test_convolutions(isa, algorithm, side, kernels, at_end, monkeypatch):
     computed = 0
     monkeypatch.setattr(winograd, "tile_side", lambda spec: side)
     common.clear()
     with convkit.use(isa=isa, algorithm=algorithm):
         for channels, filters, (height, width), kernel in product(
-                (1, 17), (1, 15, 33), ((3, 3), (4, 17), (1, 70)), (1, 3)):
+                (1, 17), (1, 15, 33), ((3, 3), (4, 17), (1, 70)), kernels):
             x, w, b = (numbers(np.float32, *s) for s in ((2, channels, height, width), (filters, channels, kernel, kernel),
                                                          (filters,)))
             dy = numbers(np.float32, 2, filters, height, width)

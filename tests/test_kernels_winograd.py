@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not native.available, reason="needs the compiled
 every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS)
 F32 = np.dtype(np.float32)
 EPS = np.finfo(F32).eps
-every_side = pytest.mark.parametrize("side", [4, 2])
+KERNELS = st.one_of(st.just((3, 3)), st.just((5, 5)), st.tuples(st.integers(2, 5), st.integers(2, 5)))
 
 
 @contextmanager
@@ -38,9 +38,9 @@ def worst(got, want, x, weight):
     return np.abs(got - want).max() / (EPS * most)
 
 
-def operands(rng, n, channels, filters, height, width, groups=1):
+def operands(rng, n, channels, filters, height, width, groups=1, kernel=(3, 3)):
     return (rng.standard_normal((n, channels * groups, height, width), np.float32),
-            rng.standard_normal((filters * groups, channels, 3, 3), np.float32),
+            rng.standard_normal((filters * groups, channels, *kernel), np.float32),
             rng.standard_normal(filters * groups, np.float32))
 
 
@@ -53,10 +53,14 @@ def test_forward_and_input_gradient(isa, data):
 
     groups, dilation = draw(1, 3), (draw(1, 3), draw(1, 3)) if draw(0, 1) else (1, 1)
     padding = tuple((draw(0, 3), draw(0, 3)) for _ in range(2))
-    height, width = (draw(max(1, 2 * d + 1 - sum(pair)), 30) for pair, d in zip(padding, dilation, strict=True))
+    kernel = data.draw(KERNELS)
+    height, width = (draw(max(1, (k - 1) * d + 1 - sum(pair)), 30)
+                     for k, pair, d in zip(kernel, padding, dilation, strict=True))
     rng = np.random.default_rng(draw(0, 2**32))
-    x, w, b = operands(rng, draw(1, 3), draw(4, 20), draw(4, 40), height, width, groups)
-    with convkit.use(isa=isa, algorithm="winograd"), convkit.threads(draw(1, 3)), sides(draw(1, 2) * 2):
+    fewest = 16 if max(kernel) > 3 else 4
+    x, w, b = operands(rng, draw(1, 3), draw(fewest, 20), draw(fewest, 40), height, width, groups, kernel)
+    with (convkit.use(isa=isa, algorithm="winograd"), convkit.threads(draw(1, 3)),
+          sides(draw(1, 2) * 2 if max(kernel) == 3 else 4)):
         options = {"padding": padding, "groups": groups, "dilation": dilation}
         y = F.conv2d(x, w, b, **options)
         dy = rng.standard_normal(y.shape, np.float32)
@@ -74,15 +78,17 @@ def test_slices_of_depth(isa, data):
         return data.draw(st.integers(low, high))
 
     groups, depth, step, apart = draw(1, 2), draw(1, 4), draw(1, 2), draw(1, 2)
-    spans = (depth - 1) * apart + 1, 3, 3
+    kernel = data.draw(KERNELS)
+    spans, fewest = ((depth - 1) * apart + 1, *kernel), 16 if max(kernel) > 3 else 4
     padding = tuple((draw(0, 3), draw(0, 3)) for _ in spans)
     size = [draw(max(1, span - sum(pair)), 14) for span, pair in zip(spans, padding, strict=True)]
     rng = np.random.default_rng(draw(0, 2**32))
-    x = rng.standard_normal((draw(1, 3), draw(4, 12) * groups, *size), np.float32)
-    w = rng.standard_normal((draw(4, 40) * groups, x.shape[1] // groups, depth, 3, 3), np.float32)
+    x = rng.standard_normal((draw(1, 3), draw(fewest, fewest + 8) * groups, *size), np.float32)
+    w = rng.standard_normal((draw(fewest, 40) * groups, x.shape[1] // groups, depth, *kernel), np.float32)
     b = rng.standard_normal(len(w), np.float32)
     options = {"stride": (step, 1, 1), "padding": padding, "dilation": (apart, 1, 1), "groups": groups}
-    with sides(draw(1, 2) * 2) as patch, convkit.threads(draw(1, 3)), convkit.use(isa=isa, algorithm="winograd"):
+    with (sides(draw(1, 2) * 2 if max(kernel) == 3 else 4) as patch, convkit.threads(draw(1, 3)),
+          convkit.use(isa=isa, algorithm="winograd")):
         patch.setattr(winograd, "BLOCK_BYTES", data.draw(st.sampled_from([1, 30_000, 300_000])))
         y = F.conv3d(x, w, b, **options)
         assert worst(y, reference.conv3d(x, w, b, **options), x, w) < 8
@@ -97,18 +103,19 @@ def test_slices_of_depth(isa, data):
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_lines(isa, data):
-    """3 taps along one axis, any dilation: neighbours, pairs, steps shorter and longer than a vector."""
+    """2 to 5 taps along one axis, any dilation: neighbours, pairs, steps shorter and longer than a vector."""
     def draw(low, high):
         return data.draw(st.integers(low, high))
 
     rank, groups, apart = draw(1, 3), draw(1, 2), data.draw(st.sampled_from([1, 1, 2, 3, 5, 17]))
-    axis = draw(0, rank - 1)
+    axis, taps = draw(0, rank - 1), draw(2, 5)
     pads = draw(0, 3 * apart), draw(0, 3 * apart)
     size = [draw(1, 9) for _ in range(rank)]
-    size[axis] = draw(max(1, 2 * apart + 1 - sum(pads)), data.draw(st.sampled_from([50, 200])) + 2 * apart)
+    reach = (taps - 1) * apart
+    size[axis] = draw(max(1, reach + 1 - sum(pads)), data.draw(st.sampled_from([50, 200])) + reach)
     rng = np.random.default_rng(draw(0, 2**32))
     x = rng.standard_normal((draw(1, 3), draw(4, 12) * groups, *size), np.float32)
-    w = rng.standard_normal((draw(4, 40) * groups, x.shape[1] // groups, *(3 if i == axis else 1 for i in range(rank))),
+    w = rng.standard_normal((draw(4, 40) * groups, x.shape[1] // groups, *(taps if i == axis else 1 for i in range(rank))),
                             np.float32)
     b = rng.standard_normal(len(w), np.float32)
     options = {"padding": tuple(pads if i == axis else (0, 0) for i in range(rank)), "groups": groups,
@@ -132,12 +139,12 @@ def test_lines(isa, data):
 
 
 @every_isa
-@pytest.mark.parametrize("dilation", [1, 2, 3, 20])
+@pytest.mark.parametrize(("dilation", "taps"), [(1, 3), (2, 3), (3, 3), (20, 3), (1, 5), (7, 4)])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -1e37])
-def test_a_value_on_a_line_stays_in_its_windows(isa, value, dilation):
+def test_a_value_on_a_line_stays_in_its_windows(isa, value, dilation, taps):
     rng = np.random.default_rng(2)
     x = rng.standard_normal((3, 17, 90), np.float32)
-    w = rng.standard_normal((20, 17, 3), np.float32)
+    w = rng.standard_normal((20, 17, taps), np.float32)
     options = {"padding": dilation, "dilation": dilation}
     with convkit.use(isa=isa), np.errstate(all="ignore"):
         with convkit.use(algorithm="winograd"):
@@ -150,10 +157,13 @@ def test_a_value_on_a_line_stays_in_its_windows(isa, value, dilation):
     assert y[[0, 2]].tobytes() == clean[[0, 2]].tobytes()
 
 
+every_tile = pytest.mark.parametrize(("side", "kernel"), [(4, (3, 3)), (2, (3, 3)), (4, (5, 5))])
+
+
 @every_isa
-@every_side
-def test_blocks_and_rounds_change_no_bit(isa, side, monkeypatch):
-    x, w, b = operands(np.random.default_rng(1), 5, 24, 40, 21, 27)
+@every_tile
+def test_blocks_and_rounds_change_no_bit(isa, side, kernel, monkeypatch):
+    x, w, b = operands(np.random.default_rng(1), 5, 24, 40, 21, 27, kernel=kernel)
     spec, n, _ = conv_spec(x.shape, x.dtype, w.shape, w.dtype, padding=1, rank=2)
     results = []
     for size in (1, 20_000, 100_000, 10**9):
@@ -170,12 +180,12 @@ def test_blocks_and_rounds_change_no_bit(isa, side, monkeypatch):
 
 
 @every_isa
-@every_side
+@every_tile
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -1e37])
-def test_a_value_that_a_transform_would_spread_stays_in_its_windows(isa, side, value, dilation):
+def test_a_value_that_a_transform_would_spread_stays_in_its_windows(isa, side, kernel, value, dilation):
     rng = np.random.default_rng(2)
-    x, w, b = operands(rng, 3, 17, 20, 14, 15)
+    x, w, b = operands(rng, 3, 17, 20, 14, 15, kernel=kernel)
     options = {"padding": dilation, "dilation": dilation}
     with convkit.use(isa=isa), sides(side), np.errstate(all="ignore"):
         with convkit.use(algorithm="winograd"):
@@ -186,7 +196,7 @@ def test_a_value_that_a_transform_would_spread_stays_in_its_windows(isa, side, v
             want = F.conv2d(x, w, b, **options)
     np.testing.assert_array_equal(y[1], want[1])
     assert y[[0, 2]].tobytes() == clean[[0, 2]].tobytes()
-    if not np.isfinite(value):
+    if not np.isfinite(value) and kernel == (3, 3):
         assert np.isfinite(y[1]).sum() == y[1].size - 9 * len(w)
 
 
@@ -215,6 +225,16 @@ def test_the_plan_takes_it_where_it_pays():
         assert slower.algorithm != "winograd" and dict(slower.considered)["winograd"] is None
 
 
+def test_the_plan_takes_wide_kernels_where_they_pay():
+    def chosen(x, w, **geometry):
+        return plan(conv_spec(x, F32, w, F32, rank=2, **geometry)[0]).algorithm
+
+    assert chosen((1, 48, 28, 28), (64, 48, 5, 5), padding=2) == "winograd"
+    assert chosen((1, 96, 27, 27), (256, 48, 5, 5), padding=2, groups=2) == "winograd"
+    assert chosen((1, 64, 28, 28), (64, 64, 4, 4), padding=1) == "winograd"
+    assert chosen((1, 512, 6, 6), (512, 512, 5, 5)) == "direct"
+
+
 def test_tiles_are_small_where_large_weights_meet_few_of_them():
     def side(channels, size, direction="forward", **geometry):
         x, w = (1, channels, *size), (channels, channels, *(3,) * len(size))
@@ -236,17 +256,29 @@ def test_the_plan_takes_lines_where_they_pay():
     assert chosen((1, 64, 500), (64, 64, 3), padding=((8, 0),), dilation=4).algorithm == "winograd"
     assert chosen((1, 64, 8, 28, 28), (64, 64, 3, 1, 1), padding=(1, 0, 0)).algorithm == "winograd"
     assert chosen((1, 64, 28, 28), (64, 64, 1, 3), padding=(0, 1)).algorithm == "winograd"
+    assert chosen((1, 32, 500), (32, 32, 5)).algorithm == chosen((1, 32, 500), (32, 32, 4)).algorithm == "winograd"
     for refused, why in ((chosen((1, 64, 500), (64, 64, 3), stride=2), "stride"),
                          (chosen((1, 64, 28, 28), (64, 64, 1, 3), padding=1), "padding along that axis alone"),
-                         (chosen((1, 16, 500), (64, 16, 3)), "24 channels"), (chosen((1, 64, 9), (64, 64, 3)), "8 tiles"),
+                         (chosen((1, 16, 500), (64, 16, 3)), "24 channels"),
+                         (chosen((1, 64, 500), (64, 64, 2)), "128 channels"), (chosen((1, 64, 9), (64, 64, 3)), "8 tiles"),
                          (chosen((1, 64, 6, 28, 28), (64, 64, 3, 1, 1), dilation=(2, 1, 1)), "mostly empty")):
         assert refused.algorithm != "winograd"
         assert why in dict(refused.considered)["winograd"]
 
 
-def test_few_channels_are_refused_even_when_forced():
-    with convkit.use(algorithm="winograd"), pytest.raises(ValueError, match="sums over 4 channels and more, not 3"):
-        F.conv2d(np.ones((1, 3, 9, 9), np.float32), np.ones((8, 3, 3, 3), np.float32))
+@pytest.mark.parametrize(("kernel", "fewest"), [((3, 3), 4), ((2, 3), 4), ((5, 5), 16), ((3, 4), 16), ((5, 1), 4)])
+def test_few_channels_are_refused_even_when_forced(kernel, fewest):
+    x, w = np.ones((1, fewest - 1, 9, 9), np.float32), np.ones((8, fewest - 1, *kernel), np.float32)
+    why = f"sums over {fewest} channels and more, not {fewest - 1}"
+    with convkit.use(algorithm="winograd"), pytest.raises(ValueError, match=why):
+        F.conv2d(x, w)
+
+
+@pytest.mark.parametrize("kernel", [(6, 6), (7, 1), (5, 6), (1, 1)])
+def test_kernels_that_it_is_not_for(kernel):
+    x, w = np.ones((1, 16, 9, 9), np.float32), np.ones((8, 16, *kernel), np.float32)
+    with convkit.use(algorithm="winograd"), pytest.raises(ValueError, match="kernels of 2 to 5 taps in height and width"):
+        F.conv2d(x, w)
 
 
 def test_strict_precision_refuses_it():

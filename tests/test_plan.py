@@ -178,7 +178,7 @@ def test_a_plan_belongs_to_its_level():
 
 @needs_native
 def test_a_refused_force_names_algorithm_and_reason():
-    x, w = np.ones((1, 64, 6, 6), F32), np.ones((64, 64, 5, 5), F32)
+    x, w = np.ones((1, 64, 6, 6), F32), np.ones((64, 64, 6, 6), F32)
     with convkit.use(algorithm="winograd"), pytest.raises(AlgorithmRefused, match="algorithm='winograd' was forced"):
         F.conv2d(x, w)
 

@@ -29,6 +29,9 @@ class Winograd:
         macs: int,
         w_strides: Sequence[int],
         turned: bool,
+        side: int,
+        taps: int,
+        kernel: Sequence[int],
         line: Sequence[int] | None,
     ) -> None: ...
     @property

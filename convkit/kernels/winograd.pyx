@@ -1,12 +1,13 @@
-"""Winograd's F(4x4, 3x3), F(2x2, 3x3) and F(4, 3): the loops over images, slices, blocks of tile rows, panels of
-filters and points.
+"""Winograd's F(4x4, 3x3), F(2x2, 3x3), F(4x4, 5x5), F(4, 3) and F(4, 5): the loops over images, slices, blocks of tile
+rows, panels of filters and points.
 
-``Winograd`` computes a forward pass or an input gradient of a convolution that is 3 x 3 with stride 1 in each slice of
-depth; along the depth it is a plain sum over slices, whose taps stand beside the channels. One that has 3 taps along a
-single axis is computed in lines, which hold that axis and all inside it; a row is some neighbouring tiles of a line.
+``Winograd`` computes a forward pass or an input gradient of a convolution of stride 1 and up to 5 x 5 taps in each
+slice of depth; along the depth it is a plain sum over slices, whose taps stand beside the channels. One that has taps
+along a single axis is computed in lines, which hold that axis and all inside it; a row is some neighbouring tiles of a
+line.
 
-A round takes some rows of tiles of some slices of some images: it brings every channel to the 36 (16, or 6) points,
-which is V, then for each panel of filters multiplies at all points with the tiles of csrc/conv, and brings the sums
+A round takes some rows of tiles of some slices of some images: it brings every channel to the points (36, 16, 64, 6 or
+8), which is V, then for each panel of filters multiplies at all points with the tiles of csrc/conv, and brings the sums
 back while they are in the cache. Rounds are shared out among the threads, each with a V of its own; what is left over,
 or too small, is computed by all threads together, by channels and by panels. No sum depends on what a round or a task
 holds, so none depends on how many threads there are.
@@ -57,14 +58,15 @@ cdef extern from "winograd/winograd.h" nogil:
         int split(const ck_winograd_input* job) noexcept nogil
         ck_winograd_weights weights
         void join(const ck_winograd_output* job) noexcept nogil
+    ctypedef struct ck_winograd_line:
+        int split(const ck_winograd_lines_input* job) noexcept nogil
+        ck_winograd_weights weights
+        void join(const ck_winograd_lines_output* job) noexcept nogil
     ctypedef struct ck_winograd_table:
-        ck_winograd_plane four, two
-        ck_winograd_weights weights_lines
-        int split_lines(const ck_winograd_lines_input* job) noexcept nogil
-        void join_lines(const ck_winograd_lines_output* job) noexcept nogil
+        ck_winograd_plane four, two, wide
+        ck_winograd_line three, five
     ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
     const ck_winograd_table* ck_winograd_table_for(int level)
-    int CK_WINOGRAD_LINE_POINTS
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
 cdef ptrdiff_t MIN_MACS = 1_500_000
@@ -74,8 +76,8 @@ cdef ptrdiff_t MIN_SHARED_MACS = 16_000_000
 
 cdef struct winograd_t:
     const ck_conv_table* tiles
-    const ck_winograd_table* table
-    const ck_winograd_plane* plane                 # of tiles of four or of two
+    const ck_winograd_plane* plane
+    const ck_winograd_line* line
     ptrdiff_t groups, channels, group_channels, filters, group_filters, group_panels, panel_filters, most_pixels
     ptrdiff_t depth, height, width                 # of the source
     ptrdiff_t out_depth, out_height, out_width
@@ -83,8 +85,10 @@ cdef struct winograd_t:
     ptrdiff_t depth_step, positions                # slices between neighbouring outputs; kernel positions along depth
     const ptrdiff_t* shift       # slice of each position, from an output's index times depth_step; in order, up or down
     ptrdiff_t taps               # positions times the channels of a group
-    ptrdiff_t points, kernel     # of a slice or a line: points, and taps that they stand for
-    ptrdiff_t line_step          # elements between the taps of a line; 0: planes, 3 x 3
+    ptrdiff_t points             # of a slice or a line
+    ptrdiff_t kernel_rows, kernel_columns  # in a slice or a line
+    ptrdiff_t tap_row            # taps of a row of the transform
+    ptrdiff_t line_step          # elements between the taps of a line; 0: planes
     ptrdiff_t line_rows          # rows of tiles of a line
     ptrdiff_t tile_rows, tile_columns, pitch
     ptrdiff_t block              # tile rows of a round, each image
@@ -161,7 +165,7 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
 
 
 cdef void split_lines(const round_t* r, ptrdiff_t c, int worker) noexcept nogil:
-    """One channel of every row of lines to the 6 points, in order for the same reason."""
+    """One channel of every row of lines to the points, in order for the same reason."""
     cdef const winograd_t* p = r.call.plan
     cdef ptrdiff_t image
     cdef ck_winograd_lines_input part
@@ -173,7 +177,7 @@ cdef void split_lines(const round_t* r, ptrdiff_t c, int worker) noexcept nogil:
     for image in range(r.images):
         part.plane = r.call.x + ((r.first_image + image) * p.channels + c) * p.height * p.width
         part.v = r.v + c * r.call.channel_step + image * r.rows * p.tile_columns
-        if p.table.split_lines(&part):
+        if p.line.split(&part):
             r.call.bad[worker * r.call.n + r.first_image + image] = 1
 
 
@@ -361,7 +365,7 @@ cdef void join_lines(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrd
         out.y = r.call.y + ((r.first_image + image) * p.filters + filter) * out.y_filter
         out.first = r.first_row + row % r.rows
         out.rows = min(last, (image + 1) * r.rows) - row
-        p.table.join_lines(&out)
+        p.line.join(&out)
         if r.call.then.steps:
             for i in range(out.first, out.first + out.rows):
                 finish_line(r, <const float*>out.y, out.y_filter, filters, i)
@@ -452,8 +456,8 @@ cdef void lay_out(call_t* a) noexcept nogil:
 
 
 cdef class Winograd:
-    """A planned convolution, float32, 3 x 3 of stride 1 in every slice, or 3 of stride 1 along lines: forward, or with
-    ``turned`` kernels an input gradient.
+    """A planned convolution, float32, of stride 1 in every slice or along lines: forward, or with ``turned`` kernels an
+    input gradient.
 
     ``source`` and ``target`` sizes are (depth, height, width), ``lo`` the padding before height and width; an output
     slice times ``depth_step`` plus ``shift[k]`` is the source slice that kernel position k of the depth meets.
@@ -461,8 +465,9 @@ cdef class Winograd:
     channel. A round takes up to ``block`` rows of tiles of ``slices`` slices of each of ``images`` images; for several
     threads it is made smaller, down to ``fewest_tiles`` tiles.
 
-    Tiles have ``side`` x ``side`` outputs, 4 or 2. ``line`` is None, or for lines (elements between taps, rows of tiles
-    of a line, tiles of a row); sizes are then (1, lines, elements of a line) and ``lo`` is in elements.
+    Tiles have ``side`` x ``side`` outputs, 4 or 2, and the transforms ``taps`` x ``taps``, 3 or with tiles of 4 also 5;
+    ``kernel``, the taps of a slice, may be smaller. ``line`` is None, or for lines (elements between taps, rows of
+    tiles of a line, tiles of a row); sizes are then (1, lines, elements of a line) and ``lo`` is in elements.
     """
 
     cdef winograd_t plan
@@ -472,10 +477,10 @@ cdef class Winograd:
 
     def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  ptrdiff_t depth_step, shift, ptrdiff_t block, ptrdiff_t slices, ptrdiff_t images, ptrdiff_t vectors,
-                 ptrdiff_t fewest_tiles, ptrdiff_t macs, w_strides, bint turned, side, line):
+                 ptrdiff_t fewest_tiles, ptrdiff_t macs, w_strides, bint turned, side, ptrdiff_t taps, kernel, line):
         cdef winograd_t* p = &self.plan
         p.tiles = tiles_of(isa, 4)
-        p.table = ck_winograd_table_for(level_of(isa))
+        cdef const ck_winograd_table* table = ck_winograd_table_for(level_of(isa))
         p.panel_filters = vectors * p.tiles.lanes
         p.most_pixels = p.tiles.most_pixels[vectors - 1]
         p.groups, p.channels, p.filters = groups, channels, filters
@@ -487,17 +492,21 @@ cdef class Winograd:
         p.depth_step, p.positions = depth_step, len(shift)
         p.taps = p.positions * p.group_channels
         if line is None:
-            p.plane = &p.table.two if side == 2 else &p.table.four
-            p.points, p.kernel, p.line_step = (side + 2) ** 2, 9, 0
+            p.plane = &table.wide if taps == 5 else &table.two if side == 2 else &table.four
+            p.points, p.line_step = (side + taps - 1) ** 2, 0
             p.tile_rows, p.tile_columns = (p.out_height + side - 1) // side, (p.out_width + side - 1) // side
             p.pitch = p.tile_columns + 1
         else:
-            p.points, p.kernel = CK_WINOGRAD_LINE_POINTS, 3
+            p.line = &table.five if taps == 5 else &table.three
+            p.points = side + taps - 1
             p.line_step, p.line_rows, p.tile_columns = line
             p.tile_rows = p.out_height * p.line_rows
             p.pitch = p.tile_columns
         p.block, p.slices, p.images, p.fewest_tiles = block, slices, images, fewest_tiles
-        p.macs, p.turned = macs, turned
+        p.macs, p.turned, p.tap_row = macs, turned, taps
+        p.kernel_rows, p.kernel_columns = kernel
+        if p.kernel_columns == taps:  # its rows are neighbours in the transform too
+            p.kernel_rows, p.kernel_columns = 1, p.kernel_rows * taps
         p.source_slices = (slices - 1) * depth_step + max(shift) - min(shift) + 1
         self._shifts = np.array(shift, np.intp)
         p.shift = <const ptrdiff_t*>reading(self._shifts, self._shifts.nbytes)
@@ -524,12 +533,12 @@ cdef class Winograd:
         packed = aligned_empty(self.packed_size, np.dtype(np.float32))
         cdef const float* source = <const float*>reading(w, w.nbytes)
         cdef float* out = <float*>writing(packed, 4 * self.packed_size)
-        cdef ptrdiff_t group, panel, k, c, filter0, filters, lanes
-        cdef ck_winograd_weights transform = p.table.weights_lines if p.line_step else p.plane.weights
-        cdef float taps[9 * 64]  # of one channel and a panel of up to four vectors of 16 filters
-        # The transforms multiply by at most 26 (input), 2.2 (weights) and 54 (output), and channels are added up.
+        cdef ptrdiff_t group, panel, k, c, row, filter0, filters, lanes
+        cdef ck_winograd_weights transform = p.line.weights if p.line_step else p.plane.weights
+        cdef float taps[25 * 64]  # of one channel and a panel of up to four vectors of 16 filters
+        # The transforms multiply by at most 157 (input), 1.9 (weights) and 371 (output), and channels are added up.
         largest = float(np.abs(w).max())
-        out[0] = 1e34 / (max(1.0, largest) * p.taps) if largest < 1e30 else -1
+        out[0] = 1e33 / (max(1.0, largest) * p.taps) if largest < 1e30 else -1
         with nogil:
             for group in range(p.groups):
                 for panel in range(p.group_panels):
@@ -539,9 +548,12 @@ cdef class Winograd:
                     memset(&taps[0], 0, sizeof(taps))
                     for k in range(p.positions):
                         for c in range(p.group_channels):
-                            p.tiles.transpose(source + group * self.w_strides[0] + filter0 * self.w_strides[1]
-                                              + c * self.w_strides[2] + p.kernel * k, self.w_strides[1], &taps[0],
-                                              lanes, filters, p.kernel)
+                            for row in range(p.kernel_rows):
+                                p.tiles.transpose(source + group * self.w_strides[0] + filter0 * self.w_strides[1]
+                                                  + c * self.w_strides[2]
+                                                  + (k * p.kernel_rows + row) * p.kernel_columns,
+                                                  self.w_strides[1], &taps[row * p.tap_row * lanes], lanes, filters,
+                                                  p.kernel_columns)
                             transform(&taps[0], p.turned, lanes, out + panel_offset(p, group, filter0)
                                       + (k * p.group_channels + c) * lanes, p.taps * lanes)
         return packed

@@ -103,12 +103,12 @@ def by_tiles(shape):
     plane, apart = (spec.out_size if spec.direction == "forward" else spec.size)[-2:], spec.dilation[-2:]
     side = winograd.tile_side(spec)
     rows, columns = (-(-n // (side * d)) for n, d in zip(plane, apart, strict=True))
-    parts, depth_taps, points = prod(apart), len(depth.phases[0].taps), winograd.points(side)
+    parts, depth_taps, points = prod(apart), len(depth.phases[0].taps), winograd.points(spec, side)
     slots = points * shape.slots([(columns, rows * depth.target * parts)], shape.channels * depth_taps)
     row_elements = points * (columns + 1) * shape.groups
     split = row_elements * rows * parts * shape.channels * depth.source
     joined = row_elements * rows * parts * shape.filters * depth.target
-    weight_bytes = shape.weight_bytes // 9 * points
+    weight_bytes = shape.weight_bytes // prod(spec.kernel[-2:]) * points
     rounds = -(-split * 4 // max(winograd.BLOCK_BYTES, weight_bytes // winograd.WEIGHTS_PER_BLOCK))
     return (shape.groups * slots, split, joined, weight_bytes * rounds, weight_bytes * rounds * _far(weight_bytes),
             shape.source + shape.target if parts > 1 else 0, shape.far_source,

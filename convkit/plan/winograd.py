@@ -1,5 +1,5 @@
-"""Winograd's F(4x4, 3x3) or F(2x2, 3x3) in every slice of depth and F(4, 3) along one axis: which convolutions take
-them, and in how large blocks.
+"""Winograd's F(4x4, 3x3), F(2x2, 3x3) or F(4x4, 5x5) in every slice of depth and F(4, 3) or F(4, 5) along one axis:
+which convolutions take them, and in how large blocks. A kernel of 2 or 4 taps is one of 3 or 5 with zeros.
 
 The error of a tile is bounded by its largest inputs, not by each window's (``precision="strict"`` refuses it), and an
 image that holds a NaN, an infinity or a number near the end of the range is computed directly.
@@ -15,9 +15,11 @@ from convkit import settings
 from convkit.plan import direct, geometry
 from convkit.plan.common import Packing
 
-LINE_POINTS = 6
+MOST_TAPS = 5
 FEWEST_SUMMED = 4  # channels: errors of several even out; one alone reaches 8.3 eps T without fused multiply-adds
-FEWEST_CHANNELS = 24  # with taps along one axis, and twice that in each of several groups, whose products are small
+FEWEST_SUMMED_WIDE = 16  # at the 64 points of 5 x 5 taps, whose errors are larger
+# By the taps along one axis: with fewer channels or filters, or fewer in each of several groups, it does not pay.
+FEWEST_CHANNELS = {2: (128, 128), 3: (24, 48), 4: (32, 48), 5: (32, 32)}
 FEWEST_TILES = 8
 LINE_ROW = 112  # tiles: whole vectors, and whole runs of 14 for the registers of AVX-512
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
@@ -38,10 +40,11 @@ def rejects(spec, _isa):
         return "its error is not bounded in every window, which precision='strict' asks for"
     if along(spec) is not None:
         why = _no_line(spec)
-    elif spec.rank > 1 and spec.kernel[-2:] == (3, 3):
+    elif spec.rank > 1 and all(1 < k <= MOST_TAPS for k in spec.kernel[-2:]):
         why = _no_slices(spec)
     else:
-        why = f"is for kernels of 3 x 3, depth x 3 x 3, or 3 along one axis, not {spec.kernel}"
+        why = (f"is for kernels of 2 to {MOST_TAPS} taps in height and width, at any depth, or along one axis, not "
+               f"{spec.kernel}")
     if why:
         return why
     if spec.dtype.itemsize != 4:
@@ -49,15 +52,21 @@ def rejects(spec, _isa):
     if not all(axis.phases for axis in geometry.axes(spec)):
         return "every window holds only padding"
     summed = spec.c_in_per_group if spec.direction == "forward" else spec.c_out_per_group
-    if summed < FEWEST_SUMMED:
-        return f"is for sums over {FEWEST_SUMMED} channels and more, not {summed}: fewer could exceed its error bound"
+    fewest = FEWEST_SUMMED_WIDE if taps(spec) == MOST_TAPS and along(spec) is None else FEWEST_SUMMED
+    if summed < fewest:
+        return f"is for sums over {fewest} channels and more, not {summed}: fewer could exceed its error bound"
     return None
 
 
 def along(spec):
-    """The axis of the kernel's 3 taps, where it has none along the others; else None."""
+    """The axis of the kernel's taps, where it has one along the others; else None."""
     wide = [axis for axis, k in enumerate(spec.kernel) if k != 1]
-    return wide[0] if len(wide) == 1 and spec.kernel[wide[0]] == 3 else None
+    return wide[0] if len(wide) == 1 and spec.kernel[wide[0]] <= MOST_TAPS else None
+
+
+def taps(spec):
+    """Along each axis of the transforms: the kernel has as many, or fewer and zeros."""
+    return 3 if max(spec.kernel if along(spec) is not None else spec.kernel[-2:]) <= 3 else MOST_TAPS
 
 
 def _no_line(spec):
@@ -65,7 +74,7 @@ def _no_line(spec):
         return f"is for stride 1, not {spec.stride}"
     others = [axis for axis in range(spec.rank) if axis != along(spec)]
     if any(spec.padding[axis] != (0, 0) or spec.size[axis] != spec.out_size[axis] for axis in others):
-        return f"with 3 taps along one axis it is for padding along that axis alone, not {spec.padding}"
+        return f"with taps along one axis it is for padding along that axis alone, not {spec.padding}"
     return None
 
 
@@ -78,36 +87,38 @@ def _no_slices(spec):
 
 
 def tile_side(spec):
-    """Outputs along each side of a tile: 4, or 2 where reading the larger weights of 4 costs more than the
-    multiplications of 2."""
+    """Outputs along each side of a tile: 4, or for 3 x 3 taps 2 where reading the larger weights of 4 costs more than
+    the multiplications of 2."""
+    if taps(spec) > 3:
+        return 4
     depth = geometry.axes(spec)[0]
     plane = (spec.out_size if spec.direction == "forward" else spec.size)[-2:]
 
     def cost(side):
         tiles = depth.target * prod(d * -(-n // (side * d)) for n, d in zip(plane, spec.dilation[-2:], strict=True))
-        return points(side) * (tiles + READ_AS_TILES)
+        return (side + 2) ** 2 * (tiles + READ_AS_TILES)
 
-    weight_bytes = prod(spec.weight_shape) // 9 * points(4) * 4
+    weight_bytes = prod(spec.weight_shape) // prod(spec.kernel[-2:]) * 36 * 4
     return 2 if weight_bytes > FAR_WEIGHTS and cost(2) < cost(4) else 4
 
 
-def points(side):
+def points(spec, side):
     """Multiplications of a tile of ``side`` x ``side`` outputs, per channel and filter."""
-    return (side + 2) ** 2
+    return (side + taps(spec) - 1) ** 2
 
 
 def loses(spec, _isa):
     """Why it should not compute taps along one axis, which the cost model leaves to this rule; None if it pays."""
     if along(spec) is None:
         return None
-    fewest = FEWEST_CHANNELS * (1 if spec.groups == 1 else 2)
+    fewest = FEWEST_CHANNELS[max(spec.kernel)][spec.groups > 1]
     if min(spec.c_in_per_group, spec.c_out_per_group) < fewest:
         return (f"pays from {fewest} channels and filters per group, not with {spec.c_in_per_group} and "
                 f"{spec.c_out_per_group}")
     line = _line(spec)
     if line.lines * line.tiles < FEWEST_TILES:
         return f"pays from {FEWEST_TILES} tiles of 4, not with {line.lines * line.tiles}"
-    if LINE_POINTS * line.tiles * TRANSFORMS > 3 * line.target:
+    if (taps(spec) + 3) * line.tiles * TRANSFORMS > max(spec.kernel) * line.target:
         return f"tiles of 4 on {line.target // line.inner} outputs with dilation {line.dilation} are mostly empty"
     return None
 
@@ -177,7 +188,7 @@ class Sums(Packing):
 
 @dataclass(frozen=True, slots=True)
 class _Plane:
-    """Height or width of what the kernel computes: target j meets source j - lo, j + 1 - lo and j + 2 - lo."""
+    """Height or width of what the kernel computes: target j meets as many source elements as taps, from j - lo on."""
 
     source: int
     target: int
@@ -186,7 +197,7 @@ class _Plane:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """An axis and all inside it: target i meets source i - lo, i - lo + step and i - lo + 2 * step; all in elements."""
+    """An axis and all inside it: target i meets source i - lo + k * step for each tap k; all in elements."""
 
     lines: int
     inner: int
@@ -208,7 +219,7 @@ def _line(spec):
     axis = along(spec)
     inner, d, (before, _) = prod(spec.size[axis + 1:]), spec.dilation[axis], spec.padding[axis]
     x, y = spec.size[axis], spec.out_size[axis]
-    source, target, lo = (x, y, before) if spec.direction == "forward" else (y, x, 2 * d - before)
+    source, target, lo = (x, y, before) if spec.direction == "forward" else (y, x, (taps(spec) - 1) * d - before)
     return _Line(prod(spec.size[:axis]), inner, d, source * inner, target * inner, lo * inner)
 
 
@@ -218,12 +229,12 @@ def _part(n, dilation):
 
 def _planes(spec):
     forward = spec.direction == "forward"
-    in_parts = spec.dilation[-2:] != (1, 1)
+    in_parts, more = spec.dilation[-2:] != (1, 1), taps(spec) - 1
     planes = []
     for x, y, (before, _), d in zip(spec.size[-2:], spec.out_size[-2:], spec.padding[-2:], spec.dilation[-2:],
                                     strict=True):
-        source, target, lo = (x, y, before) if forward else (y, x, 2 * d - before)
-        planes.append(_Plane(_part(target, d) + 2, _part(target, d), lo) if in_parts else _Plane(source, target, lo))
+        source, target, lo = (x, y, before) if forward else (y, x, more * d - before)
+        planes.append(_Plane(_part(target, d) + more, _part(target, d), lo) if in_parts else _Plane(source, target, lo))
     return tuple(planes)
 
 
@@ -235,9 +246,9 @@ def _line_kernel(spec, isa, line):
     columns = -(-line.tiles // rows)
     if line.step < lanes:
         columns = -(-columns // line.step) * line.step  # whole steps
-    return _winograd(spec, isa, LINE_POINTS, geometry.forward_axis(1, 1, *geometry.PLAIN), [0],
+    return _winograd(spec, isa, taps(spec) + 3, geometry.forward_axis(1, 1, *geometry.PLAIN), [0],
                      [line.lines, line.source], [line.lines, line.target], [0, line.lo], line.lines * rows, columns,
-                     columns, None, (line.step, rows, columns))
+                     columns, 4, (line.step, rows, columns))
 
 
 def _kernel(spec, isa, planes, side):
@@ -245,8 +256,8 @@ def _kernel(spec, isa, planes, side):
     shift = [offset - depth.lo for _, offset in depth.phases[0].taps]
     lo = [p.lo if spec.dilation[-2:] == (1, 1) else 0 for p in planes]  # parts hold their zeros
     rows, columns = (-(-p.target // side) for p in planes)
-    return _winograd(spec, isa, points(side), depth, shift, [p.source for p in planes], [p.target for p in planes], lo,
-                     rows, columns, columns + 1, side, None)
+    return _winograd(spec, isa, points(spec, side), depth, shift, [p.source for p in planes],
+                     [p.target for p in planes], lo, rows, columns, columns + 1, side, None)
 
 
 def _winograd(spec, isa, n_points, depth, shift, source, target, lo, rows, columns, pitch, side, line):
@@ -265,7 +276,8 @@ def _winograd(spec, isa, n_points, depth, shift, source, target, lo, rows, colum
     return winograd.Winograd(
         isa, spec.groups, channels, filters, [depth.source, *source], [depth.target, *target], lo, depth.source_step,
         shift, block, slices, images, vectors, OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES,
-        spec.macs, geometry.weight_strides(spec), not forward, side, line)
+        spec.macs, geometry.weight_strides(spec), not forward, side, taps(spec),
+        (1, max(spec.kernel)) if line else spec.kernel[-2:], line)
 
 
 def _block(rows, depth, row_bytes, budget):

@@ -1,7 +1,10 @@
-/* Compiled by winograd.kernel.c. The points are 0, +-a, +-b and infinity with a = sqrt(1/2), b = sqrt(2) for four outputs along
- * an axis, and 0, +-1 and infinity for two. `side` is constant after inlining. */
+/* Compiled by winograd.kernel.c. `n` points along an axis make of n values `side` outputs of n - side + 1 taps; it is constant
+ * after inlining. Six are 0, +-a, +-b and infinity with a = sqrt(1/2), b = sqrt(2): four outputs of three taps. Four
+ * are 0, +-1 and infinity: two outputs of three taps. Eight are 0, +-1/2, +-1, +-2 and infinity: four of five. */
 
-enum { CK_TYPED(most_side) = 4, CK_TYPED(most_points) = 6 };
+enum { CK_TYPED(most_side) = 4, CK_TYPED(most_points) = 8, CK_TYPED(most_taps) = 5 };
+
+CK_INLINE int CK_TYPED(side_of)(const int n) { return n == 4 ? 2 : 4; }
 
 #define WINO_A 0.70710678118654752440
 #define WINO_B 1.41421356237309504880
@@ -29,12 +32,31 @@ CK_INLINE void CK_TYPED(into_four_points)(const V d[4], V t[4])
     t[3] = d[3] - d[1];
 }
 
-CK_INLINE void CK_TYPED(into_points_of)(const V *d, V *t, const int side)
+CK_INLINE void CK_TYPED(into_eight_points)(const V d[8], V t[8])
 {
-    if (side == 4)
+    const V five = vset1(5), four = vset1(4), s21 = vset1((T)5.25), s17 = vset1((T)4.25), s5 = vset1((T)1.25);
+    const V quarter = vset1((T)0.25), half = vset1((T)0.5), two = vset1(2);
+    const V even1 = vfma(-s17, d[4], d[2] + d[6]), odd1 = vfma(-s17, d[3], d[1] + d[5]);
+    const V even2 = vfma(four, d[2], vfma(-five, d[4], d[6])), odd2 = vfma(four, d[1], vfma(-five, d[3], d[5]));
+    const V even3 = vfma(quarter, d[2], vfma(-s5, d[4], d[6])), odd3 = vfma(quarter, d[1], vfma(-s5, d[3], d[5]));
+    t[0] = vfma(s21, d[2] - d[4], d[6] - d[0]);
+    t[1] = even1 + odd1;
+    t[2] = even1 - odd1;
+    t[3] = vfma(half, odd2, even2);
+    t[4] = vfma(-half, odd2, even2);
+    t[5] = vfma(two, odd3, even3);
+    t[6] = vfma(-two, odd3, even3);
+    t[7] = vfma(s21, d[3] - d[5], d[7] - d[1]);
+}
+
+CK_INLINE void CK_TYPED(into_points_of)(const V *d, V *t, const int n)
+{
+    if (n == 4)
+        CK_TYPED(into_four_points)(d, t);
+    else if (n == 6)
         CK_TYPED(into_points)(d, t);
     else
-        CK_TYPED(into_four_points)(d, t);
+        CK_TYPED(into_eight_points)(d, t);
 }
 
 /* A^T m for six values: the output transform along one axis. */
@@ -54,12 +76,23 @@ CK_INLINE void CK_TYPED(from_four_points)(const V m[4], V y[2])
     y[1] = m[3] + (m[1] - m[2]);
 }
 
-CK_INLINE void CK_TYPED(from_points_of)(const V *m, V *y, const int side)
+CK_INLINE void CK_TYPED(from_eight_points)(const V m[8], V y[4])
 {
-    if (side == 4)
+    const V s1 = m[1] + m[2], q1 = m[1] - m[2], s2 = m[3] + m[4], q2 = m[3] - m[4], s3 = m[5] + m[6], q3 = m[5] - m[6];
+    y[0] = m[0] + (s1 + (s2 + s3));
+    y[1] = vfma(vset1(2), q3, vfma(vset1((T)0.5), q2, q1));
+    y[2] = vfma(vset1(4), s3, vfma(vset1((T)0.25), s2, s1));
+    y[3] = vfma(vset1(8), q3, vfma(vset1((T)0.125), q2, q1 + m[7]));
+}
+
+CK_INLINE void CK_TYPED(from_points_of)(const V *m, V *y, const int n)
+{
+    if (n == 4)
+        CK_TYPED(from_four_points)(m, y);
+    else if (n == 6)
         CK_TYPED(from_points)(m, y);
     else
-        CK_TYPED(from_four_points)(m, y);
+        CK_TYPED(from_eight_points)(m, y);
 }
 
 /* Values beyond the limit leave a negative lane in `bad |= distance`. Magnitudes are compared as integers, among which an
@@ -110,15 +143,16 @@ CK_INLINE VI CK_TYPED(part_row)(const T *line, ptrdiff_t n, T *part, ptrdiff_t s
 }
 
 /* Every row of the plane that the tiles see, in parts: s[row % side][column % side][row / side * pitch + column / side]. */
-CK_INLINE int CK_TYPED(part_plane)(const ck_winograd_input *j, T *s, ptrdiff_t step, const int side)
+CK_INLINE int CK_TYPED(part_plane)(const ck_winograd_input *j, T *s, ptrdiff_t step, const int n)
 {
+    const int side = CK_TYPED(side_of)(n);
     T *line = (T *)j->scratch;
     const ptrdiff_t length = (j->pitch + L - 1) / L * L * side, first = j->x < 0 ? -j->x : 0;
     ptrdiff_t last = j->width - j->x;
     if (last > side * j->pitch) last = side * j->pitch;
     VI bad = {0};
     memset(line, 0, length * sizeof(T));
-    for (ptrdiff_t row = 0; row < side * j->rows + 2; row++) {
+    for (ptrdiff_t row = 0; row < side * (j->rows - 1) + n; row++) {
         const ptrdiff_t y = j->y + row;
         T *part = s + row % side * side * step + row / side * j->pitch;
         if (y < 0 || y >= j->height || last <= first) {
@@ -131,12 +165,12 @@ CK_INLINE int CK_TYPED(part_plane)(const ck_winograd_input *j, T *s, ptrdiff_t s
     return CK_TYPED(any_negative)(bad);
 }
 
-CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int side)
+CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int n)
 {
+    const int side = CK_TYPED(side_of)(n);
     const ptrdiff_t step = (j->rows + 1) * j->pitch + 2 * L, tiles = j->rows * j->pitch;
-    const int n = side + 2;
     T *s = (T *)j->scratch + 4 * (j->pitch + CK_WINOGRAD_LANES);
-    const int bad = CK_TYPED(part_plane)(j, s, step, side);
+    const int bad = CK_TYPED(part_plane)(j, s, step, n);
     for (ptrdiff_t t = 0; t < tiles; t += L) {
         V half[CK_TYPED(most_points)][CK_TYPED(most_points)];
         CK_UNROLL for (int y = 0; y < n; y++)
@@ -144,21 +178,22 @@ CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int side)
             V d[CK_TYPED(most_points)];
             CK_UNROLL for (int x = 0; x < n; x++) d[x] =
                 vload(s + (y % side * side + x % side) * step + t + y / side * j->pitch + x / side);
-            CK_TYPED(into_points_of)(d, half[y], side);
+            CK_TYPED(into_points_of)(d, half[y], n);
         }
         CK_UNROLL for (int x = 0; x < n; x++)
         {
             V d[CK_TYPED(most_points)], u[CK_TYPED(most_points)];
             CK_UNROLL for (int y = 0; y < n; y++) d[y] = half[y][x];
-            CK_TYPED(into_points_of)(d, u, side);
+            CK_TYPED(into_points_of)(d, u, n);
             CK_UNROLL for (int y = 0; y < n; y++) vstore((T *)j->v + (y * n + x) * j->v_step + t, u[y]);
         }
     }
     return bad;
 }
 
-CK_NOINLINE int CK_TYPED(split_four)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 4); }
-CK_NOINLINE int CK_TYPED(split_two)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 2); }
+CK_NOINLINE int CK_TYPED(split_four)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 6); }
+CK_NOINLINE int CK_TYPED(split_two)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 4); }
+CK_NOINLINE int CK_TYPED(split_wide)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 8); }
 
 /* L elements of a line from any place on, zeros outside of it. */
 CK_INLINE V CK_TYPED(load_around)(const T *line, ptrdiff_t at, ptrdiff_t n)
@@ -178,7 +213,7 @@ CK_INLINE V CK_TYPED(odd_of)(V a, V b, int pairs) { return pairs ? (V)ck_odd_f64
 
 /* d[k] of L neighbouring tiles whose taps are neighbours: every fourth element from the k-th on; with taps two apart
  * every fourth pair. */
-CK_INLINE VI CK_TYPED(quarters_at)(const T *line, ptrdiff_t at, ptrdiff_t n, V d[6], VI limit, const int pairs)
+CK_INLINE VI CK_TYPED(quarters_at)(const T *line, ptrdiff_t at, ptrdiff_t n, V d[8], VI limit, const int pairs)
 {
     VI bad = {0};
     CK_UNROLL for (int later = 0; later < 2; later++)
@@ -193,20 +228,20 @@ CK_INLINE VI CK_TYPED(quarters_at)(const T *line, ptrdiff_t at, ptrdiff_t n, V d
         const V odd0 = CK_TYPED(odd_of)(p[0], p[1], pairs), odd1 = CK_TYPED(odd_of)(p[2], p[3], pairs);
         d[4 * later] = CK_TYPED(even_of)(even0, even1, pairs);
         d[4 * later + 1] = CK_TYPED(even_of)(odd0, odd1, pairs);
-        if (later) break;
-        d[2] = CK_TYPED(odd_of)(even0, even1, pairs);
-        d[3] = CK_TYPED(odd_of)(odd0, odd1, pairs);
+        d[4 * later + 2] = CK_TYPED(odd_of)(even0, even1, pairs);
+        d[4 * later + 3] = CK_TYPED(odd_of)(odd0, odd1, pairs);
     }
     return bad;
 }
 
 /* Some tiles of a line from tile `first` on, to v. */
-CK_INLINE VI CK_TYPED(split_row)(const ck_winograd_lines_input *j, const T *line, ptrdiff_t first, T *v, VI limit)
+CK_INLINE VI CK_TYPED(split_row)(const ck_winograd_lines_input *j, const T *line, ptrdiff_t first, T *v, VI limit,
+                                 const int points)
 {
     const ptrdiff_t step = j->step, last = first + j->tiles;
     VI bad = {0};
     for (ptrdiff_t t = first, n; t < last; t += n) {
-        V d[6], u[6];
+        V d[CK_TYPED(most_points)], u[CK_TYPED(most_points)];
         n = L;
         if (step == 1) {
             bad |= CK_TYPED(quarters_at)(line, 4 * t - j->lo, j->n, d, limit, 0);
@@ -215,29 +250,32 @@ CK_INLINE VI CK_TYPED(split_row)(const ck_winograd_lines_input *j, const T *line
         } else { /* to the end of the step; what lies behind is computed again by the next vector */
             const ptrdiff_t r = t % step, at = 4 * (t - r) + r - j->lo;
             if (n > step - r) n = step - r;
-            CK_UNROLL for (int k = 0; k < 6; k++)
+            CK_UNROLL for (int k = 0; k < points; k++)
             {
                 d[k] = CK_TYPED(load_around)(line, at + k * step, j->n);
                 bad |= CK_TYPED(distance)(d[k], limit);
             }
         }
-        CK_TYPED(into_points)(d, u);
-        CK_UNROLL for (int k = 0; k < 6; k++) vstore(v + k * j->v_step + t - first, u[k]);
+        CK_TYPED(into_points_of)(d, u, points);
+        CK_UNROLL for (int k = 0; k < points; k++) vstore(v + k * j->v_step + t - first, u[k]);
     }
     return bad;
 }
 
-CK_NOINLINE int CK_TYPED(winograd_split_lines)(const ck_winograd_lines_input *j)
+CK_INLINE int CK_TYPED(split_lines)(const ck_winograd_lines_input *j, const int points)
 {
     const VI limit = CK_TYPED(limit_bits)(j->limit);
     VI bad = {0};
     for (ptrdiff_t i = 0; i < j->rows; i++) {
         const ptrdiff_t row = j->first + i;
         bad |= CK_TYPED(split_row)(j, (const T *)j->plane + row / j->line_rows * j->n, row % j->line_rows * j->tiles,
-                                   (T *)j->v + i * j->tiles, limit);
+                                   (T *)j->v + i * j->tiles, limit, points);
     }
     return CK_TYPED(any_negative)(bad);
 }
+
+CK_NOINLINE int CK_TYPED(split_lines_three)(const ck_winograd_lines_input *j) { return CK_TYPED(split_lines)(j, 6); }
+CK_NOINLINE int CK_TYPED(split_lines_five)(const ck_winograd_lines_input *j) { return CK_TYPED(split_lines)(j, 8); }
 
 /* The weights are transformed in double and rounded once: in T, the transform alone cost a quarter of the error bound. */
 typedef double CK_TYPED(wide) __attribute__((vector_size(L * sizeof(double))));
@@ -254,9 +292,28 @@ CK_INLINE void CK_TYPED(weight_points)(const CK_TYPED(wide) g[3], CK_TYPED(wide)
     u[5] = g[2];
 }
 
-CK_INLINE void CK_TYPED(weight_points_of)(const CK_TYPED(wide) g[3], CK_TYPED(wide) * u, const int side)
+CK_INLINE void CK_TYPED(weight_eight_points)(const CK_TYPED(wide) g[5], CK_TYPED(wide) u[8])
 {
-    if (side == 4) {
+    const CK_TYPED(wide) even1 = g[0] + g[2] + g[4], odd1 = g[1] + g[3];
+    const CK_TYPED(wide) even2 = 16 * g[0] + 4 * g[2] + g[4], odd2 = 8 * g[1] + 2 * g[3];
+    const CK_TYPED(wide) even3 = g[0] + 4 * g[2] + 16 * g[4], odd3 = 2 * g[1] + 8 * g[3];
+    u[0] = -g[0];
+    u[1] = (even1 + odd1) * 2 / -9;
+    u[2] = (even1 - odd1) * 2 / -9;
+    u[3] = (even2 + odd2) * 2 / 45;
+    u[4] = (even2 - odd2) * 2 / 45;
+    u[5] = (even3 + odd3) / 90;
+    u[6] = (even3 - odd3) / 90;
+    u[7] = g[4];
+}
+
+CK_INLINE void CK_TYPED(weight_points_of)(const CK_TYPED(wide) * g, CK_TYPED(wide) * u, const int n)
+{
+    if (n == 8) {
+        CK_TYPED(weight_eight_points)(g, u);
+        return;
+    }
+    if (n == 6) {
         CK_TYPED(weight_points)(g, u);
         return;
     }
@@ -266,75 +323,77 @@ CK_INLINE void CK_TYPED(weight_points_of)(const CK_TYPED(wide) g[3], CK_TYPED(wi
     u[3] = g[2];
 }
 
-CK_INLINE void CK_TYPED(weights)(const T *taps, int turned, ptrdiff_t lanes, T *u, ptrdiff_t u_step, const int side)
+CK_INLINE void CK_TYPED(weights)(const T *taps, int turned, ptrdiff_t lanes, T *u, ptrdiff_t u_step, const int n)
 {
-    const int n = side + 2;
+    const int r = n - CK_TYPED(side_of)(n) + 1;
     for (ptrdiff_t f = 0; f < lanes; f += L) {
-        CK_TYPED(wide) half[CK_TYPED(most_points)][3];
-        for (int x = 0; x < 3; x++) {
-            CK_TYPED(wide) g[3], t[CK_TYPED(most_points)];
-            for (int y = 0; y < 3; y++) {
-                const int tap = y * 3 + x;
-                g[y] = __builtin_convertvector(vload(taps + (turned ? 8 - tap : tap) * lanes + f), CK_TYPED(wide));
+        CK_TYPED(wide) half[CK_TYPED(most_points)][CK_TYPED(most_taps)];
+        for (int x = 0; x < r; x++) {
+            CK_TYPED(wide) g[CK_TYPED(most_taps)], t[CK_TYPED(most_points)];
+            for (int y = 0; y < r; y++) {
+                const int tap = y * r + x;
+                g[y] =
+                    __builtin_convertvector(vload(taps + (turned ? r * r - 1 - tap : tap) * lanes + f), CK_TYPED(wide));
             }
-            CK_TYPED(weight_points_of)(g, t, side);
+            CK_TYPED(weight_points_of)(g, t, n);
             for (int y = 0; y < n; y++) half[y][x] = t[y];
         }
         for (int y = 0; y < n; y++) {
             CK_TYPED(wide) t[CK_TYPED(most_points)];
-            CK_TYPED(weight_points_of)(half[y], t, side);
+            CK_TYPED(weight_points_of)(half[y], t, n);
             for (int x = 0; x < n; x++) vstore(u + (y * n + x) * u_step + f, __builtin_convertvector(t[x], V));
         }
     }
 }
 
-CK_NOINLINE void CK_TYPED(weights_four)(const void *taps, int turned, ptrdiff_t lanes, void *u, ptrdiff_t u_step)
+CK_INLINE void CK_TYPED(weights_lines)(const T *taps, int turned, ptrdiff_t lanes, T *u, ptrdiff_t u_step, const int n)
 {
-    CK_TYPED(weights)(taps, turned, lanes, u, u_step, 4);
-}
-
-CK_NOINLINE void CK_TYPED(weights_two)(const void *taps, int turned, ptrdiff_t lanes, void *u, ptrdiff_t u_step)
-{
-    CK_TYPED(weights)(taps, turned, lanes, u, u_step, 2);
-}
-
-CK_NOINLINE void CK_TYPED(winograd_weights_lines)(const void *taps, int turned, ptrdiff_t lanes, void *u,
-                                                  ptrdiff_t u_step)
-{
+    const int r = n - CK_TYPED(side_of)(n) + 1;
     for (ptrdiff_t f = 0; f < lanes; f += L) {
-        CK_TYPED(wide) g[3], t[6];
-        for (int x = 0; x < 3; x++) {
-            const V w = vload((const T *)taps + (turned ? 2 - x : x) * lanes + f);
-            g[x] = __builtin_convertvector(w, CK_TYPED(wide));
-        }
-        CK_TYPED(weight_points)(g, t);
-        for (int x = 0; x < 6; x++) vstore((T *)u + x * u_step + f, __builtin_convertvector(t[x], V));
+        CK_TYPED(wide) g[CK_TYPED(most_taps)], t[CK_TYPED(most_points)];
+        for (int x = 0; x < r; x++)
+            g[x] = __builtin_convertvector(vload(taps + (turned ? r - 1 - x : x) * lanes + f), CK_TYPED(wide));
+        CK_TYPED(weight_points_of)(g, t, n);
+        for (int x = 0; x < n; x++) vstore(u + x * u_step + f, __builtin_convertvector(t[x], V));
     }
 }
 
+#define WINO_WEIGHTS(name, transform, n)                                                                               \
+    CK_NOINLINE void CK_TYPED(name)(const void *taps, int turned, ptrdiff_t lanes, void *u, ptrdiff_t u_step)          \
+    {                                                                                                                  \
+        CK_TYPED(transform)(taps, turned, lanes, u, u_step, n);                                                        \
+    }
+WINO_WEIGHTS(weights_four, weights, 6)
+WINO_WEIGHTS(weights_two, weights, 4)
+WINO_WEIGHTS(weights_wide, weights, 8)
+WINO_WEIGHTS(weights_lines_three, weights_lines, 6)
+WINO_WEIGHTS(weights_lines_five, weights_lines, 8)
+#undef WINO_WEIGHTS
+
 /* The side x side outputs of one tile for one vector of filters: out[row][column]. */
 CK_INLINE void CK_TYPED(join_tile)(const T *m, ptrdiff_t m_step, V bias, V out[CK_TYPED(most_side)][L],
-                                   ptrdiff_t column, const int side)
+                                   ptrdiff_t column, const int n)
 {
-    const int n = side + 2;
+    const int side = CK_TYPED(side_of)(n);
     V half[CK_TYPED(most_side)][CK_TYPED(most_points)];
     CK_UNROLL for (int x = 0; x < n; x++)
     {
         V d[CK_TYPED(most_points)], t[CK_TYPED(most_side)];
         CK_UNROLL for (int y = 0; y < n; y++) d[y] = vload(m + (y * n + x) * m_step);
-        CK_TYPED(from_points_of)(d, t, side);
+        CK_TYPED(from_points_of)(d, t, n);
         CK_UNROLL for (int y = 0; y < side; y++) half[y][x] = t[y];
     }
     CK_UNROLL for (int y = 0; y < side; y++)
     {
         V t[CK_TYPED(most_side)];
-        CK_TYPED(from_points_of)(half[y], t, side);
+        CK_TYPED(from_points_of)(half[y], t, n);
         CK_UNROLL for (int x = 0; x < side; x++) out[y][column + x] = t[x] + bias;
     }
 }
 
-CK_INLINE void CK_TYPED(join)(const ck_winograd_output *j, const int side)
+CK_INLINE void CK_TYPED(join)(const ck_winograd_output *j, const int points)
 {
+    const int side = CK_TYPED(side_of)(points);
     for (ptrdiff_t v = 0; v * L < j->filters; v++) {
         const ptrdiff_t filters = j->filters - v * L < L ? j->filters - v * L : L;
         const V bias = j->bias ? vload((const T *)j->bias + v * L) : (V){0};
@@ -342,7 +401,7 @@ CK_INLINE void CK_TYPED(join)(const ck_winograd_output *j, const int side)
             const ptrdiff_t n = j->width - x < L ? j->width - x : L;
             V out[CK_TYPED(most_side)][L];
             for (ptrdiff_t column = 0; column < n; column += side) CK_TYPED(join_tile)
-            ((const T *)j->m + (x + column) / side * j->lanes + v * L, j->m_step, bias, out, column, side);
+            ((const T *)j->m + (x + column) / side * j->lanes + v * L, j->m_step, bias, out, column, points);
             for (ptrdiff_t y = 0; y < j->rows; y++) {
                 V r[L];
                 /* Columns past the last tile are whatever the stack holds; their lanes are not stored. */
@@ -359,8 +418,9 @@ CK_INLINE void CK_TYPED(join)(const ck_winograd_output *j, const int side)
     }
 }
 
-CK_NOINLINE void CK_TYPED(join_four)(const ck_winograd_output *j) { CK_TYPED(join)(j, 4); }
-CK_NOINLINE void CK_TYPED(join_two)(const ck_winograd_output *j) { CK_TYPED(join)(j, 2); }
+CK_NOINLINE void CK_TYPED(join_four)(const ck_winograd_output *j) { CK_TYPED(join)(j, 6); }
+CK_NOINLINE void CK_TYPED(join_two)(const ck_winograd_output *j) { CK_TYPED(join)(j, 4); }
+CK_NOINLINE void CK_TYPED(join_wide)(const ck_winograd_output *j) { CK_TYPED(join)(j, 8); }
 
 /* A run of outputs of one vector of filters, output q in out[order[q]]; those of q past the run are never stored. */
 CK_INLINE void CK_TYPED(store_run)(const V *out, const uint8_t *order, T *y, ptrdiff_t y_filter, ptrdiff_t filters,
@@ -381,7 +441,7 @@ CK_INLINE void CK_TYPED(store_run)(const V *out, const uint8_t *order, T *y, ptr
 /* One vector of filters of some tiles of a line. The outputs of up to L tiles are out[i * L + tile]: with a step shorter
  * than a vector those of whole steps are neighbours in y, one run of them; otherwise every i is a run. */
 CK_INLINE void CK_TYPED(join_row)(const ck_winograd_lines_output *j, const T *m, ptrdiff_t first, V bias,
-                                  const uint8_t *order, T *y, ptrdiff_t filters)
+                                  const uint8_t *order, T *y, ptrdiff_t filters, const int points)
 {
     const ptrdiff_t step = j->step, last = first + j->tiles, runs = step < L ? 1 : 4;
     const ptrdiff_t most = step < L ? L / step * step : L;
@@ -391,9 +451,9 @@ CK_INLINE void CK_TYPED(join_row)(const ck_winograd_lines_output *j, const T *m,
         if (runs == 4 && n > step - r) n = step - r;
         V out[4 * L];
         for (ptrdiff_t b = 0; b < n; b++) {
-            V d[6], o[4];
-            CK_UNROLL for (int k = 0; k < 6; k++) d[k] = vload(m + k * j->m_step + (t - first + b) * j->lanes);
-            CK_TYPED(from_points)(d, o);
+            V d[CK_TYPED(most_points)], o[4];
+            CK_UNROLL for (int k = 0; k < points; k++) d[k] = vload(m + k * j->m_step + (t - first + b) * j->lanes);
+            CK_TYPED(from_points_of)(d, o, points);
             CK_UNROLL for (int i = 0; i < 4; i++) out[i * L + b] = o[i] + bias;
         }
         for (ptrdiff_t i = 0; i < runs; i++) {
@@ -404,7 +464,7 @@ CK_INLINE void CK_TYPED(join_row)(const ck_winograd_lines_output *j, const T *m,
     }
 }
 
-CK_NOINLINE void CK_TYPED(winograd_join_lines)(const ck_winograd_lines_output *j)
+CK_INLINE void CK_TYPED(join_lines)(const ck_winograd_lines_output *j, const int points)
 {
     const ptrdiff_t step = j->step;
     uint8_t order[4 * L] = {0};
@@ -417,15 +477,22 @@ CK_NOINLINE void CK_TYPED(winograd_join_lines)(const ck_winograd_lines_output *j
             CK_TYPED(join_row)(j, (const T *)j->m + i * j->tiles * j->lanes + v * L, first,
                                j->bias ? vload((const T *)j->bias + v * L) : (V){0}, order,
                                (T *)j->y + v * L * j->y_filter + row / j->line_rows * j->n,
-                               j->filters - v * L < L ? j->filters - v * L : L);
+                               j->filters - v * L < L ? j->filters - v * L : L, points);
     }
 }
+
+CK_NOINLINE void CK_TYPED(join_lines_three)(const ck_winograd_lines_output *j) { CK_TYPED(join_lines)(j, 6); }
+CK_NOINLINE void CK_TYPED(join_lines_five)(const ck_winograd_lines_output *j) { CK_TYPED(join_lines)(j, 8); }
 
 extern const ck_winograd_table CK_KERNEL(ck_winograd);
 const ck_winograd_table CK_KERNEL(ck_winograd) = {
     .four = {.side = 4, .split = CK_TYPED(split_four), .weights = CK_TYPED(weights_four), .join = CK_TYPED(join_four)},
     .two = {.side = 2, .split = CK_TYPED(split_two), .weights = CK_TYPED(weights_two), .join = CK_TYPED(join_two)},
-    .split_lines = CK_TYPED(winograd_split_lines),
-    .weights_lines = CK_TYPED(winograd_weights_lines),
-    .join_lines = CK_TYPED(winograd_join_lines),
+    .wide = {.side = 4, .split = CK_TYPED(split_wide), .weights = CK_TYPED(weights_wide), .join = CK_TYPED(join_wide)},
+    .three = {.split = CK_TYPED(split_lines_three),
+              .weights = CK_TYPED(weights_lines_three),
+              .join = CK_TYPED(join_lines_three)},
+    .five = {.split = CK_TYPED(split_lines_five),
+             .weights = CK_TYPED(weights_lines_five),
+             .join = CK_TYPED(join_lines_five)},
 };

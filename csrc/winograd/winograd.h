@@ -1,8 +1,8 @@
-/* Winograd's F(4x4, 3x3) and F(2x2, 3x3), and F(4, 3) along one axis, around the tiles of csrc/conv: input, weight and output
- * transforms.
+/* Winograd's F(4x4, 3x3), F(2x2, 3x3) and F(4x4, 5x5), and F(4, 3) and F(4, 5) along one axis, around the tiles of csrc/conv:
+ * input, weight and output transforms.
  *
- * A block of `side` x `side` outputs costs (side + 2)^2 multiplications per channel: 36 instead of 144, or 16 instead of 36. The
- * reduction over channels is a product at each of so many points, V[xi] (tiles x channels) by U[xi] (channels x filters),
+ * A block of `side` x `side` outputs of r x r taps costs (side + r - 1)^2 multiplications per channel: 36 instead of 144, 16 instead
+ * of 36, or 64 instead of 400. The reduction over channels is a product at each of so many points, V[xi] (tiles x channels) by U[xi] (channels x filters),
  * which the tiles of csrc/conv compute; what is here brings data into that form and back. csrc/winograd/README.md has
  * the formula and the figures.
  */
@@ -10,8 +10,6 @@
 #define CK_WINOGRAD_H
 
 #include "base/isa.h"
-
-enum { CK_WINOGRAD_LINE_POINTS = 6 };
 
 /* Some rows of tiles of one plane. Tile t of row r begins at plane row y + side * r and column x + side * t, which may lie in the
  * padding; its value at point xi goes to v[xi * v_step + r * pitch + t]. */
@@ -41,9 +39,9 @@ typedef int (*ck_winograd_split)(const ck_winograd_input *job);
  * rotates the kernel by 180 degrees (input gradient). */
 typedef void (*ck_winograd_weights)(const void *taps, int turned, ptrdiff_t lanes, void *u, ptrdiff_t u_step);
 
-/* F(4, 3) along one axis. A line holds the axis and all axes inside it, so neighbouring taps lie `step` elements apart:
+/* F(4, r) along one axis. A line holds the axis and all axes inside it, so neighbouring taps lie `step` elements apart:
  * the dilation times the inner sizes. Output (4 a + i) * step + r, for i < 4 and r < step, belongs to tile a * step + r,
- * which reads elements (4 a + k) * step + r - lo, for k < 6; outside of 0 .. n they are zeros. Every line is cut into
+ * which reads elements (4 a + k) * step + r - lo, for k < 6 or 8; outside of 0 .. n they are zeros. Every line is cut into
  * line_rows rows of `tiles` tiles, whole steps where a step is shorter than a vector; the last tiles may lie beyond it. */
 typedef struct {
     const void *plane; /* lines of n elements */
@@ -94,11 +92,17 @@ typedef struct {
     ck_winograd_join join;
 } ck_winograd_plane;
 
+/* The transforms of tiles on a line. */
 typedef struct {
-    ck_winograd_plane four, two;
-    ck_winograd_split_lines split_lines;
-    ck_winograd_weights weights_lines; /* taps[tap * lanes + f] of 3 taps, at 6 points */
-    ck_winograd_join_lines join_lines;
+    ck_winograd_split_lines split;
+    ck_winograd_weights weights;
+    ck_winograd_join_lines join;
+} ck_winograd_line;
+
+typedef struct {
+    ck_winograd_plane four, two; /* 3 x 3 taps at 36 and 16 points */
+    ck_winograd_plane wide; /* 5 x 5 taps at 64 points, tiles of four */
+    ck_winograd_line three, five; /* taps, at 6 and 8 points */
 } ck_winograd_table;
 
 /* float32 only: in double the transforms would lose digits that its users chose it for. */
