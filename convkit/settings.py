@@ -103,12 +103,12 @@ _scoped_threads = ContextVar("convkit_threads", default=None)
 _no_choice = (native.ISA_LEVELS[-1] if native.ISA_LEVELS else None,
               _checked_algorithm(os.environ.get(ALGORITHM_ENV), ALGORITHM_ENV),
               _checked_precision(os.environ.get(PRECISION_ENV), PRECISION_ENV) or "fast")
-_choice = ContextVar("convkit_choice", default=_no_choice)
+chosen = ContextVar("convkit_choice", default=_no_choice)
 
 
 def choice():
     """The (isa, algorithm, precision) in force here; algorithm is None unless forced, isa is None without kernels."""
-    return _choice.get()
+    return chosen.get()
 
 
 @contextmanager
@@ -130,14 +130,14 @@ def use(isa: str | None = None, algorithm: str | None = None, precision: str | N
     ValueError
         If a name is unknown; later, if the forced candidate cannot compute a call.
     """
-    old_isa, old_algorithm, old_precision = _choice.get()
+    old_isa, old_algorithm, old_precision = chosen.get()
     new = (_checked_isa(isa) or old_isa, _checked_algorithm(algorithm, "algorithm") or old_algorithm,
            _checked_precision(precision, "precision") or old_precision)
-    token = _choice.set(new)
+    token = chosen.set(new)
     try:
         yield
     finally:
-        _choice.reset(token)
+        chosen.reset(token)
 
 
 def get_threads() -> int:

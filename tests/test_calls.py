@@ -11,7 +11,7 @@ import convkit.functional as F
 from convkit import nn
 from convkit.kernels import native
 from convkit.plan import common
-from convkit.plan.calls import MAX_CALLS, apart, plain, remembered, remembered_of_same
+from convkit.plan.calls import MAX_CALLS, apart, forget_plans, plain, planned, remembered, remembered_of_same
 
 RNG = np.random.default_rng(0)
 needs_kernels = pytest.mark.skipif(not native.available, reason="without kernels every call is checked anew")
@@ -107,6 +107,47 @@ def test_of_same_objects():
     assert call(a, [3]) != call(a, b)
     for i in range(100):  # the address of an object that is gone may be another's
         assert call([i]) == len(asked)
+
+
+@needs_kernels
+def test_what_is_planned_depends_on_settings_and_layout():
+    call, asked = counting(planned)
+    a = floats(2, 2)
+    first = call(a)
+    assert call(floats(2, 2)) == first != call(a.T)
+    with convkit.use(algorithm="reference"):
+        assert call(a) == 3
+    with convkit.use(precision="strict"):
+        assert call(a) == 4
+    assert call(a) == first
+    with common.recording():
+        assert call(a) == 5 and call(a) == 6
+    assert call(a) == first
+    forget_plans()
+    assert call(a) == len(asked) == 7
+
+
+def test_short_ways_take_no_operand_that_wants_a_look():
+    x, w, bias = floats(2, 3, 6, 8), floats(4, 3, 3, 3), floats(4)
+    v, matrix = floats(5, 6), floats(4, 6)
+    calls = ((F.conv2d, (x, w, bias)), (F.conv_transpose2d, (floats(2, 4, 5, 5), w, floats(3))), (F.relu, (x,)),
+             (F.max_pool2d, (x, 2)), (F.avg_pool2d, (x, 2)), (F.adaptive_avg_pool2d, (x, 2)), (F.global_max_pool, (x,)),
+             (F.linear, (v, matrix, bias)), (F.nll_loss, (v, np.arange(5))), (F.lp_pool2d, (x, 2.0, 2)))
+    for function, operands in calls:
+        want = function(*operands)
+        for change in (np.asfortranarray, lambda a: a.astype(a.dtype.newbyteorder()), lambda a: np.repeat(a, 2, -1)[..., ::2],
+                       lambda a: np.frombuffer(b"x" + a.tobytes(), np.uint8)[1:].view(a.dtype).reshape(a.shape)):
+            changed = [change(a) if isinstance(a, np.ndarray) else a for a in operands]
+            np.testing.assert_array_equal(function(*changed), want)
+        half = [a.astype(np.float16) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in operands]
+        assert function(*half).dtype == np.float16
+        again = function(*operands)
+        np.testing.assert_array_equal(again, want)
+        assert not np.shares_memory(again, want)
+    empty = np.empty((0, 3, 6, 8), np.float32)
+    assert F.relu(empty).shape == empty.shape and F.max_pool2d(empty, 2).shape == (0, 3, 3, 4)
+    assert F.conv2d(empty, w, bias).shape == (0, 4, 4, 6) and F.avg_pool2d(empty, 2).shape == (0, 3, 3, 4)
+    assert F.linear(v[:0], matrix).shape == (0, 4) and np.isnan(F.nll_loss(v[:0], np.arange(0)))
 
 
 def test_plain_and_apart():

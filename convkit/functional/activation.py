@@ -5,11 +5,13 @@ the input ``x``, but for ``relu``, ``sigmoid`` and ``tanh``, whose output ``y`` 
 infinity what PyTorch gives: the limit, but NaN for silu, mish and gelu at ``-inf``.
 """
 
+from functools import partial
+
 import numpy as np
 
-from convkit.functional.common import contiguous, in_float32
+from convkit.functional.common import contiguous, filled_by, in_float32
 from convkit.plan.activation import backward_plan, plan, prelu_backward_plan, prelu_plan
-from convkit.plan.calls import remembered
+from convkit.plan.calls import planned, remembered
 from convkit.spec.activation import activation_backward_spec, activation_spec, prelu_backward_spec, prelu_spec
 from convkit.typing import Floats
 
@@ -328,11 +330,23 @@ def _is_plain(a):
 
 def activate(name, x, *arguments):
     """The activation of that name."""
-    return _run(_activation_spec(name, x, *arguments), x)
+    return _activation(name, x, *arguments)(x)
+
+
+@planned
+def _activation(name, x, *arguments):
+    spec = activation_spec(name, x, *arguments)
+    return filled_by(plan, spec, x.shape, x) or partial(_run, spec)
 
 
 def _backward(name, dy, other, *arguments):
-    return _run_backward(_activation_backward_spec(name, dy, other, *arguments), dy, other)
+    return _gradient(name, dy, other, *arguments)(dy, other)
+
+
+@planned
+def _gradient(name, dy, other, *arguments):
+    spec = activation_backward_spec(name, dy, other, *arguments)
+    return filled_by(backward_plan, spec, dy.shape, dy, other) or partial(_run_backward, spec)
 
 
 @in_float32

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
-from convkit.functional.pool import run_extreme, run_scatter, run_sum, run_sum_backward
-from convkit.plan.calls import remembered
+from convkit.functional.pool import extreme_run, run_scatter, sum_gradient_run, sum_run
+from convkit.plan.calls import running
 from convkit.spec.adaptive import adaptive_avg_backward_spec, check_adaptive
 from convkit.spec.pool import check_global, global_avg_backward_spec, global_rank
 from convkit.typing import AdaptiveSize, Floats, Indices
 
-_check_adaptive = remembered(check_adaptive)
-_adaptive_avg_backward_spec = remembered(adaptive_avg_backward_spec)
-_check_global = remembered(check_global)
-_global_avg_backward_spec = remembered(global_avg_backward_spec)
+_extreme = running(check_adaptive, extreme_run)
+_average = running(lambda *arguments, **options: check_adaptive(*arguments, **options)[:2], sum_run)
+_average_gradient = running(adaptive_avg_backward_spec, sum_gradient_run)
+_extreme_of_all = running(check_global, extreme_run)
+_average_of_all = running(lambda x: check_global(x, "avg")[:2], sum_run)
+_average_gradient_of_all = running(global_avg_backward_spec, sum_gradient_run)
 
 
 def adaptive_max_pool2d(x: Floats, output_size: AdaptiveSize, return_indices: bool = False) -> Floats | Any:
@@ -38,7 +40,7 @@ def adaptive_max_pool2d(x: Floats, output_size: AdaptiveSize, return_indices: bo
     ShapeError, DtypeError
         For a size without meaning, or an ``x`` that is no float array.
     """
-    return run_extreme(*_check_adaptive(x, output_size, return_indices, kind="adaptive_max", rank=2), x)
+    return _extreme(x, output_size, return_indices, kind="adaptive_max", rank=2)(x)
 
 
 def adaptive_max_pool2d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -48,8 +50,7 @@ def adaptive_max_pool2d_backward(dy: Floats, indices: Indices, input_shape: Sequ
 
 def adaptive_avg_pool2d(x: Floats, output_size: AdaptiveSize) -> Floats:
     """Mean of each of the windows that the planes of ``x`` are split into; all as in ``adaptive_max_pool2d``."""
-    spec, lead, _ = _check_adaptive(x, output_size, kind="adaptive_avg", rank=2)
-    return run_sum(spec, lead, x)
+    return _average(x, output_size, kind="adaptive_avg", rank=2)(x)
 
 
 def adaptive_avg_pool2d_backward(dy: Floats, input_shape: Sequence[int]) -> Floats:
@@ -72,13 +73,12 @@ def adaptive_avg_pool2d_backward(dy: Floats, input_shape: Sequence[int]) -> Floa
     ShapeError, DtypeError
         If ``dy`` does not fit.
     """
-    spec, shape = _adaptive_avg_backward_spec(dy, input_shape, rank=2)
-    return run_sum_backward(spec, shape, dy)
+    return _average_gradient(dy, input_shape, rank=2)(dy)
 
 
 def adaptive_max_pool1d(x: Floats, output_size: AdaptiveSize, return_indices: bool = False) -> Floats | Any:
     """Everything as in ``adaptive_max_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
-    return run_extreme(*_check_adaptive(x, output_size, return_indices, kind="adaptive_max", rank=1), x)
+    return _extreme(x, output_size, return_indices, kind="adaptive_max", rank=1)(x)
 
 
 def adaptive_max_pool1d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -88,19 +88,17 @@ def adaptive_max_pool1d_backward(dy: Floats, indices: Indices, input_shape: Sequ
 
 def adaptive_avg_pool1d(x: Floats, output_size: AdaptiveSize) -> Floats:
     """Everything as in ``adaptive_avg_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
-    spec, lead, _ = _check_adaptive(x, output_size, kind="adaptive_avg", rank=1)
-    return run_sum(spec, lead, x)
+    return _average(x, output_size, kind="adaptive_avg", rank=1)(x)
 
 
 def adaptive_avg_pool1d_backward(dy: Floats, input_shape: Sequence[int]) -> Floats:
     """Gradient of ``adaptive_avg_pool1d``; everything as in ``adaptive_avg_pool2d_backward``."""
-    spec, shape = _adaptive_avg_backward_spec(dy, input_shape, rank=1)
-    return run_sum_backward(spec, shape, dy)
+    return _average_gradient(dy, input_shape, rank=1)(dy)
 
 
 def adaptive_max_pool3d(x: Floats, output_size: AdaptiveSize, return_indices: bool = False) -> Floats | Any:
     """Everything as in ``adaptive_max_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
-    return run_extreme(*_check_adaptive(x, output_size, return_indices, kind="adaptive_max", rank=3), x)
+    return _extreme(x, output_size, return_indices, kind="adaptive_max", rank=3)(x)
 
 
 def adaptive_max_pool3d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -110,14 +108,12 @@ def adaptive_max_pool3d_backward(dy: Floats, indices: Indices, input_shape: Sequ
 
 def adaptive_avg_pool3d(x: Floats, output_size: AdaptiveSize) -> Floats:
     """Everything as in ``adaptive_avg_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
-    spec, lead, _ = _check_adaptive(x, output_size, kind="adaptive_avg", rank=3)
-    return run_sum(spec, lead, x)
+    return _average(x, output_size, kind="adaptive_avg", rank=3)(x)
 
 
 def adaptive_avg_pool3d_backward(dy: Floats, input_shape: Sequence[int]) -> Floats:
     """Gradient of ``adaptive_avg_pool3d``; everything as in ``adaptive_avg_pool2d_backward``."""
-    spec, shape = _adaptive_avg_backward_spec(dy, input_shape, rank=3)
-    return run_sum_backward(spec, shape, dy)
+    return _average_gradient(dy, input_shape, rank=3)(dy)
 
 
 def global_max_pool(x: Floats, return_indices: bool = False) -> Floats | Any:
@@ -141,7 +137,7 @@ def global_max_pool(x: Floats, return_indices: bool = False) -> Floats | Any:
     ShapeError, DtypeError
         If ``x`` is no float array of 3 to 5 axes.
     """
-    return run_extreme(*_check_global(x, "max", return_indices), x)
+    return _extreme_of_all(x, "max", return_indices)(x)
 
 
 def global_max_pool_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -151,7 +147,7 @@ def global_max_pool_backward(dy: Floats, indices: Indices, input_shape: Sequence
 
 def global_min_pool(x: Floats, return_indices: bool = False) -> Floats | Any:
     """Smallest element of each plane; everything as in ``global_max_pool``."""
-    return run_extreme(*_check_global(x, "min", return_indices), x)
+    return _extreme_of_all(x, "min", return_indices)(x)
 
 
 def global_min_pool_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -161,11 +157,9 @@ def global_min_pool_backward(dy: Floats, indices: Indices, input_shape: Sequence
 
 def global_avg_pool(x: Floats) -> Floats:
     """Mean of each plane, as a plane of one element; ``x`` as in ``global_max_pool``."""
-    spec, lead, _ = _check_global(x, "avg")
-    return run_sum(spec, lead, x)
+    return _average_of_all(x)(x)
 
 
 def global_avg_pool_backward(dy: Floats, input_shape: Sequence[int]) -> Floats:
     """Gradient of ``global_avg_pool``; everything as in ``adaptive_avg_pool2d_backward``."""
-    spec, shape = _global_avg_backward_spec(dy, input_shape)
-    return run_sum_backward(spec, shape, dy)
+    return _average_gradient_of_all(dy, input_shape)(dy)

@@ -10,9 +10,9 @@ from functools import lru_cache, partial, wraps
 
 import numpy as np
 
-from convkit.plan.calls import apart, plain
+from convkit.plan.calls import apart, empty, plain
 from convkit.plan.half import narrow_plan, widen_plan
-from convkit.spec.common import FLOAT16, FLOAT32
+from convkit.spec.common import FLOAT16, FLOAT32, INT64
 
 
 def in_float32(run):
@@ -46,6 +46,31 @@ def _converted(a, dtype, plan):
     if y.size:
         plan().run(a, y)
     return y
+
+
+def as_they_are(dtype, *operands):
+    """Whether kernels take operands of such geometry without a look at each: plain, none empty, and no float16."""
+    return dtype is not FLOAT16 and all(a is None or a.size and plain(a, INT64 if a.dtype.kind == "i" else dtype)
+                                        for a in operands)
+
+
+def filled_by(plan_of, spec, shape, *operands, after=()):
+    """A function of operands like these that fills a new array by the plan, which takes ``after`` behind it; None where
+    each call wants a look at them, or there are no kernels.
+    """
+    if not as_they_are(spec.dtype, *operands) or 0 in shape:
+        return None
+    plan, dtype = plan_of(spec), spec.dtype
+    if plan.isa is None:
+        return None
+    run = plan.run
+
+    def call(*operands):
+        y = empty(shape, dtype)
+        run(*operands, y, *after)
+        return y
+
+    return call
 
 
 def contiguous(a, dtype):

@@ -1,14 +1,23 @@
 """Convolution and transposed convolution without state."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from convkit.functional.activation import in_place, part_kernel
-from convkit.functional.common import contiguous, deliver, in_float32, optional, run_packed, target_for
+from convkit.functional.common import (
+    as_they_are,
+    contiguous,
+    deliver,
+    in_float32,
+    optional,
+    run_packed,
+    target_for,
+)
 from convkit.functional.pad import padded, unpadded
 from convkit.plan.activation import finish
-from convkit.plan.calls import remembered, remembered_of_same
+from convkit.plan.calls import empty, planned, remembered, remembered_of_same
 from convkit.plan.conv import plan
 from convkit.spec.common import check_sum
 from convkit.spec.conv import (
@@ -21,17 +30,7 @@ from convkit.spec.conv import (
 )
 from convkit.typing import Floats, Padding, Size
 
-
-@remembered
-def _check_conv(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank):
-    """The spec, that of the padded input where the padding is made of copies, and what this is; the output's shape."""
-    spec, n, batched = check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank)
-    mode = border_mode(spec, padding_mode)
-    return spec, spec if mode == "constant" else spec.of_padded, mode, spec.y_shape(n), batched
-
-
 _check_conv_backward = remembered(check_conv_backward)
-_check_transposed = remembered(check_transposed)
 _check_transposed_backward = remembered(check_transposed_backward)
 _check_border = remembered_of_same(border_mode)
 _towards = remembered_of_same(towards)
@@ -249,23 +248,51 @@ def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, o
     """Convolution of any rank. ``packed(key, make)``, if given, keeps what a plan makes of the weight (a layer's
     ``Parameter.packed``). With a keeper, ``past`` is what a short cut adds to the output, in its dtype, and ``then``
     the name and the arguments of an activation after that."""
-    spec, inner, mode, shape, batched = _check_conv(x, weight, bias, stride, padding, dilation, groups, padding_mode,
-                                                    out, rank)
-    if mode != "constant":  # the padding is made of copies of the input, so it becomes input
-        x = padded(x, spec.padding, mode)
-    return _run(inner, x, weight, bias, shape, batched, out, packed, then, past)
+    return _convolution(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank)(
+        x, weight, bias, out, packed, then, past)
 
 
 def convolve_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out=None, *, rank,
                         packed=None):
     """Transposed convolution of any rank; ``packed`` as in ``convolve``."""
-    spec, n, batched = _check_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out,
-                                        rank)
-    return _run(spec, x, weight, bias, spec.x_shape(n), batched, out, packed)
+    return _transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out, rank)(
+        x, weight, bias, out, packed)
+
+
+@planned
+def _convolution(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank):
+    """What computes such calls, from the arrays and the last three arguments of ``convolve``."""
+    spec, n, batched = check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank)
+    mode = border_mode(spec, padding_mode)
+    if mode == "constant":
+        return _sums(spec, spec.y_shape(n), batched, x, weight, bias, out)
+    shape, inner = spec.y_shape(n), spec.of_padded  # the padding is made of copies of the input, so it becomes input
+    return lambda x, *others: _run(inner, shape, batched, padded(x, spec.padding, mode), *others)
+
+
+@planned
+def _transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out, rank):
+    spec, n, batched = check_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out, rank)
+    return _sums(spec, spec.x_shape(n), batched, x, weight, bias, out)
+
+
+def _sums(spec, shape, batched, x, weight, bias, out):
+    if out is not None or not batched or not as_they_are(spec.dtype, x, weight, bias):
+        return partial(_run, spec, shape, batched)
+    run, dtype = plan(spec).run, spec.dtype
+
+    def call(x, weight, bias, out, packed, then=(), past=None):
+        if then or past is not None:
+            return _run(spec, shape, batched, x, weight, bias, out, packed, then, past)
+        y = empty(shape, dtype)
+        run_packed(spec, run, x, weight, bias, y, packed)
+        return y
+
+    return call
 
 
 @in_float32
-def _run(spec, x, weight, bias, shape, batched, out, packed, then=(), past=None):
+def _run(spec, shape, batched, x, weight, bias, out, packed, then=(), past=None):
     x, bias, past = contiguous(x, spec.dtype), optional(bias, spec.dtype), optional(past, spec.dtype)
     y = target_for(out, shape if batched else shape[1:], spec.dtype, x, weight, bias)
     if past is not None:

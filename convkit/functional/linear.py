@@ -1,17 +1,17 @@
 """The linear map without state."""
 
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from convkit.functional.common import contiguous, in_float32, optional, run_packed
-from convkit.plan.calls import remembered, remembered_of_same
+from convkit.functional.common import as_they_are, contiguous, in_float32, optional, run_packed
+from convkit.plan.calls import empty, planned, remembered, remembered_of_same
 from convkit.plan.linear import plan
 from convkit.spec.linear import LinearSpec, check_linear_backward, linear_spec
 from convkit.typing import Floats
 
-_linear_spec = remembered(linear_spec)
 _check_linear_backward = remembered(check_linear_backward)
 _towards = remembered_of_same(LinearSpec.towards)
 
@@ -43,8 +43,23 @@ def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
 
 def multiply(x, weight, bias, packed=None):
     """``linear``, with what ``packed(key, make)`` keeps of the weight (a layer's ``Parameter.packed``)."""
-    spec, y_shape = _linear_spec(x, weight, bias)
-    return _multiply(spec, y_shape, x, weight, bias, packed)
+    return _product(x, weight, bias)(x, weight, bias, packed)
+
+
+@planned
+def _product(x, weight, bias):
+    """What computes such calls."""
+    spec, y_shape = linear_spec(x, weight, bias)
+    if not as_they_are(spec.dtype, x, weight, bias) or x.ndim != 2 or 0 in y_shape:
+        return partial(_multiply, spec, y_shape)
+    run, dtype = plan(spec).run, spec.dtype
+
+    def call(x, weight, bias, packed):
+        y = empty(y_shape, dtype)
+        run_packed(spec, run, x, weight, bias, y, packed)
+        return y
+
+    return call
 
 
 def linear_backward(dy: Floats, x: Floats, weight: Floats, *, needs: tuple[bool, bool, bool] = (True, True, True)

@@ -1,12 +1,13 @@
 """Losses without state: the loss, and from the same arguments its gradient with respect to the first of them."""
 
-from math import prod
+from functools import partial
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 
-from convkit.functional.common import contiguous, in_float32, optional
-from convkit.plan.calls import remembered
+from convkit.functional.common import as_they_are, contiguous, in_float32, optional
+from convkit.plan.calls import planned, remembered
 from convkit.plan.loss import (
     backward_plan,
     count_targets,
@@ -36,6 +37,8 @@ _nll_spec = remembered(nll_spec)
 _pair_spec = remembered(pair_spec)
 _dice_spec = remembered(dice_spec)
 _check_dloss = remembered(check_dloss)
+
+LARGEST = float(np.finfo(np.float32).max)
 
 # ---- over classes
 
@@ -147,8 +150,24 @@ def nll_loss(x: Floats, target: Labels, weight: Floats | None = None, *, ignore_
     ShapeError, DtypeError
         If the operands do not fit, a target is no class, or an option is unknown.
     """
-    spec = _nll_spec(x, target, weight, ignore_index, reduction)
-    return _nll(spec, x, target, weight, ignore_index, reduction)
+    return _nll_of(x, target, weight, ignore_index, reduction)(x, target, weight, ignore_index, reduction)
+
+
+@planned
+def _nll_of(x, target, weight, ignore_index, reduction):
+    """What computes such a loss."""
+    spec = nll_spec(x, target, weight, ignore_index, reduction)
+    if reduction == "none" or not as_they_are(spec.dtype, x, target, weight) or nll_plan(spec).isa is None:
+        return partial(_nll, spec)
+    run, dtype, classes, is_sum = nll_plan(spec).run, spec.dtype, spec.classes, reduction == "sum"
+
+    def call(x, target, weight, ignore_index, reduction):
+        if count_targets(target, classes, ignore_index) < 0:
+            check_targets("x", classes, target, ignore_index)
+        total, count = run(x, target, weight, ignore_index, None)
+        return _quotient(dtype, total, 1 if is_sum else count)
+
+    return call
 
 
 @in_float32
@@ -157,10 +176,7 @@ def _nll(spec, x, target, weight, ignore_index, reduction):
     losses = np.empty(target.shape, spec.dtype) if reduction == "none" else None
     total, count = nll_plan(spec).run(_scores(spec, x), number, optional(weight, spec.dtype), ignore_index,
                                       None if losses is None else losses.reshape(number.shape))
-    if losses is not None:
-        return losses
-    with np.errstate(all="ignore"):
-        return spec.dtype.type(total if reduction == "sum" else np.divide(total, count))
+    return _quotient(spec.dtype, total, 1 if reduction == "sum" else count) if losses is None else losses
 
 
 def nll_loss_backward(x: Floats, target: Labels, weight: Floats | None = None, *, ignore_index: int = -100,
@@ -412,10 +428,7 @@ def _pair(spec, x, target, reduction, weight=None, pos_weight=None):
     losses = np.empty(x.shape, spec.dtype) if reduction == "none" else None
     total = pair_plan(spec).run(*_flat(spec, x, target, weight, pos_weight),
                                 None if losses is None else losses.reshape(-1))
-    if losses is not None:
-        return losses
-    with np.errstate(all="ignore"):
-        return spec.dtype.type(total if reduction == "sum" else np.divide(total, x.size))
+    return _quotient(spec.dtype, total, 1 if reduction == "sum" else x.size) if losses is None else losses
 
 
 def _pair_backward(spec, x, target, reduction, dloss, weight=None, pos_weight=None):
@@ -530,6 +543,16 @@ def _reduced(losses, count, reduction):
     with np.errstate(all="ignore"):
         total = losses.sum(dtype=np.float64)
         return losses.dtype.type(total if reduction == "sum" else total / count)
+
+
+def _quotient(dtype, total, count):
+    """``total / count`` as a scalar of that dtype: NaN or infinite over nothing, and without NumPy's warnings."""
+    value = float(total)
+    value = value / count if count else value * inf
+    if abs(value) <= LARGEST:
+        return dtype.type(value)
+    with np.errstate(all="ignore"):
+        return dtype.type(value)
 
 
 @np.errstate(all="ignore")

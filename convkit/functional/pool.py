@@ -1,12 +1,13 @@
 """Pooling without state."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from convkit.functional.common import in_float32, planes
-from convkit.plan.calls import remembered, remembered_of_same
+from convkit.functional.common import filled_by, in_float32, planes
+from convkit.plan.calls import planned, remembered, remembered_of_same, running
 from convkit.plan.pool import gradient_plan, plan, scatter_plan, taps_gradient_plan, taps_pay, taps_plan
 from convkit.spec.common import INT64
 from convkit.spec.pool import (
@@ -19,11 +20,30 @@ from convkit.spec.pool import (
 )
 from convkit.typing import Floats, Indices, Padding, Size
 
+
+def extreme_run(spec, lead, return_indices, x):
+    """What finds maxima or minima of such an ``x``, of any kind of window."""
+    short = None if return_indices else filled_by(plan, spec, lead + spec.out_size, x, after=(None,))
+    return short or partial(_run_extreme, spec, lead, return_indices)
+
+
+def sum_run(spec, lead, x):
+    """What takes averages or norms of such an ``x``, of any kind of window."""
+    return filled_by(plan, spec, lead + spec.out_size, x) or partial(_run_sum, spec, lead)
+
+
+def sum_gradient_run(spec, shape, dy):
+    """What computes the gradient of averages from such a ``dy``, of any kind of window."""
+    return filled_by(gradient_plan, spec, shape, dy) or partial(_run_sum_backward, spec, shape)
+
+
 _check_pool = remembered(check_pool)
-_avg_backward_spec = remembered(avg_backward_spec)
-_check_lp = remembered(check_lp)
+_extreme = running(lambda x, kind, rank, return_indices, *geometry: check_pool(
+    x, *geometry, kind=kind, rank=rank, return_indices=return_indices), extreme_run)
+_average = running(lambda x, rank, *geometry: check_pool(x, *geometry, kind="avg", rank=rank)[:2], sum_run)
+_average_gradient = running(avg_backward_spec, sum_gradient_run)
+_norm = running(check_lp, sum_run)
 _lp_backward_spec = remembered(lp_backward_spec)
-_scatter_spec = remembered(scatter_spec)
 _taps_pay = remembered_of_same(taps_pay)
 
 
@@ -121,9 +141,7 @@ def avg_pool2d(x: Floats, kernel_size: Size, stride: Size | None = None, padding
     ShapeError, DtypeError
         As ``max_pool2d``.
     """
-    spec, lead, _ = _check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
-                               kind="avg", rank=2)
-    return run_sum(spec, lead, x)
+    return _average(x, 2, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override)(x)
 
 
 def avg_pool2d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, stride: Size | None = None,
@@ -150,9 +168,8 @@ def avg_pool2d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Siz
     ShapeError, DtypeError
         As ``avg_pool2d``, and if ``dy`` does not fit.
     """
-    spec, shape = _avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
-                                    divisor_override, rank=2)
-    return run_sum_backward(spec, shape, dy)
+    return _average_gradient(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                             divisor_override, rank=2)(dy)
 
 
 def lp_pool2d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | None = None,
@@ -178,8 +195,7 @@ def lp_pool2d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | Non
     ShapeError, DtypeError
         As ``max_pool2d``, and for an exponent below 1.
     """
-    spec, lead = _check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=2)
-    return run_sum(spec, lead, x)
+    return _norm(x, norm_type, kernel_size, stride, ceil_mode, rank=2)(x)
 
 
 def lp_pool2d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kernel_size: Size,
@@ -234,25 +250,21 @@ def min_pool1d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]
 def avg_pool1d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
                count_include_pad: bool = True, divisor_override: int | None = None) -> Floats:
     """Everything as in ``avg_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
-    spec, lead, _ = _check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
-                               kind="avg", rank=1)
-    return run_sum(spec, lead, x)
+    return _average(x, 1, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override)(x)
 
 
 def avg_pool1d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, stride: Size | None = None,
                         padding: Padding = 0, ceil_mode: bool = False, count_include_pad: bool = True,
                         divisor_override: int | None = None) -> Floats:
     """Gradient of ``avg_pool1d``; everything as in ``avg_pool2d_backward``."""
-    spec, shape = _avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
-                                    divisor_override, rank=1)
-    return run_sum_backward(spec, shape, dy)
+    return _average_gradient(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                             divisor_override, rank=1)(dy)
 
 
 def lp_pool1d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | None = None,
               ceil_mode: bool = False) -> Floats:
     """Everything as in ``lp_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
-    spec, lead = _check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=1)
-    return run_sum(spec, lead, x)
+    return _norm(x, norm_type, kernel_size, stride, ceil_mode, rank=1)(x)
 
 
 def lp_pool1d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kernel_size: Size,
@@ -287,25 +299,21 @@ def min_pool3d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]
 def avg_pool3d(x: Floats, kernel_size: Size, stride: Size | None = None, padding: Padding = 0, ceil_mode: bool = False,
                count_include_pad: bool = True, divisor_override: int | None = None) -> Floats:
     """Everything as in ``avg_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
-    spec, lead, _ = _check_pool(x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override,
-                               kind="avg", rank=3)
-    return run_sum(spec, lead, x)
+    return _average(x, 3, kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override)(x)
 
 
 def avg_pool3d_backward(dy: Floats, input_shape: Sequence[int], kernel_size: Size, stride: Size | None = None,
                         padding: Padding = 0, ceil_mode: bool = False, count_include_pad: bool = True,
                         divisor_override: int | None = None) -> Floats:
     """Gradient of ``avg_pool3d``; everything as in ``avg_pool2d_backward``."""
-    spec, shape = _avg_backward_spec(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
-                                    divisor_override, rank=3)
-    return run_sum_backward(spec, shape, dy)
+    return _average_gradient(dy, input_shape, kernel_size, stride, padding, ceil_mode, count_include_pad,
+                             divisor_override, rank=3)(dy)
 
 
 def lp_pool3d(x: Floats, norm_type: float, kernel_size: Size, stride: Size | None = None,
               ceil_mode: bool = False) -> Floats:
     """Everything as in ``lp_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
-    spec, lead = _check_lp(x, norm_type, kernel_size, stride, ceil_mode, rank=3)
-    return run_sum(spec, lead, x)
+    return _norm(x, norm_type, kernel_size, stride, ceil_mode, rank=3)(x)
 
 
 def lp_pool3d_backward(dy: Floats, x: Floats, y: Floats, norm_type: float, kernel_size: Size,
@@ -320,7 +328,7 @@ def train_extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mod
     spec, lead, _ = _check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank)
     shape = x.shape
     if not _taps_pay(spec):
-        y, indices = run_extreme(spec, lead, True, x)
+        y, indices = _run_extreme(spec, lead, True, x)
         return y, lambda dy: run_scatter(dy, indices, shape, rank=rank)
     y, taps = _run_taps(spec, lead, x)
     return y, lambda dy: _run_taps_backward(taps_backward_spec(spec, dy, taps.shape), dy, taps, shape)
@@ -346,13 +354,11 @@ def _run_taps_backward(spec, dy, taps, shape):
 
 
 def _extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank):
-    return run_extreme(*_check_pool(x, kernel_size, stride, padding, dilation, ceil_mode, kind=kind, rank=rank,
-                                   return_indices=return_indices), x)
+    return _extreme(x, kind, rank, return_indices, kernel_size, stride, padding, dilation, ceil_mode)(x)
 
 
 @in_float32
-def run_extreme(spec, lead, return_indices, x):
-    """Maxima or minima of ``x``, of any kind of window, and where they were if that is asked for."""
+def _run_extreme(spec, lead, return_indices, x):
     y = np.empty(lead + spec.out_size, spec.dtype)
     indices = np.empty(y.shape, INT64) if return_indices else None
     if y.size:
@@ -363,7 +369,13 @@ def run_extreme(spec, lead, return_indices, x):
 
 def run_scatter(dy, indices, input_shape, *, rank):
     """The gradient of maxima or minima of any kind of window."""
-    return _scatter(*_scatter_spec(dy, indices, input_shape, rank=rank), dy, indices)
+    return _gradient_by_index(dy, indices, input_shape, rank=rank)(dy, indices)
+
+
+@planned
+def _gradient_by_index(dy, indices, input_shape, rank):
+    spec, shape = scatter_spec(dy, indices, input_shape, rank=rank)
+    return filled_by(scatter_plan, spec, shape, dy, indices) or partial(_scatter, spec, shape)
 
 
 @in_float32
@@ -376,8 +388,7 @@ def _scatter(spec, shape, dy, indices):
 
 
 @in_float32
-def run_sum(spec, lead, x):
-    """Averages or norms of ``x``, of any kind of window."""
+def _run_sum(spec, lead, x):
     y = np.empty(lead + spec.out_size, spec.dtype)
     if y.size:
         plan(spec).run(planes(x, spec.dtype, spec.size), planes(y, spec.dtype, spec.out_size))
@@ -385,8 +396,7 @@ def run_sum(spec, lead, x):
 
 
 @in_float32
-def run_sum_backward(spec, shape, dy):
-    """The gradient of averages of any kind of window."""
+def _run_sum_backward(spec, shape, dy):
     dx = np.empty(shape, spec.dtype)
     if dx.size:
         gradient_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(dx, spec.dtype, spec.size))

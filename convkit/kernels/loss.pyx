@@ -92,7 +92,13 @@ cdef class PairLoss:
     def forward(self, x not None, target not None, weight, pos_weight, y, int threads):
         """The sum of the losses; the losses themselves go to ``y`` unless it is None."""
         cdef job_t job
-        sums = np.empty((len(x) + CK_LOSS_CHUNK - 1) // CK_LOSS_CHUNK)
+        cdef double only
+        cdef ptrdiff_t chunks = (len(x) + CK_LOSS_CHUNK - 1) // CK_LOSS_CHUNK
+        if chunks == 1:
+            job.arrays.sums = &only
+            self.run(&job, x, target, weight, pos_weight, y, threads)
+            return only
+        sums = np.empty(chunks)
         job.arrays.sums = <double*>writing(sums, sums.nbytes)
         self.run(&job, x, target, weight, pos_weight, y, threads)
         with np.errstate(all="ignore"):

@@ -144,13 +144,13 @@ cdef class Pool:
         return self.memory_bytes
 
     def run(self, source not None, target not None, int threads, chosen=None, x=None, y=None):
-        """Fill ``target`` from ``source``: C-contiguous, as many planes each.
+        """Fill ``target`` from ``source``: C-contiguous, as many planes each, none empty.
 
         ``chosen`` holds indices (int64) or taps (uint8) for the kernels that write or read them; ``lp_backward``
         reads the forward pass's ``x`` and ``y``. Returns False if an index lies outside its plane.
         """
         cdef job_t job
-        cdef ptrdiff_t planes = len(source)
+        cdef ptrdiff_t planes = source.nbytes // ((self.out_size if self.backward else self.in_size) * self.itemsize)
         cdef ptrdiff_t plane = planes * self.in_size * self.itemsize, windows = planes * self.out_size * self.itemsize
         cdef ptrdiff_t choices = planes * self.out_size * self.chosen_itemsize
         job.arrays.input = reading(source, windows if self.backward else plane)

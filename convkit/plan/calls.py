@@ -6,22 +6,30 @@ in the arrays. ``remembered(function)`` keeps what a function of that kind retur
 where True, 1 and 1.0 are three. A call with anything that may be another the next time (a list, a subclass of an array,
 one of NumPy's numbers) goes to the function itself, as all calls do where there are no kernels: there nobody counts
 microseconds.
+
+``planned(function)`` does so for a function that makes what runs such a call: the plan included, which depends on the
+settings in force, and short ways for operands that lie as kernels want them, so both are part of the kind of call.
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
+from convkit import settings
 from convkit.kernels import native
 
 MAX_CALLS = 1024  # of each function; the oldest goes first
 
 if native.available:
-    from convkit.kernels.operands import Remembered, apart, plain
+    from convkit.kernels.operands import Remembered, apart, empty, plain
 else:
+    empty = np.empty
+
     class Remembered:  # type: ignore[no-redef]
-        def __init__(self, function: Callable[..., Any], by_identity: bool, most: int) -> None:
+        def __init__(self, function: Callable[..., Any], by_identity: bool, most: int, choice: Any = None,
+                     record: Any = None) -> None:
             self.function = function
 
         def __call__(self, *arguments: Any, **options: Any) -> Any:
@@ -37,7 +45,11 @@ else:
     def apart(a: np.ndarray, b: np.ndarray) -> bool:
         return not np.may_share_memory(a, b)
 
-__all__ = ("Remembered", "apart", "plain", "remembered", "remembered_of_same")
+__all__ = ("Remembered", "apart", "empty", "forget_plans", "plain", "planned", "record", "remembered",
+           "remembered_of_same", "running")
+
+record: ContextVar[list[Any] | None] = ContextVar("convkit_plan_record", default=None)  # of the plans of all calls
+_planned: list[Remembered] = []
 
 
 def remembered(function: Callable[..., Any]) -> Remembered:
@@ -48,3 +60,23 @@ def remembered(function: Callable[..., Any]) -> Remembered:
 def remembered_of_same(function: Callable[..., Any]) -> Remembered:
     """The same for a function of objects that never change, such as specs: two are alike if they are the same one."""
     return Remembered(function, True, MAX_CALLS)
+
+
+def planned(function: Callable[..., Any]) -> Remembered:
+    """``function(*arrays_and_arguments)``, which may choose plans, asked once for each kind of call under the same
+    settings, and by every call whose plans are recorded.
+    """
+    each = Remembered(function, False, MAX_CALLS, settings.chosen, record)
+    _planned.append(each)
+    return each
+
+
+def running(check: Callable[..., Any], make: Callable[..., Any]) -> Remembered:
+    """``f(x, *arguments)``: what ``make(*check(x, *arguments), x)`` makes, the function that runs such calls."""
+    return planned(lambda x, *arguments, **options: make(*check(x, *arguments, **options), x))
+
+
+def forget_plans() -> None:
+    """Let every ``planned`` function be asked again."""
+    for each in _planned:
+        each.clear()

@@ -9,7 +9,6 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ import numpy as np
 
 from convkit import settings
 from convkit.kernels import native
-from convkit.plan.calls import remembered_of_same
+from convkit.plan.calls import forget_plans, record, remembered_of_same
 
 MAX_PLANS = 1024
 
@@ -105,18 +104,17 @@ def _store(compute, spec, *operands):
 _plans: dict = {}
 _timings: dict = {}  # {(spec, isa): Timing}; replaced as a whole, never changed
 _lock = threading.Lock()
-_record = ContextVar("convkit_plan_record", default=None)
 
 
 @contextmanager
 def recording():
     """Collect the plan of every operation called inside the ``with`` block, in the list that this yields."""
     plans = []
-    token = _record.set(plans)
+    token = record.set(plans)
     try:
         yield plans
     finally:
-        _record.reset(token)
+        record.reset(token)
 
 
 def choose(spec, candidates):
@@ -126,9 +124,9 @@ def choose(spec, candidates):
     operations may be equal. The cache is bounded: the oldest plan goes first.
     """
     plan = _chosen(spec, settings.choice(), candidates)
-    record = _record.get()
-    if record is not None:
-        record.append(plan)
+    plans = record.get()
+    if plans is not None:
+        plans.append(plan)
     return plan
 
 
@@ -195,6 +193,7 @@ def clear():
     with _lock:
         _plans.clear()
         _chosen.clear()
+        forget_plans()
 
 
 def timings():
@@ -223,3 +222,4 @@ def _replace_timings(change):
         _timings = change(_timings)
         _plans.clear()
         _chosen.clear()
+        forget_plans()

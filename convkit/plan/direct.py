@@ -31,7 +31,7 @@ class Sums(Packing):
     def with_packed(self, x, packed, bias, y, then=None):
         if not self.complete:
             fill(y, bias)
-        self.kernel.run(x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads(), then)
+        self.kernel.run(x, packed, bias, y, x.shape[0], settings.get_threads(), then)
 
 
 class Untouched:
