@@ -32,7 +32,7 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c
                 CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] = vfma(pixel, row[v], acc[m * N + v]);
             }
         }
-        if (i)
+        if (i || c->add)
             CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] +=
                 vload(sum + m * c->row + v * L);
         else if (c->row_bias)
@@ -174,6 +174,7 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
     T sum[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(64)));
     const CK_TYPED(sum_kernel) kernel = CK_TYPED(sum_kernels)[vectors - 1][pixels - 1];
     const ptrdiff_t chunks = (t->taps + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK;
+    CK_ASSERT(!(t->accumulate && t->row_bias));
     CK_ASSERT(!t->x_half || (pixels % 2 == 0 && vectors > 1));
     CK_ASSERT(kernel && t->taps >= 1 && t->filters >= 1 && t->filters <= vectors * L);
     /* As even as they can be, the longer ones last. */
@@ -183,8 +184,9 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
         c.longer = chunks - t->taps % chunks;
     }
     /* Whole vectors of filters beside each other are what the sums are: no copy (Winograd's products, panels of pixels). */
-    const int as_is = t->y_filter == 1 && t->filters == vectors * L && !t->bias && !t->accumulate &&
-                      chunks <= CK_CONV_CHUNKS && (!t->x_half || t->y_half == pixels / 2 * t->y_pixel);
+    const int as_is = t->y_filter == 1 && t->filters == vectors * L && !t->bias && chunks <= CK_CONV_CHUNKS &&
+                      (!t->x_half || t->y_half == pixels / 2 * t->y_pixel);
+    c.add = as_is && t->accumulate;
     T *to = as_is ? t->y : sum;
     c.row = as_is ? t->y_pixel : vectors * L;
     if (chunks <= CK_CONV_CHUNKS) {

@@ -28,7 +28,7 @@ typedef struct {
     const void *ahead; /* what will be needed soon is fetched into L2, ahead_step bytes further every tap */
     const void *ahead_end; /* from here it goes on a cache line after `ahead`, and so on; or NULL */
     ptrdiff_t ahead_step;
-    int accumulate; /* add to what y holds */
+    int accumulate; /* add to what y holds; then without row_bias */
     const void *row_bias; /* one value for each of the m pixels instead of `bias`, or NULL */
 } ck_conv_tile;
 
@@ -45,6 +45,7 @@ typedef struct {
     ptrdiff_t count, length, longer;
     ptrdiff_t row; /* elements from the sums of one pixel to the next one's */
     const void *row_bias; /* one value for each pixel, added to the first chunk, or NULL */
+    int add; /* to what `sum` holds; then without row_bias */
 } ck_conv_chunks;
 
 /* A run of output pixels at one kernel position: n of them go to to[0 .. n), x[source + i * step]; without a source, zeros. */
