@@ -107,6 +107,8 @@ def _taps(fuzz, rank, ones):
         depth, step, apart = ((n,) * (rank - 2) for n in (fuzz.size(1, 3), fuzz.size(1, 2), fuzz.size(1, 2)))
         spans = tuple((k - 1) * d + 1 for k, d in zip(depth, apart, strict=True))
         wide = fuzz.sizes(2, 1, 3) if fuzz.chance(0.3) else (1, 1)
+        if fuzz.chance(0.2):
+            return (*depth, 3, 3), (*step, 2, 2), (*apart, 1, 1), (*spans, 3, 3)
         plane = fuzz.sizes(2, 2, 5) if fuzz.chance(0.3) else (3, 3)
         return (*depth, *plane), (*step, 1, 1), (*apart, *wide), (*spans, *((k - 1) * d + 1 for k, d in
                                                                           zip(plane, wide, strict=True)))
@@ -633,8 +635,8 @@ def _of_absolute_values(name, call, want):
 def _tile_bounds(name, call, bounds):
     """Where Winograd computed a result: 8 eps T in every 4 x 4 tile of a slice of it, T = sum over the channels and the
     kernel's slices of (sum of |w|) times (largest |x| in the tile's inputs, 6 x 6 for kernels up to 3 x 3 and 8 x 8 for
-    larger ones), or in the 6 or 8 inputs of a tile of 4 along the only axis that has taps. Of a weight's gradient see
-    there."""
+    larger ones), or in the 6 or 8 inputs of a tile of 4 along the only axis that has taps. With stride 2 a window is a
+    tile of its own. Of a weight's gradient see there."""
     *head, weight = [np.abs(a) for a in call.args[:2 + name.endswith("_backward")]]
     turned = name.endswith("_backward") != ("transpose" in name)
     rank = weight.ndim - 2
@@ -666,7 +668,7 @@ def _tile_bounds(name, call, bounds):
         sums = weight.sum(2 + axis).reshape(*weight.shape[:2], 1, 1, 1)
     else:
         largest = _largest_around(source[:, :, None] if plain else source, [3, 4], size[-2:], dilation[-2:], lows[-2:],
-                                  taps)
+                                  taps, 2 if stride[-2:] == (2, 2) else 1)
         sums = (weight[:, :, None] if plain else weight).sum((3, 4), keepdims=True)
     along = {"stride": (1 if plain else stride[0], 1, 1), "dilation": (1 if plain else dilation[0], 1, 1),
              "padding": ((0, 0) if plain else pads[0], (0, 0), (0, 0)), "groups": call.options.get("groups", 1)}
@@ -721,12 +723,13 @@ def _window(name, options, size, kernel):
     return stride, dilation, pad_pairs("padding", padding, size, kernel, stride, dilation)
 
 
-def _largest_around(source, axes, size, dilation, lows, taps):
+def _largest_around(source, axes, size, dilation, lows, taps, stride=1):
     """For every output of (n, c, depth, height, width) the largest of the inputs of its tile of 4 along each of the
-    axes: taps + 3, all of one residue modulo the dilation."""
+    axes: taps + 3, all of one residue modulo the dilation. With a stride a tile is one output."""
+    side = 4 if stride == 1 else 1
     for axis, n, d, low in zip(axes, size, dilation, lows, strict=True):
-        tile = np.arange(n) // d // 4 * 4 * d + np.arange(n) % d - low  # the first input of each output's tile
-        at = tile[:, None] + d * np.arange(taps + 3)
+        tile = np.arange(n) // d // side * side * d + np.arange(n) % d  # the first output of each output's tile
+        at = stride * tile[:, None] - low + d * np.arange(taps + side - 1)
         held = source.take(at.clip(0, source.shape[axis] - 1).reshape(-1), axis)
         shape = [1] * source.ndim
         shape[axis] = at.size

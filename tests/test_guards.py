@@ -94,9 +94,12 @@ def test_convolutions(isa, algorithm, side, kernels, at_end, monkeypatch):
             x, w, b = (numbers(np.float32, *s) for s in ((2, channels, height, width), (filters, channels, kernel, kernel),
                                                          (filters,)))
             dy = numbers(np.float32, 2, filters, height, width)
-            for name, args in (("conv2d", (x, w, b)), ("conv2d_backward", (dy, x, w))):
+            calls = [("conv2d", (x, w, b), 1), ("conv2d_backward", (dy, x, w), 1)]
+            if side != 4:
+                calls.append(("conv2d", (x, w, b), 2))
+            for name, args, stride in calls:
                 try:
-                    check(at_end, name, *args, padding=kernel // 2)
+                    check(at_end, name, *args, stride=stride, padding=kernel // 2)
                 except common.AlgorithmRefused:
                     continue
                 computed += 1

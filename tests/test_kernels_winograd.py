@@ -102,6 +102,50 @@ def test_slices_of_depth(isa, data):
 @every_isa
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
+def test_stride_two(isa, data):
+    """In height and width, with any depth; the error is bounded in every window, as no output meets another's inputs."""
+    def draw(low, high):
+        return data.draw(st.integers(low, high))
+
+    rank, groups = draw(2, 3), draw(1, 3)
+    kernel, stride, dilation = (draw(1, 3), 3, 3)[-rank:], (draw(1, 2), 2, 2)[-rank:], (draw(1, 2), 1, 1)[-rank:]
+    padding = tuple((draw(0, 3), draw(0, 3)) for _ in kernel)
+    size = [draw(max(1, (k - 1) * d + 1 - sum(pair)), 14 if rank == 3 else 40)
+            for k, d, pair in zip(kernel, dilation, padding, strict=True)]
+    rng = np.random.default_rng(draw(0, 2**32))
+    x = rng.standard_normal((draw(1, 3), draw(4, 20) * groups, *size), np.float32)
+    w = rng.standard_normal((draw(4, 40) * groups, x.shape[1] // groups, *kernel), np.float32)
+    b = rng.standard_normal(len(w), np.float32)
+    x *= np.exp2(rng.integers(-20, 20, x.shape)).astype(F32)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    forward, want = (getattr(module, f"conv{rank}d") for module in (F, reference))
+    with pytest.MonkeyPatch.context() as patch, convkit.use(isa=isa, algorithm="winograd"):
+        patch.setattr(winograd, "BLOCK_BYTES", data.draw(st.sampled_from([1, 30_000, 300_000])))
+        common.clear()
+        with convkit.threads(draw(1, 3)):
+            y = forward(x, w, b, **options)
+        alone = np.concatenate([forward(x[i:i + 1], w, b, **options) for i in range(len(x))])
+    common.clear()
+    largest = reference_windows(np.abs(x).max(1, keepdims=True), kernel, stride, padding, dilation)
+    most = np.abs(w).astype(float).sum(tuple(range(1, w.ndim))).max()
+    bound = 8 * EPS * (most * largest + np.abs(b).max())
+    assert (np.abs(y - want(x, w, b, **options)) <= bound).all()
+    assert alone.tobytes() == y.tobytes()
+
+
+def reference_windows(x, kernel, stride, padding, dilation):
+    """The largest element of every window of the non-negative ``x``."""
+    x = np.pad(x, [(0, 0), (0, 0), *padding])
+    spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    axes = tuple(range(2, x.ndim))
+    windows = np.lib.stride_tricks.sliding_window_view(x, spans, axes)
+    windows = windows[(slice(None), slice(None), *(slice(None, None, s) for s in stride))]
+    return windows[(..., *(slice(None, None, d) for d in dilation))].max(tuple(range(x.ndim, x.ndim + len(axes))))
+
+
+@every_isa
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
 def test_lines(isa, data):
     """2 to 5 taps along one axis, any dilation: neighbours, pairs, steps shorter and longer than a vector."""
     def draw(low, high):
@@ -157,14 +201,15 @@ def test_a_value_on_a_line_stays_in_its_windows(isa, value, dilation, taps):
     assert y[[0, 2]].tobytes() == clean[[0, 2]].tobytes()
 
 
-every_tile = pytest.mark.parametrize(("side", "kernel"), [(4, (3, 3)), (2, (3, 3)), (4, (5, 5))])
+every_tile = pytest.mark.parametrize(("side", "kernel", "stride"),
+                                     [(4, (3, 3), 1), (2, (3, 3), 1), (4, (5, 5), 1), (2, (3, 3), 2)])
 
 
 @every_isa
 @every_tile
-def test_blocks_and_rounds_change_no_bit(isa, side, kernel, monkeypatch):
+def test_blocks_and_rounds_change_no_bit(isa, side, kernel, stride, monkeypatch):
     x, w, b = operands(np.random.default_rng(1), 5, 24, 40, 21, 27, kernel=kernel)
-    spec, n, _ = conv_spec(x.shape, x.dtype, w.shape, w.dtype, padding=1, rank=2)
+    spec, n, _ = conv_spec(x.shape, x.dtype, w.shape, w.dtype, stride=stride, padding=1, rank=2)
     results = []
     for size in (1, 20_000, 100_000, 10**9):
         monkeypatch.setattr(winograd, "BLOCK_BYTES", size)
@@ -175,7 +220,7 @@ def test_blocks_and_rounds_change_no_bit(isa, side, kernel, monkeypatch):
             results.append(y.tobytes())
     assert len(set(results)) == 1
     with convkit.use(isa=isa, algorithm="winograd"), sides(side):
-        alone = np.concatenate([F.conv2d(x[i:i + 1], w, b, padding=1) for i in range(len(x))])
+        alone = np.concatenate([F.conv2d(x[i:i + 1], w, b, stride, padding=1) for i in range(len(x))])
     assert alone.tobytes() == results[0]
 
 
@@ -183,10 +228,12 @@ def test_blocks_and_rounds_change_no_bit(isa, side, kernel, monkeypatch):
 @every_tile
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -1e37])
-def test_a_value_that_a_transform_would_spread_stays_in_its_windows(isa, side, kernel, value, dilation):
+def test_a_value_that_a_transform_would_spread_stays_in_its_windows(isa, side, kernel, stride, value, dilation):
     rng = np.random.default_rng(2)
     x, w, b = operands(rng, 3, 17, 20, 14, 15, kernel=kernel)
-    options = {"padding": dilation, "dilation": dilation}
+    if stride == 2:
+        dilation = 1
+    options = {"stride": stride, "padding": dilation, "dilation": dilation}
     with convkit.use(isa=isa), sides(side), np.errstate(all="ignore"):
         with convkit.use(algorithm="winograd"):
             clean = F.conv2d(x, w, b, **options)
@@ -197,7 +244,7 @@ def test_a_value_that_a_transform_would_spread_stays_in_its_windows(isa, side, k
     np.testing.assert_array_equal(y[1], want[1])
     assert y[[0, 2]].tobytes() == clean[[0, 2]].tobytes()
     if not np.isfinite(value) and kernel == (3, 3):
-        assert np.isfinite(y[1]).sum() == y[1].size - 9 * len(w)
+        assert np.isfinite(y[1]).sum() == y[1].size - (9 if stride == 1 else 2) * len(w)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
@@ -219,8 +266,10 @@ def test_the_plan_takes_it_where_it_pays():
 
     assert chosen(64, 64, (56, 56)).algorithm == "winograd"
     assert chosen(64, 64, (56, 56), "input_gradient").algorithm == "winograd"
-    strided = chosen(64, 64, (56, 56), stride=2)
-    assert strided.algorithm != "winograd" and "stride" in dict(strided.considered)["winograd"]
+    assert chosen(64, 128, (56, 56), stride=2).algorithm == "winograd"
+    for strided in (chosen(64, 128, (56, 56), "input_gradient", stride=2), chosen(64, 64, (56, 56), stride=(2, 1)),
+                    chosen(64, 64, (56, 56), stride=2, dilation=2)):
+        assert strided.algorithm != "winograd" and "stride" in dict(strided.considered)["winograd"]
     for slower in (chosen(64, 64, (56, 1)), chosen(64, 64, (33, 33), dilation=12, padding=12)):
         assert slower.algorithm != "winograd" and dict(slower.considered)["winograd"] is None
 

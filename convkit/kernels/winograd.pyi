@@ -33,6 +33,8 @@ class Winograd:
         taps: int,
         kernel: Sequence[int],
         line: Sequence[int] | None,
+        stride: int,
+        sums: Sequence[Sequence[int]],
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...

@@ -2,15 +2,15 @@
 rows, panels of filters and points.
 
 ``Winograd`` computes a forward pass or an input gradient of a convolution of stride 1 and up to 5 x 5 taps in each
-slice of depth; along the depth it is a plain sum over slices, whose taps stand beside the channels. One that has taps
-along a single axis is computed in lines, which hold that axis and all inside it; a row is some neighbouring tiles of a
-line.
+slice of depth, or a forward pass of stride 2 and 3 x 3 taps; along the depth it is a plain sum over slices, whose taps
+stand beside the channels. One that has taps along a single axis is computed in lines, which hold that axis and all
+inside it; a row is some neighbouring tiles of a line.
 
 A round takes some rows of tiles of some slices of some images: it brings every channel to the points (36, 16, 64, 6 or
-8), which is V, then for each panel of filters multiplies at all points with the tiles of csrc/conv, and brings the sums
-back while they are in the cache. Rounds are shared out among the threads, each with a V of its own; what is left over,
-or too small, is computed by all threads together, by channels and by panels. No sum depends on what a round or a task
-holds, so none depends on how many threads there are.
+8; or to 25 products), which is V, then for each panel of filters multiplies with the tiles of csrc/conv, and brings
+the sums back while they are in the cache. Rounds are shared out among the threads, each with a V of its own; what is
+left over, or too small, is computed by all threads together, by channels and by panels. No sum depends on what a round
+or a task holds, so none depends on how many threads there are.
 """
 
 from libc.stdint cimport uint8_t
@@ -63,7 +63,7 @@ cdef extern from "winograd/winograd.h" nogil:
         ck_winograd_weights weights
         void join(const ck_winograd_lines_output* job) noexcept nogil
     ctypedef struct ck_winograd_table:
-        ck_winograd_plane four, two, wide
+        ck_winograd_plane four, two, wide, strided
         ck_winograd_line three, five
     ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
     const ck_winograd_table* ck_winograd_table_for(int level)
@@ -85,7 +85,10 @@ cdef struct winograd_t:
     ptrdiff_t depth_step, positions                # slices between neighbouring outputs; kernel positions along depth
     const ptrdiff_t* shift       # slice of each position, from an output's index times depth_step; in order, up or down
     ptrdiff_t taps               # positions times the channels of a group
-    ptrdiff_t points             # of a slice or a line
+    ptrdiff_t sums               # of a tile of a slice or a line
+    const ptrdiff_t* first       # product of each sum, and behind them the number of all
+    const ptrdiff_t* weight_of   # each product, and behind them their number
+    ptrdiff_t step               # pixels of the source from tile to tile
     ptrdiff_t kernel_rows, kernel_columns  # in a slice or a line
     ptrdiff_t tap_row            # taps of a row of the transform
     ptrdiff_t line_step          # elements between the taps of a line; 0: planes
@@ -107,9 +110,9 @@ cdef struct call_t:
     const float* bias            # panels, or NULL
     float* y
     ptrdiff_t n                  # images
-    float* v                     # of each worker: [point][channel][image][slice][tile row][tile]
+    float* v                     # of each worker: [product][channel][image][slice][tile row][tile]
     ptrdiff_t v_step
-    float* own                   # of each worker: rows in quarters, or the sums [point][tile][panel lanes]
+    float* own                   # of each worker: rows in quarters, or the sums [sum][tile][panel lanes]
     ptrdiff_t own_step
     uint8_t* bad                 # [worker][image]: whether it holds what the transforms would spread
     ptrdiff_t image_rounds, slice_rounds, row_rounds
@@ -129,7 +132,7 @@ cdef struct round_t:
 
 cdef inline ptrdiff_t panel_offset(const winograd_t* p, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
     """Where the panel of a group that begins with this filter lies in the packed weights, behind the limit's vector."""
-    return p.tiles.lanes + p.points * p.taps * (
+    return p.tiles.lanes + p.weight_of[p.first[p.sums]] * p.taps * (
         group * round_up(p.group_filters, p.tiles.lanes) + filter0)
 
 
@@ -149,7 +152,7 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
         split_lines(r, c, worker)
         return
     part.height, part.width = p.height, p.width
-    part.y, part.x = p.plane.side * r.first_row - p.lo_y, -p.lo_x
+    part.y, part.x = p.step * r.first_row - p.lo_y, -p.lo_x
     part.rows, part.pitch = r.rows, p.pitch
     part.scratch = r.call.own + worker * r.call.own_step
     part.v_step = r.call.point_step
@@ -220,7 +223,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t m_step = (last - first) * p.tile_columns * lanes
     cdef const float* u = r.call.u + panel_offset(p, group, filter0)
     cdef const float* v = r.v + group * p.group_channels * r.call.channel_step
-    cdef ptrdiff_t point, columns = (last - first) * p.tile_columns, runs
+    cdef ptrdiff_t i, product, columns = (last - first) * p.tile_columns, runs
     cdef ck_conv_tile tile
     # the rows of lines are one run of tiles
     runs = (last - first) // height * runs_of(p, p.tile_columns) if p.line_step == 0 else runs_of(p, columns)
@@ -229,20 +232,21 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.y_pixel = lanes
     tile.y_filter = 1
     tile.filters = lanes
-    tile.accumulate = 0
     tile.row_bias = NULL
-    # While the tiles of one point are summed they fetch the weights of the next.
+    # While the tiles of one product are summed they fetch the weights of the next.
     tile.ahead_end = NULL
     tile.ahead_step = min(<ptrdiff_t>64, 4 * lanes // max(<ptrdiff_t>1, runs) + 1)
-    for point in range(p.points):
-        tile.w = u + point * p.taps * lanes
-        tile.ahead = <const float*>tile.w + p.taps * lanes
-        if p.line_step:
-            tile.off, tile.taps, tile.x_half = r.call.off, p.taps, 0
-            sum_run(p, &tile, v + point * r.call.point_step + row_offset(r, first), sums + point * m_step, columns,
-                    False)
-        else:
-            sum_point(r, &tile, v + point * r.call.point_step, sums + point * m_step, first, last, height)
+    for i in range(p.sums):
+        for product in range(p.first[i], p.first[i + 1]):
+            tile.w = u + p.weight_of[product] * p.taps * lanes
+            tile.ahead = u + p.weight_of[product + 1] * p.taps * lanes
+            tile.accumulate = product > p.first[i]
+            if p.line_step:
+                tile.off, tile.taps, tile.x_half = r.call.off, p.taps, 0
+                sum_run(p, &tile, v + product * r.call.point_step + row_offset(r, first), sums + i * m_step, columns,
+                        False)
+            else:
+                sum_product(r, &tile, v + product * r.call.point_step, sums + i * m_step, first, last, height)
     cdef const float* bias = r.call.bias
     if bias != NULL:
         bias += group * p.group_panels * p.panel_filters + filter0
@@ -258,7 +262,7 @@ cdef inline ptrdiff_t runs_of(const winograd_t* p, ptrdiff_t columns) noexcept n
 
 cdef void sum_run(const winograd_t* p, ck_conv_tile* tile, const float* source, float* to, ptrdiff_t columns, bint two
                   ) noexcept nogil:
-    """The products of neighbouring tiles at one point, as evenly as they go into the registers."""
+    """The products of neighbouring tiles of one product, as evenly as they go into the registers."""
     cdef ptrdiff_t runs = runs_of(p, columns), t = 0, i, m
     for i in range(runs):
         m = columns * (i + 1) // runs - t
@@ -269,9 +273,9 @@ cdef void sum_run(const winograd_t* p, ck_conv_tile* tile, const float* source, 
         tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
 
 
-cdef void sum_point(const round_t* r, ck_conv_tile* tile, const float* v, float* sums, ptrdiff_t first, ptrdiff_t last,
-                    ptrdiff_t height) noexcept nogil:
-    """The products of one point: rows ``first`` to ``last``, one or two at a time."""
+cdef void sum_product(const round_t* r, ck_conv_tile* tile, const float* v, float* sums, ptrdiff_t first,
+                      ptrdiff_t last, ptrdiff_t height) noexcept nogil:
+    """One product: rows ``first`` to ``last``, one or two at a time."""
     cdef const winograd_t* p = r.call.plan
     cdef const float* u = <const float*>tile.w
     cdef ptrdiff_t lanes = tile.filters, row = first, begin, end
@@ -289,14 +293,14 @@ cdef void sum_point(const round_t* r, ck_conv_tile* tile, const float* v, float*
         to = sums + (row - first) * p.tile_columns * lanes
         if tile.taps:
             sum_run(p, tile, v + row_offset(r, row), to, p.tile_columns, two)
-        else:
+        elif not tile.accumulate:
             memset(to, 0, p.tile_columns * lanes * sizeof(float) * (2 if two else 1))
         row += 2 if two else 1
 
 
 cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t lanes, const float* sums,
                     ptrdiff_t m_step, ptrdiff_t first, ptrdiff_t last, const float* bias) noexcept nogil:
-    """The sums of rows ``first`` to ``last`` at all points into y."""
+    """The sums of rows ``first`` to ``last`` into y."""
     cdef const winograd_t* p = r.call.plan
     cdef ck_winograd_output out
     cdef ptrdiff_t row, image, z, y
@@ -450,14 +454,14 @@ cdef void lay_out(call_t* a) noexcept nogil:
     # Odd numbers of cache lines: the same tile at all channels, and at all points, spreads over the sets of L1.
     a.channel_step = (round_up(a.images * a.image_step + p.tiles.lanes, 16) // 16 | 1) * 16
     a.point_step = (p.channels * a.channel_step // 16 | 1) * 16
-    a.v_step = p.points * a.point_step
+    a.v_step = p.first[p.sums] * a.point_step
     a.own_step = round_up(max(0 if p.line_step else ck_winograd_scratch(a.rows, p.pitch),
-                              p.points * a.images * p.slices * a.rows * p.tile_columns * p.panel_filters), 16)
+                              p.sums * a.images * p.slices * a.rows * p.tile_columns * p.panel_filters), 16)
 
 
 cdef class Winograd:
     """A planned convolution, float32, of stride 1 in every slice or along lines: forward, or with ``turned`` kernels an
-    input gradient.
+    input gradient; or forward of ``stride`` 2, 3 x 3.
 
     ``source`` and ``target`` sizes are (depth, height, width), ``lo`` the padding before height and width; an output
     slice times ``depth_step`` plus ``shift[k]`` is the source slice that kernel position k of the depth meets.
@@ -468,16 +472,18 @@ cdef class Winograd:
     Tiles have ``side`` x ``side`` outputs, 4 or 2, and the transforms ``taps`` x ``taps``, 3 or with tiles of 4 also 5;
     ``kernel``, the taps of a slice, may be smaller. ``line`` is None, or for lines (elements between taps, rows of
     tiles of a line, tiles of a row); sizes are then (1, lines, elements of a line) and ``lo`` is in elements.
+    ``sums`` lists for each sum of a tile its products, in the order of V, each as the index of the weights it takes.
     """
 
     cdef winograd_t plan
-    cdef object _shifts
+    cdef object _shifts, _first, _weight_of
     cdef ptrdiff_t w_strides[3]
     cdef readonly ptrdiff_t packed_size, vectors, images, block, slices
 
     def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  ptrdiff_t depth_step, shift, ptrdiff_t block, ptrdiff_t slices, ptrdiff_t images, ptrdiff_t vectors,
-                 ptrdiff_t fewest_tiles, ptrdiff_t macs, w_strides, bint turned, side, ptrdiff_t taps, kernel, line):
+                 ptrdiff_t fewest_tiles, ptrdiff_t macs, w_strides, bint turned, side, ptrdiff_t taps, kernel, line,
+                 ptrdiff_t stride, sums):
         cdef winograd_t* p = &self.plan
         p.tiles = tiles_of(isa, 4)
         cdef const ck_winograd_table* table = ck_winograd_table_for(level_of(isa))
@@ -492,13 +498,13 @@ cdef class Winograd:
         p.depth_step, p.positions = depth_step, len(shift)
         p.taps = p.positions * p.group_channels
         if line is None:
-            p.plane = &table.wide if taps == 5 else &table.two if side == 2 else &table.four
-            p.points, p.line_step = (side + taps - 1) ** 2, 0
+            p.plane = (&table.strided if stride == 2 else &table.wide if taps == 5 else &table.two if side == 2
+                       else &table.four)
+            p.step, p.line_step = side * stride, 0
             p.tile_rows, p.tile_columns = (p.out_height + side - 1) // side, (p.out_width + side - 1) // side
             p.pitch = p.tile_columns + 1
         else:
             p.line = &table.five if taps == 5 else &table.three
-            p.points = side + taps - 1
             p.line_step, p.line_rows, p.tile_columns = line
             p.tile_rows = p.out_height * p.line_rows
             p.pitch = p.tile_columns
@@ -508,11 +514,16 @@ cdef class Winograd:
         if p.kernel_columns == taps:  # its rows are neighbours in the transform too
             p.kernel_rows, p.kernel_columns = 1, p.kernel_rows * taps
         p.source_slices = (slices - 1) * depth_step + max(shift) - min(shift) + 1
+        self._first = np.cumsum([0, *map(len, sums)], dtype=np.intp)
+        p.sums, p.first = len(sums), <const ptrdiff_t*>reading(self._first, self._first.nbytes)
+        weights = [weight for each in sums for weight in each]
+        self._weight_of = np.array([*weights, max(weights) + 1], np.intp)
+        p.weight_of = <const ptrdiff_t*>reading(self._weight_of, self._weight_of.nbytes)
         self._shifts = np.array(shift, np.intp)
         p.shift = <const ptrdiff_t*>reading(self._shifts, self._shifts.nbytes)
         self.w_strides = w_strides
         # the limit of the input comes first, in a vector of its own
-        self.packed_size = p.tiles.lanes + p.points * p.taps * groups * round_up(p.group_filters, p.tiles.lanes)
+        self.packed_size = panel_offset(p, groups, 0)
         self.vectors, self.images, self.block, self.slices = vectors, images, block, slices
 
     cdef ptrdiff_t _bias_elements(self):

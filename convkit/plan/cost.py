@@ -103,7 +103,7 @@ def by_tiles(shape):
     plane, apart = (spec.out_size if spec.direction == "forward" else spec.size)[-2:], spec.dilation[-2:]
     side = winograd.tile_side(spec)
     rows, columns = (-(-n // (side * d)) for n, d in zip(plane, apart, strict=True))
-    parts, depth_taps, points = prod(apart), len(depth.phases[0].taps), winograd.points(spec, side)
+    parts, depth_taps, points = prod(apart), len(depth.phases[0].taps), len(winograd.sums(spec, side))
     slots = points * shape.slots([(columns, rows * depth.target * parts)], shape.channels * depth_taps)
     row_elements = points * (columns + 1) * shape.groups
     split = row_elements * rows * parts * shape.channels * depth.source
@@ -159,11 +159,12 @@ def amounts(algorithm, spec, isa):
 
 def by_rule(algorithm, spec):
     """Whether a rule decides: for one plane and one filter a group depthwise has kernels of its own, which were never
-    slower than another algorithm; tiles along one axis and woven phases have rules (``loses``), and are not fitted."""
+    slower than another algorithm; tiles along one axis, those of stride 2 and woven phases have rules (``loses``), and
+    are not fitted."""
     if algorithm == "depthwise":
         return spec.c_in_per_group == spec.c_out_per_group == 1
     if algorithm == "winograd":
-        return winograd.along(spec) is not None
+        return winograd.along(spec) is not None or winograd.strided(spec)
     return algorithm == "gemm" and any(axis.phases[0].step > 1 for axis in geometry.axes(spec))
 
 

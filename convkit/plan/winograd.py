@@ -1,5 +1,6 @@
 """Winograd's F(4x4, 3x3), F(2x2, 3x3) or F(4x4, 5x5) in every slice of depth and F(4, 3) or F(4, 5) along one axis:
 which convolutions take them, and in how large blocks. A kernel of 2 or 4 taps is one of 3 or 5 with zeros.
+With stride 2 tiles of 2 x 2 outputs and 3 x 3 taps in every slice, forward.
 
 The error of a tile is bounded by its largest inputs, not by each window's (``precision="strict"`` refuses it), and an
 image that holds a NaN, an infinity or a number near the end of the range is computed directly.
@@ -21,6 +22,7 @@ FEWEST_SUMMED_WIDE = 16  # at the 64 points of 5 x 5 taps, whose errors are larg
 # By the taps along one axis: with fewer channels or filters, or fewer in each of several groups, it does not pay.
 FEWEST_CHANNELS = {2: (128, 128), 3: (24, 48), 4: (32, 48), 5: (32, 32)}
 FEWEST_TILES = 8
+FEWEST_STRIDED = 48, 64, 32  # channels, filters and tiles of stride 2
 LINE_ROW = 112  # tiles: whole vectors, and whole runs of 14 for the registers of AVX-512
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 # Reading a transformed weight from beyond L2 costs as much as multiplying it with so many tiles.
@@ -79,16 +81,29 @@ def _no_line(spec):
 
 
 def _no_slices(spec):
+    if strided(spec):
+        if spec.direction != "forward":
+            return f"with stride 2 it is for the forward pass, not for an input gradient of stride {spec.stride}"
+        if spec.kernel[-2:] != (3, 3) or spec.dilation[-2:] != (1, 1):
+            return f"with stride 2 it is for 3 x 3 taps without dilation, not {spec.kernel} with {spec.dilation}"
+        return None
     if spec.stride[-2:] != (1, 1):
-        return f"is for stride 1 in height and width, not {spec.stride}"
+        return f"is for stride 1, or 2, in height and width, not {spec.stride}"
     if spec.direction != "forward" and spec.stride != (1,) * spec.rank:
         return f"is for input gradients of stride 1, not {spec.stride}"
     return None
 
 
+def strided(spec):
+    """Whether the tiles of a plane are those of stride 2."""
+    return spec.stride[-2:] == (2, 2)
+
+
 def tile_side(spec):
     """Outputs along each side of a tile: 4, or for 3 x 3 taps 2 where reading the larger weights of 4 costs more than
-    the multiplications of 2."""
+    the multiplications of 2, and with stride 2."""
+    if strided(spec):
+        return 2
     if taps(spec) > 3:
         return 4
     depth = geometry.axes(spec)[0]
@@ -102,13 +117,20 @@ def tile_side(spec):
     return 2 if weight_bytes > FAR_WEIGHTS and cost(2) < cost(4) else 4
 
 
-def points(spec, side):
-    """Multiplications of a tile of ``side`` x ``side`` outputs, per channel and filter."""
-    return (side + taps(spec) - 1) ** 2
+def sums(spec, side):
+    """What a tile multiplies per channel and filter: for each of its sums the products, each as the index of the
+    weights that it takes; products are in the order of V."""
+    if strided(spec):
+        along = (0, 3), (1,), (2, 3)  # even inputs at three points; odd ones at two of them, with the middle tap
+        return [[4 * y + x for y in rows for x in columns] for rows in along for columns in along]
+    return [[point] for point in range((side + taps(spec) - 1) ** 2)]
 
 
 def loses(spec, _isa):
-    """Why it should not compute taps along one axis, which the cost model leaves to this rule; None if it pays."""
+    """Why it should not compute taps along one axis or stride 2, which the cost model leaves to this rule; None if it
+    pays."""
+    if strided(spec):
+        return _loses_strided(spec)
     if along(spec) is None:
         return None
     fewest = FEWEST_CHANNELS[max(spec.kernel)][spec.groups > 1]
@@ -120,6 +142,20 @@ def loses(spec, _isa):
         return f"pays from {FEWEST_TILES} tiles of 4, not with {line.lines * line.tiles}"
     if (taps(spec) + 3) * line.tiles * TRANSFORMS > max(spec.kernel) * line.target:
         return f"tiles of 4 on {line.target // line.inner} outputs with dilation {line.dilation} are mostly empty"
+    return None
+
+
+def _loses_strided(spec):
+    channels, filters, fewest = FEWEST_STRIDED
+    if spec.c_in_per_group < channels or spec.c_out_per_group < filters:
+        return (f"with stride 2 it pays from {channels} channels and {filters} filters per group, not with "
+                f"{spec.c_in_per_group} and {spec.c_out_per_group}")
+    depth, (*_, height, width) = geometry.axes(spec)[0].target, spec.out_size
+    tiles = depth * -(-height // 2) * -(-width // 2)
+    if tiles < fewest:
+        return f"with stride 2 it pays from {fewest} tiles of 2 x 2, not with {tiles}"
+    if sum(map(len, sums(spec, 2))) * tiles * TRANSFORMS > 9 * depth * height * width:
+        return f"tiles of 2 x 2 on {height} x {width} outputs are mostly empty"
     return None
 
 
@@ -246,9 +282,9 @@ def _line_kernel(spec, isa, line):
     columns = -(-line.tiles // rows)
     if line.step < lanes:
         columns = -(-columns // line.step) * line.step  # whole steps
-    return _winograd(spec, isa, taps(spec) + 3, geometry.forward_axis(1, 1, *geometry.PLAIN), [0],
-                     [line.lines, line.source], [line.lines, line.target], [0, line.lo], line.lines * rows, columns,
-                     columns, 4, (line.step, rows, columns))
+    plain, points = geometry.forward_axis(1, 1, *geometry.PLAIN), [[point] for point in range(taps(spec) + 3)]
+    return _winograd(spec, isa, points, plain, [0], [line.lines, line.source], [line.lines, line.target],
+                     [0, line.lo], line.lines * rows, columns, columns, 4, (line.step, rows, columns))
 
 
 def _kernel(spec, isa, planes, side):
@@ -256,19 +292,20 @@ def _kernel(spec, isa, planes, side):
     shift = [offset - depth.lo for _, offset in depth.phases[0].taps]
     lo = [p.lo if spec.dilation[-2:] == (1, 1) else 0 for p in planes]  # parts hold their zeros
     rows, columns = (-(-p.target // side) for p in planes)
-    return _winograd(spec, isa, points(spec, side), depth, shift, [p.source for p in planes],
+    return _winograd(spec, isa, sums(spec, side), depth, shift, [p.source for p in planes],
                      [p.target for p in planes], lo, rows, columns, columns + 1, side, None)
 
 
-def _winograd(spec, isa, n_points, depth, shift, source, target, lo, rows, columns, pitch, side, line):
+def _winograd(spec, isa, tile_sums, depth, shift, source, target, lo, rows, columns, pitch, side, line):
     from convkit.kernels import conv, winograd
 
     forward = spec.direction == "forward"
     channels, filters = (spec.c_in, spec.c_out) if forward else (spec.c_out, spec.c_in)
     group_channels, group_filters = channels // spec.groups, filters // spec.groups
     lanes, most = conv.tile_limits(isa, 4)
-    weight_bytes = n_points * 4 * channels * len(shift) * group_filters
-    block, slices, images = _block(rows, depth, n_points * 4 * channels * pitch,
+    products = [weights for each in tile_sums for weights in each]
+    weight_bytes = len(set(products)) * 4 * channels * len(shift) * group_filters
+    block, slices, images = _block(rows, depth, len(products) * 4 * channels * pitch,
                                    max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK))
     runs = block * slices * images
     vectors = geometry.tile_vectors(group_filters, [(columns * runs, 1) if line else (columns, runs)],
@@ -277,7 +314,7 @@ def _winograd(spec, isa, n_points, depth, shift, source, target, lo, rows, colum
         isa, spec.groups, channels, filters, [depth.source, *source], [depth.target, *target], lo, depth.source_step,
         shift, block, slices, images, vectors, OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES,
         spec.macs, geometry.weight_strides(spec), not forward, side, taps(spec),
-        (1, max(spec.kernel)) if line else spec.kernel[-2:], line)
+        (1, max(spec.kernel)) if line else spec.kernel[-2:], line, 2 if strided(spec) else 1, tile_sums)
 
 
 def _block(rows, depth, row_bytes, budget):

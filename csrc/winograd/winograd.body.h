@@ -1,10 +1,10 @@
 /* Compiled by winograd.kernel.c. `n` points along an axis make of n values `side` outputs of n - side + 1 taps; it is constant
  * after inlining. Six are 0, +-a, +-b and infinity with a = sqrt(1/2), b = sqrt(2): four outputs of three taps. Four
- * are 0, +-1 and infinity: two outputs of three taps. Eight are 0, +-1/2, +-1, +-2 and infinity: four of five. */
+ * are 0, +-1 and infinity: two outputs of three taps; three are 0, 1 and infinity: of two. Eight are 0, +-1/2, +-1, +-2 and infinity: four of five. */
 
 enum { CK_TYPED(most_side) = 4, CK_TYPED(most_points) = 8, CK_TYPED(most_taps) = 5 };
 
-CK_INLINE int CK_TYPED(side_of)(const int n) { return n == 4 ? 2 : 4; }
+CK_INLINE int CK_TYPED(side_of)(const int n) { return n <= 4 ? 2 : 4; }
 
 #define WINO_A 0.70710678118654752440
 #define WINO_B 1.41421356237309504880
@@ -70,6 +70,12 @@ CK_INLINE void CK_TYPED(from_points)(const V m[6], V y[4])
     y[3] = vfma(b + b, q2, vfma(half * a, q1, m[5]));
 }
 
+CK_INLINE void CK_TYPED(from_three_points)(const V m[3], V y[2])
+{
+    y[0] = m[0] + m[1];
+    y[1] = m[1] + m[2];
+}
+
 CK_INLINE void CK_TYPED(from_four_points)(const V m[4], V y[2])
 {
     y[0] = m[0] + (m[1] + m[2]);
@@ -87,7 +93,9 @@ CK_INLINE void CK_TYPED(from_eight_points)(const V m[8], V y[4])
 
 CK_INLINE void CK_TYPED(from_points_of)(const V *m, V *y, const int n)
 {
-    if (n == 4)
+    if (n == 3)
+        CK_TYPED(from_three_points)(m, y);
+    else if (n == 4)
         CK_TYPED(from_four_points)(m, y);
     else if (n == 6)
         CK_TYPED(from_points)(m, y);
@@ -116,19 +124,28 @@ CK_INLINE int CK_TYPED(any_negative)(VI mask)
     return found < 0;
 }
 
-/* A padded row in `side` parts, part[k][i] = row[side * i + k], so that neighbouring tiles become neighbouring lanes.
- * Returns negative lanes where a value is beyond the limit. */
-CK_INLINE VI CK_TYPED(part_row)(const T *line, ptrdiff_t n, T *part, ptrdiff_t step, VI limit, const int side)
+/* L elements of a line from any place on, zeros outside of it. */
+CK_INLINE V CK_TYPED(load_around)(const T *line, ptrdiff_t at, ptrdiff_t n)
+{
+    if (at >= 0 && at + L <= n) return vload(line + at);
+    if (at <= -L || at >= n) return (V){0};
+    return vload_lanes(line + at, vlanes(at < 0 ? -at : 0, n - at < L ? n - at : L));
+}
+
+/* A row of the plane from column x on in two or four parts, part[k][i] = row[x + parts * i + k], so that neighbouring tiles become
+ * neighbouring lanes. Returns negative lanes where a value is beyond the limit. */
+CK_INLINE VI CK_TYPED(part_row)(const ck_winograd_input *j, const T *row, T *part, ptrdiff_t step, VI limit,
+                                const int parts)
 {
     VI bad = {0};
-    for (ptrdiff_t i = 0; i < n; i += L) {
+    for (ptrdiff_t i = 0; i < j->pitch; i += L) {
         V p[4];
-        CK_UNROLL for (int k = 0; k < side; k++)
+        CK_UNROLL for (int k = 0; k < parts; k++)
         {
-            p[k] = vload(line + side * i + k * L);
+            p[k] = CK_TYPED(load_around)(row, j->x + parts * i + k * L, j->width);
             bad |= CK_TYPED(distance)(p[k], limit);
         }
-        if (side == 2) {
+        if (parts == 2) {
             vstore(part + i, veven(p[0], p[1]));
             vstore(part + step + i, vodd(p[0], p[1]));
             continue;
@@ -142,25 +159,19 @@ CK_INLINE VI CK_TYPED(part_row)(const T *line, ptrdiff_t n, T *part, ptrdiff_t s
     return bad;
 }
 
-/* Every row of the plane that the tiles see, in parts: s[row % side][column % side][row / side * pitch + column / side]. */
-CK_INLINE int CK_TYPED(part_plane)(const ck_winograd_input *j, T *s, ptrdiff_t step, const int n)
+/* Every row of the plane that the tiles see, `reads` of it each and the next one `parts` further, in parts:
+ * scratch[row % parts][column % parts][row / parts * pitch + column / parts]. */
+CK_INLINE int CK_TYPED(part_plane)(const ck_winograd_input *j, ptrdiff_t step, const int parts, const int reads)
 {
-    const int side = CK_TYPED(side_of)(n);
-    T *line = (T *)j->scratch;
-    const ptrdiff_t length = (j->pitch + L - 1) / L * L * side, first = j->x < 0 ? -j->x : 0;
-    ptrdiff_t last = j->width - j->x;
-    if (last > side * j->pitch) last = side * j->pitch;
+    const VI limit = CK_TYPED(limit_bits)(j->limit);
     VI bad = {0};
-    memset(line, 0, length * sizeof(T));
-    for (ptrdiff_t row = 0; row < side * (j->rows - 1) + n; row++) {
+    for (ptrdiff_t row = 0; row < parts * (j->rows - 1) + reads; row++) {
         const ptrdiff_t y = j->y + row;
-        T *part = s + row % side * side * step + row / side * j->pitch;
-        if (y < 0 || y >= j->height || last <= first) {
-            for (int k = 0; k < side; k++) memset(part + k * step, 0, j->pitch * sizeof(T));
-            continue;
-        }
-        memcpy(line + first, (const T *)j->plane + y * j->width + j->x + first, (last - first) * sizeof(T));
-        bad |= CK_TYPED(part_row)(line, j->pitch, part, step, CK_TYPED(limit_bits)(j->limit), side);
+        T *part = (T *)j->scratch + row % parts * parts * step + row / parts * j->pitch;
+        if (y >= 0 && y < j->height)
+            bad |= CK_TYPED(part_row)(j, (const T *)j->plane + y * j->width, part, step, limit, parts);
+        else
+            for (int k = 0; k < parts; k++) memset(part + k * step, 0, j->pitch * sizeof(T));
     }
     return CK_TYPED(any_negative)(bad);
 }
@@ -169,8 +180,8 @@ CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int n)
 {
     const int side = CK_TYPED(side_of)(n);
     const ptrdiff_t step = (j->rows + 1) * j->pitch + 2 * L, tiles = j->rows * j->pitch;
-    T *s = (T *)j->scratch + 4 * (j->pitch + CK_WINOGRAD_LANES);
-    const int bad = CK_TYPED(part_plane)(j, s, step, n);
+    const T *s = j->scratch;
+    const int bad = CK_TYPED(part_plane)(j, step, side, n);
     for (ptrdiff_t t = 0; t < tiles; t += L) {
         V half[CK_TYPED(most_points)][CK_TYPED(most_points)];
         CK_UNROLL for (int y = 0; y < n; y++)
@@ -194,14 +205,6 @@ CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int n)
 CK_NOINLINE int CK_TYPED(split_four)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 6); }
 CK_NOINLINE int CK_TYPED(split_two)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 4); }
 CK_NOINLINE int CK_TYPED(split_wide)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 8); }
-
-/* L elements of a line from any place on, zeros outside of it. */
-CK_INLINE V CK_TYPED(load_around)(const T *line, ptrdiff_t at, ptrdiff_t n)
-{
-    if (at >= 0 && at + L <= n) return vload(line + at);
-    if (at <= -L || at >= n) return (V){0};
-    return vload_lanes(line + at, vlanes(at < 0 ? -at : 0, n - at < L ? n - at : L));
-}
 
 /* Every other element of two vectors, or every other pair. */
 CK_INLINE V CK_TYPED(even_of)(V a, V b, int pairs)
@@ -484,11 +487,17 @@ CK_INLINE void CK_TYPED(join_lines)(const ck_winograd_lines_output *j, const int
 CK_NOINLINE void CK_TYPED(join_lines_three)(const ck_winograd_lines_output *j) { CK_TYPED(join_lines)(j, 6); }
 CK_NOINLINE void CK_TYPED(join_lines_five)(const ck_winograd_lines_output *j) { CK_TYPED(join_lines)(j, 8); }
 
+#include "winograd/strided.body.h"
+
 extern const ck_winograd_table CK_KERNEL(ck_winograd);
 const ck_winograd_table CK_KERNEL(ck_winograd) = {
     .four = {.side = 4, .split = CK_TYPED(split_four), .weights = CK_TYPED(weights_four), .join = CK_TYPED(join_four)},
     .two = {.side = 2, .split = CK_TYPED(split_two), .weights = CK_TYPED(weights_two), .join = CK_TYPED(join_two)},
     .wide = {.side = 4, .split = CK_TYPED(split_wide), .weights = CK_TYPED(weights_wide), .join = CK_TYPED(join_wide)},
+    .strided = {.side = 2,
+                .split = CK_TYPED(strided_split),
+                .weights = CK_TYPED(strided_weights),
+                .join = CK_TYPED(strided_join)},
     .three = {.split = CK_TYPED(split_lines_three),
               .weights = CK_TYPED(weights_lines_three),
               .join = CK_TYPED(join_lines_three)},

@@ -2,7 +2,7 @@
  * input, weight and output transforms.
  *
  * A block of `side` x `side` outputs of r x r taps costs (side + r - 1)^2 multiplications per channel: 36 instead of 144, 16 instead
- * of 36, or 64 instead of 400. The reduction over channels is a product at each of so many points, V[xi] (tiles x channels) by U[xi] (channels x filters),
+ * of 36, or 64 instead of 400; with stride 2 25 instead of 36. The reduction over channels is a product at each of so many points, V[xi] (tiles x channels) by U[xi] (channels x filters),
  * which the tiles of csrc/conv compute; what is here brings data into that form and back. csrc/winograd/README.md has
  * the formula and the figures.
  */
@@ -11,8 +11,8 @@
 
 #include "base/isa.h"
 
-/* Some rows of tiles of one plane. Tile t of row r begins at plane row y + side * r and column x + side * t, which may lie in the
- * padding; its value at point xi goes to v[xi * v_step + r * pitch + t]. */
+/* Some rows of tiles of one plane. Tile t of row r begins at plane row y + side * r and column x + side * t, or with stride 2
+ * at twice as many, which may lie in the padding; its value at point xi goes to v[xi * v_step + r * pitch + t]. */
 typedef struct {
     const void *plane;
     ptrdiff_t height, width;
@@ -29,7 +29,7 @@ typedef struct {
 enum { CK_WINOGRAD_LANES = 16 };
 static inline ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
 {
-    return 4 * (pitch + CK_WINOGRAD_LANES) + 16 * ((rows + 1) * pitch + 2 * CK_WINOGRAD_LANES);
+    return 16 * ((rows + 1) * pitch + 2 * CK_WINOGRAD_LANES);
 }
 
 /* Whether any element read is NaN or beyond the limit; V is then worthless. */
@@ -102,6 +102,7 @@ typedef struct {
 typedef struct {
     ck_winograd_plane four, two; /* 3 x 3 taps at 36 and 16 points */
     ck_winograd_plane wide; /* 5 x 5 taps at 64 points, tiles of four */
+    ck_winograd_plane strided; /* 3 x 3 taps of stride 2, 25 products, 16 weights and 9 sums, tiles of two */
     ck_winograd_line three, five; /* taps, at 6 and 8 points */
 } ck_winograd_table;
 
