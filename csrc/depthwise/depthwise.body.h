@@ -11,11 +11,15 @@ CK_INLINE V CK_TYPED(load_inside)(const T *x, ptrdiff_t n, ptrdiff_t i)
     return vload_lanes(x + i, vlanes(CK_TYPED(lane)(-i), CK_TYPED(lane)(n - i)));
 }
 
-/* row[a] = x[first + a], zero outside [0, n). Whole vectors are written: rows are filled in ascending order, so what is
- * past the end of one is written again by the next, and a vector of slack follows the last. */
-CK_INLINE void CK_TYPED(copy_row)(T *row, ptrdiff_t pitch, const T *x, ptrdiff_t n, ptrdiff_t first)
+/* row[a] = x[first + a], zero outside [0, n), with the lanes of its first and last vector. Whole vectors are written:
+ * rows are filled in ascending order, so what is past the end of one is written again by the next, and a vector of slack
+ * follows the last. */
+CK_INLINE void CK_TYPED(copy_row)(T *row, ptrdiff_t pitch, const T *x, ptrdiff_t n, ptrdiff_t first, VL head, VL tail)
 {
-    for (ptrdiff_t a = 0; a < pitch; a += L) vstore(row + a, CK_TYPED(load_inside)(x, n, first + a));
+    const ptrdiff_t last = (pitch - 1) / L * L;
+    vstore(row, vload_lanes(x + first, head));
+    for (ptrdiff_t a = L; a < last; a += L) vstore(row + a, CK_TYPED(load_inside)(x, n, first + a));
+    if (last) vstore(row + last, vload_lanes(x + first + last, tail));
 }
 
 /* n / step rounded up, 0 for a negative n. */
@@ -46,15 +50,18 @@ CK_INLINE void CK_TYPED(split_row)(T *row, ptrdiff_t pitch, ptrdiff_t step, cons
 CK_NOINLINE void CK_TYPED(fill_plane)(const ck_depthwise *g, T *box, const T *source, const ptrdiff_t first[3])
 {
     const ptrdiff_t step = g->source_step[2], pitch = g->box[2], width = g->source[2];
+    /* the lanes inside a row: finding them takes longer than copying a vector */
+    const ptrdiff_t at = first[2], last = at + (pitch - 1) / L * L;
+    const VL head = vlanes(CK_TYPED(lane)(-at), CK_TYPED(lane)(width - at)), none = vlanes(0, 0);
+    const VL tail = vlanes(CK_TYPED(lane)(-last), CK_TYPED(lane)(width - last));
     T *row = box;
     for (ptrdiff_t z = first[0]; z < first[0] + g->box[0]; z++)
         for (ptrdiff_t y = first[1]; y < first[1] + g->box[1]; y++, row += step * pitch) {
             int outside = z < 0 || z >= g->source[0] || y < 0 || y >= g->source[1];
             const T *x = source + (outside ? 0 : (z * g->source[1] + y) * width);
-            if (step == 1)
-                CK_TYPED(copy_row)(row, pitch, x, outside ? 0 : width, first[2]);
-            else
-                CK_TYPED(split_row)(row, pitch, step, x, outside ? 0 : width, first[2]);
+            if (step == 1) CK_TYPED(copy_row)
+            (row, pitch, x, outside ? 0 : width, at, outside ? none : head, outside ? none : tail);
+            else CK_TYPED(split_row)(row, pitch, step, x, outside ? 0 : width, first[2]);
         }
     vstore(row, (V){0});
 }
