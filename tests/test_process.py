@@ -351,9 +351,9 @@ import convkit
 from convkit import functional as F
 from convkit.kernels import native
 from convkit.plan import common
-x = np.arange(64, dtype=np.float32).reshape(1, 4, 4, 4)
+x = np.arange(32, dtype=np.float32).reshape(1, 2, 4, 4)
 with common.recording() as plans:
-    y = F.conv2d(x, np.ones((32, 4, 3, 3), np.float32))
+    y = F.conv2d(x, np.ones((32, 2, 3, 3), np.float32))
 print(json.dumps({"levels": native.ISA_LEVELS, "available": native.available, "reason": native.reason,
                   "threads": convkit.get_threads(), "plan": [plans[0].algorithm, plans[0].isa], "y": y.tolist()}))
 """

@@ -174,7 +174,7 @@ def test_every_level_has_coefficients_for_every_amount():
     ("gemm", 256, 512, (28, 28), (1, 1), {"padding": 0}), ("depthwise", 1, 512, (16000,), (10,), {"stride": 5}),
     ("depthwise", 3, 64, (224, 224), (3, 3), {}), ("depthwise", 24, 144, (56, 56), (1, 1), {"padding": 0}),
     ("direct", 64, 64, (14, 14), (1, 1), {"padding": 0}), ("direct", 3, 64, (112, 112), (7, 7), {"stride": 2}),
-    ("direct", 512, 512, (7, 7), (3, 3), {}), ("depthwise", 6, 1, (56, 56), (5, 5), {}),
+    ("winograd", 512, 512, (7, 7), (3, 3), {}), ("depthwise", 6, 1, (56, 56), (5, 5), {}),
 ])
 def test_what_is_clear_is_chosen(algorithm, c_in, c_out, size, kernel, options):
     with convkit.use(isa="avx512"):

@@ -7,9 +7,7 @@ from convkit.kernels.elementwise import Finish
 class Winograd:
     packed_size: int
     vectors: int
-    images: int
-    block: int
-    slices: int
+    extents: Sequence[tuple[int, int, int]]
     def __init__(
         self,
         isa: str,
@@ -21,9 +19,7 @@ class Winograd:
         lo: Sequence[int],
         depth_step: int,
         shift: Sequence[int],
-        block: int,
-        slices: int,
-        images: int,
+        extents: Sequence[tuple[int, int, int]],
         vectors: int,
         fewest_tiles: int,
         macs: int,

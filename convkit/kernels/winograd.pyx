@@ -25,6 +25,9 @@ import numpy as np
 
 from convkit.kernels.operands import aligned_empty
 
+cdef extern from *:
+    int trailing_zeros "__builtin_ctz"(unsigned bits) noexcept nogil
+
 cdef extern from "winograd/winograd.h" nogil:
     ctypedef struct ck_winograd_input:
         const void* plane
@@ -33,9 +36,16 @@ cdef extern from "winograd/winograd.h" nogil:
         void* v
         ptrdiff_t v_step
         double limit
+    ctypedef struct ck_winograd_images:
+        const void* plane
+        ptrdiff_t image_step, images, height, width, y, x, rows, columns
+        void* scratch
+        void* v
+        ptrdiff_t v_step, tile_step
+        double limit
     ctypedef struct ck_winograd_output:
         const void* m
-        ptrdiff_t m_step, lanes
+        ptrdiff_t m_step, m_tile
         const void* bias
         void* y
         ptrdiff_t y_filter, y_row, filters, rows, width
@@ -56,6 +66,7 @@ cdef extern from "winograd/winograd.h" nogil:
     ctypedef struct ck_winograd_plane:
         ptrdiff_t side
         int split(const ck_winograd_input* job) noexcept nogil
+        unsigned split_images(const ck_winograd_images* job) noexcept nogil
         ck_winograd_weights weights
         void join(const ck_winograd_output* job) noexcept nogil
     ctypedef struct ck_winograd_line:
@@ -66,12 +77,19 @@ cdef extern from "winograd/winograd.h" nogil:
         ck_winograd_plane four, two, wide, strided
         ck_winograd_line three, five
     ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
+    ptrdiff_t ck_winograd_scratch_of_images(ptrdiff_t rows, ptrdiff_t columns)
     const ck_winograd_table* ck_winograd_table_for(int level)
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
 cdef ptrdiff_t MIN_MACS = 1_500_000
 # Threads that share a round read each other's part of V: below this one of them is as fast.
 cdef ptrdiff_t MIN_SHARED_MACS = 16_000_000
+
+cdef struct extent_t:            # of a round
+    ptrdiff_t block              # tile rows of each image
+    ptrdiff_t slices             # output slices of each image
+    ptrdiff_t source_slices      # that they read
+    ptrdiff_t images
 
 
 cdef struct winograd_t:
@@ -94,13 +112,11 @@ cdef struct winograd_t:
     ptrdiff_t line_step          # elements between the taps of a line; 0: planes
     ptrdiff_t line_rows          # rows of tiles of a line
     ptrdiff_t tile_rows, tile_columns, pitch
-    ptrdiff_t block              # tile rows of a round, each image
-    ptrdiff_t slices             # output slices of a round, each image
-    ptrdiff_t source_slices      # that they read
-    ptrdiff_t images             # per round
+    extent_t extent[2]           # of a round, and where images are side by side
     ptrdiff_t macs
     ptrdiff_t fewest_tiles       # of a round that one thread computes, where rounds are made smaller for several
     bint turned
+    bint small                   # planes, whose images may be side by side
 
 
 cdef struct call_t:
@@ -110,11 +126,13 @@ cdef struct call_t:
     const float* bias            # panels, or NULL
     float* y
     ptrdiff_t n                  # images
-    float* v                     # of each worker: [product][channel][image][slice][tile row][tile]
+    float* v                     # of each worker: [product][channel][image][slice][tile row][tile]; across: images last
     ptrdiff_t v_step
     float* own                   # of each worker: rows in quarters, or the sums [sum][tile][panel lanes]
     ptrdiff_t own_step
     uint8_t* bad                 # [worker][image]: whether it holds what the transforms would spread
+    bint across                  # images are the lanes of the input transform and side by side in V
+    const extent_t* extent
     ptrdiff_t image_rounds, slice_rounds, row_rounds
     ptrdiff_t images, rows       # of the largest round
     ptrdiff_t slice_step, image_step  # elements of V from slice to slice, image to image, of one channel
@@ -151,6 +169,9 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
     if p.line_step:
         split_lines(r, c, worker)
         return
+    if r.call.across:
+        split_images(r, c, worker)
+        return
     part.height, part.width = p.height, p.width
     part.y, part.x = p.step * r.first_row - p.lo_y, -p.lo_x
     part.rows, part.pitch = r.rows, p.pitch
@@ -158,13 +179,40 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
     part.v_step = r.call.point_step
     part.limit = r.call.u[0]
     for image in range(r.images):
-        for i in range(p.source_slices):
+        for i in range(r.call.extent.source_slices):
             z = first_source(r) + i
             if 0 <= z < p.depth:
                 part.plane = r.call.x + (((r.first_image + image) * p.channels + c) * p.depth + z) * p.height * p.width
                 part.v = (r.v + c * r.call.channel_step + image * r.call.image_step + i * r.call.slice_step)
                 if p.plane.split(&part):
                     r.call.bad[worker * r.call.n + r.first_image + image] = 1
+
+
+cdef void split_images(const round_t* r, ptrdiff_t c, int worker) noexcept nogil:
+    """One channel of every slice to the points, as many images at once as there are lanes."""
+    cdef const winograd_t* p = r.call.plan
+    cdef ptrdiff_t image = 0, i, z, lanes = p.tiles.lanes, of_image = p.channels * p.depth * p.height * p.width
+    cdef unsigned found
+    cdef ck_winograd_images part
+    part.image_step = of_image
+    part.height, part.width = p.height, p.width
+    part.y, part.x = p.plane.side * r.first_row - p.lo_y, -p.lo_x
+    part.rows, part.columns = r.rows, p.tile_columns
+    part.scratch = r.call.own + worker * r.call.own_step
+    part.v_step, part.tile_step = r.call.point_step, r.images
+    part.limit = r.call.u[0]
+    while image < r.images:
+        part.images = min(lanes, r.images - image)
+        for i in range(r.call.extent.source_slices):
+            z = first_source(r) + i
+            if 0 <= z < p.depth:
+                part.plane = r.call.x + (r.first_image + image) * of_image + (c * p.depth + z) * p.height * p.width
+                part.v = r.v + c * r.call.channel_step + i * r.call.slice_step + image
+                found = p.plane.split_images(&part)
+                while found:
+                    r.call.bad[worker * r.call.n + r.first_image + image + trailing_zeros(found)] = 1
+                    found &= found - 1
+        image += lanes
 
 
 cdef void split_lines(const round_t* r, ptrdiff_t c, int worker) noexcept nogil:
@@ -189,9 +237,18 @@ cdef inline ptrdiff_t row_offset(const round_t* r, ptrdiff_t row) noexcept nogil
     cdef const winograd_t* p = r.call.plan
     if p.line_step:
         return row * p.tile_columns
-    cdef ptrdiff_t plane = row // r.rows
+    cdef ptrdiff_t plane = row // r.rows, pitch = p.tile_columns * r.images if r.call.across else p.pitch
     cdef ptrdiff_t z = (r.first_slice + plane % r.slices) * p.depth_step - first_source(r)
-    return plane // r.slices * r.call.image_step + z * r.call.slice_step + row % r.rows * p.pitch
+    return plane // r.slices * r.call.image_step + z * r.call.slice_step + row % r.rows * pitch
+
+
+cdef inline ptrdiff_t row_tiles(const round_t* r) noexcept nogil:
+    """Tiles of a row: those of all images where they are side by side."""
+    return r.call.plan.tile_columns * (r.images if r.call.across else 1)
+
+
+cdef inline ptrdiff_t rows_of(const round_t* r) noexcept nogil:
+    return (1 if r.call.across else r.images) * r.slices * r.rows
 
 
 cdef void inside(const round_t* r, ptrdiff_t row, ptrdiff_t* first, ptrdiff_t* last) noexcept nogil:
@@ -209,24 +266,25 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     """One panel of filters on some rows of tiles."""
     cdef const round_t* r = <const round_t*>job
     cdef const winograd_t* p = r.call.plan
-    cdef ptrdiff_t panel = task // r.parts, part = task % r.parts, all_rows = r.images * r.slices * r.rows
+    cdef ptrdiff_t panel = task // r.parts, part = task % r.parts, all_rows = rows_of(r)
     cdef ptrdiff_t group = panel // p.group_panels
     cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
     cdef ptrdiff_t lanes = round_up(filters, p.tiles.lanes)
-    cdef bint in_pairs = not p.line_step and lanes > p.tiles.lanes and 2 * p.tile_columns <= p.most_pixels
+    cdef ptrdiff_t tiles = row_tiles(r)
+    cdef bint in_pairs = not p.line_step and lanes > p.tiles.lanes and 2 * tiles <= p.most_pixels
     cdef ptrdiff_t height = 2 if in_pairs else 1
     cdef ptrdiff_t pairs = (all_rows + height - 1) // height
     cdef ptrdiff_t first = pairs * part // r.parts * height
     cdef ptrdiff_t last = min(pairs * (part + 1) // r.parts * height, all_rows)
     cdef float* sums = r.call.own + worker * r.call.own_step
-    cdef ptrdiff_t m_step = (last - first) * p.tile_columns * lanes
+    cdef ptrdiff_t m_step = (last - first) * tiles * lanes
     cdef const float* u = r.call.u + panel_offset(p, group, filter0)
     cdef const float* v = r.v + group * p.group_channels * r.call.channel_step
-    cdef ptrdiff_t i, product, columns = (last - first) * p.tile_columns, runs
+    cdef ptrdiff_t i, product, columns = (last - first) * tiles, runs
     cdef ck_conv_tile tile
     # the rows of lines are one run of tiles
-    runs = (last - first) // height * runs_of(p, p.tile_columns) if p.line_step == 0 else runs_of(p, columns)
+    runs = (last - first) // height * runs_of(p, tiles) if p.line_step == 0 else runs_of(p, columns)
     tile.x_step = 1
     tile.bias = NULL
     tile.y_pixel = lanes
@@ -278,10 +336,10 @@ cdef void sum_product(const round_t* r, ck_conv_tile* tile, const float* v, floa
     """One product: rows ``first`` to ``last``, one or two at a time."""
     cdef const winograd_t* p = r.call.plan
     cdef const float* u = <const float*>tile.w
-    cdef ptrdiff_t lanes = tile.filters, row = first, begin, end
+    cdef ptrdiff_t lanes = tile.filters, row = first, begin, end, tiles = row_tiles(r)
     cdef float* to
     cdef bint two
-    tile.y_half = p.tile_columns * lanes
+    tile.y_half = tiles * lanes
     while row < last:
         # two rows to a tile, of one slice or of the only one
         two = height == 2 and row + 1 < last and (p.out_depth == 1 or (row + 1) % r.rows != 0)
@@ -290,11 +348,11 @@ cdef void sum_product(const round_t* r, ck_conv_tile* tile, const float* v, floa
         tile.off = r.call.off + begin * p.group_channels
         tile.taps = (end - begin) * p.group_channels
         tile.w = u + begin * p.group_channels * lanes
-        to = sums + (row - first) * p.tile_columns * lanes
+        to = sums + (row - first) * tiles * lanes
         if tile.taps:
-            sum_run(p, tile, v + row_offset(r, row), to, p.tile_columns, two)
+            sum_run(p, tile, v + row_offset(r, row), to, tiles, two)
         elif not tile.accumulate:
-            memset(to, 0, p.tile_columns * lanes * sizeof(float) * (2 if two else 1))
+            memset(to, 0, tiles * lanes * sizeof(float) * (2 if two else 1))
         row += 2 if two else 1
 
 
@@ -303,9 +361,9 @@ cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdi
     """The sums of rows ``first`` to ``last`` into y."""
     cdef const winograd_t* p = r.call.plan
     cdef ck_winograd_output out
-    cdef ptrdiff_t row, image, z, y
+    cdef ptrdiff_t row, image, z, y, i, beside = r.images if r.call.across else 1, tiles = row_tiles(r)
     out.m_step = m_step
-    out.lanes = lanes
+    out.m_tile = beside * lanes
     out.bias = bias
     out.y_filter = p.out_depth * p.out_height * p.out_width
     out.y_row = p.out_width
@@ -315,12 +373,14 @@ cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdi
         image = r.first_image + row // r.rows // r.slices
         z = r.first_slice + row // r.rows % r.slices
         y = p.plane.side * (r.first_row + row % r.rows)
-        out.m = sums + (row - first) * p.tile_columns * lanes
-        out.y = r.call.y + (image * p.filters + filter) * out.y_filter + (z * p.out_height + y) * p.out_width
         out.rows = min(p.plane.side, p.out_height - y)
-        p.plane.join(&out)
-        if r.call.then.steps:
-            finish_rows(r, <const float*>out.y, out.y_filter, filters, out.rows * out.width)
+        for i in range(beside):
+            out.m = sums + ((row - first) * tiles + i) * lanes
+            out.y = (r.call.y + ((image + i) * p.filters + filter) * out.y_filter
+                     + (z * p.out_height + y) * p.out_width)
+            p.plane.join(&out)
+            if r.call.then.steps:
+                finish_rows(r, <const float*>out.y, out.y_filter, filters, out.rows * out.width)
 
 
 cdef inline void finish_rows(const round_t* r, const float* y, ptrdiff_t y_filter, ptrdiff_t filters, ptrdiff_t n
@@ -381,12 +441,17 @@ cdef inline ptrdiff_t begin_of(ptrdiff_t all, ptrdiff_t unit, ptrdiff_t i, ptrdi
     return min((all + unit - 1) // unit * i // parts * unit, all)
 
 
+cdef inline ptrdiff_t row_unit(const call_t* a) noexcept nogil:
+    """Rows that may share a tile stay together."""
+    return 1 if a.across or a.extent.block % 2 else 2
+
+
 cdef round_t round_of(const call_t* a, ptrdiff_t i) noexcept nogil:
     """Round i of a call, with the first V."""
     cdef const winograd_t* p = a.plan
     cdef ptrdiff_t row = i % a.row_rounds, z = i // a.row_rounds % a.slice_rounds
     cdef ptrdiff_t image = i // a.row_rounds // a.slice_rounds
-    cdef ptrdiff_t unit = 1 if p.block % 2 else 2  # rows that may share a tile stay together
+    cdef ptrdiff_t unit = row_unit(a)
     cdef round_t r
     r.call, r.v, r.parts = a, a.v, 1
     r.first_image = begin_of(a.n, 1, image, a.image_rounds)
@@ -416,7 +481,7 @@ cdef int round_together(const call_t* a, ptrdiff_t i, int threads) except -1 nog
     cdef ptrdiff_t panels = a.plan.groups * a.plan.group_panels
     cdef round_t r = round_of(a, i)
     # a few tasks per thread even out their ends; more only cost
-    r.parts = max(1, min(r.images * r.slices * r.rows, (4 * threads + panels - 1) // panels))
+    r.parts = max(1, min(rows_of(&r), (4 * threads + panels - 1) // panels))
     parallel_for(split_channel, &r, a.plan.channels, threads)
     parallel_for(sum_panel, &r, panels * r.parts, threads)
     return 0
@@ -425,10 +490,13 @@ cdef int round_together(const call_t* a, ptrdiff_t i, int threads) except -1 nog
 cdef void share_out(call_t* a, int threads) noexcept nogil:
     """Rounds of the planned size, or somewhat smaller ones of which every thread takes as many."""
     cdef const winograd_t* p = a.plan
-    cdef ptrdiff_t units = p.tile_rows if p.block % 2 else (p.tile_rows + 1) // 2, images, rows, rounds, cost, best = 0
+    a.across = p.small and 2 * a.n >= p.tiles.lanes
+    a.extent = &p.extent[a.across]
+    cdef const extent_t* e = a.extent
+    cdef ptrdiff_t units = (p.tile_rows + row_unit(a) - 1) // row_unit(a), images, rows, rounds, cost, best = 0
     cdef ptrdiff_t most = a.n * p.out_depth * p.tile_rows * p.tile_columns // p.fewest_tiles
-    cdef ptrdiff_t least_images = (a.n + p.images - 1) // p.images, least_rows = (p.tile_rows + p.block - 1) // p.block
-    a.slice_rounds = (p.out_depth + p.slices - 1) // p.slices
+    cdef ptrdiff_t least_images = (a.n + e.images - 1) // e.images, least_rows = (p.tile_rows + e.block - 1) // e.block
+    a.slice_rounds = (p.out_depth + e.slices - 1) // e.slices
     a.image_rounds, a.row_rounds = least_images, least_rows
     if threads == 1:
         return
@@ -441,6 +509,14 @@ cdef void share_out(call_t* a, int threads) noexcept nogil:
                 a.image_rounds, a.row_rounds = images, rows
 
 
+cdef ptrdiff_t transform_scratch(const call_t* a) noexcept nogil:
+    cdef const winograd_t* p = a.plan
+    if p.line_step:
+        return 0
+    return (ck_winograd_scratch_of_images(a.rows, p.tile_columns) if a.across
+            else ck_winograd_scratch(a.rows, p.pitch))
+
+
 cdef void lay_out(call_t* a) noexcept nogil:
     """What a round of the call takes in V and beside it."""
     cdef const winograd_t* p = a.plan
@@ -449,14 +525,15 @@ cdef void lay_out(call_t* a) noexcept nogil:
     a.rows = 0
     for i in range(a.row_rounds):
         a.rows = max(a.rows, round_of(a, i).rows)
-    a.slice_step = a.rows * p.pitch
-    a.image_step = p.source_slices * a.slice_step
+    a.slice_step = a.rows * (p.tile_columns * a.images if a.across else p.pitch)
+    a.image_step = 0 if a.across else a.extent.source_slices * a.slice_step
     # Odd numbers of cache lines: the same tile at all channels, and at all points, spreads over the sets of L1.
-    a.channel_step = (round_up(a.images * a.image_step + p.tiles.lanes, 16) // 16 | 1) * 16
+    a.channel_step = (1 if a.across else a.images) * a.extent.source_slices * a.slice_step
+    a.channel_step = (round_up(a.channel_step + p.tiles.lanes, 16) // 16 | 1) * 16
     a.point_step = (p.channels * a.channel_step // 16 | 1) * 16
     a.v_step = p.first[p.sums] * a.point_step
-    a.own_step = round_up(max(0 if p.line_step else ck_winograd_scratch(a.rows, p.pitch),
-                              p.sums * a.images * p.slices * a.rows * p.tile_columns * p.panel_filters), 16)
+    a.own_step = round_up(max(transform_scratch(a),
+                              p.sums * a.images * a.extent.slices * a.rows * p.tile_columns * p.panel_filters), 16)
 
 
 cdef class Winograd:
@@ -466,8 +543,9 @@ cdef class Winograd:
     ``source`` and ``target`` sizes are (depth, height, width), ``lo`` the padding before height and width; an output
     slice times ``depth_step`` plus ``shift[k]`` is the source slice that kernel position k of the depth meets.
     ``w_strides`` are the strides of the weight array, in elements, from group to group, filter to filter and channel to
-    channel. A round takes up to ``block`` rows of tiles of ``slices`` slices of each of ``images`` images; for several
-    threads it is made smaller, down to ``fewest_tiles`` tiles.
+    channel. A round takes up to ``block`` rows of tiles of ``slices`` slices of each of ``images`` images, the first of
+    ``extents``; a second one is for calls of so many images that they are side by side. For several threads a round is
+    made smaller, down to ``fewest_tiles`` tiles.
 
     Tiles have ``side`` x ``side`` outputs, 4 or 2, and the transforms ``taps`` x ``taps``, 3 or with tiles of 4 also 5;
     ``kernel``, the taps of a slice, may be smaller. ``line`` is None, or for lines (elements between taps, rows of
@@ -478,11 +556,12 @@ cdef class Winograd:
     cdef winograd_t plan
     cdef object _shifts, _first, _weight_of
     cdef ptrdiff_t w_strides[3]
-    cdef readonly ptrdiff_t packed_size, vectors, images, block, slices
+    cdef readonly ptrdiff_t packed_size, vectors
+    cdef readonly object extents
 
     def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
-                 ptrdiff_t depth_step, shift, ptrdiff_t block, ptrdiff_t slices, ptrdiff_t images, ptrdiff_t vectors,
-                 ptrdiff_t fewest_tiles, ptrdiff_t macs, w_strides, bint turned, side, ptrdiff_t taps, kernel, line,
+                 ptrdiff_t depth_step, shift, extents, ptrdiff_t vectors, ptrdiff_t fewest_tiles, ptrdiff_t macs,
+                 w_strides, bint turned, side, ptrdiff_t taps, kernel, line,
                  ptrdiff_t stride, sums):
         cdef winograd_t* p = &self.plan
         p.tiles = tiles_of(isa, 4)
@@ -508,12 +587,14 @@ cdef class Winograd:
             p.line_step, p.line_rows, p.tile_columns = line
             p.tile_rows = p.out_height * p.line_rows
             p.pitch = p.tile_columns
-        p.block, p.slices, p.images, p.fewest_tiles = block, slices, images, fewest_tiles
-        p.macs, p.turned, p.tap_row = macs, turned, taps
+        p.fewest_tiles, p.macs, p.turned, p.tap_row = fewest_tiles, macs, turned, taps
         p.kernel_rows, p.kernel_columns = kernel
         if p.kernel_columns == taps:  # its rows are neighbours in the transform too
             p.kernel_rows, p.kernel_columns = 1, p.kernel_rows * taps
-        p.source_slices = (slices - 1) * depth_step + max(shift) - min(shift) + 1
+        p.small = len(extents) == 2
+        for i, (block, slices, images) in enumerate(extents):
+            p.extent[i].block, p.extent[i].slices, p.extent[i].images = block, slices, images
+            p.extent[i].source_slices = (slices - 1) * depth_step + max(shift) - min(shift) + 1
         self._first = np.cumsum([0, *map(len, sums)], dtype=np.intp)
         p.sums, p.first = len(sums), <const ptrdiff_t*>reading(self._first, self._first.nbytes)
         weights = [weight for each in sums for weight in each]
@@ -524,7 +605,7 @@ cdef class Winograd:
         self.w_strides = w_strides
         # the limit of the input comes first, in a vector of its own
         self.packed_size = panel_offset(p, groups, 0)
-        self.vectors, self.images, self.block, self.slices = vectors, images, block, slices
+        self.vectors, self.extents = vectors, extents
 
     cdef ptrdiff_t _bias_elements(self):
         return self.plan.groups * self.plan.group_panels * self.plan.panel_filters
@@ -533,7 +614,7 @@ cdef class Winograd:
     def workspace_bytes(self):
         """Scratch of a call on one thread with enough images to fill a round."""
         cdef call_t a
-        a.plan, a.n = &self.plan, self.plan.images
+        a.plan, a.n = &self.plan, self.plan.extent[self.plan.small].images
         share_out(&a, 1)
         lay_out(&a)
         return 4 * (a.v_step + a.own_step + self._bias_elements()) + 8 * self.plan.taps

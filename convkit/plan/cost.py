@@ -17,6 +17,8 @@ if native.available:
 
 L2_BYTES = 1024 * 1024  # half of it where the times were fitted
 PROBE_SECONDS = 0.05
+# Small planes, of which Winograd has several side by side, come in batches: images that share the reading of weights.
+SMALL_BATCH = 8
 
 
 class Shape:
@@ -36,6 +38,8 @@ class Shape:
         self.source = self.groups * self.channels * prod(axis.source for axis in self.axes)
         self.target = self.groups * self.filters * prod(axis.target for axis in self.axes)
         self.weight_bytes = prod(spec.weight_shape) * self.itemsize
+        apart = spec.dilation[-2:] != (1, 1)  # residues are images already
+        self.batch = SMALL_BATCH if not apart and winograd.side_by_side(spec, self.lanes) else 1
         share = _far((self.source + self.target) * self.itemsize)
         self.far_source, self.far_target = share * self.source, share * self.target
 
@@ -76,7 +80,7 @@ def direct(shape):
     met = inside if shape.channels >= by_channel.LONG_RUN and inside <= by_channel.MOST_INSIDE else 1
     slots = shape.slots([(shape.columns, shape.rows)], met * shape.taps / shape.phases)
     rounds = -(-copied * shape.itemsize // geometry.SOURCE_BYTES)
-    far_weights = shape.weight_bytes * max(1, rounds) * _far(shape.weight_bytes)
+    far_weights = shape.weight_bytes / shape.batch * max(1, rounds) * _far(shape.weight_bytes)
     stored = -(-shape.filters // shape.lanes) * shape.rows
     return (shape.groups * shape.phases * slots, copied, rows, shape.groups * shape.phases * stored, shape.target,
             far_weights, shape.far_source, shape.far_target)
@@ -92,25 +96,26 @@ def matrix_product(shape):
     pieces = shape.groups * shape.taps * (panels + pixels / shape.axes[2].target)
     far_filled = filled * _far(shape.source * shape.itemsize)
     per_task = max(1, gemm.PANEL_BYTES // (shape.taps * width * shape.itemsize))
-    far_weights = shape.weight_bytes * max(1, panels // per_task) * _far(shape.weight_bytes)
+    far_weights = shape.weight_bytes / shape.batch * max(1, panels // per_task) * _far(shape.weight_bytes)
     return (shape.groups * panels * slots, 0 if strided else filled, filled if strided else 0, pieces, shape.target,
             far_filled, far_weights, shape.far_source, shape.far_target)
 
 
 def by_tiles(shape):
     """Slots; elements transformed before and after; transformed weights, and those from beyond L2; residues apart."""
-    spec, depth = shape.spec, shape.axes[0]
+    spec, depth, batch = shape.spec, shape.axes[0], shape.batch
     plane, apart = (spec.out_size if spec.direction == "forward" else spec.size)[-2:], spec.dilation[-2:]
     side = winograd.tile_side(spec)
     rows, columns = (-(-n // (side * d)) for n, d in zip(plane, apart, strict=True))
     parts, depth_taps, points = prod(apart), len(depth.phases[0].taps), len(winograd.sums(spec, side))
-    slots = points * shape.slots([(columns, rows * depth.target * parts)], shape.channels * depth_taps)
-    row_elements = points * (columns + 1) * shape.groups
+    slots = points * shape.slots([(columns * batch, rows * depth.target * parts)], shape.channels * depth_taps) / batch
+    row_elements = points * (columns + (batch == 1)) * shape.groups
     split = row_elements * rows * parts * shape.channels * depth.source
     joined = row_elements * rows * parts * shape.filters * depth.target
     weight_bytes = shape.weight_bytes // prod(spec.kernel[-2:]) * points
+    read = weight_bytes / batch
     rounds = -(-split * 4 // max(winograd.BLOCK_BYTES, weight_bytes // winograd.WEIGHTS_PER_BLOCK))
-    return (shape.groups * slots, split, joined, weight_bytes * rounds, weight_bytes * rounds * _far(weight_bytes),
+    return (shape.groups * slots, split, joined, read * rounds, read * rounds * _far(weight_bytes),
             shape.source + shape.target if parts > 1 else 0, shape.far_source,
             shape.far_target)
 

@@ -29,6 +29,8 @@ TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 READ_AS_TILES, FAR_WEIGHTS = 20, 1536 * 1024
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
 BLOCK_BYTES = 768 * 1024
+# Pixels of a plane that stays in L1 with an image in each lane; the share of the lanes that its own tiles may fill.
+SMALL_PLANE, MOST_FILLED = 256, 0.7
 # Weights that do not fit in L2 come from farther away in every round, so rounds grow with them.
 WEIGHTS_PER_BLOCK = 3
 # Tiles of the smallest round that a thread is given for its own: fewer do not hide the reading of all weights, or where
@@ -40,13 +42,7 @@ def rejects(spec, _isa):
     """Why Winograd cannot compute ``spec``; None if it can."""
     if settings.choice()[2] == "strict":
         return "its error is not bounded in every window, which precision='strict' asks for"
-    if along(spec) is not None:
-        why = _no_line(spec)
-    elif spec.rank > 1 and all(1 < k <= MOST_TAPS for k in spec.kernel[-2:]):
-        why = _no_slices(spec)
-    else:
-        why = (f"is for kernels of 2 to {MOST_TAPS} taps in height and width, at any depth, or along one axis, not "
-               f"{spec.kernel}")
+    why = _no_line(spec) if along(spec) is not None else _no_slices(spec)
     if why:
         return why
     if spec.dtype.itemsize != 4:
@@ -81,6 +77,9 @@ def _no_line(spec):
 
 
 def _no_slices(spec):
+    if spec.rank == 1 or not all(1 < k <= MOST_TAPS for k in spec.kernel[-2:]):
+        return (f"is for kernels of 2 to {MOST_TAPS} taps in height and width, at any depth, or along one axis, not "
+                f"{spec.kernel}")
     if strided(spec):
         if spec.direction != "forward":
             return f"with stride 2 it is for the forward pass, not for an input gradient of stride {spec.stride}"
@@ -100,8 +99,8 @@ def strided(spec):
 
 
 def tile_side(spec):
-    """Outputs along each side of a tile: 4, or for 3 x 3 taps 2 where reading the larger weights of 4 costs more than
-    the multiplications of 2, and with stride 2."""
+    """Outputs along each side of a tile: 4, or for 3 x 3 taps 2 where that takes fewer multiplications, or more but the
+    reading of the larger weights of 4 costs more than those, and with stride 2."""
     if strided(spec):
         return 2
     if taps(spec) > 3:
@@ -109,12 +108,12 @@ def tile_side(spec):
     depth = geometry.axes(spec)[0]
     plane = (spec.out_size if spec.direction == "forward" else spec.size)[-2:]
 
-    def cost(side):
+    def cost(side, read):
         tiles = depth.target * prod(d * -(-n // (side * d)) for n, d in zip(plane, spec.dilation[-2:], strict=True))
-        return (side + 2) ** 2 * (tiles + READ_AS_TILES)
+        return (side + 2) ** 2 * (tiles + read)
 
-    weight_bytes = prod(spec.weight_shape) // prod(spec.kernel[-2:]) * 36 * 4
-    return 2 if weight_bytes > FAR_WEIGHTS and cost(2) < cost(4) else 4
+    far = prod(spec.weight_shape) // prod(spec.kernel[-2:]) * 36 * 4 > FAR_WEIGHTS
+    return 2 if any(cost(2, read) < cost(4, read) for read in (0, READ_AS_TILES if far else 0)) else 4
 
 
 def sums(spec, side):
@@ -124,6 +123,19 @@ def sums(spec, side):
         along = (0, 3), (1,), (2, 3)  # even inputs at three points; odd ones at two of them, with the middle tap
         return [[4 * y + x for y in rows for x in columns] for rows in along for columns in along]
     return [[point] for point in range((side + taps(spec) - 1) ** 2)]
+
+
+def side_by_side(spec, lanes, side=None):
+    """Whether images in the lanes are faster, because the tiles of a small plane would leave many lanes empty."""
+    if along(spec) is not None or _no_slices(spec) or strided(spec):
+        return False
+    side = side or tile_side(spec)
+    height, width = _planes(spec)
+    rows, columns = -(-height.target // side), -(-width.target // side)
+    lo = width.lo if spec.dilation[-2:] == (1, 1) else 0
+    filled = rows * columns / (-(-rows * (columns + 1) // lanes) * lanes)
+    return (height.source * width.source <= SMALL_PLANE and filled <= MOST_FILLED
+            and 0 <= lo <= side * columns + taps(spec) - 1 - width.source)
 
 
 def loses(spec, _isa):
@@ -305,14 +317,21 @@ def _winograd(spec, isa, tile_sums, depth, shift, source, target, lo, rows, colu
     lanes, most = conv.tile_limits(isa, 4)
     products = [weights for each in tile_sums for weights in each]
     weight_bytes = len(set(products)) * 4 * channels * len(shift) * group_filters
-    block, slices, images = _block(rows, depth, len(products) * 4 * channels * pitch,
-                                   max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK))
+    bytes_of_tile, budget = len(products) * 4 * channels, max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK)
+    extents = [_block(rows, depth, bytes_of_tile * pitch, budget)]
+    block, slices, images = extents[0]
     runs = block * slices * images
-    vectors = geometry.tile_vectors(group_filters, [(columns * runs, 1) if line else (columns, runs)],
+    beside = side_by_side(spec, lanes, side)
+    if beside:
+        # a plane of few channels has sums larger than its V
+        bytes_of_tile += len(tile_sums) * 4 * min(group_filters, 2 * lanes)
+        block, slices, images = _block(rows, depth, bytes_of_tile * columns * lanes, budget)
+        extents.append((block, slices, images * lanes))
+    vectors = geometry.tile_vectors(group_filters, [(columns * runs, 1) if line or beside else (columns, runs)],
                                     group_channels * len(shift), lanes, most)
     return winograd.Winograd(
         isa, spec.groups, channels, filters, [depth.source, *source], [depth.target, *target], lo, depth.source_step,
-        shift, block, slices, images, vectors, OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES,
+        shift, extents, vectors, OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES,
         spec.macs, geometry.weight_strides(spec), not forward, side, taps(spec),
         (1, max(spec.kernel)) if line else spec.kernel[-2:], line, 2 if strided(spec) else 1, tile_sums)
 

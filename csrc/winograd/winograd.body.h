@@ -176,6 +176,25 @@ CK_INLINE int CK_TYPED(part_plane)(const ck_winograd_input *j, ptrdiff_t step, c
     return CK_TYPED(any_negative)(bad);
 }
 
+/* The second axis of the input transform, to the points of v. */
+CK_INLINE void CK_TYPED(store_points)(V half[CK_TYPED(most_points)][CK_TYPED(most_points)], T *v, ptrdiff_t v_step,
+                                      ptrdiff_t lanes, const int n)
+{
+    CK_UNROLL for (int x = 0; x < n; x++)
+    {
+        V d[CK_TYPED(most_points)], u[CK_TYPED(most_points)];
+        CK_UNROLL for (int y = 0; y < n; y++) d[y] = half[y][x];
+        CK_TYPED(into_points_of)(d, u, n);
+        CK_UNROLL for (int y = 0; y < n; y++)
+        {
+            if (lanes == L)
+                vstore(v + (y * n + x) * v_step, u[y]);
+            else
+                vstore_part(v + (y * n + x) * v_step, u[y], lanes);
+        }
+    }
+}
+
 CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int n)
 {
     const int side = CK_TYPED(side_of)(n);
@@ -191,13 +210,7 @@ CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int n)
                 vload(s + (y % side * side + x % side) * step + t + y / side * j->pitch + x / side);
             CK_TYPED(into_points_of)(d, half[y], n);
         }
-        CK_UNROLL for (int x = 0; x < n; x++)
-        {
-            V d[CK_TYPED(most_points)], u[CK_TYPED(most_points)];
-            CK_UNROLL for (int y = 0; y < n; y++) d[y] = half[y][x];
-            CK_TYPED(into_points_of)(d, u, n);
-            CK_UNROLL for (int y = 0; y < n; y++) vstore((T *)j->v + (y * n + x) * j->v_step + t, u[y]);
-        }
+        CK_TYPED(store_points)(half, (T *)j->v + t, j->v_step, L, n);
     }
     return bad;
 }
@@ -205,6 +218,64 @@ CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int n)
 CK_NOINLINE int CK_TYPED(split_four)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 6); }
 CK_NOINLINE int CK_TYPED(split_two)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 4); }
 CK_NOINLINE int CK_TYPED(split_wide)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 8); }
+
+/* A plane's pixels with the images in the lanes, among zeros: to[(row * pitch + column) * L]. Rows and columns lie inside
+ * the plane. Returns negative lanes where a value is beyond the limit. */
+CK_INLINE VI CK_TYPED(gather_images)(const ck_winograd_images *j, ptrdiff_t first, ptrdiff_t last, T *to,
+                                     ptrdiff_t pitch)
+{
+    const VI limit = CK_TYPED(limit_bits)(j->limit);
+    VI bad = {0};
+    ptrdiff_t column = 0;
+    for (ptrdiff_t q = first * j->width; q < last * j->width; q += L) {
+        const T *from = (const T *)j->plane + q;
+        const ptrdiff_t n = last * j->width - q < L ? last * j->width - q : L;
+        V r[L];
+        CK_UNROLL for (int i = 0; i < L; i++) r[i] = i < j->images ? vload_part(from + i * j->image_step, n) : (V){0};
+        vtranspose(r);
+        CK_UNROLL for (int i = 0; i < L; i++)
+        {
+            if (i >= n) break;
+            bad |= CK_TYPED(distance)(r[i], limit);
+            vstore(to, r[i]);
+            to += L;
+            if (++column == j->width) column = 0, to += (pitch - j->width) * L;
+        }
+    }
+    return bad;
+}
+
+CK_INLINE unsigned CK_TYPED(split_images)(const ck_winograd_images *j, const int n)
+{
+    const int side = CK_TYPED(side_of)(n);
+    const ptrdiff_t height = side * (j->rows - 1) + n, pitch = side * (j->columns - 1) + n;
+    const ptrdiff_t first = j->y < 0 ? 0 : j->y, last = j->y + height < j->height ? j->y + height : j->height;
+    T *s = (T *)j->scratch;
+    memset(s, 0, (size_t)(height * pitch * L) * sizeof(T));
+    VI bad[1] = {{0}};
+    if (last > first) bad[0] = CK_TYPED(gather_images)(j, first, last, s + ((first - j->y) * pitch - j->x) * L, pitch);
+    for (ptrdiff_t row = 0, t = 0; row < j->rows; row++)
+        for (ptrdiff_t column = 0; column < j->columns; column++, t++) {
+            const T *tile = s + side * (row * pitch + column) * L;
+            V half[CK_TYPED(most_points)][CK_TYPED(most_points)];
+            CK_UNROLL for (int y = 0; y < n; y++)
+            {
+                V d[CK_TYPED(most_points)];
+                CK_UNROLL for (int x = 0; x < n; x++) d[x] = vload(tile + (y * pitch + x) * L);
+                CK_TYPED(into_points_of)(d, half[y], n);
+            }
+            CK_TYPED(store_points)(half, (T *)j->v + t * j->tile_step, j->v_step, j->images, n);
+        }
+    TI lane[L];
+    memcpy(lane, bad, sizeof lane);
+    unsigned found = 0;
+    for (int i = 0; i < L; i++) found |= (unsigned)(lane[i] < 0) << i;
+    return found;
+}
+
+CK_NOINLINE unsigned CK_TYPED(split_images_four)(const ck_winograd_images *j) { return CK_TYPED(split_images)(j, 6); }
+CK_NOINLINE unsigned CK_TYPED(split_images_two)(const ck_winograd_images *j) { return CK_TYPED(split_images)(j, 4); }
+CK_NOINLINE unsigned CK_TYPED(split_images_wide)(const ck_winograd_images *j) { return CK_TYPED(split_images)(j, 8); }
 
 /* Every other element of two vectors, or every other pair. */
 CK_INLINE V CK_TYPED(even_of)(V a, V b, int pairs)
@@ -373,9 +444,8 @@ WINO_WEIGHTS(weights_lines_three, weights_lines, 6)
 WINO_WEIGHTS(weights_lines_five, weights_lines, 8)
 #undef WINO_WEIGHTS
 
-/* The side x side outputs of one tile for one vector of filters: out[row][column]. */
-CK_INLINE void CK_TYPED(join_tile)(const T *m, ptrdiff_t m_step, V bias, V out[CK_TYPED(most_side)][L],
-                                   ptrdiff_t column, const int n)
+/* The side x side outputs of one tile for one vector of filters: out[row * pitch + column]. */
+CK_INLINE void CK_TYPED(join_tile)(const T *m, ptrdiff_t m_step, V bias, V *out, ptrdiff_t pitch, const int n)
 {
     const int side = CK_TYPED(side_of)(n);
     V half[CK_TYPED(most_side)][CK_TYPED(most_points)];
@@ -390,33 +460,44 @@ CK_INLINE void CK_TYPED(join_tile)(const T *m, ptrdiff_t m_step, V bias, V out[C
     {
         V t[CK_TYPED(most_side)];
         CK_TYPED(from_points_of)(half[y], t, n);
-        CK_UNROLL for (int x = 0; x < side; x++) out[y][column + x] = t[x] + bias;
+        CK_UNROLL for (int x = 0; x < side; x++) out[y * pitch + x] = t[x] + bias;
     }
 }
 
+/* n neighbouring outputs of a vector of filters; those past the last are whatever r holds, and not stored. */
+CK_INLINE void CK_TYPED(store_outputs)(V r[L], T *y, ptrdiff_t y_filter, ptrdiff_t filters, ptrdiff_t n)
+{
+    vtranspose(r);
+    CK_UNROLL for (int f = 0; f < L; f++)
+    {
+        if (f >= filters) break;
+        vstore_part(y + f * y_filter, r[f], n);
+    }
+}
+
+/* A plane narrower than a vector is computed in one go, and its rows are stored as one run of neighbours. */
 CK_INLINE void CK_TYPED(join)(const ck_winograd_output *j, const int points)
 {
-    const int side = CK_TYPED(side_of)(points);
+    const int side = CK_TYPED(side_of)(points), narrow = j->width < L;
+    const ptrdiff_t pitch = narrow ? j->width : L, runs = narrow ? 1 : j->rows;
+    CK_ASSERT(!narrow || j->y_row == j->width);
     for (ptrdiff_t v = 0; v * L < j->filters; v++) {
         const ptrdiff_t filters = j->filters - v * L < L ? j->filters - v * L : L;
         const V bias = j->bias ? vload((const T *)j->bias + v * L) : (V){0};
         for (ptrdiff_t x = 0; x < j->width; x += L) {
-            const ptrdiff_t n = j->width - x < L ? j->width - x : L;
-            V out[CK_TYPED(most_side)][L];
-            for (ptrdiff_t column = 0; column < n; column += side) CK_TYPED(join_tile)
-            ((const T *)j->m + (x + column) / side * j->lanes + v * L, j->m_step, bias, out, column, points);
-            for (ptrdiff_t y = 0; y < j->rows; y++) {
-                V r[L];
-                /* Columns past the last tile are whatever the stack holds; their lanes are not stored. */
-                CK_UNROLL for (int i = 0; i < L; i++) r[i] = out[y][i];
-                vtranspose(r);
-                T *to = (T *)j->y + v * L * j->y_filter + y * j->y_row + x;
-                CK_UNROLL for (int f = 0; f < L; f++)
-                {
-                    if (f >= filters) break;
-                    vstore_part(to + f * j->y_filter, r[f], n);
+            const ptrdiff_t n = j->width - x < L ? j->width - x : L, run = narrow ? j->rows * n : n;
+            V out[(CK_TYPED(most_side) + 1) * L];
+            /* from the last tile on, which may write beyond its row */
+            for (ptrdiff_t column = (n - 1) / side * side; column >= 0; column -= side) CK_TYPED(join_tile)
+            ((const T *)j->m + (x + column) / side * j->m_tile + v * L, j->m_step, bias, out + column, pitch, points);
+            for (ptrdiff_t k = 0; k < runs; k++)
+                for (ptrdiff_t q = 0; q < run; q += L) {
+                    V r[L];
+                    CK_UNROLL for (int i = 0; i < L; i++) r[i] = out[k * pitch + q + i];
+                    CK_TYPED(store_outputs)
+                    (r, (T *)j->y + v * L * j->y_filter + k * j->y_row + x + q, j->y_filter, filters,
+                     run - q < L ? run - q : L);
                 }
-            }
         }
     }
 }
@@ -432,12 +513,7 @@ CK_INLINE void CK_TYPED(store_run)(const V *out, const uint8_t *order, T *y, ptr
     for (ptrdiff_t q = 0; q < run; q += L) {
         V r[L];
         CK_UNROLL for (int i = 0; i < L; i++) r[i] = out[order[q + i]];
-        vtranspose(r);
-        CK_UNROLL for (int f = 0; f < L; f++)
-        {
-            if (f >= filters) break;
-            vstore_part(y + f * y_filter + q, r[f], run - q < L ? run - q : L);
-        }
+        CK_TYPED(store_outputs)(r, y + q, y_filter, filters, run - q < L ? run - q : L);
     }
 }
 
@@ -491,9 +567,21 @@ CK_NOINLINE void CK_TYPED(join_lines_five)(const ck_winograd_lines_output *j) { 
 
 extern const ck_winograd_table CK_KERNEL(ck_winograd);
 const ck_winograd_table CK_KERNEL(ck_winograd) = {
-    .four = {.side = 4, .split = CK_TYPED(split_four), .weights = CK_TYPED(weights_four), .join = CK_TYPED(join_four)},
-    .two = {.side = 2, .split = CK_TYPED(split_two), .weights = CK_TYPED(weights_two), .join = CK_TYPED(join_two)},
-    .wide = {.side = 4, .split = CK_TYPED(split_wide), .weights = CK_TYPED(weights_wide), .join = CK_TYPED(join_wide)},
+    .four = {.side = 4,
+             .split = CK_TYPED(split_four),
+             .split_images = CK_TYPED(split_images_four),
+             .weights = CK_TYPED(weights_four),
+             .join = CK_TYPED(join_four)},
+    .two = {.side = 2,
+            .split = CK_TYPED(split_two),
+            .split_images = CK_TYPED(split_images_two),
+            .weights = CK_TYPED(weights_two),
+            .join = CK_TYPED(join_two)},
+    .wide = {.side = 4,
+             .split = CK_TYPED(split_wide),
+             .split_images = CK_TYPED(split_images_wide),
+             .weights = CK_TYPED(weights_wide),
+             .join = CK_TYPED(join_wide)},
     .strided = {.side = 2,
                 .split = CK_TYPED(strided_split),
                 .weights = CK_TYPED(strided_weights),

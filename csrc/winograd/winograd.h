@@ -25,6 +25,20 @@ typedef struct {
     double limit; /* greatest absolute value for which no intermediate overflows */
 } ck_winograd_input;
 
+/* The same for a small plane of up to a vector of images at once, which are the lanes: tile t of row r of image i goes to
+ * v[xi * v_step + (r * columns + t) * tile_step + i]. */
+typedef struct {
+    const void *plane; /* of the first image */
+    ptrdiff_t image_step, images;
+    ptrdiff_t height, width;
+    ptrdiff_t y, x;
+    ptrdiff_t rows, columns;
+    void *scratch; /* ck_winograd_scratch_of_images(rows, columns) elements, aligned to vectors */
+    void *v; /* exactly the lanes of the images are written */
+    ptrdiff_t v_step, tile_step;
+    double limit;
+} ck_winograd_images;
+
 /* Elements of `scratch`. Enough for every level: its vectors are at most CK_WINOGRAD_LANES long. */
 enum { CK_WINOGRAD_LANES = 16 };
 static inline ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
@@ -32,8 +46,14 @@ static inline ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
     return 16 * ((rows + 1) * pitch + 2 * CK_WINOGRAD_LANES);
 }
 
+static inline ptrdiff_t ck_winograd_scratch_of_images(ptrdiff_t rows, ptrdiff_t columns)
+{
+    return CK_WINOGRAD_LANES * (4 * rows + 4) * (4 * columns + 4);
+}
+
 /* Whether any element read is NaN or beyond the limit; V is then worthless. */
 typedef int (*ck_winograd_split)(const ck_winograd_input *job);
+typedef unsigned (*ck_winograd_split_images)(const ck_winograd_images *job); /* bit i: of image i */
 
 /* The weights taps[tap * lanes + f] of one channel for a panel of filters, at the points: u[xi * u_step + f]. `turned`
  * rotates the kernel by 180 degrees (input gradient). */
@@ -70,11 +90,10 @@ typedef struct {
 
 typedef void (*ck_winograd_join_lines)(const ck_winograd_lines_output *job);
 
-/* One row of tiles of a panel: m[xi * m_step + tile * lanes + f] into up to `side` rows of y. */
+/* One row of tiles of a panel: m[xi * m_step + tile * m_tile + f] into up to `side` rows of y. */
 typedef struct {
     const void *m;
-    ptrdiff_t m_step;
-    ptrdiff_t lanes;
+    ptrdiff_t m_step, m_tile; /* from point to point and tile to tile */
     const void *bias; /* lanes values, or NULL */
     void *y;
     ptrdiff_t y_filter, y_row;
@@ -88,6 +107,7 @@ typedef void (*ck_winograd_join)(const ck_winograd_output *job);
 typedef struct {
     ptrdiff_t side;
     ck_winograd_split split;
+    ck_winograd_split_images split_images;
     ck_winograd_weights weights;
     ck_winograd_join join;
 } ck_winograd_plane;
