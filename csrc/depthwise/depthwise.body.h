@@ -59,9 +59,11 @@ CK_NOINLINE void CK_TYPED(fill_plane)(const ck_depthwise *g, T *box, const T *so
         for (ptrdiff_t y = first[1]; y < first[1] + g->box[1]; y++, row += step * pitch) {
             int outside = z < 0 || z >= g->source[0] || y < 0 || y >= g->source[1];
             const T *x = source + (outside ? 0 : (z * g->source[1] + y) * width);
-            if (step == 1) CK_TYPED(copy_row)
-            (row, pitch, x, outside ? 0 : width, at, outside ? none : head, outside ? none : tail);
-            else CK_TYPED(split_row)(row, pitch, step, x, outside ? 0 : width, first[2]);
+            const ptrdiff_t n = outside ? 0 : width;
+            if (step > 1)
+                CK_TYPED(split_row)(row, pitch, step, x, n, at);
+            else
+                CK_TYPED(copy_row)(row, pitch, x, n, at, n ? head : none, n ? tail : none);
         }
     vstore(row, (V){0});
 }
