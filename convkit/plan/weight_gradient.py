@@ -13,11 +13,11 @@ from convkit import settings
 from convkit.plan import direct, geometry
 
 POINTS = 36
-FEWEST_TILES = 4  # of an image
-# Fewer tiles in a whole batch take the direct kernel, unless Winograd is forced: one image of 7 x 7 takes a third of
-# the time there. A plan does not know the batch, but of a sum over it no part has bits of its own.
+# Fewer tiles in a whole batch take the direct kernel, unless Winograd is forced: its sums are four times as large, and
+# one image of 7 x 7 takes a third of the time there. A plan does not know the batch, but of a sum over it no part has
+# bits of its own.
 FEWEST_IN_A_BATCH = 16
-FEWEST_CHANNELS = 16  # and twice that in each of several groups, whose products are small
+FEWEST_CHANNELS = 8  # and four times that in each of several groups, whose products are small
 FEWEST_APART = 128  # channels where a dilation takes x and dy apart
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 # What a round holds at the points: half of a large L2, or as much as its sums, to a limit.
@@ -40,15 +40,13 @@ def rejects(spec, _isa):
 
 def loses(spec, _isa):
     """Why it should not compute ``spec``; None if it pays."""
-    fewest = FEWEST_CHANNELS * (1 if spec.groups == 1 else 2)
+    fewest = FEWEST_CHANNELS * (1 if spec.groups == 1 else 4)
     if spec.dilation[-2:] != (1, 1):
         fewest = FEWEST_APART
     if min(spec.c_in_per_group, spec.c_out_per_group) < fewest:
         return (f"pays from {fewest} channels and filters per group, not with {spec.c_in_per_group} and "
                 f"{spec.c_out_per_group}")
     tiles = _tiles(spec)
-    if tiles < FEWEST_TILES:
-        return f"pays from {FEWEST_TILES} tiles of 4 x 4, not with {tiles}: its sums are four times as large"
     if POINTS * tiles * TRANSFORMS > 9 * prod(spec.out_size):
         return f"{tiles} tiles of 4 x 4 on {' x '.join(map(str, spec.out_size))} outputs are mostly empty"
     return None
