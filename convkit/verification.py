@@ -101,7 +101,7 @@ def _taps(fuzz, rank, ones):
     if fuzz.chance(0.1):  # what Winograd is for along one axis
         axis, apart = fuzz.size(0, rank - 1), fuzz.size(1, 5)
         kernel, dilation = (tuple(value if i == axis else 1 for i in range(rank))
-                            for value in (fuzz.size(2, 5) if fuzz.chance(0.4) else 3, apart))
+                            for value in (fuzz.size(2, 7) if fuzz.chance(0.4) else 3, apart))
         return kernel, (1,) * rank, dilation, tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     if rank > 1 and fuzz.chance(0.2):  # what Winograd is for: anything along the depth, mostly 3 x 3 in its slices
         depth, step, apart = ((n,) * (rank - 2) for n in (fuzz.size(1, 3), fuzz.size(1, 2), fuzz.size(1, 2)))
@@ -635,8 +635,8 @@ def _of_absolute_values(name, call, want):
 def _tile_bounds(name, call, bounds):
     """Where Winograd computed a result: 8 eps T in every 4 x 4 tile of a slice of it, T = sum over the channels and the
     kernel's slices of (sum of |w|) times (largest |x| in the tile's inputs, 6 x 6 for kernels up to 3 x 3 and 8 x 8 for
-    larger ones), or in the 6 or 8 inputs of a tile of 4 along the only axis that has taps. With stride 2 a window is a
-    tile of its own. Of a weight's gradient see there."""
+    larger ones), or in the 6, 8 or 10 inputs of a tile of 4 along the only axis that has taps. With stride 2 a window
+    is a tile of its own. Of a weight's gradient see there."""
     *head, weight = [np.abs(a) for a in call.args[:2 + name.endswith("_backward")]]
     turned = name.endswith("_backward") != ("transpose" in name)
     rank = weight.ndim - 2
@@ -659,7 +659,8 @@ def _tile_bounds(name, call, bounds):
     kernel = weight.shape[2:]
     lines = kernel.count(1) == rank - 1
     plain = rank == 2 or lines  # one slice
-    taps = 3 if max(kernel if lines else kernel[-2:]) <= 3 else 5
+    most = max(kernel if lines else kernel[-2:])
+    taps = max(3, most + 1 - most % 2)
     lows = [(taps - 1) * d - low if turned else low for (low, _), d in zip(pads, dilation, strict=True)]
     if lines:
         axis = kernel.index(max(kernel))

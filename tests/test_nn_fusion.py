@@ -78,6 +78,7 @@ CONVOLUTIONS = [
     ("winograd", lambda dtype: nn.Conv2d(17, 40, 5, padding=2, dtype=dtype), (31, 30)),
     ("winograd", lambda dtype: nn.Conv1d(9, 40, 3, padding=1, dtype=dtype), (501,)),
     ("winograd", lambda dtype: nn.Conv1d(9, 40, 5, padding=2, dtype=dtype), (501,)),
+    ("winograd", lambda dtype: nn.Conv1d(17, 40, 7, padding=6, dilation=2, dtype=dtype), (501,)),
     ("winograd", lambda dtype: nn.Conv1d(9, 40, 3, dilation=3, dtype=dtype), (501,)),
     ("winograd", lambda dtype: nn.Conv2d(9, 20, (3, 1), padding=(1, 0), dtype=dtype), (33, 17)),
     ("winograd", lambda dtype: nn.Conv2d(64, 20, (3, 1), padding=(1, 0), dtype=dtype), (33, 200)),  # several rounds

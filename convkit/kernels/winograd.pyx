@@ -1,13 +1,13 @@
-"""Winograd's F(4x4, 3x3), F(2x2, 3x3), F(4x4, 5x5), F(4, 3) and F(4, 5): the loops over images, slices, blocks of tile
-rows, panels of filters and points.
+"""Winograd's F(4x4, 3x3), F(2x2, 3x3), F(4x4, 5x5), F(4, 3), F(4, 5) and F(4, 7): the loops over images, slices, blocks
+of tile rows, panels of filters and points.
 
 ``Winograd`` computes a forward pass or an input gradient of a convolution of stride 1 and up to 5 x 5 taps in each
 slice of depth, or a forward pass of stride 2 and 3 x 3 taps; along the depth it is a plain sum over slices, whose taps
 stand beside the channels. One that has taps along a single axis is computed in lines, which hold that axis and all
 inside it; a row is some neighbouring tiles of a line.
 
-A round takes some rows of tiles of some slices of some images: it brings every channel to the points (36, 16, 64, 6 or
-8; or to 25 products), which is V, then for each panel of filters multiplies with the tiles of csrc/conv, and brings
+A round takes some rows of tiles of some slices of some images: it brings every channel to the points (36, 16, 64, 6, 8
+or 10; or to 25 products), which is V, then for each panel of filters multiplies with the tiles of csrc/conv, and brings
 the sums back while they are in the cache. Rounds are shared out among the threads, each with a V of its own; what is
 left over, or too small, is computed by all threads together, by channels and by panels. No sum depends on what a round
 or a task holds, so none depends on how many threads there are.
@@ -75,7 +75,7 @@ cdef extern from "winograd/winograd.h" nogil:
         void join(const ck_winograd_lines_output* job) noexcept nogil
     ctypedef struct ck_winograd_table:
         ck_winograd_plane four, two, wide, strided
-        ck_winograd_line three, five
+        ck_winograd_line three, five, seven
     ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
     ptrdiff_t ck_winograd_scratch_of_images(ptrdiff_t rows, ptrdiff_t columns)
     const ck_winograd_table* ck_winograd_table_for(int level)
@@ -547,7 +547,7 @@ cdef class Winograd:
     ``extents``; a second one is for calls of so many images that they are side by side. For several threads a round is
     made smaller, down to ``fewest_tiles`` tiles.
 
-    Tiles have ``side`` x ``side`` outputs, 4 or 2, and the transforms ``taps`` x ``taps``, 3 or with tiles of 4 also 5;
+    Tiles have ``side`` x ``side`` outputs, 4 or 2, and the transforms ``taps`` x ``taps``, 3, with tiles of 4 also 5;
     ``kernel``, the taps of a slice, may be smaller. ``line`` is None, or for lines (elements between taps, rows of
     tiles of a line, tiles of a row); sizes are then (1, lines, elements of a line) and ``lo`` is in elements.
     ``sums`` lists for each sum of a tile its products, in the order of V, each as the index of the weights it takes.
@@ -583,7 +583,7 @@ cdef class Winograd:
             p.tile_rows, p.tile_columns = (p.out_height + side - 1) // side, (p.out_width + side - 1) // side
             p.pitch = p.tile_columns + 1
         else:
-            p.line = &table.five if taps == 5 else &table.three
+            p.line = &table.three if taps == 3 else &table.five if taps == 5 else &table.seven
             p.line_step, p.line_rows, p.tile_columns = line
             p.tile_rows = p.out_height * p.line_rows
             p.pitch = p.tile_columns

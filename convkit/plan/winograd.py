@@ -1,6 +1,6 @@
-"""Winograd's F(4x4, 3x3), F(2x2, 3x3) or F(4x4, 5x5) in every slice of depth and F(4, 3) or F(4, 5) along one axis:
-which convolutions take them, and in how large blocks. A kernel of 2 or 4 taps is one of 3 or 5 with zeros.
-With stride 2 tiles of 2 x 2 outputs and 3 x 3 taps in every slice, forward.
+"""Winograd's F(4x4, 3x3), F(2x2, 3x3) or F(4x4, 5x5) in every slice of depth and F(4, 3), F(4, 5) or F(4, 7) along
+one axis: which convolutions take them, and in how large blocks. A kernel of 2, 4 or 6 taps is one of 3, 5 or 7 with
+zeros. With stride 2 tiles of 2 x 2 outputs and 3 x 3 taps in every slice, forward.
 
 The error of a tile is bounded by its largest inputs, not by each window's (``precision="strict"`` refuses it), and an
 image that holds a NaN, an infinity or a number near the end of the range is computed directly.
@@ -16,12 +16,14 @@ from convkit import settings
 from convkit.plan import direct, geometry
 from convkit.plan.common import Packing
 
-MOST_TAPS = 5
-FEWEST_SUMMED = 4  # channels: errors of several even out; one alone reaches 8.3 eps T without fused multiply-adds
-FEWEST_SUMMED_WIDE = 16  # at the 64 points of 5 x 5 taps, whose errors are larger
+MOST_TAPS, MOST_LINE_TAPS = 5, 7
+# Channels by the taps of a plane's or a line's transforms: errors of several even out; one alone reaches 8.3 eps T with
+# 3 x 3 taps and without fused multiply-adds, and errors at more points are larger.
+FEWEST_SUMMED = {3: 4, 5: 16}
+FEWEST_SUMMED_LINES = {3: 4, 5: 4, 7: 16}
 # By the taps along one axis: with fewer channels or filters, or fewer in each of several groups, it does not pay.
-FEWEST_CHANNELS = {2: (128, 128), 3: (24, 48), 4: (32, 48), 5: (32, 32)}
-FEWEST_TILES = 8
+FEWEST_CHANNELS = {2: (128, 128), 3: (24, 48), 4: (32, 48), 5: (32, 32), 6: (32, 32), 7: (24, 32)}
+FEWEST_TILES = {3: 8, 5: 4, 7: 4}  # of a line
 FEWEST_STRIDED = 48, 64, 32  # channels, filters and tiles of stride 2
 LINE_ROW = 112  # tiles: whole vectors, and whole runs of 14 for the registers of AVX-512
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
@@ -50,7 +52,7 @@ def rejects(spec, _isa):
     if not all(axis.phases for axis in geometry.axes(spec)):
         return "every window holds only padding"
     summed = spec.c_in_per_group if spec.direction == "forward" else spec.c_out_per_group
-    fewest = FEWEST_SUMMED_WIDE if taps(spec) == MOST_TAPS and along(spec) is None else FEWEST_SUMMED
+    fewest = (FEWEST_SUMMED if along(spec) is None else FEWEST_SUMMED_LINES)[taps(spec)]
     if summed < fewest:
         return f"is for sums over {fewest} channels and more, not {summed}: fewer could exceed its error bound"
     return None
@@ -59,12 +61,13 @@ def rejects(spec, _isa):
 def along(spec):
     """The axis of the kernel's taps, where it has one along the others; else None."""
     wide = [axis for axis, k in enumerate(spec.kernel) if k != 1]
-    return wide[0] if len(wide) == 1 and spec.kernel[wide[0]] <= MOST_TAPS else None
+    return wide[0] if len(wide) == 1 and spec.kernel[wide[0]] <= MOST_LINE_TAPS else None
 
 
 def taps(spec):
-    """Along each axis of the transforms: the kernel has as many, or fewer and zeros."""
-    return 3 if max(spec.kernel if along(spec) is not None else spec.kernel[-2:]) <= 3 else MOST_TAPS
+    """Along each axis of the transforms: the kernel has as many, or fewer and zeros. An odd number from 3."""
+    most = max(spec.kernel if along(spec) is not None else spec.kernel[-2:])
+    return max(3, most + 1 - most % 2)
 
 
 def _no_line(spec):
@@ -78,8 +81,8 @@ def _no_line(spec):
 
 def _no_slices(spec):
     if spec.rank == 1 or not all(1 < k <= MOST_TAPS for k in spec.kernel[-2:]):
-        return (f"is for kernels of 2 to {MOST_TAPS} taps in height and width, at any depth, or along one axis, not "
-                f"{spec.kernel}")
+        return (f"is for kernels of 2 to {MOST_TAPS} taps in height and width, at any depth, or 2 to {MOST_LINE_TAPS} "
+                f"along one axis, not {spec.kernel}")
     if strided(spec):
         if spec.direction != "forward":
             return f"with stride 2 it is for the forward pass, not for an input gradient of stride {spec.stride}"
@@ -150,8 +153,8 @@ def loses(spec, _isa):
         return (f"pays from {fewest} channels and filters per group, not with {spec.c_in_per_group} and "
                 f"{spec.c_out_per_group}")
     line = _line(spec)
-    if line.lines * line.tiles < FEWEST_TILES:
-        return f"pays from {FEWEST_TILES} tiles of 4, not with {line.lines * line.tiles}"
+    if line.lines * line.tiles < FEWEST_TILES[taps(spec)]:
+        return f"pays from {FEWEST_TILES[taps(spec)]} tiles of 4, not with {line.lines * line.tiles}"
     if (taps(spec) + 3) * line.tiles * TRANSFORMS > max(spec.kernel) * line.target:
         return f"tiles of 4 on {line.target // line.inner} outputs with dilation {line.dilation} are mostly empty"
     return None

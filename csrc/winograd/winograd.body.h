@@ -1,8 +1,9 @@
 /* Compiled by winograd.kernel.c. `n` points along an axis make of n values `side` outputs of n - side + 1 taps; it is constant
  * after inlining. Six are 0, +-a, +-b and infinity with a = sqrt(1/2), b = sqrt(2): four outputs of three taps. Four
- * are 0, +-1 and infinity: two outputs of three taps; three are 0, 1 and infinity: of two. Eight are 0, +-1/2, +-1, +-2 and infinity: four of five. */
+ * are 0, +-1 and infinity: two outputs of three taps; three are 0, 1 and infinity: of two. Eight are 0, +-1/2, +-1, +-2
+ * and infinity: four of five. Ten are 0, +-2/5, +-4/5, +-5/4, +-5/2 and infinity: four of seven, along lines. */
 
-enum { CK_TYPED(most_side) = 4, CK_TYPED(most_points) = 8, CK_TYPED(most_taps) = 5 };
+enum { CK_TYPED(most_side) = 4, CK_TYPED(most_points) = 10, CK_TYPED(most_taps) = 7 };
 
 CK_INLINE int CK_TYPED(side_of)(const int n) { return n <= 4 ? 2 : 4; }
 
@@ -49,8 +50,34 @@ CK_INLINE void CK_TYPED(into_eight_points)(const V d[8], V t[8])
     t[7] = vfma(s21, d[3] - d[5], d[7] - d[1]);
 }
 
+/* Of ten points +-p, where the squares of the others are q, r and s. */
+CK_INLINE void CK_TYPED(into_pair)(const V d[10], V t[2], const double p, const double q, const double r,
+                                   const double s)
+{
+    const V first = vset1((T)(q + r + s)), second = vset1((T)(q * r + q * s + r * s)), third = vset1((T)(q * r * s));
+    const V even = vfma(-third, d[2], vfma(second, d[4], vfma(-first, d[6], d[8])));
+    const V odd = vfma(-third, d[1], vfma(second, d[3], vfma(-first, d[5], d[7])));
+    t[0] = vfma(vset1((T)p), odd, even);
+    t[1] = vfma(-vset1((T)p), odd, even);
+}
+
+CK_INLINE void CK_TYPED(into_ten_points)(const V d[10], V t[10])
+{
+    const V outer = vset1((T)8.6125), inner = vset1((T)16.118025);
+    t[0] = vfma(inner, d[4], vfma(-outer, d[2] + d[6], d[0] + d[8]));
+    CK_TYPED(into_pair)(d, t + 1, 0.4, 0.64, 1.5625, 6.25);
+    CK_TYPED(into_pair)(d, t + 3, 0.8, 0.16, 1.5625, 6.25);
+    CK_TYPED(into_pair)(d, t + 5, 1.25, 0.16, 0.64, 6.25);
+    CK_TYPED(into_pair)(d, t + 7, 2.5, 0.16, 0.64, 1.5625);
+    t[9] = vfma(inner, d[5], vfma(-outer, d[3] + d[7], d[1] + d[9]));
+}
+
 CK_INLINE void CK_TYPED(into_points_of)(const V *d, V *t, const int n)
 {
+    if (n == 10) {
+        CK_TYPED(into_ten_points)(d, t);
+        return;
+    }
     if (n == 4)
         CK_TYPED(into_four_points)(d, t);
     else if (n == 6)
@@ -91,8 +118,28 @@ CK_INLINE void CK_TYPED(from_eight_points)(const V m[8], V y[4])
     y[3] = vfma(vset1(8), q3, vfma(vset1((T)0.125), q2, q1 + m[7]));
 }
 
+CK_INLINE void CK_TYPED(from_ten_points)(const V m[10], V y[4])
+{
+    const double p[4] = {0.4, 0.8, 1.25, 2.5};
+    y[0] = m[0];
+    y[1] = y[2] = (V){0};
+    y[3] = m[9];
+    CK_UNROLL for (int i = 0; i < 4; i++)
+    {
+        const V s = m[2 * i + 1] + m[2 * i + 2], q = m[2 * i + 1] - m[2 * i + 2];
+        y[0] += s;
+        y[1] = vfma(vset1((T)p[i]), q, y[1]);
+        y[2] = vfma(vset1((T)(p[i] * p[i])), s, y[2]);
+        y[3] = vfma(vset1((T)(p[i] * p[i] * p[i])), q, y[3]);
+    }
+}
+
 CK_INLINE void CK_TYPED(from_points_of)(const V *m, V *y, const int n)
 {
+    if (n == 10) {
+        CK_TYPED(from_ten_points)(m, y);
+        return;
+    }
     if (n == 3)
         CK_TYPED(from_three_points)(m, y);
     else if (n == 4)
@@ -287,10 +334,11 @@ CK_INLINE V CK_TYPED(odd_of)(V a, V b, int pairs) { return pairs ? (V)ck_odd_f64
 
 /* d[k] of L neighbouring tiles whose taps are neighbours: every fourth element from the k-th on; with taps two apart
  * every fourth pair. */
-CK_INLINE VI CK_TYPED(quarters_at)(const T *line, ptrdiff_t at, ptrdiff_t n, V d[8], VI limit, const int pairs)
+CK_INLINE VI CK_TYPED(quarters_at)(const T *line, ptrdiff_t at, ptrdiff_t n, V *d, VI limit, const int pairs,
+                                   const int points)
 {
     VI bad = {0};
-    CK_UNROLL for (int later = 0; later < 2; later++)
+    CK_UNROLL for (int later = 0; 4 * later < points; later++)
     {
         V p[4];
         CK_UNROLL for (int i = 0; i < 4; i++)
@@ -302,6 +350,7 @@ CK_INLINE VI CK_TYPED(quarters_at)(const T *line, ptrdiff_t at, ptrdiff_t n, V d
         const V odd0 = CK_TYPED(odd_of)(p[0], p[1], pairs), odd1 = CK_TYPED(odd_of)(p[2], p[3], pairs);
         d[4 * later] = CK_TYPED(even_of)(even0, even1, pairs);
         d[4 * later + 1] = CK_TYPED(even_of)(odd0, odd1, pairs);
+        if (4 * later + 2 == points) break;
         d[4 * later + 2] = CK_TYPED(odd_of)(even0, even1, pairs);
         d[4 * later + 3] = CK_TYPED(odd_of)(odd0, odd1, pairs);
     }
@@ -318,9 +367,9 @@ CK_INLINE VI CK_TYPED(split_row)(const ck_winograd_lines_input *j, const T *line
         V d[CK_TYPED(most_points)], u[CK_TYPED(most_points)];
         n = L;
         if (step == 1) {
-            bad |= CK_TYPED(quarters_at)(line, 4 * t - j->lo, j->n, d, limit, 0);
+            bad |= CK_TYPED(quarters_at)(line, 4 * t - j->lo, j->n, d, limit, 0, points);
         } else if (step == 2) {
-            bad |= CK_TYPED(quarters_at)(line, 4 * t - j->lo, j->n, d, limit, 1);
+            bad |= CK_TYPED(quarters_at)(line, 4 * t - j->lo, j->n, d, limit, 1, points);
         } else { /* to the end of the step; what lies behind is computed again by the next vector */
             const ptrdiff_t r = t % step, at = 4 * (t - r) + r - j->lo;
             if (n > step - r) n = step - r;
@@ -350,6 +399,7 @@ CK_INLINE int CK_TYPED(split_lines)(const ck_winograd_lines_input *j, const int 
 
 CK_NOINLINE int CK_TYPED(split_lines_three)(const ck_winograd_lines_input *j) { return CK_TYPED(split_lines)(j, 6); }
 CK_NOINLINE int CK_TYPED(split_lines_five)(const ck_winograd_lines_input *j) { return CK_TYPED(split_lines)(j, 8); }
+CK_NOINLINE int CK_TYPED(split_lines_seven)(const ck_winograd_lines_input *j) { return CK_TYPED(split_lines)(j, 10); }
 
 /* The weights are transformed in double and rounded once: in T, the transform alone cost a quarter of the error bound. */
 typedef double CK_TYPED(wide) __attribute__((vector_size(L * sizeof(double))));
@@ -381,8 +431,28 @@ CK_INLINE void CK_TYPED(weight_eight_points)(const CK_TYPED(wide) g[5], CK_TYPED
     u[7] = g[4];
 }
 
+CK_INLINE void CK_TYPED(weight_ten_points)(const CK_TYPED(wide) g[7], CK_TYPED(wide) u[10])
+{
+    const double squares[4] = {0.16, 0.64, 1.5625, 6.25}, p[4] = {0.4, 0.8, 1.25, 2.5};
+    u[0] = g[0];
+    for (int i = 0; i < 4; i++) {
+        const double z = squares[i];
+        double n = 2 * z;
+        for (int k = 0; k < 4; k++) n *= k == i ? 1 : z - squares[k];
+        const CK_TYPED(wide) even = g[0] + z * (g[2] + z * (g[4] + z * g[6])),
+                             odd = p[i] * (g[1] + z * (g[3] + z * g[5]));
+        u[2 * i + 1] = (even + odd) / n;
+        u[2 * i + 2] = (even - odd) / n;
+    }
+    u[9] = g[6];
+}
+
 CK_INLINE void CK_TYPED(weight_points_of)(const CK_TYPED(wide) * g, CK_TYPED(wide) * u, const int n)
 {
+    if (n == 10) {
+        CK_TYPED(weight_ten_points)(g, u);
+        return;
+    }
     if (n == 8) {
         CK_TYPED(weight_eight_points)(g, u);
         return;
@@ -442,6 +512,7 @@ WINO_WEIGHTS(weights_two, weights, 4)
 WINO_WEIGHTS(weights_wide, weights, 8)
 WINO_WEIGHTS(weights_lines_three, weights_lines, 6)
 WINO_WEIGHTS(weights_lines_five, weights_lines, 8)
+WINO_WEIGHTS(weights_lines_seven, weights_lines, 10)
 #undef WINO_WEIGHTS
 
 /* The side x side outputs of one tile for one vector of filters: out[row * pitch + column]. */
@@ -562,6 +633,7 @@ CK_INLINE void CK_TYPED(join_lines)(const ck_winograd_lines_output *j, const int
 
 CK_NOINLINE void CK_TYPED(join_lines_three)(const ck_winograd_lines_output *j) { CK_TYPED(join_lines)(j, 6); }
 CK_NOINLINE void CK_TYPED(join_lines_five)(const ck_winograd_lines_output *j) { CK_TYPED(join_lines)(j, 8); }
+CK_NOINLINE void CK_TYPED(join_lines_seven)(const ck_winograd_lines_output *j) { CK_TYPED(join_lines)(j, 10); }
 
 #include "winograd/strided.body.h"
 
@@ -592,4 +664,7 @@ const ck_winograd_table CK_KERNEL(ck_winograd) = {
     .five = {.split = CK_TYPED(split_lines_five),
              .weights = CK_TYPED(weights_lines_five),
              .join = CK_TYPED(join_lines_five)},
+    .seven = {.split = CK_TYPED(split_lines_seven),
+              .weights = CK_TYPED(weights_lines_seven),
+              .join = CK_TYPED(join_lines_seven)},
 };

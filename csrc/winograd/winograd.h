@@ -1,10 +1,10 @@
-/* Winograd's F(4x4, 3x3), F(2x2, 3x3) and F(4x4, 5x5), and F(4, 3) and F(4, 5) along one axis, around the tiles of csrc/conv:
- * input, weight and output transforms.
+/* Winograd's F(4x4, 3x3), F(2x2, 3x3) and F(4x4, 5x5), and F(4, 3), F(4, 5) and F(4, 7) along one axis, around the tiles of
+ * csrc/conv: input, weight and output transforms.
  *
- * A block of `side` x `side` outputs of r x r taps costs (side + r - 1)^2 multiplications per channel: 36 instead of 144, 16 instead
- * of 36, or 64 instead of 400; with stride 2 25 instead of 36. The reduction over channels is a product at each of so many points, V[xi] (tiles x channels) by U[xi] (channels x filters),
- * which the tiles of csrc/conv compute; what is here brings data into that form and back. csrc/winograd/README.md has
- * the formula and the figures.
+ * A block of `side` x `side` outputs of r x r taps costs (side + r - 1)^2 multiplications per channel: 36 instead of 144, 16
+ * instead of 36, or 64 instead of 400; with stride 2 25 instead of 36. The reduction over channels is a product at each of
+ * so many points, V[xi] (tiles x channels) by U[xi] (channels x filters), which the tiles of csrc/conv compute; what is here
+ * brings data into that form and back. csrc/winograd/README.md has the formula and the figures.
  */
 #ifndef CK_WINOGRAD_H
 #define CK_WINOGRAD_H
@@ -61,7 +61,7 @@ typedef void (*ck_winograd_weights)(const void *taps, int turned, ptrdiff_t lane
 
 /* F(4, r) along one axis. A line holds the axis and all axes inside it, so neighbouring taps lie `step` elements apart:
  * the dilation times the inner sizes. Output (4 a + i) * step + r, for i < 4 and r < step, belongs to tile a * step + r,
- * which reads elements (4 a + k) * step + r - lo, for k < 6 or 8; outside of 0 .. n they are zeros. Every line is cut into
+ * which reads elements (4 a + k) * step + r - lo, for k < 6, 8 or 10; outside of 0 .. n they are zeros. Every line is cut into
  * line_rows rows of `tiles` tiles, whole steps where a step is shorter than a vector; the last tiles may lie beyond it. */
 typedef struct {
     const void *plane; /* lines of n elements */
@@ -123,7 +123,7 @@ typedef struct {
     ck_winograd_plane four, two; /* 3 x 3 taps at 36 and 16 points */
     ck_winograd_plane wide; /* 5 x 5 taps at 64 points, tiles of four */
     ck_winograd_plane strided; /* 3 x 3 taps of stride 2, 25 products, 16 weights and 9 sums, tiles of two */
-    ck_winograd_line three, five; /* taps, at 6 and 8 points */
+    ck_winograd_line three, five, seven; /* taps, at 6, 8 and 10 points */
 } ck_winograd_table;
 
 /* float32 only: in double the transforms would lose digits that its users chose it for. */
