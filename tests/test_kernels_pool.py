@@ -150,6 +150,34 @@ def test_windows_far_apart(kernel, stride, padding):
     check_average(x, (2, kernel), (1, stride), (0, padding))
 
 
+@pytest.mark.parametrize("size", [(2, 2), (4, 4), (7, 7), (5, 16), (13, 13), (3, 4, 4), (9,)])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 1, 1), (3, 2, 1), (2, 1, 1)])
+def test_small_planes_side_by_side(size, kernel, stride, padding):
+    for planes in (1, 7, 35):
+        x = integers(rng_for(*size, kernel, stride, planes), (planes, *size))
+        check_extreme(x, kernel, stride, padding, 1, ceil_mode=planes == 7)
+        check_average(x, kernel, stride, padding, include_pad=planes == 7)
+
+
+def test_a_nan_stays_in_its_plane_among_others():
+    x = rng_for(5).standard_normal((35, 7, 7))
+    x[3, 2, 4], x[3, 6, 6], x[20, 0, 0], x[34, 3, 3] = np.nan, np.inf, -np.inf, np.nan
+    for isa, dtype in levels_and_dtypes():
+        for kind in ("max", "min", "avg"):
+            x_t = x.astype(dtype)
+            spec = spec_of(x_t, 3, 2, 1, kind=kind)
+            rest = () if kind == "avg" else (None,)
+            with ck.use(isa=isa, algorithm="direct"):
+                run = plans.plan(spec).run
+                together, alone = outputs(spec, 35)[0], outputs(spec, 35)[0]
+                run(x_t, together, *rest)
+                for i in range(35):
+                    run(x_t[i:i + 1], alone[i:i + 1], *rest)
+            np.testing.assert_array_equal(together, alone)
+            want = [p for p in range(35) if np.isnan(x[p]).any()]
+            assert [p for p in range(35) if np.isnan(together[p]).any()] == want
+
+
 def random_call(rng, rank):
     kernel = tuple(int(k) for k in rng.integers(1, 6, rank))
     dilation = tuple(int(d) for d in rng.integers(1, 4, rank))

@@ -22,6 +22,7 @@ class Pool:
         power: float = 1,
         whole: float = 1,
         adaptive: bool = False,
+        lanes: int = 0,
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...

@@ -22,6 +22,7 @@ cdef extern from "pool/pool.h" nogil:
         double power
         double whole
         int adaptive
+        ptrdiff_t lanes
     ctypedef struct ck_pool_arrays:
         const void* input "in"
         void* out
@@ -38,6 +39,8 @@ cdef extern from "pool/pool.h" nogil:
     ptrdiff_t CK_POOL_MAX_INDEXED
     const char* ck_pool_name(int kernel)
     ck_pool_kernel ck_pool_for(int kernel, int level, int itemsize)
+    bint ck_pool_in_lanes(const ck_pool* p)
+    ptrdiff_t CK_POOL_LANES
     size_t ck_pool_scratch_bytes(int kernel, const ck_pool* p, ptrdiff_t cols, int itemsize)
 
 MAX_INDEXED = CK_POOL_MAX_INDEXED
@@ -77,20 +80,20 @@ cdef class Pool:
 
     All tuples have three entries, ones in front; ``padding`` is ``(lo, hi)`` per axis. ``divisor`` is 0 for
     the number of elements in the window; ``power`` is that of Lp pooling and ``whole`` the elements of a window
-    that lacks none. ``adaptive`` windows come from the sizes alone.
+    that lacks none. ``adaptive`` windows come from the sizes alone. ``lanes`` are those of a vector.
     """
 
     cdef ck_pool pool
     cdef ck_pool_kernel kernel
     cdef int kind, itemsize, chosen_itemsize
     cdef bint backward, writes_chosen, by_plane
-    cdef ptrdiff_t in_size, out_size, rows, cols, block_cols, blocks
+    cdef ptrdiff_t in_size, out_size, rows, together, cols, block_cols, blocks
     cdef double row_work
     cdef size_t memory_bytes
 
     def __init__(self, str name, isa, int itemsize, size, out, kernel=(1, 1, 1), stride=(1, 1, 1),
                  padding=((0, 0),) * 3, dilation=(1, 1, 1), bint include_pad=True, ptrdiff_t divisor=0,
-                 double power=1, double whole=1, bint adaptive=False):
+                 double power=1, double whole=1, bint adaptive=False, int lanes=0):
         cdef ck_pool* p = &self.pool
         cdef int i
         self.kind = KERNELS.index(name)
@@ -107,7 +110,7 @@ cdef class Pool:
                 p.kernel[i] = min(p.size[i], p.size[i] // p.out[i] + 2)
                 p.stride[i] = (p.size[i] + p.out[i] - 1) // p.out[i]
         p.include_pad, p.divisor, p.adaptive = include_pad, divisor, adaptive
-        p.power, p.whole = power, whole
+        p.power, p.whole, p.lanes = power, whole, lanes
         self.in_size = p.size[0] * p.size[1] * p.size[2]
         self.out_size = p.out[0] * p.out[1] * p.out[2]
         self._share_out()
@@ -118,7 +121,11 @@ cdef class Pool:
         cdef double window = <double>p.kernel[0] * p.kernel[1]
         cdef double overlap = <double>p.kernel[2] / p.stride[2]
         cdef ptrdiff_t width = ROW_BYTES // self.itemsize
-        if self.by_plane:
+        self.together = 1
+        if self.kind <= CK_POOL_lp and ck_pool_in_lanes(p):
+            self.rows, self.cols, self.together = 1, 1, CK_POOL_LANES
+            self.row_work = 2.0 * (self.in_size + self.out_size)
+        elif self.by_plane:
             self.rows, self.cols = 1, 1
             self.row_work = self.in_size + 8.0 * self.out_size
         elif self.backward:
@@ -169,6 +176,7 @@ cdef class Pool:
         job.blocks, job.block_cols = self.blocks, self.block_cols
         job.share = max(1, <ptrdiff_t>min(TASK / (self.row_work / self.blocks), <double>job.rows))
         job.memory_bytes = self.memory_bytes
+        job.share = (job.share + self.together - 1) // self.together * self.together
         tasks = (job.rows + job.share - 1) // job.share * self.blocks
         threads = 1 if work < SERIAL else <int>min(tasks, <ptrdiff_t>min(threads, <int>MAX_THREADS))
         for k in range(threads):

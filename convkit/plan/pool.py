@@ -35,6 +35,7 @@ from convkit.spec.pool import check_indices
 
 if native.available:
     from convkit.kernels import pool as kernels
+    from convkit.kernels.conv import tile_limits
 
 
 MAX_TAPS = 256
@@ -47,7 +48,9 @@ def _three(axes, one):
 
 def _planes(name, spec, isa, **windows):
     """The kernel of that name for planes of a spec's sizes."""
-    return kernels.Pool(name, isa, spec.dtype.itemsize, _three(spec.size, 1), _three(spec.out_size, 1), **windows)
+    itemsize = spec.dtype.itemsize
+    return kernels.Pool(name, isa, itemsize, _three(spec.size, 1), _three(spec.out_size, 1),
+                        lanes=tile_limits(isa, itemsize)[0], **windows)
 
 
 def _kernel(name, spec, isa):

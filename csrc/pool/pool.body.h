@@ -459,6 +459,8 @@ CK_INLINE void CK_TYPED(reduce_planes)(int op, const T *x, ptrdiff_t n, ptrdiff_
     }
 }
 
+#include "pool/lanes.body.h"
+
 CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
                                  char *scratch)
 {
@@ -544,7 +546,10 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
 #define FORWARD(name, op)                                                                                              \
     static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)             \
     {                                                                                                                  \
-        CK_TYPED(forward)(op, p, a, b, s);                                                                             \
+        if (ck_pool_in_lanes(p))                                                                                       \
+            CK_TYPED(forward_in_lanes)(op, p, a, b, s);                                                                \
+        else                                                                                                           \
+            CK_TYPED(forward)(op, p, a, b, s);                                                                         \
         return 1;                                                                                                      \
     }
 FORWARD(ck_pool_max, POOL_MAX)

@@ -63,6 +63,14 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
         for (int i = 0; i < 1 + CK_POOL_ROWS; i++) PIECE(width, item);
         break;
     default:
+        if (ck_pool_in_lanes(p)) {
+            PIECE(CK_POOL_LANES * (p->size[0] * p->size[1] * p->size[2] + CK_POOL_LANES), item);
+            PIECE(CK_POOL_LANES * (p->out[0] * p->out[1] * p->out[2] + CK_POOL_LANES), item);
+            PIECE(CK_POOL_LANES * p->size[2], item);
+            PIECE(p->out[2] + CK_POOL_LINE, item);
+            PIECE(p->out[2], 3 * sizeof(ptrdiff_t));
+            break;
+        }
         PIECE(width, item);
         PIECE(cols + CK_POOL_LINE, item);
         total += CK_POOL_ROWS * (((size_t)width * item + 63) / 64 * 64);

@@ -33,6 +33,7 @@ typedef struct {
     /* Windows [o * size / out, the same for o + 1 rounded up) instead: kernel is then the most elements of one,
      * stride the most between two, and there is neither padding nor dilation. */
     int adaptive;
+    ptrdiff_t lanes; /* of a vector: rows so short that they would not fill one */
 } ck_pool;
 
 typedef struct {
@@ -43,7 +44,8 @@ typedef struct {
 } ck_pool_arrays;
 
 /* What one call computes: rows [row0, row1) of `out`, counted over all planes, and of each its columns [col0,
- * col1). For scatter, place and gather a row is a whole plane and the columns are not looked at. */
+ * col1). For scatter, place and gather, and
+ * where planes lie in the lanes, a row is a whole plane and the columns are not looked at. */
 typedef struct {
     ptrdiff_t row0, row1, col0, col1;
 } ck_pool_block;
@@ -70,6 +72,7 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
 
 /* ---- shared by the kernels and the sizing above */
 
+enum { CK_POOL_LANES = 16, CK_POOL_SMALL = 1024 }; /* planes side by side at most; elements of one at most */
 enum { CK_POOL_ROWS = 8 };           /* rows that a kernel has in scratch memory at a time */
 #define CK_POOL_LINE ((ptrdiff_t)64) /* elements: more than any vector, what a row may be over-read by */
 
@@ -122,6 +125,13 @@ CK_INLINE ptrdiff_t ck_pool_slots(const ck_pool *p)
 {
     ptrdiff_t more = p->out[1] < CK_POOL_ROWS ? p->out[1] - 1 : CK_POOL_ROWS - 1;
     return ck_pool_ring(ck_pool_span(p, 1) + more * p->stride[1]);
+}
+
+/* Whether planes are so small that the forward passes without indices lay some side by side in the lanes. */
+CK_INLINE int ck_pool_in_lanes(const ck_pool *p)
+{
+    const ptrdiff_t size = p->size[0] * p->size[1] * p->size[2], out = p->out[0] * p->out[1] * p->out[2];
+    return p->size[2] <= p->lanes && size <= CK_POOL_SMALL && out > 1 && out <= 2 * size;
 }
 
 /* Carve a piece of n elements off the scratch memory. */
