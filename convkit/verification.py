@@ -635,8 +635,8 @@ def _of_absolute_values(name, call, want):
 def _tile_bounds(name, call, bounds):
     """Where Winograd computed a result: 8 eps T in every 4 x 4 tile of a slice of it, T = sum over the channels and the
     kernel's slices of (sum of |w|) times (largest |x| in the tile's inputs, 6 x 6 for kernels up to 3 x 3 and 8 x 8 for
-    larger ones), or in the 6, 8 or 10 inputs of a tile of 4 along the only axis that has taps. With stride 2 a window
-    is a tile of its own. Of a weight's gradient see there."""
+    larger ones), or in the 6, 8 or 10 inputs of a tile of 4 along the only axis that has taps. With stride 2 it is
+    a window of x, and of dy the 3 x 3 that 4 x 4 of dx take. Of a weight's gradient see there."""
     *head, weight = [np.abs(a) for a in call.args[:2 + name.endswith("_backward")]]
     turned = name.endswith("_backward") != ("transpose" in name)
     rank = weight.ndim - 2
@@ -661,7 +661,10 @@ def _tile_bounds(name, call, bounds):
     plain = rank == 2 or lines  # one slice
     most = max(kernel if lines else kernel[-2:])
     taps = max(3, most + 1 - most % 2)
-    lows = [(taps - 1) * d - low if turned else low for (low, _), d in zip(pads, dilation, strict=True)]
+    strided = stride[-2:] == (2, 2)
+    tile = ((4, 2, 3) if turned else (1, 2, 3)) if strided else None
+    lows = [low if not turned else (1 - low) // 2 if strided else (taps - 1) * d - low
+            for (low, _), d in zip(pads, dilation, strict=True)]
     if lines:
         axis = kernel.index(max(kernel))
         source = source.reshape(*source.shape[:2], math.prod(source.shape[2:2 + axis]), source.shape[2 + axis], -1)
@@ -669,7 +672,7 @@ def _tile_bounds(name, call, bounds):
         sums = weight.sum(2 + axis).reshape(*weight.shape[:2], 1, 1, 1)
     else:
         largest = _largest_around(source[:, :, None] if plain else source, [3, 4], size[-2:], dilation[-2:], lows[-2:],
-                                  taps, 2 if stride[-2:] == (2, 2) else 1)
+                                  taps, tile)
         sums = (weight[:, :, None] if plain else weight).sum((3, 4), keepdims=True)
     along = {"stride": (1 if plain else stride[0], 1, 1), "dilation": (1 if plain else dilation[0], 1, 1),
              "padding": ((0, 0) if plain else pads[0], (0, 0), (0, 0)), "groups": call.options.get("groups", 1)}
@@ -724,18 +727,19 @@ def _window(name, options, size, kernel):
     return stride, dilation, pad_pairs("padding", padding, size, kernel, stride, dilation)
 
 
-def _largest_around(source, axes, size, dilation, lows, taps, stride=1):
+def _largest_around(source, axes, size, dilation, lows, taps, tile=None):
     """For every output of (n, c, depth, height, width) the largest of the inputs of its tile of 4 along each of the
-    axes: taps + 3, all of one residue modulo the dilation. With a stride a tile is one output."""
-    side = 4 if stride == 1 else 1
+    axes: taps + 3, all of one residue modulo the dilation. A ``tile`` of its own: (outputs, inputs from one to the
+    next, inputs of each)."""
+    side, step, reads = tile or (4, 4, taps + 3)
     for axis, n, d, low in zip(axes, size, dilation, lows, strict=True):
-        tile = np.arange(n) // d // side * side * d + np.arange(n) % d  # the first output of each output's tile
-        at = stride * tile[:, None] - low + d * np.arange(taps + side - 1)
+        first = np.arange(n) // d // side * step * d + np.arange(n) % d - low  # input of each output's tile
+        at = first[:, None] + d * np.arange(reads)
         held = source.take(at.clip(0, source.shape[axis] - 1).reshape(-1), axis)
         shape = [1] * source.ndim
         shape[axis] = at.size
         held = held * ((at >= 0) & (at < source.shape[axis])).reshape(shape)
-        source = held.reshape(*source.shape[:axis], n, taps + 3, *source.shape[axis + 1:]).max(axis + 1)
+        source = held.reshape(*source.shape[:axis], n, reads, *source.shape[axis + 1:]).max(axis + 1)
     return source
 
 

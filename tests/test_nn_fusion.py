@@ -74,6 +74,7 @@ CONVOLUTIONS = [
     ("winograd", lambda dtype: nn.Conv2d(9, 40, 3, padding=1, dtype=dtype), (31, 30)),
     ("winograd", lambda dtype: nn.Conv2d(9, 40, 3, padding=2, dilation=2, dtype=dtype), (31, 30)),
     ("winograd", lambda dtype: nn.Conv2d(9, 40, 3, stride=2, padding=1, dtype=dtype), (31, 30)),
+    ("winograd", lambda dtype: nn.ConvTranspose2d(17, 40, 3, stride=2, padding=1, dtype=dtype), (15, 14)),
     ("winograd", lambda dtype: nn.Conv3d(8, 20, 3, groups=2, dtype=dtype), (5, 17, 19)),
     ("winograd", lambda dtype: nn.Conv2d(17, 40, 5, padding=2, dtype=dtype), (31, 30)),
     ("winograd", lambda dtype: nn.Conv1d(9, 40, 3, padding=1, dtype=dtype), (501,)),

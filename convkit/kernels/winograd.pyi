@@ -30,7 +30,7 @@ class Winograd:
         kernel: Sequence[int],
         line: Sequence[int] | None,
         stride: int,
-        sums: Sequence[Sequence[int]],
+        sums: Sequence[Sequence[tuple[int, int]]],
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...

@@ -2,12 +2,12 @@
 of tile rows, panels of filters and points.
 
 ``Winograd`` computes a forward pass or an input gradient of a convolution of stride 1 and up to 5 x 5 taps in each
-slice of depth, or a forward pass of stride 2 and 3 x 3 taps; along the depth it is a plain sum over slices, whose taps
-stand beside the channels. One that has taps along a single axis is computed in lines, which hold that axis and all
-inside it; a row is some neighbouring tiles of a line.
+slice of depth, or of stride 2 and 3 x 3 taps; along the depth it is a plain sum over slices, whose taps stand beside
+the channels. One that has taps along a single axis is computed in lines, which hold that axis and all inside it; a row is
+some neighbouring tiles of a line.
 
 A round takes some rows of tiles of some slices of some images: it brings every channel to the points (36, 16, 64, 6, 8
-or 10; or to 25 products), which is V, then for each panel of filters multiplies with the tiles of csrc/conv, and brings
+or 10; with stride 2 25 or 9), which is V, then for each panel of filters multiplies with the tiles of csrc/conv, and brings
 the sums back while they are in the cache. Rounds are shared out among the threads, each with a V of its own; what is
 left over, or too small, is computed by all threads together, by channels and by panels. No sum depends on what a round
 or a task holds, so none depends on how many threads there are.
@@ -74,7 +74,7 @@ cdef extern from "winograd/winograd.h" nogil:
         ck_winograd_weights weights
         void join(const ck_winograd_lines_output* job) noexcept nogil
     ctypedef struct ck_winograd_table:
-        ck_winograd_plane four, two, wide, strided
+        ck_winograd_plane four, two, wide, strided, strided_gradient
         ck_winograd_line three, five, seven
     ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
     ptrdiff_t ck_winograd_scratch_of_images(ptrdiff_t rows, ptrdiff_t columns)
@@ -105,6 +105,7 @@ cdef struct winograd_t:
     ptrdiff_t taps               # positions times the channels of a group
     ptrdiff_t sums               # of a tile of a slice or a line
     const ptrdiff_t* first       # product of each sum, and behind them the number of all
+    const ptrdiff_t* point_of    # each product in V, and behind them their number
     const ptrdiff_t* weight_of   # each product, and behind them their number
     ptrdiff_t step               # pixels of the source from tile to tile
     ptrdiff_t kernel_rows, kernel_columns  # in a slice or a line
@@ -126,7 +127,7 @@ cdef struct call_t:
     const float* bias            # panels, or NULL
     float* y
     ptrdiff_t n                  # images
-    float* v                     # of each worker: [product][channel][image][slice][tile row][tile]; across: images last
+    float* v                     # of each worker: [point][channel][image][slice][tile row][tile]; across: images last
     ptrdiff_t v_step
     float* own                   # of each worker: rows in quarters, or the sums [sum][tile][panel lanes]
     ptrdiff_t own_step
@@ -281,6 +282,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t m_step = (last - first) * tiles * lanes
     cdef const float* u = r.call.u + panel_offset(p, group, filter0)
     cdef const float* v = r.v + group * p.group_channels * r.call.channel_step
+    cdef const float* at_point
     cdef ptrdiff_t i, product, columns = (last - first) * tiles, runs
     cdef ck_conv_tile tile
     # the rows of lines are one run of tiles
@@ -296,15 +298,15 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.ahead_step = min(<ptrdiff_t>64, 4 * lanes // max(<ptrdiff_t>1, runs) + 1)
     for i in range(p.sums):
         for product in range(p.first[i], p.first[i + 1]):
+            at_point = v + p.point_of[product] * r.call.point_step
             tile.w = u + p.weight_of[product] * p.taps * lanes
             tile.ahead = u + p.weight_of[product + 1] * p.taps * lanes
             tile.accumulate = product > p.first[i]
             if p.line_step:
                 tile.off, tile.taps, tile.x_half = r.call.off, p.taps, 0
-                sum_run(p, &tile, v + product * r.call.point_step + row_offset(r, first), sums + i * m_step, columns,
-                        False)
+                sum_run(p, &tile, at_point + row_offset(r, first), sums + i * m_step, columns, False)
             else:
-                sum_product(r, &tile, v + product * r.call.point_step, sums + i * m_step, first, last, height)
+                sum_product(r, &tile, at_point, sums + i * m_step, first, last, height)
     cdef const float* bias = r.call.bias
     if bias != NULL:
         bias += group * p.group_panels * p.panel_filters + filter0
@@ -531,14 +533,14 @@ cdef void lay_out(call_t* a) noexcept nogil:
     a.channel_step = (1 if a.across else a.images) * a.extent.source_slices * a.slice_step
     a.channel_step = (round_up(a.channel_step + p.tiles.lanes, 16) // 16 | 1) * 16
     a.point_step = (p.channels * a.channel_step // 16 | 1) * 16
-    a.v_step = p.first[p.sums] * a.point_step
+    a.v_step = p.point_of[p.first[p.sums]] * a.point_step
     a.own_step = round_up(max(transform_scratch(a),
                               p.sums * a.images * a.extent.slices * a.rows * p.tile_columns * p.panel_filters), 16)
 
 
 cdef class Winograd:
     """A planned convolution, float32, of stride 1 in every slice or along lines: forward, or with ``turned`` kernels an
-    input gradient; or forward of ``stride`` 2, 3 x 3.
+    input gradient; of ``stride`` 1, or 2 with 3 x 3 taps.
 
     ``source`` and ``target`` sizes are (depth, height, width), ``lo`` the padding before height and width; an output
     slice times ``depth_step`` plus ``shift[k]`` is the source slice that kernel position k of the depth meets.
@@ -550,11 +552,12 @@ cdef class Winograd:
     Tiles have ``side`` x ``side`` outputs, 4 or 2, and the transforms ``taps`` x ``taps``, 3, with tiles of 4 also 5;
     ``kernel``, the taps of a slice, may be smaller. ``line`` is None, or for lines (elements between taps, rows of
     tiles of a line, tiles of a row); sizes are then (1, lines, elements of a line) and ``lo`` is in elements.
-    ``sums`` lists for each sum of a tile its products, in the order of V, each as the index of the weights it takes.
+    ``sums`` lists for each sum of a tile its products, each as the indices of the point in V and of the weights that it
+    takes.
     """
 
     cdef winograd_t plan
-    cdef object _shifts, _first, _weight_of
+    cdef object _shifts, _first, _products
     cdef ptrdiff_t w_strides[3]
     cdef readonly ptrdiff_t packed_size, vectors
     cdef readonly object extents
@@ -577,9 +580,11 @@ cdef class Winograd:
         p.depth_step, p.positions = depth_step, len(shift)
         p.taps = p.positions * p.group_channels
         if line is None:
-            p.plane = (&table.strided if stride == 2 else &table.wide if taps == 5 else &table.two if side == 2
-                       else &table.four)
-            p.step, p.line_step = side * stride, 0
+            if stride == 2:
+                p.plane = &table.strided_gradient if turned else &table.strided
+            else:
+                p.plane = &table.wide if taps == 5 else &table.two if side == 2 else &table.four
+            p.step, p.line_step = side // stride if turned else side * stride, 0
             p.tile_rows, p.tile_columns = (p.out_height + side - 1) // side, (p.out_width + side - 1) // side
             p.pitch = p.tile_columns + 1
         else:
@@ -597,9 +602,10 @@ cdef class Winograd:
             p.extent[i].source_slices = (slices - 1) * depth_step + max(shift) - min(shift) + 1
         self._first = np.cumsum([0, *map(len, sums)], dtype=np.intp)
         p.sums, p.first = len(sums), <const ptrdiff_t*>reading(self._first, self._first.nbytes)
-        weights = [weight for each in sums for weight in each]
-        self._weight_of = np.array([*weights, max(weights) + 1], np.intp)
-        p.weight_of = <const ptrdiff_t*>reading(self._weight_of, self._weight_of.nbytes)
+        products = np.array([product for each in sums for product in each], np.intp)
+        self._products = np.concatenate([products, products.max(0, keepdims=True) + 1]).T.copy()
+        p.point_of = <const ptrdiff_t*>reading(self._products, self._products.nbytes)
+        p.weight_of = p.point_of + len(products) + 1
         self._shifts = np.array(shift, np.intp)
         p.shift = <const ptrdiff_t*>reading(self._shifts, self._shifts.nbytes)
         self.w_strides = w_strides

@@ -1,6 +1,6 @@
 """Winograd's F(4x4, 3x3), F(2x2, 3x3) or F(4x4, 5x5) in every slice of depth and F(4, 3), F(4, 5) or F(4, 7) along
 one axis: which convolutions take them, and in how large blocks. A kernel of 2, 4 or 6 taps is one of 3, 5 or 7 with
-zeros. With stride 2 tiles of 2 x 2 outputs and 3 x 3 taps in every slice, forward.
+zeros. With stride 2 tiles of 2 x 2 outputs, or 4 x 4 of an input gradient, and 3 x 3 taps in every slice.
 
 The error of a tile is bounded by its largest inputs, not by each window's (``precision="strict"`` refuses it), and an
 image that holds a NaN, an infinity or a number near the end of the range is computed directly.
@@ -8,6 +8,7 @@ image that holds a NaN, an infinity or a number near the end of the range is com
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, count
 from math import prod
 
 import numpy as np
@@ -84,8 +85,10 @@ def _no_slices(spec):
         return (f"is for kernels of 2 to {MOST_TAPS} taps in height and width, at any depth, or 2 to {MOST_LINE_TAPS} "
                 f"along one axis, not {spec.kernel}")
     if strided(spec):
-        if spec.direction != "forward":
-            return f"with stride 2 it is for the forward pass, not for an input gradient of stride {spec.stride}"
+        if spec.direction != "forward" and any(lo % 2 == 0 for lo, _ in spec.padding[-2:]):
+            return f"with stride 2 its input gradient is for odd padding before rows and columns, not {spec.padding}"
+        if spec.direction != "forward" and spec.stride[:-2] not in ((), (1,)):
+            return f"is for input gradients of stride 1 along the depth, not {spec.stride}"
         if spec.kernel[-2:] != (3, 3) or spec.dilation[-2:] != (1, 1):
             return f"with stride 2 it is for 3 x 3 taps without dilation, not {spec.kernel} with {spec.dilation}"
         return None
@@ -103,9 +106,9 @@ def strided(spec):
 
 def tile_side(spec):
     """Outputs along each side of a tile: 4, or for 3 x 3 taps 2 where that takes fewer multiplications, or more but the
-    reading of the larger weights of 4 costs more than those, and with stride 2."""
+    reading of the larger weights of 4 costs more than those, and forward with stride 2."""
     if strided(spec):
-        return 2
+        return 2 if spec.direction == "forward" else 4
     if taps(spec) > 3:
         return 4
     depth = geometry.axes(spec)[0]
@@ -120,12 +123,17 @@ def tile_side(spec):
 
 
 def sums(spec, side):
-    """What a tile multiplies per channel and filter: for each of its sums the products, each as the index of the
-    weights that it takes; products are in the order of V."""
-    if strided(spec):
+    """What a tile multiplies per channel and filter: for each of its sums the products, each as the indices of the
+    point in V and of the weights that it takes."""
+    if not strided(spec):
+        return [[(point, point)] for point in range((side + taps(spec) - 1) ** 2)]
+    if spec.direction == "forward":
         along = (0, 3), (1,), (2, 3)  # even inputs at three points; odd ones at two of them, with the middle tap
-        return [[4 * y + x for y in rows for x in columns] for rows in along for columns in along]
-    return [[point] for point in range((side + taps(spec) - 1) ** 2)]
+        weights = [[4 * y + x for y in rows for x in columns] for rows in along for columns in along]
+        points = count()
+        return [[(next(points), weight) for weight in each] for each in weights]
+    along = (0, 2), (1, 1), (2, 0), (0, 3), (1, 3)
+    return [[(3 * v + h, 4 * y + x)] for v, y in along for h, x in along]
 
 
 def side_by_side(spec, lanes, side=None):
@@ -162,14 +170,14 @@ def loses(spec, _isa):
 
 def _loses_strided(spec):
     channels, filters, fewest = FEWEST_STRIDED
-    if spec.c_in_per_group < channels or spec.c_out_per_group < filters:
+    if min(spec.c_in_per_group, spec.c_out_per_group) < channels or spec.c_out_per_group < filters:
         return (f"with stride 2 it pays from {channels} channels and {filters} filters per group, not with "
                 f"{spec.c_in_per_group} and {spec.c_out_per_group}")
-    depth, (*_, height, width) = geometry.axes(spec)[0].target, spec.out_size
-    tiles = depth * -(-height // 2) * -(-width // 2)
+    height, width = spec.out_size[-2:]
+    tiles = geometry.axes(spec)[0].target * -(-height // 2) * -(-width // 2)
     if tiles < fewest:
         return f"with stride 2 it pays from {fewest} tiles of 2 x 2, not with {tiles}"
-    if sum(map(len, sums(spec, 2))) * tiles * TRANSFORMS > 9 * depth * height * width:
+    if 25 * tiles * TRANSFORMS > 9 * geometry.axes(spec)[0].target * height * width:
         return f"tiles of 2 x 2 on {height} x {width} outputs are mostly empty"
     return None
 
@@ -285,6 +293,8 @@ def _planes(spec):
     for x, y, (before, _), d in zip(spec.size[-2:], spec.out_size[-2:], spec.padding[-2:], spec.dilation[-2:],
                                     strict=True):
         source, target, lo = (x, y, before) if forward else (y, x, more * d - before)
+        if strided(spec) and not forward:
+            lo = (1 - before) // 2
         planes.append(_Plane(_part(target, d) + more, _part(target, d), lo) if in_parts else _Plane(source, target, lo))
     return tuple(planes)
 
@@ -297,7 +307,7 @@ def _line_kernel(spec, isa, line):
     columns = -(-line.tiles // rows)
     if line.step < lanes:
         columns = -(-columns // line.step) * line.step  # whole steps
-    plain, points = geometry.forward_axis(1, 1, *geometry.PLAIN), [[point] for point in range(taps(spec) + 3)]
+    plain, points = geometry.forward_axis(1, 1, *geometry.PLAIN), [[(point, point)] for point in range(taps(spec) + 3)]
     return _winograd(spec, isa, points, plain, [0], [line.lines, line.source], [line.lines, line.target],
                      [0, line.lo], line.lines * rows, columns, columns, 4, (line.step, rows, columns))
 
@@ -318,9 +328,9 @@ def _winograd(spec, isa, tile_sums, depth, shift, source, target, lo, rows, colu
     channels, filters = (spec.c_in, spec.c_out) if forward else (spec.c_out, spec.c_in)
     group_channels, group_filters = channels // spec.groups, filters // spec.groups
     lanes, most = conv.tile_limits(isa, 4)
-    products = [weights for each in tile_sums for weights in each]
-    weight_bytes = len(set(products)) * 4 * channels * len(shift) * group_filters
-    bytes_of_tile, budget = len(products) * 4 * channels, max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK)
+    n_points, n_weights = (len(set(indices)) for indices in zip(*chain(*tile_sums), strict=True))
+    weight_bytes = n_weights * 4 * channels * len(shift) * group_filters
+    bytes_of_tile, budget = n_points * 4 * channels, max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK)
     extents = [_block(rows, depth, bytes_of_tile * pitch, budget)]
     block, slices, images = extents[0]
     runs = block * slices * images

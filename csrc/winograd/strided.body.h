@@ -85,3 +85,43 @@ CK_NOINLINE void CK_TYPED(strided_weights)(const void *taps, int turned, ptrdiff
 }
 
 CK_NOINLINE void CK_TYPED(strided_join)(const ck_winograd_output *j) { CK_TYPED(join)(j, 3); }
+
+/* The input gradient: tiles of 4 x 4. Along an axis, three of dy meet the outer taps at the same points, and the first two the
+ * middle one, the first as its difference at 0 and the second added. */
+
+enum { CK_TYPED(gradient_reads) = 3 };
+
+CK_INLINE void CK_TYPED(into_gradient_points)(const V d[3], V t[3])
+{
+    t[0] = d[0] - d[1];
+    t[1] = d[1];
+    t[2] = d[2] - d[1];
+}
+
+CK_NOINLINE int CK_TYPED(gradient_split)(const ck_winograd_input *j)
+{
+    const int parts = 2, n = CK_TYPED(gradient_reads);
+    const ptrdiff_t step = (j->rows + 1) * j->pitch + 2 * L, tiles = j->rows * j->pitch;
+    const T *s = j->scratch;
+    const int bad = CK_TYPED(part_plane)(j, step, parts, n);
+    for (ptrdiff_t t = 0; t < tiles; t += L) {
+        V half[CK_TYPED(gradient_reads)][CK_TYPED(gradient_reads)];
+        CK_UNROLL for (int y = 0; y < n; y++)
+        {
+            V d[CK_TYPED(gradient_reads)];
+            CK_UNROLL for (int x = 0; x < n; x++) d[x] =
+                vload(s + (y % parts * parts + x % parts) * step + t + y / parts * j->pitch + x / parts);
+            CK_TYPED(into_gradient_points)(d, half[y]);
+        }
+        CK_UNROLL for (int x = 0; x < n; x++)
+        {
+            V d[CK_TYPED(gradient_reads)], u[CK_TYPED(gradient_reads)];
+            CK_UNROLL for (int y = 0; y < n; y++) d[y] = half[y][x];
+            CK_TYPED(into_gradient_points)(d, u);
+            CK_UNROLL for (int y = 0; y < n; y++) vstore((T *)j->v + (y * n + x) * j->v_step + t, u[y]);
+        }
+    }
+    return bad;
+}
+
+CK_NOINLINE void CK_TYPED(gradient_join)(const ck_winograd_output *j) { CK_TYPED(join)(j, 5); }

@@ -103,6 +103,15 @@ CK_INLINE void CK_TYPED(from_three_points)(const V m[3], V y[2])
     y[1] = m[1] + m[2];
 }
 
+/* Of an input gradient of stride 2: three products of the outer taps, two of the middle one. */
+CK_INLINE void CK_TYPED(from_gradient_points)(const V m[5], V y[4])
+{
+    y[0] = m[3] + m[4];
+    y[1] = m[0] + m[1];
+    y[2] = m[4];
+    y[3] = m[1] + m[2];
+}
+
 CK_INLINE void CK_TYPED(from_four_points)(const V m[4], V y[2])
 {
     y[0] = m[0] + (m[1] + m[2]);
@@ -144,6 +153,8 @@ CK_INLINE void CK_TYPED(from_points_of)(const V *m, V *y, const int n)
         CK_TYPED(from_three_points)(m, y);
     else if (n == 4)
         CK_TYPED(from_four_points)(m, y);
+    else if (n == 5)
+        CK_TYPED(from_gradient_points)(m, y);
     else if (n == 6)
         CK_TYPED(from_points)(m, y);
     else
@@ -658,6 +669,10 @@ const ck_winograd_table CK_KERNEL(ck_winograd) = {
                 .split = CK_TYPED(strided_split),
                 .weights = CK_TYPED(strided_weights),
                 .join = CK_TYPED(strided_join)},
+    .strided_gradient = {.side = 4,
+                         .split = CK_TYPED(gradient_split),
+                         .weights = CK_TYPED(strided_weights),
+                         .join = CK_TYPED(gradient_join)},
     .three = {.split = CK_TYPED(split_lines_three),
               .weights = CK_TYPED(weights_lines_three),
               .join = CK_TYPED(join_lines_three)},

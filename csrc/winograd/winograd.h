@@ -123,6 +123,7 @@ typedef struct {
     ck_winograd_plane four, two; /* 3 x 3 taps at 36 and 16 points */
     ck_winograd_plane wide; /* 5 x 5 taps at 64 points, tiles of four */
     ck_winograd_plane strided; /* 3 x 3 taps of stride 2, 25 products, 16 weights and 9 sums, tiles of two */
+    ck_winograd_plane strided_gradient; /* of 9 points and 25 sums, tiles of four */
     ck_winograd_line three, five, seven; /* taps, at 6, 8 and 10 points */
 } ck_winograd_table;
 
