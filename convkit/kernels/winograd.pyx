@@ -3,8 +3,8 @@ of tile rows, panels of filters and points.
 
 ``Winograd`` computes a forward pass or an input gradient of a convolution of stride 1 and up to 5 x 5 taps in each
 slice of depth, or of stride 2 and 3 x 3 taps; along the depth it is a plain sum over slices, whose taps stand beside
-the channels. One that has taps along a single axis is computed in lines, which hold that axis and all inside it; a row is
-some neighbouring tiles of a line.
+the channels. One that has taps along a single axis is computed in lines, which hold that axis and all inside it; a
+row is some neighbouring tiles of a line.
 
 A round takes some rows of tiles of some slices of some images: it brings every channel to the points (36, 16, 64, 6, 8
 or 10; with stride 2 25 or 9), which is V, then for each panel of filters multiplies with the tiles of csrc/conv, and brings
