@@ -6,11 +6,11 @@ slice of depth, or of stride 2 and 3 x 3 taps; along the depth it is a plain sum
 the channels. One that has taps along a single axis is computed in lines, which hold that axis and all inside it; a
 row is some neighbouring tiles of a line.
 
-A round takes some rows of tiles of some slices of some images: it brings every channel to the points (36, 16, 64, 6, 8
-or 10; with stride 2 25 or 9), which is V, then for each panel of filters multiplies with the tiles of csrc/conv, and brings
-the sums back while they are in the cache. Rounds are shared out among the threads, each with a V of its own; what is
-left over, or too small, is computed by all threads together, by channels and by panels. No sum depends on what a round
-or a task holds, so none depends on how many threads there are.
+A round takes some rows of tiles of some slices of some images: it brings every channel to the points (36, 16, 64, 6,
+8 or 10; with stride 2 25 or 9), which is V, then for each panel of filters multiplies with the tiles of csrc/conv,
+and brings the sums back while they are in the cache. Rounds are shared out among the threads, each with a V of its
+own; what is left over, or too small, is computed by all threads together, by channels and by panels. No sum depends
+on what a round or a task holds, so none depends on how many threads there are.
 """
 
 from libc.stdint cimport uint8_t
