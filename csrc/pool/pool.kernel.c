@@ -2,6 +2,11 @@
 
 #include <math.h>
 
+/* GCC would make a copy of every loop for every condition in it: 44 KB of the wheel. The kernels that need one say so. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-unswitch-loops")
+#endif
+
 #include "base/simd.h"
 
 enum { POOL_MAX, POOL_MIN, POOL_SUM, POOL_POWER /* of powers, then the root */ };
