@@ -283,7 +283,7 @@ static void check_winograd(int level, int side, int width)
         plane->weights(in[1], width % 2, LANES, u[i], LANES);
         ck_winograd_output join = {.m = m,
                                    .m_step = TILES * LANES,
-                                   .lanes = LANES,
+                                   .m_tile = LANES,
                                    .bias = in[1],
                                    .y = out[i],
                                    .y_filter = side * width,
