@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(not native.available, reason="needs the compiled
 every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS)
 F32 = np.dtype(np.float32)
 EPS = np.finfo(F32).eps
-KERNELS = st.one_of(st.just((3, 3)), st.just((5, 5)), st.tuples(st.integers(2, 5), st.integers(2, 5)))
+KERNELS = st.one_of(st.just((3, 3)), st.just((5, 5)), *(st.tuples(st.integers(*taps), st.integers(*taps))
+                                                        for taps in winograd.TAPS))
 
 
 @contextmanager
@@ -374,10 +375,10 @@ def test_few_channels_are_refused_even_when_forced(kernel, fewest):
         F.conv2d(x, w)
 
 
-@pytest.mark.parametrize("kernel", [(6, 6), (8, 1), (5, 6), (1, 1)])
+@pytest.mark.parametrize("kernel", [(2, 4), (5, 2), (6, 6), (8, 1), (5, 6), (1, 1)])
 def test_kernels_that_it_is_not_for(kernel):
     x, w = np.ones((1, 16, 9, 9), np.float32), np.ones((8, 16, *kernel), np.float32)
-    with convkit.use(algorithm="winograd"), pytest.raises(ValueError, match="kernels of 2 to 5 taps in height and width"):
+    with convkit.use(algorithm="winograd"), pytest.raises(ValueError, match="kernels of 2 or 3 taps, or of 3 to 5, in height and width"):
         F.conv2d(x, w)
 
 

@@ -1,7 +1,8 @@
 """What an algorithm would take: amounts of work, each times a coefficient that was fitted to measurements.
 
-The amounts follow from the spec alone and are those of one image whose weights are packed: slots of the multiply-add
-units, what is empty in a tile included, and elements moved. ``benchmarks/fit_costs.py`` fits the coefficients.
+The amounts follow from the spec alone and are those of one image, of a batch where planes are small, whose weights are
+packed: slots of the multiply-add units, what is empty in a tile included, and elements moved.
+``benchmarks/fit_costs.py`` fits the coefficients.
 """
 
 from functools import cache, lru_cache

@@ -72,14 +72,38 @@ CK_INLINE void CK_TYPED(into_ten_points)(const V d[10], V t[10])
     t[9] = vfma(inner, d[5], vfma(-outer, d[3] + d[7], d[1] + d[9]));
 }
 
+/* Five inputs of a convolution of stride 2: the even ones at 0, 1 and infinity, each odd one behind the even one whose output
+ * it goes to. */
+CK_INLINE void CK_TYPED(into_strided_points)(const V d[5], V t[5])
+{
+    t[0] = d[0] - d[2];
+    t[1] = d[1];
+    t[2] = d[2];
+    t[3] = d[4] - d[2];
+    t[4] = d[3];
+}
+
+/* Three of dy in its input gradient, whose tiles are 4 x 4: they meet the outer taps at the same points, and the first two the
+ * middle one, the first as its difference at 0 and the second added. */
+CK_INLINE void CK_TYPED(into_gradient_points)(const V d[3], V t[3])
+{
+    t[0] = d[0] - d[1];
+    t[1] = d[1];
+    t[2] = d[2] - d[1];
+}
+
 CK_INLINE void CK_TYPED(into_points_of)(const V *d, V *t, const int n)
 {
     if (n == 10) {
         CK_TYPED(into_ten_points)(d, t);
         return;
     }
-    if (n == 4)
+    if (n == 3)
+        CK_TYPED(into_gradient_points)(d, t);
+    else if (n == 4)
         CK_TYPED(into_four_points)(d, t);
+    else if (n == 5)
+        CK_TYPED(into_strided_points)(d, t);
     else if (n == 6)
         CK_TYPED(into_points)(d, t);
     else

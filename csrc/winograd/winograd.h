@@ -33,7 +33,7 @@ typedef struct {
     ptrdiff_t height, width;
     ptrdiff_t y, x;
     ptrdiff_t rows, columns;
-    void *scratch; /* ck_winograd_scratch_of_images(rows, columns) elements, aligned to vectors */
+    void *scratch; /* ck_winograd_scratch_of_images(rows, columns) elements */
     void *v; /* exactly the lanes of the images are written */
     ptrdiff_t v_step, tile_step;
     double limit;
