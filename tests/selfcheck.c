@@ -49,7 +49,8 @@ static void integers(void *p, ptrdiff_t n, int itemsize)
     for (ptrdiff_t i = 0; i < n; i++) put(p, i, itemsize, rand() % 17 - 8);
 }
 
-static void check_tile(const ck_conv_table *table, int level, int itemsize, int pixels, int vectors, int by_pixel)
+static void check_tile(const ck_conv_table *table, int level, int itemsize, int pixels, int vectors, int by_pixel,
+                       int together)
 {
     static double x[MOST], w[TAPS * 64 * 4], bias[64 * 4], y[MOST];
     ptrdiff_t off[TAPS], lanes = vectors * table->lanes, filters = lanes - 1 > 0 ? lanes - 1 : 1;
@@ -69,7 +70,13 @@ static void check_tile(const ck_conv_table *table, int level, int itemsize, int 
                          .y_pixel = by_pixel ? filters : 1,
                          .y_filter = by_pixel ? 1 : pixels,
                          .filters = filters};
-    table->run(&tile, pixels, vectors);
+    if (together) {
+        const ck_conv_tile both[2] = {tile, tile};
+        const int each[2] = {pixels, pixels};
+        table->run_together(both, each, 2, vectors);
+    } else {
+        table->run(&tile, pixels, vectors);
+    }
     int right = isnan(get(y, pixels * filters, itemsize)); /* nothing past the end */
     for (int m = 0; m < pixels; m++)
         for (ptrdiff_t f = 0; f < filters; f++) {
@@ -382,7 +389,7 @@ int main(void)
             const ck_conv_table *table = ck_conv_table_for(level, itemsize);
             for (int v = 1; v <= CK_CONV_VECTORS; v++)
                 for (int m = 1; m <= table->most_pixels[v - 1]; m++)
-                    for (int by_pixel = 0; by_pixel < 2; by_pixel++) check_tile(table, level, itemsize, m, v, by_pixel);
+                    for (int way = 0; way < 4; way++) check_tile(table, level, itemsize, m, v, way % 2, way / 2);
             for (int n = 1; n < 40; n++) {
                 check_elementwise(level, itemsize, n);
                 check_pool(level, itemsize, CK_POOL_max, n);

@@ -11,7 +11,7 @@ from libc.string cimport memcpy, memset
 from convkit.kernels.elementwise cimport Finish, finish, finish_t, move_finish, set_finish
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
-from convkit.kernels.tiles cimport CK_CONV_VECTORS, ck_conv_table, ck_conv_tile, real, round_up
+from convkit.kernels.tiles cimport CK_CONV_TOGETHER, CK_CONV_VECTORS, ck_conv_table, ck_conv_tile, real, round_up
 
 import numpy as np
 
@@ -172,6 +172,9 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
     cdef ptrdiff_t vectors = (tile.filters + p.table.lanes - 1) // p.table.lanes
     cdef ptrdiff_t size = p.itemsize, z, y, x, i, m, row, rows, runs, first, last, height, lines
     cdef bint short = f.taps <= SHORT and f.step[2] == 1
+    cdef ck_conv_tile tiles[CK_CONV_TOGETHER]
+    cdef int pixels[CK_CONV_TOGETHER]
+    cdef ptrdiff_t waiting = 0
     cdef const char* source
     cdef char* target
     runs = (count[2] + p.most_pixels - 1) // p.most_pixels
@@ -207,11 +210,20 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
                 tile.ahead_end = <const char*>tile.ahead + tile.filters * tile.y_filter * size
             if r.skip:
                 sum_inside(r, tile, z, y, lines, x, m, <int>vectors)
-            else:
+            elif short:
                 p.table.run(tile, <int>(lines * m), <int>vectors)
+            else:
+                tiles[waiting] = tile[0]
+                pixels[waiting] = <int>(lines * m)
+                waiting += 1
+                if waiting == CK_CONV_TOGETHER:
+                    p.table.run_together(tiles, pixels, waiting, <int>vectors)
+                    waiting = 0
             x += m
             if not short:
                 tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
+    if waiting:
+        p.table.run_together(tiles, pixels, waiting, <int>vectors)
 
 
 cdef void finish_rows(const round_t* r, ptrdiff_t plane, const ck_conv_tile* tile, ptrdiff_t part,

@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for, scratch, scratch_done
-from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
+from convkit.kernels.tiles cimport CK_CONV_TOGETHER, ck_conv_table, ck_conv_tile, round_up
 
 from convkit.kernels.operands import aligned_empty
 
@@ -47,6 +47,9 @@ cdef enum:
     IS_ROWS     # or b[j][k], a weight as layers keep it
 
 PACKED, COLUMNS, ROWS = IS_PACKED, IS_COLUMNS, IS_ROWS
+
+# Panels of so few taps stay in L1 whatever the order: then rows are written one after the other.
+cdef ptrdiff_t SHORT = 128
 
 
 cdef struct product_t:
@@ -106,9 +109,11 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t size = p.itemsize, first = task // p.row_blocks * p.group, block = task % p.row_blocks
     cdef ptrdiff_t last = min(first + p.group, p.panels), each = p.panel_lanes * p.depth * size
     cdef ptrdiff_t tiles = (p.rows + p.most_rows - 1) // p.most_rows
-    cdef ptrdiff_t i, row, panel, width
+    cdef ptrdiff_t i, j, n, end, many, row, panel, width
     cdef const char* b = p.b + first * each
     cdef ck_conv_tile tile
+    cdef ck_conv_tile together[CK_CONV_TOGETHER]
+    cdef int rows[CK_CONV_TOGETHER]
     if p.layout != IS_PACKED:
         b = p.packed + worker * p.packed_bytes
         for panel in range(first, last):
@@ -123,21 +128,34 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.y_filter = 1
     tile.accumulate = 0
     tile.row_bias = NULL
-    for i in range(tiles * block // p.row_blocks, tiles * (block + 1) // p.row_blocks):
-        row = p.rows * i // tiles
-        tile.x = p.a_t + row * size
+    end = tiles * (block + 1) // p.row_blocks
+    i = tiles * block // p.row_blocks
+    many = CK_CONV_TOGETHER if p.depth > SHORT else 1
+    while i < end:
+        n = min(many, end - i)
         for panel in range(first, last):
             width = width_of(p, panel)
             tile.w = b + (panel - first) * each
             tile.ahead = <const char*>tile.w + p.depth * width * size
             tile.ahead_step = 0
-            if p.layout == IS_PACKED:
-                tile.ahead_step = min(<ptrdiff_t>64, width * size // max(<ptrdiff_t>1, tiles // p.row_blocks) + 1)
+            if p.layout == IS_PACKED:  # the next panel, each tile a share of it
+                tile.ahead_step = min(<ptrdiff_t>64, width * size // n + 1)
             if p.bias != NULL:
                 tile.bias = p.bias + panel * p.panel_lanes * size
             tile.filters = min(p.columns - panel * p.panel_lanes, p.panel_lanes)
-            tile.y = p.c + (row * p.columns + panel * p.panel_lanes) * size
-            p.table.run(&tile, <int>(p.rows * (i + 1) // tiles - row), <int>(width // p.table.lanes))
+            for j in range(n):
+                row = p.rows * (i + j) // tiles
+                tile.x = p.a_t + row * size
+                tile.y = p.c + (row * p.columns + panel * p.panel_lanes) * size
+                rows[j] = <int>(p.rows * (i + j + 1) // tiles - row)
+                if many == 1:
+                    p.table.run(&tile, rows[j], <int>(width // p.table.lanes))
+                    break
+                together[j] = tile
+                tile.ahead = <const char*>tile.ahead + p.depth * tile.ahead_step
+            if many > 1:
+                p.table.run_together(together, rows, n, <int>(width // p.table.lanes))
+        i += n
 
 
 cdef struct row_t:

@@ -1,35 +1,67 @@
 /* Compiled once per dtype by conv.kernel.c. */
 
+/* Taps to a turn of the inner loop. Where 16 registers hold the sums a tap is some 28 instructions, of which a turn of two
+ * saves three; one vector by 14 pixels has no register left for it. */
+#define CK_CONV_TURN(vectors) (CK_VBYTES == 32 && sizeof(T) == 4 && (vectors) > 1 ? 2 : 1)
+
+/* acc += a * b. Two taps to a turn make GCC rename the sums between registers, and spill some of 12 in 16: here they
+ * stay where they are. */
+#if defined(CK_AVX2)
+#define CK_ADD_PRODUCT(acc, a, b)                                                                                      \
+    do {                                                                                                               \
+        if (sizeof(T) == 4)                                                                                            \
+            __asm__("vfmadd231ps %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b));                                            \
+        else                                                                                                           \
+            __asm__("vfmadd231pd %2, %1, %0" : "+x"(acc) : "x"(a), "x"(b));                                            \
+    } while (0)
+#else
+#define CK_ADD_PRODUCT(acc, a, b) ((acc) = vfma(a, b, acc))
+#endif
+
+/* acc[m][v] += x[m * x_step] * w[v] for one tap; the pixels from `near` on are found from q. */
+CK_INLINE void CK_TYPED(sum_tap)(V *acc, const T *p, const T *q, const T *w, ptrdiff_t x_step, const int near,
+                                 const int M, const int N)
+{
+    V row[CK_CONV_VECTORS];
+    CK_UNROLL for (int v = 0; v < N; v++) row[v] = vload(w + v * L);
+    CK_UNROLL for (int m = 0; m < M; m++)
+    {
+        V pixel = vset1(m < near ? p[m * x_step] : q[(m - near) * x_step]);
+        CK_UNROLL for (int v = 0; v < N; v++) CK_ADD_PRODUCT(acc[m * N + v], pixel, row[v]);
+    }
+}
+
 /* sum[m][v], rows c->row apart, = row_bias[m] + sum over the chunks of (sum over their taps of
  * x[off[k] + m * x_step] * w[k][v]), each chunk from zero. The chunks are closed in here, not by the caller: the next
  * one's multiply-adds overlap the additions. */
 CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c, ptrdiff_t x_step, T *sum, const int M,
                                   const int N)
 {
+    const int turn = CK_CONV_TURN(N);
     const int near = N > 1 && M % 2 == 0 ? M / 2 : M; /* pixels found from x; the others from x_half after it */
     const ptrdiff_t half = t->x_half ? t->x_half : near * x_step;
     const T *x = t->x, *w = (const T *)t->w + c->first * N * L;
     const ptrdiff_t *off = t->off + c->first;
     const char *ahead = (const char *)t->ahead + c->first * t->ahead_step, *ahead_end = t->ahead_end;
     const ptrdiff_t back = 64 - ((const char *)t->ahead_end - (const char *)t->ahead);
-    for (ptrdiff_t i = 0, line = 0; i < c->count; i++) {
+    for (ptrdiff_t i = 0, line = c->line; i < c->count; i++) {
         const ptrdiff_t *last = off + c->length + (i >= c->longer);
         V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
         CK_UNROLL for (int j = 0; j < M * N; j++) acc[j] = (V){0};
         /* The lines that the store will write, a few at a time: all at once they take the buffers that loads need. */
         for (int j = 0; j < 4 && line < t->filters; j++, line++)
             __builtin_prefetch((T *)t->y + line * t->y_filter, 1, 3);
-        for (; off < last; off++, w += N * L) {
-            const T *p = x + *off, *q = p + half;
-            __builtin_prefetch(ahead, 0, 2);
-            ahead += t->ahead_step;
-            if (ahead == ahead_end) ahead += back, ahead_end += 64;
-            V row[CK_CONV_VECTORS];
-            CK_UNROLL for (int v = 0; v < N; v++) row[v] = vload(w + v * L);
-            CK_UNROLL for (int m = 0; m < M; m++)
+        if (turn > 1 && (last - off) % turn) {
+            CK_TYPED(sum_tap)(acc, x + *off, x + *off + half, w, x_step, near, M, N);
+            off++, w += N * L;
+        }
+        for (; off < last; off += turn, w += turn * N * L) {
+            CK_UNROLL for (int u = 0; u < turn; u++)
             {
-                V pixel = vset1(m < near ? p[m * x_step] : q[(m - near) * x_step]);
-                CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] = vfma(pixel, row[v], acc[m * N + v]);
+                __builtin_prefetch(ahead, 0, 2);
+                ahead += t->ahead_step;
+                if (ahead == ahead_end) ahead += back, ahead_end += 64;
+                CK_TYPED(sum_tap)(acc, x + off[u], x + off[u] + half, w + u * N * L, x_step, near, M, N);
             }
         }
         if (i || c->add)
@@ -169,20 +201,48 @@ CK_NOINLINE void CK_TYPED(add_sums)(T *to, const T *from, ptrdiff_t n, int start
     for (ptrdiff_t i = 0; i < n; i += L) vstore(to + i, start ? vload(from + i) : vload(to + i) + vload(from + i));
 }
 
+/* As even as they can be, the longer ones last. */
+CK_INLINE ck_conv_chunks CK_TYPED(chunks_of)(const ck_conv_tile *t)
+{
+    const ptrdiff_t count = (t->taps + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK;
+    ck_conv_chunks c = {.count = count, .length = t->taps, .longer = count, .row_bias = t->row_bias};
+    if (count > 1) {
+        c.length = t->taps / count;
+        c.longer = count - t->taps % count;
+    }
+    return c;
+}
+
+/* On to the next chunks, `count` of them at most, of all that there are. */
+CK_INLINE void CK_TYPED(next_chunks)(ck_conv_chunks *c, ptrdiff_t done, ptrdiff_t all, ptrdiff_t count)
+{
+    c->first += c->count * c->length + (c->count > c->longer ? c->count - (c->longer > 0 ? c->longer : 0) : 0);
+    c->longer -= c->count;
+    c->count = all - done < count ? all - done : count;
+    c->row_bias = NULL;
+}
+
+CK_INLINE void CK_TYPED(store_tile)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
+{
+    if (t->x_half) {
+        ck_conv_tile second = *t;
+        second.y = (T *)t->y + t->y_half;
+        CK_TYPED(store)(t, sum, pixels / 2, vectors);
+        CK_TYPED(store)(&second, sum + pixels / 2 * vectors * L, pixels / 2, vectors);
+    } else {
+        CK_TYPED(store)(t, sum, pixels, vectors);
+    }
+}
+
 CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vectors)
 {
     T sum[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(64)));
     const CK_TYPED(sum_kernel) kernel = CK_TYPED(sum_kernels)[vectors - 1][pixels - 1];
-    const ptrdiff_t chunks = (t->taps + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK;
+    ck_conv_chunks c = CK_TYPED(chunks_of)(t);
+    const ptrdiff_t chunks = c.count;
     CK_ASSERT(!(t->accumulate && t->row_bias));
     CK_ASSERT(!t->x_half || (pixels % 2 == 0 && vectors > 1));
     CK_ASSERT(kernel && t->taps >= 1 && t->filters >= 1 && t->filters <= vectors * L);
-    /* As even as they can be, the longer ones last. */
-    ck_conv_chunks c = {.first = 0, .count = chunks, .length = t->taps, .longer = chunks, .row_bias = t->row_bias};
-    if (chunks > 1) {
-        c.length = t->taps / chunks;
-        c.longer = chunks - t->taps % chunks;
-    }
     /* Whole vectors of filters beside each other are what the sums are: no copy (Winograd's products, panels of pixels). */
     const int as_is = t->y_filter == 1 && t->filters == vectors * L && !t->bias && chunks <= CK_CONV_CHUNKS &&
                       (!t->x_half || t->y_half == pixels / 2 * t->y_pixel);
@@ -194,24 +254,46 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
         if (as_is) return;
     } else { /* a reduction of many chunks (a weight gradient over a large batch) closes them in turn */
         T total[CK_CONV_PIXELS * CK_CONV_VECTORS * L] __attribute__((aligned(64)));
+        c.count = CK_CONV_CHUNKS;
         for (ptrdiff_t i = 0; i < chunks; i += CK_CONV_CHUNKS) {
-            c.count = chunks - i < CK_CONV_CHUNKS ? chunks - i : CK_CONV_CHUNKS;
+            if (i) CK_TYPED(next_chunks)(&c, i, chunks, CK_CONV_CHUNKS);
             kernel(t, &c, sum);
             CK_TYPED(add_sums)(total, sum, pixels * vectors * L, i == 0);
-            c.first += c.count * c.length + (c.count > c.longer ? c.count - (c.longer > 0 ? c.longer : 0) : 0);
-            c.longer -= c.count;
-            c.row_bias = NULL;
         }
         CK_TYPED(add_sums)(sum, total, pixels * vectors * L, 1);
     }
-    if (t->x_half) {
-        ck_conv_tile second = *t;
-        second.y = (T *)t->y + t->y_half;
-        CK_TYPED(store)(t, sum, pixels / 2, vectors);
-        CK_TYPED(store)(&second, sum + pixels / 2 * vectors * L, pixels / 2, vectors);
-    } else {
-        CK_TYPED(store)(t, sum, pixels, vectors);
+    CK_TYPED(store_tile)(t, sum, pixels, vectors);
+}
+
+/* The sums of each of the tiles that go through a panel together; none has more than the registers hold. */
+typedef T CK_TYPED(tile_sums)[CK_REGISTERS * L];
+
+CK_NOINLINE void CK_TYPED(conv_run_together)(const ck_conv_tile *t, const int *pixels, ptrdiff_t n, int vectors)
+{
+    const ptrdiff_t segment = vectors > CK_CONV_SEGMENT ? 1 : CK_CONV_SEGMENT / vectors;
+    ck_conv_chunks c = CK_TYPED(chunks_of)(t);
+    const ptrdiff_t chunks = c.count;
+    if (n == 1 || chunks <= segment) {
+        for (ptrdiff_t i = 0; i < n; i++) CK_TYPED(conv_run)(t + i, pixels[i], vectors);
+        return;
     }
+    CK_TYPED(tile_sums) sum[CK_CONV_TOGETHER], total[CK_CONV_TOGETHER] __attribute__((aligned(64)));
+    CK_ASSERT(n <= CK_CONV_TOGETHER && CK_CONV_CHUNKS % segment == 0 && !t->row_bias);
+    c.count = segment;
+    c.row = vectors * L;
+    for (ptrdiff_t done = 0; done < chunks; done += c.count) {
+        if (done) CK_TYPED(next_chunks)(&c, done, chunks, segment);
+        c.add = done % CK_CONV_CHUNKS != 0;
+        c.line = 4 * done;
+        const int closed = done + c.count == chunks || (done + c.count) % CK_CONV_CHUNKS == 0;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            CK_TYPED(sum_kernels)[vectors - 1][pixels[i] - 1](t + i, &c, sum[i]);
+            if (closed && chunks > CK_CONV_CHUNKS)
+                CK_TYPED(add_sums)(total[i], sum[i], pixels[i] * vectors * L, done < CK_CONV_CHUNKS);
+        }
+    }
+    for (ptrdiff_t i = 0; i < n; i++)
+        CK_TYPED(store_tile)(t + i, chunks > CK_CONV_CHUNKS ? total[i] : sum[i], pixels[i], vectors);
 }
 
 CK_NOINLINE void CK_TYPED(conv_transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row,
@@ -327,6 +409,7 @@ const ck_conv_table CK_KERNEL(ck_conv) = {
     .lanes = L,
     .most_pixels = {CK_CONV_CAP(1, 16), CK_CONV_CAP(2, 14), CK_CONV_CAP(3, 9), CK_CONV_CAP(4, 7)},
     .run = CK_TYPED(conv_run),
+    .run_together = CK_TYPED(conv_run_together),
     .transpose = CK_TYPED(conv_transpose),
     .fill = CK_TYPED(conv_fill),
     .pad = CK_TYPED(conv_pad),
