@@ -3,5 +3,8 @@
 #include "base/float32.h"
 #include "depthwise/depthwise.body.h"
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O2") /* 25 KB of the wheel; the loops are written with vectors anyway */
+#endif
 #include "base/float64.h"
 #include "depthwise/depthwise.body.h"

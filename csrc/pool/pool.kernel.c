@@ -271,6 +271,9 @@ KEEP(f64, double, int64_t, ck_i64v, CK_F64_LANES)
 #include "pool/pool.body.h"
 #undef ROWS
 #undef MEAN
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("O2") /* 10 KB of the wheel; the loops are written with vectors anyway */
+#endif
 #include "base/float64.h"
 #include "elementwise/exp_log.h"
 #include "pool/pool.body.h"
