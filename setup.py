@@ -5,6 +5,7 @@ Switches (environment variables):
     CONVKIT_DEBUG=1            Cython's checks and the C assertions on
     CONVKIT_WERROR=1           warnings of our own C files are errors
     CONVKIT_SANITIZE=address,undefined   build with sanitizers
+    CONVKIT_EMULATE=avx512     that level in AVX2 instructions, to be tested where the CPU has no others
 """
 
 import os
@@ -28,6 +29,7 @@ def switch(name):
 
 DEBUG, WERROR, REQUIRE_NATIVE = switch("DEBUG"), switch("WERROR"), switch("REQUIRE_NATIVE")
 SANITIZE = os.environ.get("CONVKIT_SANITIZE", "")
+EMULATE = os.environ.get("CONVKIT_EMULATE", "")
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 ARM64 = platform.machine().lower() in ("aarch64", "arm64")
@@ -42,7 +44,13 @@ if X86:
 elif ARM64:
     LEVELS["neon"] = ("CK_NEON", [])
 
-if SANITIZE:  # what AVX-512 does by itself are masked loads and stores, which no sanitizer sees, in the slowest builds
+EMULATED = "tests/avx512_emulated.h"
+if EMULATE == "avx512" and X86:  # kept simple for GCC 12, which breaks down where it forwards vectors this long
+    LEVELS["avx512"] = ("CK_AVX512", [*LEVELS["avx2"][1], "-include", EMULATED, "-O1", "-fno-tree-forwprop",
+                                      "-Wno-psabi"])
+elif EMULATE:
+    raise SystemExit(f"CONVKIT_EMULATE={EMULATE}: only avx512 can be emulated, and only on x86-64")
+elif SANITIZE:  # AVX-512 alone has masked loads and stores, which no sanitizer sees, in the slowest builds
     LEVELS.pop("avx512", None)
 
 # No -ffast-math: NaN, infinities, signed zeros and denormals are part of the contract. -ffp-contract=off: a
@@ -65,6 +73,8 @@ else:
     LDFLAGS.append("-Wl,-s" if platform.system() == "Linux" else "-Wl,-dead_strip")
 if DEBUG:
     HAVE.append(("CK_DEBUG", "1"))
+if EMULATE:
+    HAVE.append(("CK_EMULATED_AVX512", "1"))
 if SANITIZE:
     CFLAGS += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
     LDFLAGS.append(f"-fsanitize={SANITIZE}")
@@ -129,7 +139,7 @@ def libraries():
 def library(files, macros, flags):
     needs = {path for file in files for path in included(ROOT / file)}
     return {"sources": files, "macros": macros, "include_dirs": ["csrc"], "cflags": [*CFLAGS, *WARNINGS, *flags],
-            "obj_deps": {"": paths(needs)}}
+            "obj_deps": {"": paths({*needs, *([ROOT / EMULATED] if EMULATED in flags else [])})}}
 
 
 def extensions(libs):

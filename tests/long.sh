@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What takes too long for .ci/run: `tests/long.sh [sanitize|threads|fuzz|arm64]...` (all of them by default), in an
+# What takes too long for .ci/run: `tests/long.sh [sanitize|threads|fuzz|arm64|avx512]...` (all of them by default), in an
 # environment that has convkit's [dev] extra. SECONDS_OF_FUZZ sets the length of the fuzzing (default 3600).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-copy() { # a copy of the sources, so that a sanitizer's build does not replace the developer's
+copy() { # a copy of the sources, so that another build does not replace the developer's
     mkdir "$work/$1"
     tar --exclude=./.git --exclude=./build --exclude=./.venv --exclude='*.so' -cf - . | tar -C "$work/$1" -xf -
     cd "$work/$1"
@@ -49,7 +49,18 @@ arm64() {
     qemu-aarch64 "$work/selfcheck"
 }
 
-for check in "${@:-sanitize threads fuzz arm64}"; do
+# The AVX-512 level in AVX2 instructions, where the CPU has no others.
+avx512() {
+    if python -c "import sys; from convkit.kernels import native; sys.exit('avx512' not in native.ISA_LEVELS)"; then
+        echo "this CPU has AVX-512 itself"
+        return
+    fi
+    copy avx512
+    CONVKIT_REQUIRE_NATIVE=1 CONVKIT_EMULATE=avx512 python setup.py -q build_ext --inplace
+    CONVKIT_ISA=avx512 python -m pytest -q -p no:cacheprovider tests
+}
+
+for check in "${@:-sanitize threads fuzz arm64 avx512}"; do
     for one in $check; do
         echo "=== $one"
         (trap - EXIT; "$one")

@@ -26,11 +26,16 @@ cdef extern from "base/probe.h" nogil:
 cdef extern from *:
     """
     #if defined(__clang__)
-    #define CK_COMPILER "Clang " __clang_version__
+    #define CK_COMPILER_NAME "Clang " __clang_version__
     #elif defined(__GNUC__)
-    #define CK_COMPILER "GCC " __VERSION__
+    #define CK_COMPILER_NAME "GCC " __VERSION__
     #else
-    #define CK_COMPILER "unknown"
+    #define CK_COMPILER_NAME "unknown"
+    #endif
+    #ifdef CK_EMULATED_AVX512
+    #define CK_COMPILER CK_COMPILER_NAME ", AVX-512 emulated"
+    #else
+    #define CK_COMPILER CK_COMPILER_NAME
     #endif
     #ifdef CK_DEBUG
     #define CK_DEBUG_BUILD 1

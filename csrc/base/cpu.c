@@ -29,6 +29,9 @@ int ck_cpu_has(int level)
 #ifdef CK_HAVE_AVX2
     if (level == CK_LEVEL_AVX2) return v3;
 #endif
+#ifdef CK_EMULATED_AVX512
+    v4 = v3;
+#endif
 #ifdef CK_HAVE_AVX512
     if (level == CK_LEVEL_AVX512) return v4;
 #endif

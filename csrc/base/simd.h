@@ -37,9 +37,9 @@
 
 /* Keep a loaded vector in its register: GCC would rather load it again with each multiply-add that uses it, which
  * costs twice where loads cross cache lines. */
-#if defined(CK_AVX512)
+#if defined(__AVX512F__) /* not while it is emulated */
 #define CK_HOLD(v) __asm__("" : "+v"(v))
-#elif defined(CK_AVX2)
+#elif CK_VBYTES == 32
 #define CK_HOLD(v) __asm__("" : "+x"(v))
 #else
 #define CK_HOLD(v) ((void)0)
