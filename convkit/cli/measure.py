@@ -56,11 +56,11 @@ class Machine:
     @cache  # noqa: B019 - one machine per run
     def _copy(self, log2_bytes):
         share = max(4096, 2**log2_bytes // (2 * self.threads))  # half of the bytes are read, half are written
-        return self._sum_over_threads(lambda: native.runtime.copy_bandwidth(share, 0.05))
+        return self._sum_over_threads(lambda: native.runtime.copy_bandwidth(share, 0.1))
 
     def copy_bandwidth(self, nbytes):
-        """GB/s, read and written, of a plain copy that touches about ``nbytes``."""
-        return self._copy(math.ceil(math.log2(max(nbytes, 2**13)))) if native.available else None
+        """GB/s, read and written, of a plain copy that touches no more than ``nbytes``: larger ones are slower."""
+        return self._copy(int(math.log2(max(nbytes, 2**13)))) if native.available else None
 
     def _sum_over_threads(self, probe):
         if self.threads == 1:

@@ -2,7 +2,7 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from libc.string cimport memcpy
+from libc.string cimport memset
 import time
 
 cdef extern from "base/cpu.h" nogil:
@@ -22,6 +22,8 @@ cdef extern from "base/threads.h" nogil:
 cdef extern from "base/probe.h" nogil:
     ctypedef double (*ck_probe_fma)(ptrdiff_t rounds, double* sink) noexcept nogil
     ck_probe_fma ck_probe_for(int level, int itemsize)
+    ctypedef void (*ck_probe_copy)(float* to, const float* src, ptrdiff_t n, int past_caches) noexcept nogil
+    ck_probe_copy ck_probe_copy_for(int level)
 
 cdef extern from *:
     """
@@ -142,19 +144,25 @@ def fma_peak(isa, seconds=0.2, itemsize=4):
 
 
 def copy_bandwidth(ptrdiff_t nbytes, seconds=0.2):
-    """Bytes read plus bytes written per second, in GB/s, by memcpy between two buffers of ``nbytes`` each."""
-    source = bytearray(nbytes)
-    target = bytearray(nbytes)
-    cdef char* src = source
-    cdef char* dst = target
-    cdef ptrdiff_t _i, repeats = max(1, 4_000_000 // nbytes)
-    best, end = 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
+    """Bytes read plus bytes written per second, in GB/s, of copies between two buffers of ``nbytes`` each: the better
+    of copies through the caches and past them.
+    """
+    cdef ck_probe_copy copy = ck_probe_copy_for(max(map(_LEVELS.get, isa_levels())))
+    cdef ptrdiff_t n = max(1, nbytes // 256) * 64, _i, repeats = max(1, 1_000_000 // n)
+    cdef bint past = False
+    cdef float* src = <float*>scratch(8 * n)
+    memset(src, 1, 8 * n)  # fresh memory is none yet
+    begin = time.perf_counter()
+    best, start = 0.0, begin
+    while start < begin + seconds:
+        past = start > begin + seconds / 2  # not in turns: what goes past the caches is not there for the next
         with nogil:
             for _i in range(repeats):
-                memcpy(dst, src, <size_t>nbytes)
-        best = max(best, 2.0 * nbytes * repeats / (time.perf_counter() - start) / 1e9)
+                copy(src + n, src, n, past)
+        end = time.perf_counter()
+        best = max(best, 8.0 * n * repeats / (end - start) / 1e9)
+        start = end
+    scratch_done()
     return best
 
 

@@ -6,7 +6,7 @@ packed: slots of the multiply-add units, what is empty in a tile included, and e
 """
 
 from functools import cache, lru_cache
-from math import ceil, log2, prod
+from math import log2, prod
 from operator import mul
 
 from convkit.kernels import native
@@ -198,5 +198,5 @@ def _copied(log2_bytes):
 
 def limits(flops, nbytes, isa, itemsize):
     """Microseconds of that many multiply-adds (two FLOP each) at the peak of one core, and of a copy as large."""
-    log2_bytes = min(max(ceil(log2(max(nbytes, 1))), 13), 27)
+    log2_bytes = min(max(int(log2(max(nbytes, 1))), 13), 27)
     return flops / _peak(isa, itemsize) * 1e-3, nbytes / _copied(log2_bytes) * 1e-3
