@@ -21,12 +21,17 @@ def in_float32(run):
     def call(spec, *arguments):
         if spec.dtype is not FLOAT16:
             return run(spec, *arguments)
-        return narrowed(run(_of_float32(spec), *arguments))
+        return narrowed(run(computing(spec), *arguments))
 
     return call
 
 
 _of_float32 = lru_cache(maxsize=1024)(partial(replace, dtype=FLOAT32))
+
+
+def computing(spec):
+    """The spec of what computes a call."""
+    return spec if spec.dtype is not FLOAT16 else _of_float32(spec)
 
 
 def narrowed(result):
@@ -54,9 +59,9 @@ def as_they_are(dtype, *operands):
                                         for a in operands)
 
 
-def filled_by(plan_of, spec, shape, *operands, after=()):
-    """A function of operands like these that fills a new array by the plan, which takes ``after`` behind it; None where
-    each call wants a look at them, or there are no kernels.
+def filled_by(plan_of, spec, shape, *operands, after=(), view=None):
+    """A function of operands like these that fills a new array by the plan, which takes ``after`` behind it, and all in
+    the shape ``view`` if that is given; None where each call wants a look at them, or there are no kernels.
     """
     if not as_they_are(spec.dtype, *operands) or 0 in shape:
         return None
@@ -70,7 +75,12 @@ def filled_by(plan_of, spec, shape, *operands, after=()):
         run(*operands, y, *after)
         return y
 
-    return call
+    def call_in_view(*operands):
+        y = empty(shape, dtype)
+        run(*[a.reshape(view) for a in operands], y.reshape(view), *after)
+        return y
+
+    return call if view is None else call_in_view
 
 
 def contiguous(a, dtype):

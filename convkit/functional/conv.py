@@ -8,6 +8,7 @@ import numpy as np
 from convkit.functional.activation import in_place, part_kernel
 from convkit.functional.common import (
     as_they_are,
+    computing,
     contiguous,
     deliver,
     in_float32,
@@ -17,7 +18,7 @@ from convkit.functional.common import (
 )
 from convkit.functional.pad import padded, unpadded
 from convkit.plan.activation import finish
-from convkit.plan.calls import empty, planned, remembered, remembered_of_same
+from convkit.plan.calls import empty, planned
 from convkit.plan.conv import plan
 from convkit.spec.common import check_sum
 from convkit.spec.conv import (
@@ -29,11 +30,6 @@ from convkit.spec.conv import (
     towards,
 )
 from convkit.typing import Floats, Padding, Size
-
-_check_conv_backward = remembered(check_conv_backward)
-_check_transposed_backward = remembered(check_transposed_backward)
-_check_border = remembered_of_same(border_mode)
-_towards = remembered_of_same(towards)
 
 
 def conv1d(x: Floats, weight: Floats, bias: Floats | None = None, stride: Size = 1, padding: Padding = 0,
@@ -325,51 +321,69 @@ def _finish_after(y, then, past):
 
 
 def _conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, padding_mode, rank):
-    spec, n, needs = _check_conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank)
-    mode = _check_border(spec, padding_mode)
-    if mode == "constant":
-        return _gradients(spec, n, dy, x, weight, needs)
-    return _bordered_gradients(spec, n, dy, x, weight, needs, mode)
-
-
-@in_float32
-def _bordered_gradients(spec, n, dy, x, weight, needs, mode):
-    """Gradients where the padding is made of copies of the input."""
-    dx, dw, db = _gradients(spec.of_padded, n, dy, padded(x, spec.padding, mode), weight, needs)
-    return dx if dx is None else unpadded(dx, spec.padding, mode), dw, db
+    return _conv_gradients(dy, x, weight, stride, padding, dilation, groups, needs, padding_mode, rank)(dy, x, weight)
 
 
 def _transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank):
-    spec, n, needs = _check_transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs,
+    return _transposed_gradients(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank)(
+        dy, x, weight)
+
+
+@planned
+def _conv_gradients(dy, x, weight, stride, padding, dilation, groups, needs, padding_mode, rank):
+    """What computes such calls."""
+    spec, n, needs = check_conv_backward(dy, x, weight, stride, padding, dilation, groups, needs, rank)
+    mode = border_mode(spec, padding_mode)
+    if mode == "constant":
+        return partial(_gradients, spec, n, _runs(spec, n, needs))
+    inner = spec.of_padded
+    return partial(_bordered_gradients, inner, n, _runs(inner, n, needs), spec.padding, mode)
+
+
+@planned
+def _transposed_gradients(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank):
+    spec, n, needs = check_transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs,
                                                rank)
-    return _gradients(spec, n, dy, x, weight, needs)
+    return partial(_gradients, spec, n, _runs(spec, n, needs))
+
+
+def _runs(spec, n, needs):
+    """How each of the three gradients is computed: None if it is not needed, False if there is nothing to compute."""
+    to_x = "forward" if spec.direction == "input_gradient" else "input_gradient"
+    return [n > 0 and plan(towards(computing(spec), direction)).run if needed else None
+            for needed, direction in zip(needs, (to_x, "weight_gradient", "bias_gradient"), strict=True)]
 
 
 @in_float32
-def _gradients(spec, n, dy, x, weight, needs):
+def _bordered_gradients(spec, n, runs, padding, mode, dy, x, weight):
+    """Gradients where the padding is made of copies of the input."""
+    dx, dw, db = _gradients(spec, n, runs, dy, padded(x, padding, mode), weight)
+    return dx if dx is None else unpadded(dx, padding, mode), dw, db
+
+
+@in_float32
+def _gradients(spec, n, runs, dy, x, weight):
     """Gradients of the map that ``spec`` is: of a convolution, or of the input gradient that is a transposed one."""
     transposed = spec.direction == "input_gradient"
     x_shape, y_shape = spec.x_shape(n), spec.y_shape(n)
     if transposed:
         x_shape, y_shape = y_shape, x_shape
-    need_x, need_w, need_b = needs
+    run_x, run_w, run_b = runs
     dy_n = contiguous(dy, spec.dtype).reshape(y_shape)
     dx = dw = db = None
-    if need_x:
+    if run_x is not None:
         dx = np.empty(x.shape, spec.dtype)
-        if n:
-            towards_x = _towards(spec, "forward" if transposed else "input_gradient")
-            plan(towards_x).run(dy_n, contiguous(weight, spec.dtype), None, dx.reshape(x_shape))
-    if need_w:
+        if run_x:
+            run_x(dy_n, contiguous(weight, spec.dtype), None, dx.reshape(x_shape))
+    if run_w is not None:
         dw = _gradient_of(weight.shape, spec.dtype, n)
-        if n:
+        if run_w:
             x_n = contiguous(x, spec.dtype).reshape(x_shape)
-            operands = (x_n, dy_n) if transposed else (dy_n, x_n)
-            plan(_towards(spec, "weight_gradient")).run(*operands, dw)
-    if need_b:
+            run_w(*((x_n, dy_n) if transposed else (dy_n, x_n)), dw)
+    if run_b is not None:
         db = _gradient_of(y_shape[1], spec.dtype, n)
-        if n:
-            plan(_towards(spec, "bias_gradient")).run(dy_n.reshape(*y_shape[:2], -1), db)
+        if run_b:
+            run_b(dy_n.reshape(*y_shape[:2], -1), db)
     return dx, dw, db
 
 

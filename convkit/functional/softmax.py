@@ -1,17 +1,15 @@
 """Softmax and log-softmax without state."""
 
+from functools import partial
 from math import prod
 
 import numpy as np
 
-from convkit.functional.common import contiguous, in_float32
-from convkit.plan.calls import remembered
+from convkit.functional.common import contiguous, filled_by, in_float32
+from convkit.plan.calls import planned
 from convkit.plan.softmax import backward_plan, plan
 from convkit.spec.softmax import softmax_backward_spec, softmax_spec
 from convkit.typing import Floats
-
-_softmax_spec = remembered(softmax_spec)
-_softmax_backward_spec = remembered(softmax_backward_spec)
 
 
 def softmax(x: Floats, axis: int = -1) -> Floats:
@@ -48,11 +46,25 @@ def log_softmax_backward(dy: Floats, y: Floats, axis: int = -1) -> Floats:
 
 
 def _forward(x, axis, log):
-    return _run(*_softmax_spec(x, axis, log=log), x)
+    return _of(x, axis, log)(x)
 
 
 def _backward(dy, y, axis, log):
-    return _run_backward(*_softmax_backward_spec(dy, y, axis, log=log), dy, y)
+    return _gradient_of(dy, y, axis, log)(dy, y)
+
+
+@planned
+def _of(x, axis, log):
+    """What computes such calls."""
+    spec, axis = softmax_spec(x, axis, log=log)
+    return filled_by(plan, spec, x.shape, x, view=_view(x.shape, axis)) or partial(_run, spec, axis)
+
+
+@planned
+def _gradient_of(dy, y, axis, log):
+    spec, axis = softmax_backward_spec(dy, y, axis, log=log)
+    return filled_by(backward_plan, spec, y.shape, dy, y, view=_view(y.shape, axis)) or partial(
+        _run_backward, spec, axis)
 
 
 @in_float32
@@ -74,5 +86,8 @@ def _run_backward(spec, axis, dy, y):
 
 def _around(a, axis, dtype):
     """``a`` as contiguous ``(outer, length, inner)`` around the axis."""
-    shape = a.shape
-    return contiguous(a, dtype).reshape((prod(shape[:axis]), shape[axis], prod(shape[axis + 1:])))
+    return contiguous(a, dtype).reshape(_view(a.shape, axis))
+
+
+def _view(shape, axis):
+    return prod(shape[:axis]), shape[axis], prod(shape[axis + 1:])
