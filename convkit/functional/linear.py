@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from convkit.functional.common import as_they_are, contiguous, in_float32, optional, run_packed
-from convkit.plan.calls import empty, planned, remembered, remembered_of_same
+from convkit.functional.common import as_they_are, computing, contiguous, in_float32, optional, run_packed
+from convkit.plan.calls import empty, planned
 from convkit.plan.linear import plan
-from convkit.spec.linear import LinearSpec, check_linear_backward, linear_spec
+from convkit.spec.linear import check_linear_backward, linear_spec
 from convkit.typing import Floats
-
-_check_linear_backward = remembered(check_linear_backward)
-_towards = remembered_of_same(LinearSpec.towards)
 
 
 def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
@@ -85,8 +82,16 @@ def linear_backward(dy: Floats, x: Floats, weight: Floats, *, needs: tuple[bool,
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    spec, needs = _check_linear_backward(dy, x, weight, needs)
-    return _gradients(spec, dy, x, weight, *needs)
+    return _gradients_of(dy, x, weight, needs)(dy, x, weight)
+
+
+@planned
+def _gradients_of(dy, x, weight, needs):
+    spec, needs = check_linear_backward(dy, x, weight, needs)
+    ways = (("input_gradient", x.size), ("weight_gradient", weight.size), ("bias_gradient", True))
+    runs = [bool(dy.size and size) and plan(computing(spec).towards(direction)).run if needed else None
+            for needed, (direction, size) in zip(needs, ways, strict=True)]
+    return partial(_gradients, spec, runs)
 
 
 @in_float32
@@ -99,21 +104,23 @@ def _multiply(spec, y_shape, x, weight, bias, packed):
 
 
 @in_float32
-def _gradients(spec, dy, x, weight, need_x, need_w, need_b):
+def _gradients(spec, runs, dy, x, weight):
+    """``runs``: None for a gradient that is not needed, False for one of nothing."""
+    run_x, run_w, run_b = runs
     dy = _rows(dy, spec.dtype)
     dx = dw = db = None
-    if need_x:
+    if run_x is not None:
         dx = _filled(x.shape, spec.dtype, dy.size)
-        if dx.size and dy.size:
-            plan(_towards(spec, "input_gradient")).run(dy, contiguous(weight, spec.dtype), _rows(dx, spec.dtype))
-    if need_w:
+        if run_x:
+            run_x(dy, contiguous(weight, spec.dtype), _rows(dx, spec.dtype))
+    if run_w is not None:
         dw = _filled(weight.shape, spec.dtype, dy.size)
-        if dw.size and dy.size:
-            plan(_towards(spec, "weight_gradient")).run(dy, _rows(x, spec.dtype), dw)
-    if need_b:
+        if run_w:
+            run_w(dy, _rows(x, spec.dtype), dw)
+    if run_b is not None:
         db = _filled(dy.shape[1:], spec.dtype, dy.size)
-        if dy.size:
-            plan(_towards(spec, "bias_gradient")).run(dy, db)
+        if run_b:
+            run_b(dy, db)
     return dx, dw, db
 
 
