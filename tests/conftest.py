@@ -5,6 +5,7 @@ import signal
 from importlib import metadata
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import convkit
@@ -17,6 +18,9 @@ from convkit.plan import common, geometry
 os.environ["PYTHONSAFEPATH"] = "1"
 # A shell starts what it puts in the background deaf to Ctrl-C, and so are the children of that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A machine that does other work, too, is no failure.
+hypothesis.settings.register_profile("convkit", deadline=None)
+hypothesis.settings.load_profile("convkit")
 
 
 def pytest_report_header(config):
