@@ -98,16 +98,6 @@ CK_INLINE ck_f64v ck_reciprocal_f64(ck_f64v v) { return (ck_f64v)_mm512_rcp14_pd
 CK_INLINE V CK_TYPED(minus_abs)(V x) { return (V)((VI)x | CK_TYPED(CK_SIGN)); }
 CK_INLINE V CK_TYPED(unless)(VI drop, V v) { return CK_TYPED(masked)(~drop, v); }
 
-/* exp(x) for x <= 0 */
-CK_INLINE V CK_TYPED(vexp_down)(V x)
-{
-    V shifted, r = CK_TYPED(reduced)(CK_TYPED(ck_larger)(vset1(CK_TYPED(CK_EXP_LOW)), x), &shifted);
-    return CK_TYPED(times_power)(CK_TYPED(short_expm1)(r) + (T)1, shifted);
-}
-
-/* a where x is negative, else b */
-CK_INLINE V CK_TYPED(by_sign)(V x, V a, V b) { return vselect((VI)(x < vset1(0)), a, b); }
-
 /* ---- pieces of straight lines ---- */
 
 CK_INLINE V CK_TYPED(relu_of)(const ck_elementwise *job, V x)
@@ -178,7 +168,7 @@ CK_INLINE V CK_TYPED(bent)(V x, T scale, T alpha)
 
 CK_INLINE V CK_TYPED(bent_gradient)(V dy, V x, T scale, T alpha)
 {
-    V low = dy * (CK_TYPED(vexp)(CK_TYPED(ck_smaller)(vset1(0), x)) * (scale * alpha));
+    V low = dy * (CK_TYPED(vexp_down)(CK_TYPED(ck_smaller)(vset1(0), x)) * (scale * alpha));
     return vselect((VI)(x > vset1(0)), dy * scale, low);
 }
 
@@ -207,14 +197,25 @@ CK_INLINE V CK_TYPED(selu_gradient)(const ck_elementwise *job, V dy, V x)
 CK_INLINE V CK_TYPED(sigmoid_parts)(V x, V *e)
 {
     *e = CK_TYPED(vexp_down)(CK_TYPED(minus_abs)(x));
-    return CK_TYPED(by_sign)(x, *e, vset1(1));
+    return CK_TYPED(ck_by_sign)(x, *e, vset1(1));
 }
 
+/* Without an instruction for the power of two, exp(-x) is found 2^UP times smaller than it is: so it never overflows where
+ * sigmoid(x) is not 0, and what comes out denormal is rounded once, by the division. */
 CK_INLINE V CK_TYPED(sigmoid_of)(const ck_elementwise *job, V x)
 {
     (void)job;
+#if defined(CK_AVX512)
     V e, top = CK_TYPED(sigmoid_parts)(x, &e);
     return top / (e + (T)1);
+#else
+    enum { MORE = CK_TYPED(CK_BIAS) - CK_TYPED(CK_UP) };
+    const V one = vset1(1 / CK_TYPED(CK_TO_UP)), least = vset1(CK_TYPED(CK_EXP_LOW));
+    V clamped = CK_TYPED(ck_larger)(least, CK_TYPED(ck_smaller)(vset1(-CK_TYPED(CK_EXPM1_LOW)), x));
+    V shifted, r = CK_TYPED(reduced)(-clamped, MORE, &shifted);
+    V power = (V)((VI)shifted << CK_TYPED(CK_MANTISSA));
+    return one / (vfma(CK_TYPED(short_expm1)(r), power, power) + one);
+#endif
 }
 
 CK_INLINE V CK_TYPED(sigmoid_gradient)(const ck_elementwise *job, V dy, V y)
@@ -225,24 +226,28 @@ CK_INLINE V CK_TYPED(sigmoid_gradient)(const ck_elementwise *job, V dy, V y)
 
 CK_INLINE V CK_TYPED(silu_of)(const ck_elementwise *job, V x)
 {
+#if defined(CK_AVX512)
     (void)job;
     V e, top = CK_TYPED(sigmoid_parts)(x, &e);
     return x * top / (e + (T)1);
+#else
+    return x * CK_TYPED(sigmoid_of)(job, x);
+#endif
 }
 
 CK_INLINE V CK_TYPED(silu_gradient)(const ck_elementwise *job, V dy, V x)
 {
     (void)job;
     V e, top = CK_TYPED(sigmoid_parts)(x, &e), share = (T)1 / (e + (T)1);
-    V other = CK_TYPED(by_sign)(x, vset1(1), e) * share; /* 1 - sigmoid(x) */
+    V other = CK_TYPED(ck_by_sign)(x, vset1(1), e) * share; /* 1 - sigmoid(x) */
     return dy * (top * share * vfma(x, other, vset1(1)));
 }
 
 /* tanh(softplus(x)) = top / under, and 1 minus that = rest / under */
 CK_INLINE V CK_TYPED(mish_parts)(V x, V e, V *under, V *rest)
 {
-    V top = CK_TYPED(by_sign)(x, e * (e + (T)2), e + e + (T)1);
-    *rest = CK_TYPED(by_sign)(x, vset1(2), e * e * (T)2);
+    V top = CK_TYPED(ck_by_sign)(x, e * (e + (T)2), e + e + (T)1);
+    *rest = CK_TYPED(ck_by_sign)(x, vset1(2), e * e * (T)2);
     *under = top + *rest;
     return top;
 }
@@ -300,8 +305,8 @@ CK_INLINE V CK_TYPED(vexp_of_square)(V t)
 #else
     V top = (V)((VI)t & CK_TYPED(CK_PHI_TOP)), square = top * top * (T)-0.5, low = (top - t) * (top + t) * (T)0.5;
 #endif
-    V shifted, r = CK_TYPED(reduced)(square, &shifted);
-    return CK_TYPED(times_power)(CK_TYPED(short_expm1)(r + low) + (T)1, shifted);
+    V shifted, r = CK_TYPED(reduced)(square, CK_EXP_DOWN, &shifted);
+    return CK_TYPED(times_power)(CK_TYPED(short_expm1)(r + low), shifted);
 }
 
 /* a / b for a finite and b from 1 to 1e10, without the unit that divides where it is slow. */
@@ -330,7 +335,7 @@ CK_INLINE V CK_TYPED(normal_tail)(V x, V *density)
 CK_INLINE V CK_TYPED(gelu_far)(V x)
 {
     V density, tail = CK_TYPED(normal_tail)(x, &density);
-    return x * CK_TYPED(by_sign)(x, tail, (T)1 - tail);
+    return x * CK_TYPED(ck_by_sign)(x, tail, (T)1 - tail);
 }
 
 CK_INLINE V CK_TYPED(gelu_of)(const ck_elementwise *job, V x)
@@ -341,7 +346,7 @@ CK_INLINE V CK_TYPED(gelu_of)(const ck_elementwise *job, V x)
     const V number = vfma(t, vset1(1 / CK_PHI_STEP), round), r = vfma(number - round, vset1(-CK_PHI_STEP), t);
     V tail = ck_phi_piece(CK_PHI_TERMS - 1, number);
     CK_UNROLL for (int k = CK_PHI_TERMS - 2; k >= 0; k--) tail = vfma(tail, r, ck_phi_piece(k, number));
-    const V y = x * by_sign_f32(x, tail, 1 - tail);
+    const V y = x * ck_by_sign_f32(x, tail, 1 - tail);
     const __mmask16 far = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-CK_PHI_NEAR), _CMP_LT_OQ);
     if (__builtin_expect(far != 0, 0)) return (V)_mm512_mask_mov_ps((__m512)y, far, (__m512)gelu_far_f32(x));
     return y;
@@ -354,7 +359,7 @@ CK_INLINE V CK_TYPED(gelu_gradient)(const ck_elementwise *job, V dy, V x)
 {
     (void)job;
     V density, tail = CK_TYPED(normal_tail)(x, &density);
-    V slope = vfma(x * (T)0.39894228040143267794, density, CK_TYPED(by_sign)(x, tail, (T)1 - tail));
+    V slope = vfma(x * (T)0.39894228040143267794, density, CK_TYPED(ck_by_sign)(x, tail, (T)1 - tail));
     return dy * slope;
 }
 
@@ -377,6 +382,6 @@ CK_INLINE V CK_TYPED(gelu_tanh_gradient)(const ck_elementwise *job, V dy, V x)
     V v = c * vfma(square, vset1((T)CK_GELU_CUBIC), vset1((T)CK_GELU_LINEAR));
     V slope = vfma(square, vset1((T)(3 * CK_GELU_CUBIC)), vset1((T)CK_GELU_LINEAR));
     V e, top = CK_TYPED(sigmoid_parts)(v, &e), share = (T)1 / (e + (T)1);
-    V other = CK_TYPED(by_sign)(v, vset1(1), e) * share;
+    V other = CK_TYPED(ck_by_sign)(v, vset1(1), e) * share;
     return dy * (top * share * vfma(c * slope, other, vset1(1)));
 }

@@ -7,6 +7,14 @@ CK_INLINE V CK_TYPED(load)(const void *p, ptrdiff_t i, ptrdiff_t n)
     return n == L ? vload((const T *)p + i) : vload_part((const T *)p + i, n);
 }
 
+CK_INLINE void CK_TYPED(store)(T *p, V v, ptrdiff_t n)
+{
+    if (n == L)
+        vstore(p, v);
+    else
+        vstore_part(p, v, n);
+}
+
 /* <name>_at(job, i, n): the result for n elements from i on, n a full vector or the last part of one. */
 CK_INLINE V CK_TYPED(add_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
 {
@@ -62,8 +70,12 @@ CK_INLINE V CK_TYPED(log_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n
             CK_UNROLL for (int k = 0; k < ways; k++) v[k] = CK_TYPED(name##_at)(&own, i + k * L, L);                   \
             CK_UNROLL for (int k = 0; k < ways; k++) vstore(y + i + k * L, v[k]);                                      \
         }                                                                                                              \
-        for (; i + L <= end; i += L) vstore(y + i, CK_TYPED(name##_at)(&own, i, L));                                   \
-        if (i < end) vstore_part(y + i, CK_TYPED(name##_at)(&own, i, end - i), end - i);                               \
+        for (; ways == 1 && i + L <= end; i += L) vstore(y + i, CK_TYPED(name##_at)(&own, i, L));                      \
+        if (ways == 1 && i < end) vstore_part(y + i, CK_TYPED(name##_at)(&own, i, end - i), end - i);                  \
+        for (ptrdiff_t n; ways > 1 && i < end; i += L) { /* one copy of the code: the mixed one is long */             \
+            n = end - i < L ? end - i : L;                                                                             \
+            CK_TYPED(store)(y + i, CK_TYPED(name##_at)(&own, i, n), n);                                                \
+        }                                                                                                              \
     }
 #include "elementwise/kernels.def"
 #undef CK_ELEMENTWISE_ROW

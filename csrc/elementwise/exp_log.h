@@ -2,8 +2,8 @@
  *
  * vexp: x = n ln 2 + r with |r| <= ln(2) / 2 and ln 2 split in two so that n times its first part is exact;
  *       exp(r) = 1 + r + r^2 q(r); the power of two is applied in two factors where no instruction does it,
- * so that denormal results are rounded once. Exact limits: exp(-inf) = 0, exp(0) = 1, exp(inf) = inf, NaN
- * stays NaN. vexpm1 = 2^n (exp(r) - 1) + (2^n - 1).
+ * 2^(n + UP) and 2^-UP (for x > 0 the other way round), so that denormal results are rounded once. Exact limits:
+ * exp(-inf) = 0, exp(0) = 1, exp(inf) = inf, NaN stays NaN. vexpm1 = 2^n (exp(r) - 1) + (2^n - 1).
  * vlog: x = 2^k m with m in [sqrt(1/2), sqrt(2)), f = m - 1, s = f / (2 + f), z = s^2, from log(1 + f)
  *       = 2 s + s z p(z) = f - (f^2 / 2 - s (f^2 / 2 + z p(z))), which loses no digit for small f.
  * log(0) = -inf, log(x < 0) = NaN, denormals are scaled up first.
@@ -28,8 +28,8 @@
 #define CK_EXPM1_LOW_f32 -20.0f
 #define CK_EXPM1_LOW_f64 -40.0
 
-/* Adding and subtracting ROUND rounds to the nearest integer, which then stands in the low bits of the sum.
- */
+/* Adding and subtracting ROUND rounds to the nearest integer, which then stands in the low bits of the sum; with an
+ * integer added to ROUND they hold that much more, so that one shift makes a power of two of them. */
 #define CK_ROUND_f32 0x1.8p23f
 #define CK_ROUND_f64 0x1.8p52
 
@@ -37,6 +37,11 @@
 #define CK_MANTISSA_f64 52
 #define CK_BIAS_f32 127
 #define CK_BIAS_f64 1023
+/* 2^(n + UP) is a normal number for every n of vexp and of gelu where x < 0, and 2^(n - UP) where x > 0. */
+#define CK_UP_f32 40
+#define CK_UP_f64 80
+#define CK_TO_UP_f32 0x1p40f
+#define CK_TO_UP_f64 0x1p80
 #define CK_SQRT_HALF_BITS_f32 0x3f3504f3
 #define CK_SQRT_HALF_BITS_f64 0x3fe6a09e667f3bcd
 #define CK_LEAST_NORMAL_f32 0x1p-126f
@@ -71,6 +76,20 @@ CK_INLINE ck_f64v ck_larger_f64(ck_f64v a, ck_f64v b) { return ck_select_f64(a >
 CK_INLINE ck_f32v ck_smaller_f32(ck_f32v a, ck_f32v b) { return ck_select_f32(a < b, a, b); }
 CK_INLINE ck_f64v ck_smaller_f64(ck_f64v a, ck_f64v b) { return ck_select_f64(a < b, a, b); }
 #endif
+/* a where x is negative, else b; a or b where x is -0 or NaN */
+#if defined(CK_AVX2)
+CK_INLINE ck_f32v ck_by_sign_f32(ck_f32v x, ck_f32v a, ck_f32v b)
+{
+    return (ck_f32v)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)x);
+}
+CK_INLINE ck_f64v ck_by_sign_f64(ck_f64v x, ck_f64v a, ck_f64v b)
+{
+    return (ck_f64v)_mm256_blendv_pd((__m256d)b, (__m256d)a, (__m256d)x);
+}
+#else
+CK_INLINE ck_f32v ck_by_sign_f32(ck_f32v x, ck_f32v a, ck_f32v b) { return ck_select_f32(x < 0, a, b); }
+CK_INLINE ck_f64v ck_by_sign_f64(ck_f64v x, ck_f64v a, ck_f64v b) { return ck_select_f64(x < 0, a, b); }
+#endif
 #if defined(CK_AVX512)
 CK_INLINE ck_f32v ck_scale_f32(ck_f32v p, ck_f32v n) { return (ck_f32v)_mm512_scalef_ps((__m512)p, (__m512)n); }
 CK_INLINE ck_f64v ck_scale_f64(ck_f64v p, ck_f64v n) { return (ck_f64v)_mm512_scalef_pd((__m512d)p, (__m512d)n); }
@@ -92,10 +111,10 @@ CK_INLINE V CK_TYPED(polynomial)(V x, const T *c, const int n)
 /* 2^n for vectors of integers within the range of normal numbers. */
 CK_INLINE V CK_TYPED(power_of_two)(VI n) { return (V)((n + CK_TYPED(CK_BIAS)) << CK_TYPED(CK_MANTISSA)); }
 
-/* x = n ln 2 + r for x within the range of vexp: r, and n + ROUND, which holds n in its low bits too. */
-CK_INLINE V CK_TYPED(reduced)(V x, V *shifted)
+/* x = n ln 2 + r for x within the range of vexp: r, and n + ROUND + more, which holds n + more in its low bits too. */
+CK_INLINE V CK_TYPED(reduced)(V x, const int more, V *shifted)
 {
-    const V round = vset1(CK_TYPED(CK_ROUND));
+    const V round = vset1(CK_TYPED(CK_ROUND) + (T)more);
     *shifted = vfma(x, vset1((T)0x1.71547652b82fep+0), round); /* x / ln 2 */
     V n = *shifted - round;
     V r = vfma(n, vset1(-CK_TYPED(CK_LN2_HI)), x);
@@ -109,16 +128,27 @@ CK_INLINE V CK_TYPED(short_expm1)(V r)
     return vfma(r * r, CK_TYPED(polynomial)(r, CK_TYPED(ck_exp_q), terms), r);
 }
 
-/* p 2^n, rounded once */
-CK_INLINE V CK_TYPED(times_power)(V p, V shifted)
-{
-    const V round = vset1(CK_TYPED(CK_ROUND));
+/* (1 + s) 2^n for n <= 0, rounded once, from what `reduced` gave with DOWN */
 #if defined(CK_AVX512)
-    return CK_TYPED(ck_scale)(p, shifted - round);
+#define CK_EXP_DOWN 0
 #else
-    VI whole = (VI)shifted - (VI)round, half = whole >> 1;
-    return p * CK_TYPED(power_of_two)(half) * CK_TYPED(power_of_two)(whole - half);
+#define CK_EXP_DOWN (CK_TYPED(CK_BIAS) + CK_TYPED(CK_UP))
 #endif
+CK_INLINE V CK_TYPED(times_power)(V s, V shifted)
+{
+#if defined(CK_AVX512)
+    return CK_TYPED(ck_scale)(s + (T)1, shifted - vset1(CK_TYPED(CK_ROUND)));
+#else
+    V power = (V)((VI)shifted << CK_TYPED(CK_MANTISSA));
+    return vfma(s, power, power) * (1 / CK_TYPED(CK_TO_UP));
+#endif
+}
+
+/* exp(x) for x <= 0 */
+CK_INLINE V CK_TYPED(vexp_down)(V x)
+{
+    V shifted, r = CK_TYPED(reduced)(CK_TYPED(ck_larger)(vset1(CK_TYPED(CK_EXP_LOW)), x), CK_EXP_DOWN, &shifted);
+    return CK_TYPED(times_power)(CK_TYPED(short_expm1)(r), shifted);
 }
 
 CK_INLINE V CK_TYPED(in_exp_range)(V x)
@@ -129,15 +159,24 @@ CK_INLINE V CK_TYPED(in_exp_range)(V x)
 
 CK_INLINE V CK_TYPED(vexp)(V x)
 {
-    V shifted, r = CK_TYPED(reduced)(CK_TYPED(in_exp_range)(x), &shifted);
-    return CK_TYPED(times_power)(CK_TYPED(short_expm1)(r) + (T)1, shifted);
+#if defined(CK_AVX512)
+    V shifted, r = CK_TYPED(reduced)(CK_TYPED(in_exp_range)(x), 0, &shifted);
+    return CK_TYPED(times_power)(CK_TYPED(short_expm1)(r), shifted);
+#else
+    V shifted, r = CK_TYPED(reduced)(CK_TYPED(in_exp_range)(x), 2 * CK_TYPED(CK_BIAS), &shifted),
+               s = CK_TYPED(short_expm1)(r);
+    const V up = vset1(CK_TYPED(CK_TO_UP)), other = CK_TYPED(ck_by_sign)(x, (T)1 / up, up);
+    V power = (V)(((VI)shifted << CK_TYPED(CK_MANTISSA)) - (VI)other);
+    return vfma(s, power, power) * other;
+#endif
 }
 
 /* exp(x) - 1 for x <= 0 */
 CK_INLINE V CK_TYPED(vexpm1)(V x)
 {
-    V shifted, r = CK_TYPED(reduced)(CK_TYPED(ck_larger)(vset1(CK_TYPED(CK_EXPM1_LOW)), x), &shifted);
-    V power = CK_TYPED(power_of_two)((VI)shifted - (VI)vset1(CK_TYPED(CK_ROUND)));
+    const V low = vset1(CK_TYPED(CK_EXPM1_LOW));
+    V shifted, r = CK_TYPED(reduced)(CK_TYPED(ck_larger)(low, x), CK_TYPED(CK_BIAS), &shifted);
+    V power = (V)((VI)shifted << CK_TYPED(CK_MANTISSA));
     return vfma(CK_TYPED(short_expm1)(r), power, power - (T)1);
 }
 

@@ -32,13 +32,24 @@ CK_INLINE void CK_TYPED(store_some)(T *p, V v, ptrdiff_t n)
         vstore_part(p, v, n);
 }
 
-/* exp(x) for x <= 0; what a larger x gives does not matter. Two instructions less than vexp, and half an ulp more. */
+/* exp(x) for x <= 0, UNIT times; what a larger x gives does not matter. Two instructions less than vexp, and half an ulp more.
+ * Without an instruction for the power of two it stays at the larger of its two factors, so that nothing is denormal. */
+#if defined(CK_AVX512)
+#define CK_SOFTMAX_UNIT 1.0
+#else
+#define CK_SOFTMAX_UNIT ((double)CK_TYPED(CK_TO_UP))
+#endif
 CK_INLINE V CK_TYPED(vexp_below_0)(V x)
 {
+    V shifted, r = CK_TYPED(reduced)(CK_TYPED(ck_larger)(vset1(CK_TYPED(CK_EXP_LOW)), x), CK_EXP_DOWN, &shifted);
+#if defined(CK_AVX512)
     const int terms = sizeof(CK_TYPED(ck_exp_q)) / sizeof(T);
-    V shifted, r = CK_TYPED(reduced)(CK_TYPED(ck_larger)(vset1(CK_TYPED(CK_EXP_LOW)), x), &shifted);
     V slope = vfma(CK_TYPED(polynomial)(r, CK_TYPED(ck_exp_q), terms), r, vset1(1));
-    return CK_TYPED(times_power)(vfma(slope, r, vset1(1)), shifted);
+    return CK_TYPED(ck_scale)(vfma(slope, r, vset1(1)), shifted - vset1(CK_TYPED(CK_ROUND)));
+#else
+    V power = (V)((VI)shifted << CK_TYPED(CK_MANTISSA));
+    return vfma(CK_TYPED(short_expm1)(r), power, power);
+#endif
 }
 
 /* ---- one position, contiguous ---- */
@@ -80,7 +91,7 @@ CK_INLINE double CK_TYPED(block_total)(const T *e, ptrdiff_t n, const int exact)
     return ck_chains_close(sum);
 }
 
-/* sum of exp(x - m), m >= x; the exponentials go to e where that is not NULL. A loop of its own for the sum leaves that of
+/* sum of exp(x - m), m >= x, UNIT times; the exponentials go to e where that is not NULL. A loop of its own for the sum leaves that of
  * the exponentials short. */
 CK_INLINE double CK_TYPED(row_exp)(const T *x, ptrdiff_t length, V m, T *e, const int exact)
 {
@@ -100,6 +111,11 @@ CK_INLINE double CK_TYPED(row_exp)(const T *x, ptrdiff_t length, V m, T *e, cons
         ck_total_add(&total, CK_TYPED(block_total)(to, n, exact));
     }
     return ck_total_value(total);
+}
+
+CK_INLINE double CK_TYPED(row_log)(const T *x, ptrdiff_t length, V m)
+{
+    return ck_log(CK_TYPED(row_exp)(x, length, m, NULL, 1) / CK_SOFTMAX_UNIT);
 }
 
 /* sum of a b, or of a where b is NULL */
@@ -147,7 +163,7 @@ CK_INLINE void CK_TYPED(row_log_softmax)(const ck_softmax *job, ptrdiff_t row)
     const ptrdiff_t length = job->length;
     const T *x = (const T *)job->x + row * length;
     T *y = (T *)job->y + row * length;
-    const V m = CK_TYPED(row_max)(x, length), log_v = vset1((T)ck_log(CK_TYPED(row_exp)(x, length, m, NULL, 1)));
+    const V m = CK_TYPED(row_max)(x, length), log_v = vset1((T)CK_TYPED(row_log)(x, length, m));
     for (ptrdiff_t i = 0; i < length; i += L)
         CK_TYPED(store_some)(y + i, (CK_TYPED(load_or)(x + i, length - i, 0) - m) - log_v, length - i);
 }
@@ -212,7 +228,7 @@ CK_INLINE void CK_TYPED(row_cross_entropy)(const ck_softmax *job, ptrdiff_t row)
 {
     const T *x = (const T *)job->x + row * job->length;
     const V m = CK_TYPED(row_max)(x, job->length);
-    const double log_sum = ck_log(CK_TYPED(row_exp)(x, job->length, m, NULL, 1));
+    const double log_sum = CK_TYPED(row_log)(x, job->length, m);
     const double hit = CK_TYPED(factor_of)(job->hit, row), every = CK_TYPED(factor_of)(job->every, row);
     double loss = 0;
     if (job->target && hit != 0) loss = hit * (log_sum - ((double)x[job->target[row]] - (double)m[0]));
@@ -372,6 +388,7 @@ CK_INLINE void CK_TYPED(block_factor)(CK_TYPED(block) * b, const int what)
         for (int w = 0; w < WIDE; w++) {
             wide[w] = CK_TYPED(block_sum)(b, v, w);
             if (what == CK_TYPED(RECIPROCAL)) wide[w] = ck_set1_f64(1.0) / wide[w];
+            if (what == CK_TYPED(LOGARITHM)) wide[w] = wide[w] / CK_SOFTMAX_UNIT;
         }
         b->factor[v] = what == CK_TYPED(LOGARITHM) ? CK_TYPED(log_of_sum)(wide) : CK_TYPED(narrow)(wide);
     }
