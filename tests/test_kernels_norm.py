@@ -304,3 +304,22 @@ def test_local_response(isa, dtype, shape, size):
     assert worst(y, wide(want), np.abs(want)) <= 12
     want = convkit.reference.local_response_norm_backward(dy.astype(np.float64), x.astype(np.float64), size, 0.5, 0.75, 2.0)
     assert worst(dx, wide(want), np.abs(want) + np.abs(dy) + 1) <= 12
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize("beta", (0.75, 0.6))
+def test_local_response_of_any_sum(isa, dtype, beta):
+    """Sums from 0 to infinity side by side: what has a shorter way for the usual beta, and what has not."""
+    rng, info = np.random.default_rng(0), np.finfo(dtype)
+    x = np.exp(rng.uniform(np.log(info.smallest_subnormal) / 2, np.log(info.max) / 2, (1, 1, 1000))).astype(dtype)
+    x[..., 100], x[..., 300], x[..., 501], x[..., 702] = 0, np.inf, np.nan, info.max
+    for k in (0.0, 1.0, -1.0):
+        with convkit.use(isa=isa):
+            y = F.local_response_norm(x, 1, 1.0, beta, k)
+        with np.errstate(all="ignore"):
+            d = k + (x * x).astype(np.float64)  # as rounded as the kernel's
+            want = (x * d**-beta).astype(dtype)
+        np.testing.assert_array_equal(np.isnan(y), np.isnan(want))
+        # exp(-beta log d) magnifies the rounding of its exponent
+        np.testing.assert_allclose(y, want, rtol=(4 + np.log(info.max)) * info.eps, atol=info.smallest_subnormal)

@@ -29,6 +29,17 @@ CK_INLINE int ck_sums_has(const int what, const int sum)
 {
     return what == CK_SUM_X ? sum == 0 : sum < 2 ? what & CK_SUM_MOMENTS : what & CK_SUM_GRADIENTS;
 }
+
+/* 1 / sqrt(v) to 12 bits or more; whether all lanes are set. */
+#if defined(CK_AVX512)
+#define CK_RSQRT
+CK_INLINE ck_f32v ck_about_rsqrt(ck_f32v v) { return (ck_f32v)_mm512_rsqrt14_ps((__m512)v); }
+CK_INLINE int ck_all(ck_i32v m) { return _mm512_movepi32_mask((__m512i)m) == 0xffff; }
+#elif defined(CK_AVX2)
+#define CK_RSQRT
+CK_INLINE ck_f32v ck_about_rsqrt(ck_f32v v) { return (ck_f32v)_mm256_rsqrt_ps((__m256)v); }
+CK_INLINE int ck_all(ck_i32v m) { return _mm256_movemask_ps((__m256)m) == 0xff; }
+#endif
 #endif
 
 /* n elements, a full vector or the last part of one, in float64: converted as they are loaded where that can
@@ -714,53 +725,103 @@ static void CK_TYPED(prelu_backward)(const ck_norm *job, ptrdiff_t channel, ptrd
 
 /* ---- local response ---- */
 
-/* The sum over some channels [from, to), cut to those that there are, of p or of p^2 at n neighbouring positions. */
-CK_INLINE V CK_TYPED(sum_over)(const ck_norm *job, const T *p, ptrdiff_t from, ptrdiff_t to, ptrdiff_t n,
-                               const int square)
+/* Neighbouring positions of a channel that are computed together: a loop over a window's few channels costs as much as its
+ * sums for one vector alone. */
+enum { CK_TYPED(CK_RESPONSE) = 4 };
+
+/* The sums over some channels [from, to), cut to those that there are, of p or of p^2 at n neighbouring positions: one
+ * vector, the last part of one, or several. */
+CK_INLINE void CK_TYPED(sum_over)(const ck_norm *job, const T *p, ptrdiff_t from, ptrdiff_t to, ptrdiff_t n,
+                                  const int vectors, const int square, V *sum)
 {
-    V sum = vset1(0);
     if (from < 0) from = 0;
     if (to > job->channels) to = job->channels;
-    for (ptrdiff_t c = from; c < to; c++) {
-        V v = CK_TYPED(some)(p + c * job->inner, n);
-        sum = square ? vfma(v, v, sum) : sum + v;
-    }
-    return sum;
+    CK_UNROLL for (int k = 0; k < vectors; k++) sum[k] = vset1(0);
+    for (ptrdiff_t c = from; c < to; c++) CK_UNROLL for (int k = 0; k < vectors; k++)
+        {
+            V v = CK_TYPED(some)(p + c * job->inner + k * L, n);
+            sum[k] = square ? vfma(v, v, sum[k]) : sum[k] + v;
+        }
 }
 
-/* Positions first .. of image `image`, n of them, one vector or the last part of one. */
-CK_INLINE void CK_TYPED(respond)(const ck_norm *job, ptrdiff_t at, ptrdiff_t n, const int backward)
+/* d^-beta */
+CK_NOINLINE V CK_TYPED(to_any_minus)(V d, double beta) { return CK_TYPED(vexp)(CK_TYPED(vlog)(d) * vset1((T)-beta)); }
+
+/* The usual beta of 3/4: with z about d^(-1/4) and e = 1 - d z^4, at most 2.3e-3, the result is z^3 (1 - e)^(-3/4), of which
+ * three terms do. Lanes with a d that is no normal positive number have a larger e, or NaN. */
+CK_INLINE V CK_TYPED(to_minus)(V d, double beta)
 {
-    const ptrdiff_t before = job->window / 2, after = job->window - before, inner = job->inner;
-    const T *x = (const T *)job->x + at, *dy = backward ? (const T *)job->dy + at : x;
-    T *y = (T *)job->y + at, *part = backward ? (T *)job->part + at : y;
-    const V share = vset1((T)(job->alpha / (double)job->window)), k = vset1((T)job->k), beta = vset1((T)-job->beta);
-    const V factor = vset1((T)(-2.0 * job->alpha * job->beta / (double)job->window));
-    for (ptrdiff_t c = 0; c < job->channels; c++) {
-        V d = vfma(CK_TYPED(sum_over)(job, x, c - before, c + after, n, 1), share, k);
-        V power = CK_TYPED(vexp)(CK_TYPED(vlog)(d) * beta), v = CK_TYPED(some)(x + c * inner, n);
+#if defined(CK_RSQRT) && WIDE == 2 /* float32 */
+    if (beta == 0.75) {
+        const V z = ck_about_rsqrt(d * ck_about_rsqrt(d)), z2 = z * z, e = vfma(-(d * z2), z2, vset1(1)), z3 = z2 * z;
+        const V y = vfma(z3 * e, vfma(e, vset1(0.65625f), vset1(0.75f)), z3);
+        const VI near = (VI)(e * e < vset1(1e-4f));
+        return __builtin_expect(ck_all(near), 1) ? y : vselect(near, y, CK_TYPED(to_any_minus)(d, beta));
+    }
+#endif
+    return CK_TYPED(to_any_minus)(d, beta);
+}
+
+/* The output y of channel c, or the gradient's first part: dy d^-beta into y and that times x / d into `part`. */
+CK_INLINE void CK_TYPED(respond)(const ck_norm *job, ptrdiff_t at, ptrdiff_t c, ptrdiff_t n, const int vectors,
+                                 const int backward)
+{
+    const ptrdiff_t from = c - job->window / 2, own = at + c * job->inner;
+    const V share = vset1((T)(job->alpha / (double)job->window)), shift = vset1((T)job->k);
+    V sum[CK_TYPED(CK_RESPONSE)];
+    CK_TYPED(sum_over)(job, (const T *)job->x + at, from, from + job->window, n, vectors, 1, sum);
+    CK_UNROLL for (int k = 0; k < vectors; k++)
+    {
+        const ptrdiff_t i = own + k * L;
+        V d = vfma(sum[k], share, shift), power = CK_TYPED(to_minus)(d, job->beta);
+        V v = CK_TYPED(some)((const T *)job->x + i, n);
         if (backward) {
-            V g = CK_TYPED(some)(dy + c * inner, n) * power;
-            CK_TYPED(store)(part + c * inner, g * v / d, n);
-            CK_TYPED(store)(y + c * inner, g, n);
+            V g = CK_TYPED(some)((const T *)job->dy + i, n) * power;
+            CK_TYPED(store)((T *)job->part + i, g * v / d, n);
+            CK_TYPED(store)((T *)job->y + i, g, n);
         } else {
-            CK_TYPED(store)(y + c * inner, v * power, n);
+            CK_TYPED(store)((T *)job->y + i, v * power, n);
         }
     }
-    for (ptrdiff_t c = 0; backward && c < job->channels; c++) {
-        V sum = CK_TYPED(sum_over)(job, part, c - after + 1, c + before + 1, n, 0);
-        V g = vfma(CK_TYPED(some)(x + c * inner, n) * factor, sum, CK_TYPED(some)(y + c * inner, n));
-        CK_TYPED(store)(y + c * inner, g, n);
+}
+
+/* The gradient from those parts. */
+CK_INLINE void CK_TYPED(respond_back)(const ck_norm *job, ptrdiff_t at, ptrdiff_t c, ptrdiff_t n, const int vectors)
+{
+    const ptrdiff_t to = c + job->window / 2 + 1, own = at + c * job->inner;
+    const V factor = vset1((T)(-2.0 * job->alpha * job->beta / (double)job->window));
+    V sum[CK_TYPED(CK_RESPONSE)];
+    CK_TYPED(sum_over)(job, (const T *)job->part + at, to - job->window, to, n, vectors, 0, sum);
+    CK_UNROLL for (int k = 0; k < vectors; k++)
+    {
+        const ptrdiff_t i = own + k * L;
+        V g = vfma(CK_TYPED(some)((const T *)job->x + i, n) * factor, sum[k], CK_TYPED(some)((const T *)job->y + i, n));
+        CK_TYPED(store)((T *)job->y + i, g, n);
     }
 }
 
+/* One channel after the other, so that memory is read in runs and the window's channels stay in the first-level cache. */
 CK_INLINE void CK_TYPED(response_block)(const ck_norm *job, ptrdiff_t block, const int backward)
 {
+    enum { STEP = CK_TYPED(CK_RESPONSE) * L };
     const ptrdiff_t blocks = (job->inner + CK_NORM_BLOCK - 1) / CK_NORM_BLOCK, inner = job->inner;
     const ptrdiff_t image = block / blocks, first = block % blocks * CK_NORM_BLOCK;
     const ptrdiff_t end = inner - first < CK_NORM_BLOCK ? inner : first + CK_NORM_BLOCK;
-    for (ptrdiff_t i = first; i < end; i += L)
-        CK_TYPED(respond)(job, image * job->channels * inner + i, end - i, backward);
+    const ck_norm own = *job; /* stores cannot change a copy */
+    for (int pass = 0; pass <= backward; pass++)
+        for (ptrdiff_t c = 0; c < own.channels; c++) {
+            ptrdiff_t at = image * own.channels * inner + first, left = end - first;
+            for (; left >= STEP; left -= STEP, at += STEP)
+                if (pass)
+                    CK_TYPED(respond_back)(&own, at, c, L, STEP / L);
+                else
+                    CK_TYPED(respond)(&own, at, c, L, STEP / L, backward);
+            for (; left > 0; left -= L, at += L)
+                if (pass)
+                    CK_TYPED(respond_back)(&own, at, c, left, 1);
+                else
+                    CK_TYPED(respond)(&own, at, c, left, 1, backward);
+        }
 }
 
 static void CK_TYPED(response)(const ck_norm *job, ptrdiff_t block, ptrdiff_t blocks)
