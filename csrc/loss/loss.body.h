@@ -9,14 +9,6 @@ CK_INLINE V CK_TYPED(load)(const void *p, ptrdiff_t i, ptrdiff_t n)
 CK_INLINE V CK_TYPED(magnitude)(V v) { return (V)((VI)v & ~(VI)vset1((T)-0.0)); }
 CK_INLINE V CK_TYPED(signed_as)(V v, V sign) { return (V)((VI)v | ((VI)sign & (VI)vset1((T)-0.0))); }
 
-/* log(1 + u) for u of 0 .. 1: what rounding takes from 1 + u is given back, so that small results keep their digits. */
-CK_INLINE V CK_TYPED(log_one_more)(V u)
-{
-    const V one = vset1(1);
-    V s = one + u;
-    return CK_TYPED(vlog)(s) + (u - (s - one)) / s;
-}
-
 /* The loss of n elements from i on, n a full vector or the last part of one; and its derivative. */
 CK_INLINE V CK_TYPED(mse_at)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
 {
@@ -47,9 +39,9 @@ CK_INLINE V CK_TYPED(l1_slope)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdif
 CK_INLINE V CK_TYPED(smooth_l1_at)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
 {
     (void)i, (void)n;
-    const V beta = vset1((T)job->beta);
+    const V beta = vset1((T)job->beta), share = vset1((T)(0.5 / job->beta));
     V d = CK_TYPED(magnitude)(x - t);
-    return vselect((VI)(d < beta), d * d / (beta * vset1(2)), d - beta * vset1((T)0.5));
+    return vselect((VI)(d < beta), d * d * share, d - beta * vset1((T)0.5));
 }
 
 CK_INLINE V CK_TYPED(smooth_l1_slope)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
@@ -62,7 +54,7 @@ CK_INLINE V CK_TYPED(smooth_l1_slope)(const ck_loss *job, V x, V t, ptrdiff_t i,
 CK_INLINE V CK_TYPED(bce_at)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
 {
     const V zero = vset1(0), one = vset1(1);
-    V low = CK_TYPED(log_one_more)(CK_TYPED(vexp)(-CK_TYPED(magnitude)(x)));
+    V low = CK_TYPED(vlog1p)(CK_TYPED(vexp_down)(-CK_TYPED(magnitude)(x)));
     V is = job->pos_weight ? t * CK_TYPED(load)(job->pos_weight, i, n) : t;
     V if_one = low + vselect((VI)(x < zero), -x, zero), if_zero = low + vselect((VI)(x > zero), x, zero);
     V loss = is * if_one + (one - t) * if_zero;
@@ -72,7 +64,7 @@ CK_INLINE V CK_TYPED(bce_at)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_
 CK_INLINE V CK_TYPED(bce_slope)(const ck_loss *job, V x, V t, ptrdiff_t i, ptrdiff_t n)
 {
     const V zero = vset1(0), one = vset1(1);
-    V u = CK_TYPED(vexp)(-CK_TYPED(magnitude)(x)), large = one / (one + u), small = u / (one + u);
+    V u = CK_TYPED(vexp_down)(-CK_TYPED(magnitude)(x)), large = one / (one + u), small = u / (one + u);
     VI below = (VI)(x < zero);
     V is = job->pos_weight ? t * CK_TYPED(load)(job->pos_weight, i, n) : t;
     V slope = (one - t) * vselect(below, small, large) - is * vselect(below, large, small);
@@ -86,7 +78,8 @@ CK_INLINE V CK_TYPED(first_lanes)(V v, ptrdiff_t n)
     return n == L ? v : vselect((VI)(vload_part(ones, n) != 0), v, vset1(0));
 }
 
-/* A vector goes to the chain of sums that its place in the chunk says. */
+/* A vector goes to the chain of sums that its place in the chunk says, by a number that the compiler knows: else the sums
+ * would be kept in memory, and every addition wait for the store of one before. */
 #define CK_LOSS_ROW(name)                                                                                              \
     static void CK_TYPED(name)(const ck_loss *job, ptrdiff_t first, ptrdiff_t count)                                   \
     {                                                                                                                  \
@@ -95,16 +88,17 @@ CK_INLINE V CK_TYPED(first_lanes)(V v, ptrdiff_t n)
         for (ptrdiff_t start = first; start < last; start += CK_LOSS_CHUNK) {                                          \
             ptrdiff_t end = last - start < CK_LOSS_CHUNK ? last : start + CK_LOSS_CHUNK;                               \
             ck_f64v chain[CK_CHAINS] = {{0}}, wide[WIDE];                                                              \
-            int c = 0;                                                                                                 \
-            for (ptrdiff_t i = start, n; i < end; i += n, c = (c + WIDE) % CK_CHAINS) {                                \
-                n = end - i < L ? end - i : L;                                                                         \
-                V x = CK_TYPED(load)(own.x, i, n), t = CK_TYPED(load)(own.target, i, n);                               \
-                V loss = CK_TYPED(name##_at)(&own, x, t, i, n);                                                        \
-                if (own.y && n == L) vstore((T *)own.y + i, loss);                                                     \
-                if (own.y && n < L) vstore_part((T *)own.y + i, loss, n);                                              \
-                vwiden(CK_TYPED(first_lanes)(loss, n), wide);                                                          \
-                CK_UNROLL for (int w = 0; w < WIDE; w++) chain[c + w] += wide[w];                                      \
-            }                                                                                                          \
+            for (ptrdiff_t i = start; i < end;) CK_UNROLL for (int c = 0; c < CK_CHAINS; c += WIDE)                    \
+                {                                                                                                      \
+                    const ptrdiff_t n = end - i < L ? end - i : L;                                                     \
+                    V x = CK_TYPED(load)(own.x, i, n), t = CK_TYPED(load)(own.target, i, n);                           \
+                    V loss = CK_TYPED(name##_at)(&own, x, t, i, n);                                                    \
+                    if (own.y && n == L) vstore((T *)own.y + i, loss);                                                 \
+                    if (own.y && n < L) vstore_part((T *)own.y + i, loss, n);                                          \
+                    vwiden(CK_TYPED(first_lanes)(loss, n), wide);                                                      \
+                    CK_UNROLL for (int w = 0; w < WIDE; w++) chain[c + w] += wide[w];                                  \
+                    if ((i += n) == end) break;                                                                        \
+                }                                                                                                      \
             own.sums[start / CK_LOSS_CHUNK] = ck_chains_close(chain);                                                  \
         }                                                                                                              \
     }                                                                                                                  \
