@@ -169,3 +169,12 @@ def _pad_both_ways(isa, x, pairs, mode):
         got = F.pad(x, flat, mode, 1.5)
     names = {"replicate": "edge", "circular": "wrap"}
     np.testing.assert_array_equal(got, np.pad(x, pairs, names.get(mode, mode), **options))
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_doubled_rows_of_any_length(isa, dtype):
+    for size in range(1, 40):
+        x = np.arange(1, 2 * size + 1, dtype=dtype).reshape(1, 2, size)
+        with convkit.use(isa=isa):
+            np.testing.assert_array_equal(F.interpolate(x, scale_factor=2), x.repeat(2, 2))

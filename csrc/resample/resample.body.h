@@ -56,6 +56,13 @@ CK_INLINE void CK_TYPED(twice)(const T *x, T *y, ptrdiff_t n)
         vstore(y + 2 * i + L, vziphi(v, v));
     }
     const ptrdiff_t left = n - i;
+    if (!left) return;
+    if (n >= L) { /* some again: a masked store takes 5 ns on Zen 3 */
+        const V v = vload(x + n - L);
+        vstore(y + 2 * n - 2 * L, vziplo(v, v));
+        vstore(y + 2 * n - L, vziphi(v, v));
+        return;
+    }
     const V v = vload_part(x + i, left);
     vstore_part(y + 2 * i, vziplo(v, v), 2 * left < L ? 2 * left : L);
     if (2 * left > L) vstore_part(y + 2 * i + L, vziphi(v, v), 2 * left - L);
