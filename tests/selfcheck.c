@@ -278,6 +278,7 @@ static void check_winograd(int level, int side, int width)
     static _Alignas(64) float v[2][POINTS * STEP], u[2][POINTS * LANES + LANES];
     static _Alignas(64) float m[POINTS * TILES * LANES], scratch[1 << 14];
     int points = (side + 2) * (side + 2), tiles = (width + side - 1) / side, pitch = tiles + 1;
+    int v_pitch = width % 2 ? tiles : pitch;
     for (int i = 0; i < 2; i++) {
         const ck_winograd_table *table = ck_winograd_table_for(i ? CK_LEVEL_PORTABLE : level);
         const ck_winograd_plane *plane = side == 4 ? &table->four : &table->two;
@@ -289,6 +290,7 @@ static void check_winograd(int level, int side, int width)
                                  .x = -1,
                                  .rows = 2,
                                  .pitch = pitch,
+                                 .v_pitch = v_pitch,
                                  .scratch = scratch,
                                  .v = v[i],
                                  .v_step = STEP,
@@ -310,8 +312,8 @@ static void check_winograd(int level, int side, int width)
     }
     int right = 1;
     for (int p = 0; p < points; p++)
-        for (int t = 0; t < 2 * pitch; t++)
-            if (t % pitch < tiles) right &= fabs(v[0][STEP * p + t] - v[1][STEP * p + t]) <= 1e-5;
+        for (int t = 0; t < 2 * v_pitch; t++)
+            if (t % v_pitch < tiles) right &= fabs(v[0][STEP * p + t] - v[1][STEP * p + t]) <= 1e-5;
     check(right, "winograd split", level, 4, width, side);
     check(same(u[0], u[1], points * LANES, 4, 16), "winograd weights", level, 4, width, side);
     check(same(out[0], out[1], (LANES - 3) * side * width, 4, 100), "winograd join", level, 4, width, side);

@@ -7,8 +7,8 @@ the channels. One that has taps along a single axis is computed in lines, which 
 row is some neighbouring tiles of a line.
 
 A round takes some rows of tiles of some slices of some images: it brings every channel to the points (36, 16, 64, 6,
-8 or 10; with stride 2 25 or 9), which is V, then for each panel of filters multiplies with the tiles of csrc/conv,
-and brings the sums back while they are in the cache. Rounds are shared out among the threads, each with a V of its
+8 or 10; with stride 2 25 or 9), which is V, then for some panels of filters multiplies with the tiles of csrc/conv,
+point after point, and brings their sums back. Rounds are shared out among the threads, each with a V of its
 own; what is left over, or too small, is computed by all threads together, by channels and by panels. No sum depends
 on what a round or a task holds, so none depends on how many threads there are.
 """
@@ -31,7 +31,7 @@ cdef extern from *:
 cdef extern from "winograd/winograd.h" nogil:
     ctypedef struct ck_winograd_input:
         const void* plane
-        ptrdiff_t height, width, y, x, rows, pitch
+        ptrdiff_t height, width, y, x, rows, pitch, v_pitch
         void* scratch
         void* v
         ptrdiff_t v_step
@@ -85,6 +85,10 @@ cdef ptrdiff_t MIN_MACS = 1_500_000
 # Threads that share a round read each other's part of V: below this one of them is as fast.
 cdef ptrdiff_t MIN_SHARED_MACS = 16_000_000
 
+cdef enum:
+    MOST_TOGETHER = 32           # panels
+
+
 cdef struct extent_t:            # of a round
     ptrdiff_t block              # tile rows of each image
     ptrdiff_t slices             # output slices of each image
@@ -112,7 +116,9 @@ cdef struct winograd_t:
     ptrdiff_t tap_row            # taps of a row of the transform
     ptrdiff_t line_step          # elements between the taps of a line; 0: planes
     ptrdiff_t line_rows          # rows of tiles of a line
-    ptrdiff_t tile_rows, tile_columns, pitch
+    ptrdiff_t tile_rows, tile_columns
+    ptrdiff_t pitch              # of a row in V, which may have one entry more than tiles
+    ptrdiff_t together           # panels
     extent_t extent[2]           # of a round, and where images are side by side
     ptrdiff_t macs
     ptrdiff_t fewest_tiles       # of a round that one thread computes, where rounds are made smaller for several
@@ -147,6 +153,7 @@ cdef struct round_t:
     float* v
     ptrdiff_t first_image, images, first_slice, slices, first_row, rows
     ptrdiff_t parts              # tasks that share the rows of a panel
+    ptrdiff_t panels             # that a task computes together
 
 
 cdef inline ptrdiff_t panel_offset(const winograd_t* p, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
@@ -175,7 +182,7 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
         return
     part.height, part.width = p.height, p.width
     part.y, part.x = p.step * r.first_row - p.lo_y, -p.lo_x
-    part.rows, part.pitch = r.rows, p.pitch
+    part.rows, part.pitch, part.v_pitch = r.rows, p.tile_columns + 1, p.pitch
     part.scratch = r.call.own + worker * r.call.own_step
     part.v_step = r.call.point_step
     part.limit = r.call.u[0]
@@ -263,57 +270,88 @@ cdef void inside(const round_t* r, ptrdiff_t row, ptrdiff_t* first, ptrdiff_t* l
         last[0] -= 1
 
 
-cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
-    """One panel of filters on some rows of tiles."""
+cdef struct panel_t:             # of filters, on some rows of tiles
+    ptrdiff_t filter             # the first
+    ptrdiff_t filters, lanes
+    const float* u
+    const float* v               # of the group
+    const float* bias            # or NULL
+    float* sums
+    ptrdiff_t m_step             # of sums, from one to the next
+
+
+cdef panel_t panel_of(const round_t* r, ptrdiff_t i, ptrdiff_t tiles, float* sums) noexcept nogil:
+    """Panel i of all groups, on so many tiles."""
+    cdef const winograd_t* p = r.call.plan
+    cdef ptrdiff_t group = i // p.group_panels, filter0 = i % p.group_panels * p.panel_filters
+    cdef panel_t panel
+    panel.filter = group * p.group_filters + filter0
+    panel.filters = min(p.group_filters - filter0, p.panel_filters)
+    panel.lanes = round_up(panel.filters, p.tiles.lanes)
+    panel.u = r.call.u + panel_offset(p, group, filter0)
+    panel.v = r.v + group * p.group_channels * r.call.channel_step
+    panel.bias = r.call.bias
+    if panel.bias != NULL:
+        panel.bias += i * p.panel_filters
+    panel.sums = sums
+    panel.m_step = sum_step(tiles, panel.lanes)
+    return panel
+
+
+cdef inline ptrdiff_t sum_step(ptrdiff_t tiles, ptrdiff_t lanes) noexcept nogil:
+    """Elements from sum to sum of a panel, an odd number of cache lines: those of a tile spread over the sets of L1."""
+    return (round_up(tiles * lanes, 16) // 16 | 1) * 16
+
+
+cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """Some panels of filters on some rows of tiles: all of them at one point after the other."""
     cdef const round_t* r = <const round_t*>job
     cdef const winograd_t* p = r.call.plan
-    cdef ptrdiff_t panel = task // r.parts, part = task % r.parts, all_rows = rows_of(r)
-    cdef ptrdiff_t group = panel // p.group_panels
-    cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
-    cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
-    cdef ptrdiff_t lanes = round_up(filters, p.tiles.lanes)
-    cdef ptrdiff_t tiles = row_tiles(r)
-    cdef bint in_pairs = not p.line_step and lanes > p.tiles.lanes and 2 * tiles <= p.most_pixels
-    cdef ptrdiff_t height = 2 if in_pairs else 1
+    cdef ptrdiff_t part = task % r.parts, all_rows = rows_of(r), tiles = row_tiles(r)
+    cdef ptrdiff_t first_panel = task // r.parts * r.panels
+    cdef ptrdiff_t panels = min(r.panels, p.groups * p.group_panels - first_panel)
+    cdef ptrdiff_t height = 2 if not closed_up(r) and 2 * tiles <= p.most_pixels else 1
     cdef ptrdiff_t pairs = (all_rows + height - 1) // height
     cdef ptrdiff_t first = pairs * part // r.parts * height
     cdef ptrdiff_t last = min(pairs * (part + 1) // r.parts * height, all_rows)
     cdef float* sums = r.call.own + worker * r.call.own_step
-    cdef ptrdiff_t m_step = (last - first) * tiles * lanes
-    cdef const float* u = r.call.u + panel_offset(p, group, filter0)
-    cdef const float* v = r.v + group * p.group_channels * r.call.channel_step
-    cdef const float* at_point
-    cdef ptrdiff_t i, product, columns = (last - first) * tiles, runs
+    cdef ptrdiff_t of_panel = p.sums * sum_step((last - first) * tiles, p.panel_filters)
+    cdef ptrdiff_t i, j, product
+    cdef panel_t of[MOST_TOGETHER]
+    cdef const panel_t* panel
+    cdef const panel_t* following
     cdef ck_conv_tile tile
-    # the rows of lines are one run of tiles
-    runs = (last - first) // height * runs_of(p, tiles) if p.line_step == 0 else runs_of(p, columns)
+    for j in range(panels):
+        of[j] = panel_of(r, first_panel + j, (last - first) * tiles, sums + j * of_panel)
     tile.x_step = 1
     tile.bias = NULL
-    tile.y_pixel = lanes
     tile.y_filter = 1
-    tile.filters = lanes
     tile.row_bias = NULL
-    # While the tiles of one product are summed they fetch the weights of the next.
     tile.ahead_end = NULL
-    tile.ahead_step = min(<ptrdiff_t>64, 4 * lanes // max(<ptrdiff_t>1, runs) + 1)
     for i in range(p.sums):
-        for product in range(p.first[i], p.first[i + 1]):
-            at_point = v + p.point_of[product] * r.call.point_step
-            tile.w = u + p.weight_of[product] * p.taps * lanes
-            tile.ahead = u + p.weight_of[product + 1] * p.taps * lanes
-            tile.accumulate = product > p.first[i]
-            if p.line_step:
-                tile.off, tile.taps, tile.x_half = r.call.off, p.taps, 0
-                sum_run(p, &tile, at_point + row_offset(r, first), sums + i * m_step, columns, False)
-            else:
-                sum_product(r, &tile, at_point, sums + i * m_step, first, last, height)
-    cdef const float* bias = r.call.bias
-    if bias != NULL:
-        bias += group * p.group_panels * p.panel_filters + filter0
-    if p.line_step:
-        join_lines(r, group * p.group_filters + filter0, filters, lanes, sums, m_step, first, last, bias)
-    else:
-        join_rows(r, group * p.group_filters + filter0, filters, lanes, sums, m_step, first, last, bias)
+        for j in range(panels):
+            panel, following = &of[j], &of[0 if j + 1 == panels else j + 1]
+            for product in range(p.first[i], p.first[i + 1]):
+                tile.w = panel.u + p.weight_of[product] * p.taps * panel.lanes
+                # While the tiles of one product are summed they fetch the weights of the next.
+                if product + 1 < p.first[i + 1]:
+                    tile.ahead = panel.u + p.weight_of[product + 1] * p.taps * panel.lanes
+                else:
+                    tile.ahead = (following.u + p.weight_of[product + 1 if j + 1 == panels else p.first[i]]
+                                  * p.taps * following.lanes)
+                tile.accumulate = product > p.first[i]
+                sum_product(r, &tile, panel, panel.v + p.point_of[product] * r.call.point_step,
+                            panel.sums + i * panel.m_step, first, last, height)
+    for j in range(panels):
+        if p.line_step:
+            join_lines(r, &of[j], first, last)
+        else:
+            join_rows(r, &of[j], first, last)
+
+
+cdef inline bint closed_up(const round_t* r) noexcept nogil:
+    """Whether the rows of a plane are one run of tiles."""
+    return r.call.across or r.call.plan.pitch == r.call.plan.tile_columns
 
 
 cdef inline ptrdiff_t runs_of(const winograd_t* p, ptrdiff_t columns) noexcept nogil:
@@ -333,18 +371,30 @@ cdef void sum_run(const winograd_t* p, ck_conv_tile* tile, const float* source, 
         tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
 
 
-cdef void sum_product(const round_t* r, ck_conv_tile* tile, const float* v, float* sums, ptrdiff_t first,
-                      ptrdiff_t last, ptrdiff_t height) noexcept nogil:
-    """One product: rows ``first`` to ``last``, one or two at a time."""
+cdef void sum_product(const round_t* r, ck_conv_tile* tile, const panel_t* panel, const float* v, float* sums,
+                      ptrdiff_t first, ptrdiff_t last, ptrdiff_t height) noexcept nogil:
+    """One product: rows ``first`` to ``last``, those of a plane in one run, or one or two at a time."""
     cdef const winograd_t* p = r.call.plan
     cdef const float* u = <const float*>tile.w
-    cdef ptrdiff_t lanes = tile.filters, row = first, begin, end, tiles = row_tiles(r)
+    cdef ptrdiff_t lanes = panel.lanes, row = first, rows, begin, end, tiles = row_tiles(r), runs
     cdef float* to
-    cdef bint two
+    cdef bint closed = closed_up(r), two
+    if closed:
+        runs = runs_of(p, (last - first) * tiles)
+    else:
+        runs = (last - first) // height * runs_of(p, tiles)
+    tile.ahead_step = min(<ptrdiff_t>64, 4 * lanes // max(<ptrdiff_t>1, runs) + 1)
+    tile.y_pixel = tile.filters = lanes
     tile.y_half = tiles * lanes
     while row < last:
-        # two rows to a tile, of one slice or of the only one
-        two = height == 2 and row + 1 < last and (p.out_depth == 1 or (row + 1) % r.rows != 0)
+        rows, two = 1, False
+        if p.line_step:
+            rows = last - row
+        elif closed:
+            rows = min(last, (row // r.rows + 1) * r.rows) - row
+        elif height == 2 and lanes > p.tiles.lanes and row + 1 < last:
+            two = p.out_depth == 1 or (row + 1) % r.rows != 0  # of one slice or of the only one
+            rows += two
         tile.x_half = row_offset(r, row + 1) - row_offset(r, row) if two else 0
         inside(r, row, &begin, &end)
         tile.off = r.call.off + begin * p.group_channels
@@ -352,24 +402,23 @@ cdef void sum_product(const round_t* r, ck_conv_tile* tile, const float* v, floa
         tile.w = u + begin * p.group_channels * lanes
         to = sums + (row - first) * tiles * lanes
         if tile.taps:
-            sum_run(p, tile, v + row_offset(r, row), to, tiles, two)
+            sum_run(p, tile, v + row_offset(r, row), to, tiles if two else rows * tiles, two)
         elif not tile.accumulate:
-            memset(to, 0, tiles * lanes * sizeof(float) * (2 if two else 1))
-        row += 2 if two else 1
+            memset(to, 0, rows * tiles * lanes * sizeof(float))
+        row += rows
 
 
-cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t lanes, const float* sums,
-                    ptrdiff_t m_step, ptrdiff_t first, ptrdiff_t last, const float* bias) noexcept nogil:
+cdef void join_rows(const round_t* r, const panel_t* panel, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
     """The sums of rows ``first`` to ``last`` into y."""
     cdef const winograd_t* p = r.call.plan
     cdef ck_winograd_output out
     cdef ptrdiff_t row, image, z, y, i, beside = r.images if r.call.across else 1, tiles = row_tiles(r)
-    out.m_step = m_step
-    out.m_tile = beside * lanes
-    out.bias = bias
+    out.m_step = panel.m_step
+    out.m_tile = beside * panel.lanes
+    out.bias = panel.bias
     out.y_filter = p.out_depth * p.out_height * p.out_width
     out.y_row = p.out_width
-    out.filters = filters
+    out.filters = panel.filters
     out.width = p.out_width
     for row in range(first, last):
         image = r.first_image + row // r.rows // r.slices
@@ -377,12 +426,12 @@ cdef void join_rows(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdi
         y = p.plane.side * (r.first_row + row % r.rows)
         out.rows = min(p.plane.side, p.out_height - y)
         for i in range(beside):
-            out.m = sums + ((row - first) * tiles + i) * lanes
-            out.y = (r.call.y + ((image + i) * p.filters + filter) * out.y_filter
+            out.m = panel.sums + ((row - first) * tiles + i) * panel.lanes
+            out.y = (r.call.y + ((image + i) * p.filters + panel.filter) * out.y_filter
                      + (z * p.out_height + y) * p.out_width)
             p.plane.join(&out)
             if r.call.then.steps:
-                finish_rows(r, <const float*>out.y, out.y_filter, filters, out.rows * out.width)
+                finish_rows(r, <const float*>out.y, out.y_filter, panel.filters, out.rows * out.width)
 
 
 cdef inline void finish_rows(const round_t* r, const float* y, ptrdiff_t y_filter, ptrdiff_t filters, ptrdiff_t n
@@ -412,29 +461,28 @@ cdef void finish_line(const round_t* r, const float* y, ptrdiff_t y_filter, ptrd
         t += n
 
 
-cdef void join_lines(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t lanes, const float* sums,
-                     ptrdiff_t m_step, ptrdiff_t first, ptrdiff_t last, const float* bias) noexcept nogil:
+cdef void join_lines(const round_t* r, const panel_t* panel, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
     """The same for rows of lines."""
     cdef const winograd_t* p = r.call.plan
     cdef ck_winograd_lines_output out
     cdef ptrdiff_t row = first, image, i
-    out.m_step = m_step
-    out.lanes = lanes
-    out.bias = bias
+    out.m_step = panel.m_step
+    out.lanes = panel.lanes
+    out.bias = panel.bias
     out.y_filter = p.out_height * p.out_width
-    out.filters = filters
+    out.filters = panel.filters
     out.n, out.step = p.out_width, p.line_step
     out.line_rows, out.tiles = p.line_rows, p.tile_columns
     while row < last:  # of one image after the other
         image = row // r.rows
-        out.m = sums + (row - first) * p.tile_columns * lanes
-        out.y = r.call.y + ((r.first_image + image) * p.filters + filter) * out.y_filter
+        out.m = panel.sums + (row - first) * p.tile_columns * panel.lanes
+        out.y = r.call.y + ((r.first_image + image) * p.filters + panel.filter) * out.y_filter
         out.first = r.first_row + row % r.rows
         out.rows = min(last, (image + 1) * r.rows) - row
         p.line.join(&out)
         if r.call.then.steps:
             for i in range(out.first, out.first + out.rows):
-                finish_line(r, <const float*>out.y, out.y_filter, filters, i)
+                finish_line(r, <const float*>out.y, out.y_filter, panel.filters, i)
         row += out.rows
 
 
@@ -455,7 +503,7 @@ cdef round_t round_of(const call_t* a, ptrdiff_t i) noexcept nogil:
     cdef ptrdiff_t image = i // a.row_rounds // a.slice_rounds
     cdef ptrdiff_t unit = row_unit(a)
     cdef round_t r
-    r.call, r.v, r.parts = a, a.v, 1
+    r.call, r.v, r.parts, r.panels = a, a.v, 1, p.together
     r.first_image = begin_of(a.n, 1, image, a.image_rounds)
     r.images = begin_of(a.n, 1, image + 1, a.image_rounds) - r.first_image
     r.first_slice = begin_of(p.out_depth, 1, z, a.slice_rounds)
@@ -463,6 +511,12 @@ cdef round_t round_of(const call_t* a, ptrdiff_t i) noexcept nogil:
     r.first_row = begin_of(p.tile_rows, unit, row, a.row_rounds)
     r.rows = begin_of(p.tile_rows, unit, row + 1, a.row_rounds) - r.first_row
     return r
+
+
+cdef inline ptrdiff_t sets_of(const round_t* r) noexcept nogil:
+    """Of panels that are computed together."""
+    cdef const winograd_t* p = r.call.plan
+    return (p.groups * p.group_panels + r.panels - 1) // r.panels
 
 
 cdef void round_alone(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -474,18 +528,20 @@ cdef void round_alone(void* job, ptrdiff_t task, int worker) noexcept nogil:
     r.v = a.v + worker * a.v_step
     for i in range(p.channels):
         split_channel(&r, i, worker)
-    for i in range(p.groups * p.group_panels):
-        sum_panel(&r, i, worker)
+    for i in range(sets_of(&r)):
+        sum_panels(&r, i, worker)
 
 
 cdef int round_together(const call_t* a, ptrdiff_t i, int threads) except -1 nogil:
     """A round by all threads."""
     cdef ptrdiff_t panels = a.plan.groups * a.plan.group_panels
     cdef round_t r = round_of(a, i)
+    r.panels = min(r.panels, (panels + threads - 1) // threads)
     # a few tasks per thread even out their ends; more only cost
-    r.parts = max(1, min(rows_of(&r), (4 * threads + panels - 1) // panels))
+    if r.panels == 1:
+        r.parts = max(1, min(rows_of(&r), (4 * threads + panels - 1) // panels))
     parallel_for(split_channel, &r, a.plan.channels, threads)
-    parallel_for(sum_panel, &r, panels * r.parts, threads)
+    parallel_for(sum_panels, &r, sets_of(&r) * r.parts, threads)
     return 0
 
 
@@ -516,26 +572,28 @@ cdef ptrdiff_t transform_scratch(const call_t* a) noexcept nogil:
     if p.line_step:
         return 0
     return (ck_winograd_scratch_of_images(a.rows, p.tile_columns) if a.across
-            else ck_winograd_scratch(a.rows, p.pitch))
+            else ck_winograd_scratch(a.rows, p.tile_columns + 1))
 
 
 cdef void lay_out(call_t* a) noexcept nogil:
     """What a round of the call takes in V and beside it."""
     cdef const winograd_t* p = a.plan
-    cdef ptrdiff_t i
+    cdef ptrdiff_t i, behind = p.tiles.lanes - 1  # a channel's last vector may end there
     a.images = (a.n + a.image_rounds - 1) // a.image_rounds
     a.rows = 0
     for i in range(a.row_rounds):
         a.rows = max(a.rows, round_of(a, i).rows)
     a.slice_step = a.rows * (p.tile_columns * a.images if a.across else p.pitch)
     a.image_step = 0 if a.across else a.extent.source_slices * a.slice_step
-    # Odd numbers of cache lines: the same tile at all channels, and at all points, spreads over the sets of L1.
+    # Odd numbers of vectors: the same tile at all channels, and at all points, spreads over the sets of L1.
     a.channel_step = (1 if a.across else a.images) * a.extent.source_slices * a.slice_step
-    a.channel_step = (round_up(a.channel_step + p.tiles.lanes, 16) // 16 | 1) * 16
-    a.point_step = (p.channels * a.channel_step // 16 | 1) * 16
+    if not p.line_step and p.pitch == p.tile_columns:
+        behind = round_up(p.tile_columns, p.tiles.lanes) - p.tile_columns
+    a.channel_step = (round_up(a.channel_step + behind, p.tiles.lanes) // p.tiles.lanes | 1) * p.tiles.lanes
+    a.point_step = (round_up(p.channels * a.channel_step, 16) // 16 | 1) * 16
     a.v_step = p.point_of[p.first[p.sums]] * a.point_step
-    a.own_step = round_up(max(transform_scratch(a),
-                              p.sums * a.images * a.extent.slices * a.rows * p.tile_columns * p.panel_filters), 16)
+    cdef ptrdiff_t tiles = a.images * a.extent.slices * a.rows * p.tile_columns
+    a.own_step = max(transform_scratch(a), p.together * p.sums * sum_step(tiles, p.panel_filters))
 
 
 cdef class Winograd:
@@ -547,7 +605,8 @@ cdef class Winograd:
     ``w_strides`` are the strides of the weight array, in elements, from group to group, filter to filter and channel to
     channel. A round takes up to ``block`` rows of tiles of ``slices`` slices of each of ``images`` images, the first of
     ``extents``; a second one is for calls of so many images that they are side by side. For several threads a round is
-    made smaller, down to ``fewest_tiles`` tiles.
+    made smaller, down to ``fewest_tiles`` tiles. A row of tiles takes ``pitch`` entries in V: its tiles, or one more.
+    At each point ``together`` panels of ``vectors`` vectors of filters are multiplied before the next one.
 
     Tiles have ``side`` x ``side`` outputs, 4 or 2, and the transforms ``taps`` x ``taps``, 3, with tiles of 4 also 5;
     ``kernel``, the taps of a slice, may be smaller. ``line`` is None, or for lines (elements between taps, rows of
@@ -563,7 +622,8 @@ cdef class Winograd:
     cdef readonly object extents
 
     def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
-                 ptrdiff_t depth_step, shift, extents, ptrdiff_t vectors, ptrdiff_t fewest_tiles, ptrdiff_t macs,
+                 ptrdiff_t depth_step, shift, extents, ptrdiff_t pitch, ptrdiff_t vectors, ptrdiff_t together,
+                 ptrdiff_t fewest_tiles, ptrdiff_t macs,
                  w_strides, bint turned, side, ptrdiff_t taps, kernel, line,
                  ptrdiff_t stride, sums):
         cdef winograd_t* p = &self.plan
@@ -586,12 +646,13 @@ cdef class Winograd:
                 p.plane = &table.wide if taps == 5 else &table.two if side == 2 else &table.four
             p.step, p.line_step = side // stride if turned else side * stride, 0
             p.tile_rows, p.tile_columns = (p.out_height + side - 1) // side, (p.out_width + side - 1) // side
-            p.pitch = p.tile_columns + 1
+            p.pitch = pitch
         else:
             p.line = &table.three if taps == 3 else &table.five if taps == 5 else &table.seven
             p.line_step, p.line_rows, p.tile_columns = line
             p.tile_rows = p.out_height * p.line_rows
             p.pitch = p.tile_columns
+        p.together = min(together, p.groups * p.group_panels, <ptrdiff_t>MOST_TOGETHER)
         p.fewest_tiles, p.macs, p.turned, p.tap_row = fewest_tiles, macs, turned, taps
         p.kernel_rows, p.kernel_columns = kernel
         if p.kernel_columns == taps:  # its rows are neighbours in the transform too

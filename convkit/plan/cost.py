@@ -40,7 +40,8 @@ class Shape:
         self.target = self.groups * self.filters * prod(axis.target for axis in self.axes)
         self.weight_bytes = prod(spec.weight_shape) * self.itemsize
         apart = spec.dilation[-2:] != (1, 1)  # residues are images already
-        self.batch = SMALL_BATCH if not apart and winograd.side_by_side(spec, self.lanes) else 1
+        self.side = winograd.tile_side(spec, isa)
+        self.batch = SMALL_BATCH if not apart and winograd.side_by_side(spec, self.lanes, self.side) else 1
         share = _far((self.source + self.target) * self.itemsize)
         self.far_source, self.far_target = share * self.source, share * self.target
 
@@ -106,7 +107,7 @@ def by_tiles(shape):
     """Slots; elements transformed before and after; transformed weights, and those from beyond L2; residues apart."""
     spec, depth, batch = shape.spec, shape.axes[0], shape.batch
     plane, apart = (spec.out_size if spec.direction == "forward" else spec.size)[-2:], spec.dilation[-2:]
-    side = winograd.tile_side(spec)
+    side = shape.side
     rows, columns = (-(-n // (side * d)) for n, d in zip(plane, apart, strict=True))
     parts, depth_taps, points = prod(apart), len(depth.phases[0].taps), len(winograd.sums(spec, side))
     slots = points * shape.slots([(columns * batch, rows * depth.target * parts)], shape.channels * depth_taps) / batch

@@ -30,9 +30,11 @@ FEWEST_STRIDED = 48, 64, 32  # channels, filters and tiles of stride 2
 LINE_ROW = 112  # tiles: whole vectors, and whole runs of 14 for the registers of AVX-512
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 # Reading a transformed weight from beyond L2 costs as much as multiplying it with so many tiles.
-READ_AS_TILES, FAR_WEIGHTS = 20, 1536 * 1024
+READ_AS_TILES, READ_AS_TILES_OF_AVX512, FAR_WEIGHTS = 7, 20, 1536 * 1024
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
 BLOCK_BYTES = 768 * 1024
+# Runs of tiles for the registers, in those of rows alone, from which on the rows of a plane are closed up.
+CLOSED_RUNS = 0.9
 # Pixels of a plane that stays in L1 with an image in each lane; the share of the lanes that its own tiles may fill.
 SMALL_PLANE, MOST_FILLED = 256, 0.7
 # Weights that do not fit in L2 come from farther away in every round, so rounds grow with them.
@@ -106,7 +108,7 @@ def strided(spec):
     return spec.stride[-2:] == (2, 2)
 
 
-def tile_side(spec):
+def tile_side(spec, isa):
     """Outputs along each side of a tile: 4, or for 3 x 3 taps 2 where that takes fewer multiplications, or more but the
     reading of the larger weights of 4 costs more than those, and forward with stride 2."""
     if strided(spec):
@@ -120,8 +122,9 @@ def tile_side(spec):
         tiles = depth.target * prod(d * -(-n // (side * d)) for n, d in zip(plane, spec.dilation[-2:], strict=True))
         return (side + 2) ** 2 * (tiles + read)
 
+    read = READ_AS_TILES_OF_AVX512 if isa == "avx512" else READ_AS_TILES
     far = prod(spec.weight_shape) // prod(spec.kernel[-2:]) * 36 * 4 > FAR_WEIGHTS
-    return 2 if any(cost(2, read) < cost(4, read) for read in (0, READ_AS_TILES if far else 0)) else 4
+    return 2 if any(cost(2, each) < cost(4, each) for each in (0, read if far else 0)) else 4
 
 
 def sums(spec, side):
@@ -137,11 +140,10 @@ def sums(spec, side):
     return [[(3 * v + h, 4 * y + x)] for v, y in along for h, x in along]
 
 
-def side_by_side(spec, lanes, side=None):
+def side_by_side(spec, lanes, side):
     """Whether images in the lanes are faster, because the tiles of a small plane would leave many lanes empty."""
     if along(spec) is not None or _no_slices(spec) or strided(spec):
         return False
-    side = side or tile_side(spec)
     height, width = _planes(spec)
     rows, columns = -(-height.target // side), -(-width.target // side)
     lo = width.lo if spec.dilation[-2:] == (1, 1) else 0
@@ -195,7 +197,7 @@ class Sums(Packing):
 
     def __init__(self, spec, isa, side=None):
         self.spec, self.isa = spec, isa
-        side = side or tile_side(spec)
+        side = side or tile_side(spec, isa)
         if along(spec) is not None:
             self.apart = (1, 1)  # a dilation is a longer step
             self.kernel = _line_kernel(spec, isa, _line(spec))
@@ -310,7 +312,7 @@ def _line_kernel(spec, isa, line):
         columns = -(-columns // line.step) * line.step  # whole steps
     plain, points = geometry.forward_axis(1, 1, *geometry.PLAIN), [[(point, point)] for point in range(taps(spec) + 3)]
     return _winograd(spec, isa, points, plain, [0], [line.lines, line.source], [line.lines, line.target],
-                     [0, line.lo], line.lines * rows, columns, columns, 4, (line.step, rows, columns))
+                     [0, line.lo], line.lines * rows, columns, 4, (line.step, rows, columns))
 
 
 def _kernel(spec, isa, planes, side):
@@ -319,10 +321,10 @@ def _kernel(spec, isa, planes, side):
     lo = [p.lo if spec.dilation[-2:] == (1, 1) else 0 for p in planes]  # parts hold their zeros
     rows, columns = (-(-p.target // side) for p in planes)
     return _winograd(spec, isa, sums(spec, side), depth, shift, [p.source for p in planes],
-                     [p.target for p in planes], lo, rows, columns, columns + 1, side, None)
+                     [p.target for p in planes], lo, rows, columns, side, None)
 
 
-def _winograd(spec, isa, tile_sums, depth, shift, source, target, lo, rows, columns, pitch, side, line):
+def _winograd(spec, isa, tile_sums, depth, shift, source, target, lo, rows, columns, side, line):
     from convkit.kernels import conv, winograd
 
     forward = spec.direction == "forward"
@@ -332,22 +334,35 @@ def _winograd(spec, isa, tile_sums, depth, shift, source, target, lo, rows, colu
     n_points, n_weights = (len(set(indices)) for indices in zip(*chain(*tile_sums), strict=True))
     weight_bytes = n_weights * 4 * channels * len(shift) * group_filters
     bytes_of_tile, budget = n_points * 4 * channels, max(BLOCK_BYTES, weight_bytes // WEIGHTS_PER_BLOCK)
+    pitch = columns if line or _closes_up(rows, columns, most[1]) else columns + 1
     extents = [_block(rows, depth, bytes_of_tile * pitch, budget)]
     block, slices, images = extents[0]
-    runs = block * slices * images
+    planes = slices * images
+    runs = (columns * block, planes) if pitch == columns else (columns, block * planes)
     beside = side_by_side(spec, lanes, side)
     if beside:
         # a plane of few channels has sums larger than its V
         bytes_of_tile += len(tile_sums) * 4 * min(group_filters, 2 * lanes)
         block, slices, images = _block(rows, depth, bytes_of_tile * columns * lanes, budget)
         extents.append((block, slices, images * lanes))
-    vectors = geometry.tile_vectors(group_filters, [(columns * runs, 1) if line or beside else (columns, runs)],
-                                    group_channels * len(shift), lanes, most)
+    if line or beside:
+        runs = columns * extents[0][0] * planes, 1
+    vectors = geometry.tile_vectors(group_filters, [runs], group_channels * len(shift), lanes, most)
+    sums_of_panel = len(tile_sums) * 4 * vectors * lanes * columns * max(map(prod, extents))
+    # With AVX-512 and its larger L2 one panel after the other: not measured since.
+    together = 1 if isa == "avx512" else max(1, budget // sums_of_panel)
     return winograd.Winograd(
         isa, spec.groups, channels, filters, [depth.source, *source], [depth.target, *target], lo, depth.source_step,
-        shift, extents, vectors, OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES,
+        shift, extents, pitch, vectors, together, OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES,
         spec.macs, geometry.weight_strides(spec), not forward, side, taps(spec),
         (1, max(spec.kernel)) if line else spec.kernel[-2:], line, 2 if strided(spec) else 1, tile_sums)
+
+
+def _closes_up(rows, columns, most):
+    """Whether the rows of a plane are one run of tiles for the products. Each then begins a vector of its own in V;
+    else they share vectors, with an entry after every row that belongs to no tile."""
+    alone = -(-rows // 2) if 2 * columns <= most else rows * -(-columns // most)
+    return -(-rows * columns // most) <= CLOSED_RUNS * alone
 
 
 def _block(rows, depth, row_bytes, budget):

@@ -258,6 +258,20 @@ CK_INLINE int CK_TYPED(part_plane)(const ck_winograd_input *j, ptrdiff_t step, c
     return CK_TYPED(any_negative)(bad);
 }
 
+/* The first n lanes. Only AVX-512 has masks that cost nothing; elsewhere what is no whole vector is stored out of line, for
+ * the size of the code. */
+CK_NOINLINE void CK_TYPED(store_few)(T *p, V v, ptrdiff_t n) { vstore_part(p, v, n); }
+
+CK_INLINE void CK_TYPED(store_lanes)(T *p, V v, ptrdiff_t n)
+{
+    if (CK_VBYTES == 64)
+        vstore_part(p, v, n);
+    else if (n == L)
+        vstore(p, v);
+    else
+        CK_TYPED(store_few)(p, v, n);
+}
+
 /* The second axis of the input transform, to the points of v. */
 CK_INLINE void CK_TYPED(store_points)(V half[CK_TYPED(most_points)][CK_TYPED(most_points)], T *v, ptrdiff_t v_step,
                                       ptrdiff_t lanes, const int n)
@@ -272,7 +286,7 @@ CK_INLINE void CK_TYPED(store_points)(V half[CK_TYPED(most_points)][CK_TYPED(mos
             if (lanes == L)
                 vstore(v + (y * n + x) * v_step, u[y]);
             else
-                vstore_part(v + (y * n + x) * v_step, u[y], lanes);
+                CK_TYPED(store_lanes)(v + (y * n + x) * v_step, u[y], lanes);
         }
     }
 }
@@ -280,20 +294,22 @@ CK_INLINE void CK_TYPED(store_points)(V half[CK_TYPED(most_points)][CK_TYPED(mos
 CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int n)
 {
     const int side = CK_TYPED(side_of)(n);
-    const ptrdiff_t step = (j->rows + 1) * j->pitch + 2 * L, tiles = j->rows * j->pitch;
-    const T *s = j->scratch;
+    const ptrdiff_t step = (j->rows + 1) * j->pitch + 2 * L;
     const int bad = CK_TYPED(part_plane)(j, step, side, n);
-    for (ptrdiff_t t = 0; t < tiles; t += L) {
-        V half[CK_TYPED(most_points)][CK_TYPED(most_points)];
-        CK_UNROLL for (int y = 0; y < n; y++)
-        {
-            V d[CK_TYPED(most_points)];
-            CK_UNROLL for (int x = 0; x < n; x++) d[x] =
-                vload(s + (y % side * side + x % side) * step + t + y / side * j->pitch + x / side);
-            CK_TYPED(into_points_of)(d, half[y], n);
+    const ptrdiff_t runs = j->v_pitch == j->pitch ? 1 : j->rows, tiles = j->rows / runs * j->v_pitch;
+    for (ptrdiff_t run = 0; run < runs; run++)
+        for (ptrdiff_t t = 0; t < tiles; t += L) {
+            const T *s = (const T *)j->scratch + run * j->pitch + t;
+            V half[CK_TYPED(most_points)][CK_TYPED(most_points)];
+            CK_UNROLL for (int y = 0; y < n; y++)
+            {
+                V d[CK_TYPED(most_points)];
+                CK_UNROLL for (int x = 0; x < n; x++) d[x] =
+                    vload(s + (y % side * side + x % side) * step + y / side * j->pitch + x / side);
+                CK_TYPED(into_points_of)(d, half[y], n);
+            }
+            CK_TYPED(store_points)(half, (T *)j->v + run * j->v_pitch + t, j->v_step, L, n);
         }
-        CK_TYPED(store_points)(half, (T *)j->v + t, j->v_step, L, n);
-    }
     return bad;
 }
 
@@ -577,7 +593,7 @@ CK_INLINE void CK_TYPED(store_outputs)(V r[L], T *y, ptrdiff_t y_filter, ptrdiff
     CK_UNROLL for (int f = 0; f < L; f++)
     {
         if (f >= filters) break;
-        vstore_part(y + f * y_filter, r[f], n);
+        CK_TYPED(store_lanes)(y + f * y_filter, r[f], n);
     }
 }
 
@@ -587,11 +603,12 @@ CK_INLINE void CK_TYPED(join)(const ck_winograd_output *j, const int points)
     const int side = CK_TYPED(side_of)(points), narrow = j->width < L;
     const ptrdiff_t pitch = narrow ? j->width : L, runs = narrow ? 1 : j->rows;
     CK_ASSERT(!narrow || j->y_row == j->width);
-    for (ptrdiff_t v = 0; v * L < j->filters; v++) {
-        const ptrdiff_t filters = j->filters - v * L < L ? j->filters - v * L : L;
-        const V bias = j->bias ? vload((const T *)j->bias + v * L) : (V){0};
-        for (ptrdiff_t x = 0; x < j->width; x += L) {
-            const ptrdiff_t n = j->width - x < L ? j->width - x : L, run = narrow ? j->rows * n : n;
+    /* all vectors of a tile's sums, which share cache lines, then the next tiles */
+    for (ptrdiff_t x = 0; x < j->width; x += L) {
+        const ptrdiff_t n = j->width - x < L ? j->width - x : L, run = narrow ? j->rows * n : n;
+        for (ptrdiff_t v = 0; v * L < j->filters; v++) {
+            const ptrdiff_t filters = j->filters - v * L < L ? j->filters - v * L : L;
+            const V bias = j->bias ? vload((const T *)j->bias + v * L) : (V){0};
             V out[(CK_TYPED(most_side) + 1) * L];
             /* from the last tile on, which may write beyond its row */
             for (ptrdiff_t column = (n - 1) / side * side; column >= 0; column -= side) CK_TYPED(join_tile)

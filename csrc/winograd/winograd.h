@@ -12,15 +12,16 @@
 #include "base/isa.h"
 
 /* Some rows of tiles of one plane. Tile t of row r begins at plane row y + side * r and column x + side * t, or with stride 2
- * at twice as many, which may lie in the padding; its value at point xi goes to v[xi * v_step + r * pitch + t]. */
+ * at twice as many, which may lie in the padding; its value at point xi goes to v[xi * v_step + r * v_pitch + t]. */
 typedef struct {
     const void *plane;
     ptrdiff_t height, width;
     ptrdiff_t y, x;
     ptrdiff_t rows;
-    ptrdiff_t pitch; /* tiles of a row and one more: every row has an entry that belongs to no tile */
+    ptrdiff_t pitch; /* tiles of a row and one more: every row of scratch has an entry that belongs to no tile */
+    ptrdiff_t v_pitch; /* the same, or the tiles of a row alone, whose vectors are then its own */
     void *scratch; /* ck_winograd_scratch(rows, pitch) elements */
-    void *v; /* rows * pitch elements, rounded up to whole vectors, are written */
+    void *v; /* rows * v_pitch elements, and up to a vector behind them, are written */
     ptrdiff_t v_step;
     double limit; /* greatest absolute value for which no intermediate overflows */
 } ck_winograd_input;
