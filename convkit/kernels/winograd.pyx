@@ -119,6 +119,7 @@ cdef struct winograd_t:
     ptrdiff_t tile_rows, tile_columns
     ptrdiff_t pitch              # of a row in V, which may have one entry more than tiles
     ptrdiff_t together           # panels
+    bint by_point                # whether the weights of a point lie together, or those of a panel
     extent_t extent[2]           # of a round, and where images are side by side
     ptrdiff_t macs
     ptrdiff_t fewest_tiles       # of a round that one thread computes, where rounds are made smaller for several
@@ -158,8 +159,13 @@ cdef struct round_t:
 
 cdef inline ptrdiff_t panel_offset(const winograd_t* p, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
     """Where the panel of a group that begins with this filter lies in the packed weights, behind the limit's vector."""
-    return p.tiles.lanes + p.weight_of[p.first[p.sums]] * p.taps * (
-        group * round_up(p.group_filters, p.tiles.lanes) + filter0)
+    cdef ptrdiff_t weights = 1 if p.by_point else p.weight_of[p.first[p.sums]]
+    return p.tiles.lanes + weights * p.taps * (group * round_up(p.group_filters, p.tiles.lanes) + filter0)
+
+
+cdef inline ptrdiff_t weight_step(const winograd_t* p, ptrdiff_t lanes) noexcept nogil:
+    """Elements from one of a panel's weights to the next in the packed ones."""
+    return p.taps * (p.groups * round_up(p.group_filters, p.tiles.lanes) if p.by_point else lanes)
 
 
 cdef inline ptrdiff_t first_source(const round_t* r) noexcept nogil:
@@ -274,6 +280,7 @@ cdef struct panel_t:             # of filters, on some rows of tiles
     ptrdiff_t filter             # the first
     ptrdiff_t filters, lanes
     const float* u
+    ptrdiff_t u_step             # from weights to weights of the next point
     const float* v               # of the group
     const float* bias            # or NULL
     float* sums
@@ -288,7 +295,7 @@ cdef panel_t panel_of(const round_t* r, ptrdiff_t i, ptrdiff_t tiles, float* sum
     panel.filter = group * p.group_filters + filter0
     panel.filters = min(p.group_filters - filter0, p.panel_filters)
     panel.lanes = round_up(panel.filters, p.tiles.lanes)
-    panel.u = r.call.u + panel_offset(p, group, filter0)
+    panel.u, panel.u_step = r.call.u + panel_offset(p, group, filter0), weight_step(p, panel.lanes)
     panel.v = r.v + group * p.group_channels * r.call.channel_step
     panel.bias = r.call.bias
     if panel.bias != NULL:
@@ -332,13 +339,13 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
         for j in range(panels):
             panel, following = &of[j], &of[0 if j + 1 == panels else j + 1]
             for product in range(p.first[i], p.first[i + 1]):
-                tile.w = panel.u + p.weight_of[product] * p.taps * panel.lanes
+                tile.w = panel.u + p.weight_of[product] * panel.u_step
                 # While the tiles of one product are summed they fetch the weights of the next.
                 if product + 1 < p.first[i + 1]:
-                    tile.ahead = panel.u + p.weight_of[product + 1] * p.taps * panel.lanes
+                    tile.ahead = panel.u + p.weight_of[product + 1] * panel.u_step
                 else:
                     tile.ahead = (following.u + p.weight_of[product + 1 if j + 1 == panels else p.first[i]]
-                                  * p.taps * following.lanes)
+                                  * following.u_step)
                 tile.accumulate = product > p.first[i]
                 sum_product(r, &tile, panel, panel.v + p.point_of[product] * r.call.point_step,
                             panel.sums + i * panel.m_step, first, last, height)
@@ -606,7 +613,8 @@ cdef class Winograd:
     channel. A round takes up to ``block`` rows of tiles of ``slices`` slices of each of ``images`` images, the first of
     ``extents``; a second one is for calls of so many images that they are side by side. For several threads a round is
     made smaller, down to ``fewest_tiles`` tiles. A row of tiles takes ``pitch`` entries in V: its tiles, or one more.
-    At each point ``together`` panels of ``vectors`` vectors of filters are multiplied before the next one.
+    At each point ``together`` panels of ``vectors`` vectors of filters are multiplied before the next one; packed
+    weights lie ``by_point``, or by panel.
 
     Tiles have ``side`` x ``side`` outputs, 4 or 2, and the transforms ``taps`` x ``taps``, 3, with tiles of 4 also 5;
     ``kernel``, the taps of a slice, may be smaller. ``line`` is None, or for lines (elements between taps, rows of
@@ -622,8 +630,8 @@ cdef class Winograd:
     cdef readonly object extents
 
     def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
-                 ptrdiff_t depth_step, shift, extents, ptrdiff_t pitch, ptrdiff_t vectors, ptrdiff_t together,
-                 ptrdiff_t fewest_tiles, ptrdiff_t macs,
+                 ptrdiff_t depth_step, shift, extents, ptrdiff_t pitch, ptrdiff_t vectors, bint by_point,
+                 ptrdiff_t together, ptrdiff_t fewest_tiles, ptrdiff_t macs,
                  w_strides, bint turned, side, ptrdiff_t taps, kernel, line,
                  ptrdiff_t stride, sums):
         cdef winograd_t* p = &self.plan
@@ -652,6 +660,7 @@ cdef class Winograd:
             p.line_step, p.line_rows, p.tile_columns = line
             p.tile_rows = p.out_height * p.line_rows
             p.pitch = p.tile_columns
+        p.by_point = by_point
         p.together = min(together, p.groups * p.group_panels, <ptrdiff_t>MOST_TOGETHER)
         p.fewest_tiles, p.macs, p.turned, p.tap_row = fewest_tiles, macs, turned, taps
         p.kernel_rows, p.kernel_columns = kernel
@@ -671,7 +680,8 @@ cdef class Winograd:
         p.shift = <const ptrdiff_t*>reading(self._shifts, self._shifts.nbytes)
         self.w_strides = w_strides
         # the limit of the input comes first, in a vector of its own
-        self.packed_size = panel_offset(p, groups, 0)
+        self.packed_size = (p.tiles.lanes + p.weight_of[p.first[p.sums]] * p.taps * groups
+                            * round_up(p.group_filters, p.tiles.lanes))
         self.vectors, self.extents = vectors, extents
 
     cdef ptrdiff_t _bias_elements(self):
@@ -714,7 +724,7 @@ cdef class Winograd:
                                                   self.w_strides[1], &taps[row * p.tap_row * lanes], lanes, filters,
                                                   p.kernel_columns)
                             transform(&taps[0], p.turned, lanes, out + panel_offset(p, group, filter0)
-                                      + (k * p.group_channels + c) * lanes, p.taps * lanes)
+                                      + (k * p.group_channels + c) * lanes, weight_step(p, lanes))
         return packed
 
     def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Finish then=None):

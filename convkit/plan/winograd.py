@@ -350,12 +350,14 @@ def _winograd(spec, isa, tile_sums, depth, shift, source, target, lo, rows, colu
     vectors = geometry.tile_vectors(group_filters, [runs], group_channels * len(shift), lanes, most)
     sums_of_panel = len(tile_sums) * 4 * vectors * lanes * columns * max(map(prod, extents))
     # With AVX-512 and its larger L2 one panel after the other: not measured since.
-    together = 1 if isa == "avx512" else max(1, budget // sums_of_panel)
+    by_point = isa != "avx512"
+    together = max(1, budget // sums_of_panel) if by_point else 1
     return winograd.Winograd(
         isa, spec.groups, channels, filters, [depth.source, *source], [depth.target, *target], lo, depth.source_step,
-        shift, extents, pitch, vectors, together, OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES,
-        spec.macs, geometry.weight_strides(spec), not forward, side, taps(spec),
-        (1, max(spec.kernel)) if line else spec.kernel[-2:], line, 2 if strided(spec) else 1, tile_sums)
+        shift, extents, pitch, vectors, by_point, together,
+        OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES, spec.macs, geometry.weight_strides(spec),
+        not forward, side, taps(spec), (1, max(spec.kernel)) if line else spec.kernel[-2:], line,
+        2 if strided(spec) else 1, tile_sums)
 
 
 def _closes_up(rows, columns, most):
