@@ -122,6 +122,15 @@ def test_kernels_dilations_and_strides(kernel, dtype):
                 check_exact(spec_of((20, 23), (other, kernel), stride, 1, dilation, groups=2, dtype=dtype))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_taps_far_apart_in_padding_rows(kernel, dtype):
+    """The zeros of a row kernel end 71 elements in at AVX2, with taps 28 columns apart before their last one."""
+    for dilation in (28, 40):
+        pad = dilation * (kernel // 2)
+        check_exact(spec_of((2, 90 + 2 * pad), (kernel, kernel), 1, pad, dilation, groups=1, dtype=dtype))
+
+
 @pytest.mark.parametrize("size, kernel, options", [
     ((1, 1), (3, 3), {"padding": 1}),
     ((1, 1), (1, 1), {}),

@@ -601,17 +601,17 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
 {
     const ptrdiff_t width = g->source[2], across = g->target[2], step = g->dilation[1];
     T rotated[CK_TYPED(most_kernel) * CK_TYPED(most_kernel)];
-    enum { ZEROS = 2 * CK_TYPED(most_vectors) * L + CK_TYPED(most_kernel) };
+    const ptrdiff_t zeros = 2 * CK_TYPED(most_vectors) * L + CK_TYPED(most_kernel) * g->dilation[2];
     CK_TYPED(strip)
     t = {.x_row = width,
          .height = g->source[1],
          .step = step,
          .dilation = g->dilation[2],
          .zeros = scratch,
-         .nowhere = scratch + ZEROS,
+         .nowhere = scratch + zeros,
          .y_row = step * across};
     ptrdiff_t prepared = -1;
-    memset(scratch, 0, ZEROS * sizeof(T));
+    memset(scratch, 0, (size_t)zeros * sizeof(T));
     for (ptrdiff_t i = first; i < last; i++) {
         const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, i);
         const ptrdiff_t channel = u.image * g->groups + u.group, top = u.origin[1];
