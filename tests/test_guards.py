@@ -54,11 +54,31 @@ def test_depthwise_with_channels_in_the_lanes(isa, dtype, at_end):
         for direction in ("forward", "input_gradient", "weight_gradient"):
             one = replace(spec, direction=direction)
             if plan.takes_channels(one):
-                want = by_channels(one, isa, operands, np.zeros)
-                held = {name: guarded(a, at_end=at_end) for name, a in operands.items()}
-                with hostile_memory(at_end):
-                    got = by_channels(one, isa, held, lambda *a: guarded_empty(*a, at_end=at_end, fill=0))
-                assert same_bits(want, got), (one, direction)
+                check_depthwise(one, isa, "channels", operands, at_end)
+
+
+@both_ends
+@both_dtypes
+@every_isa
+def test_depthwise_in_rows(isa, dtype, at_end):
+    rows = set()
+    for width, (kernel, stride), pad in product((8, 9, 11, 15, 18, 24, 25, 33), product((3, 5, 7), (1, 2)), (0, 1)):
+        spec, _, _ = conv_spec((1, 2, 5, width * stride - pad), dtype, (2, 1, kernel, kernel), dtype, None, None,
+                               stride, kernel // 2 - pad, 1, 2, rank=2)
+        operands = {"x": numbers(dtype, *spec.x_shape(2)), "w": numbers(dtype, *spec.weight_shape),
+                    "b": numbers(dtype, 2)}
+        rows.add(plan.variant(spec, isa))
+        check_depthwise(spec, isa, plan.variant(spec, isa), operands, at_end)
+    assert len(rows - {"taps", "channels"}) == 6
+
+
+def check_depthwise(spec, isa, name, operands, at_end):
+    """The same bits where memory beside the operands is out of reach."""
+    want = by_row(spec, isa, name, operands, np.zeros)
+    held = {key: guarded(a, at_end=at_end) for key, a in operands.items()}
+    with hostile_memory(at_end):
+        got = by_row(spec, isa, name, held, lambda *a: guarded_empty(*a, at_end=at_end, fill=0))
+    assert same_bits(want, got), (spec, name)
 
 
 def plan_rows(isa, dtype):
@@ -66,8 +86,8 @@ def plan_rows(isa, dtype):
     return depthwise.variants(isa, dtype.itemsize)
 
 
-def by_channels(spec, isa, a, make):
-    kernel = plan.make(spec, isa, "channels")
+def by_row(spec, isa, name, a, make):
+    kernel = plan.make(spec, isa, name)
     if spec.direction == "weight_gradient":
         out = make(spec.weight_shape, spec.dtype)
         kernel.dot(a["dy"], a["x"], out, 2, 1)

@@ -123,6 +123,25 @@ def test_kernels_dilations_and_strides(kernel, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_strips_of_every_length_and_padding(kernel, stride, dtype):
+    """Rows long enough for the widest strip, with and without padding, in bands: a band of AVX2 is 16 KB."""
+    reached = set()
+    for isa in levels():
+        lanes = tile_limits(isa, dtype.itemsize)[0]
+        for width in (lanes + kernel // 2, 2 * lanes + 1, 3 * lanes, 3 * lanes + 3, 5 * lanes + 2):
+            for low, high in ((kernel // 2, kernel // 2), (0, kernel // 2), (kernel // 2, 0), (kernel - 1, 1)):
+                spec = spec_of((kernel + 2, width * stride + 1), (kernel, kernel), stride, ((1, 1), (low, high)),
+                               groups=2, dtype=dtype)
+                reached.add(plan.variant(spec, isa))
+                check_exact(spec, isas=[isa])
+        tall = spec_of((71, 130 * stride), (kernel, kernel), stride, kernel // 2, groups=1, dtype=dtype)
+        check_exact(tall, isas=[isa])
+    assert any(name.startswith("rows") for name in reached)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 def test_taps_far_apart_in_padding_rows(kernel, dtype):
     """The zeros of a row kernel end 71 elements in at AVX2, with taps 28 columns apart before their last one."""

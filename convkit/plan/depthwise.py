@@ -127,15 +127,23 @@ def variant(spec, isa):
     dot = spec.direction == "weight_gradient"
     rows = [(name, lanes, bool(kernel))
             for name, kernel, stride, lanes, has_sum, has_dot in depthwise.variants(isa, spec.dtype.itemsize)
-            if (has_dot if dot else has_sum) and (not kernel or _fits(spec, kernel, stride))]
+            if (has_dot if dot else has_sum) and (not kernel or _fits(spec, isa, kernel, stride))]
     in_rows = any(own for *_, own in rows)
     return next(name for name, lanes, _ in rows if lanes == 1 or _channels_pay(spec, lanes, in_rows))
 
 
-def _fits(spec, kernel, stride):
+def _fits(spec, isa, kernel, stride):
     return (spec.rank == 2 and spec.c_in_per_group == spec.c_out_per_group == 1 and spec.kernel == (kernel, kernel)
             and spec.stride == (stride, stride)
-            and (stride == 1 or spec.dilation == (1, 1) and spec.direction != "input_gradient"))
+            and (stride == 1 or spec.dilation == (1, 1) and spec.direction != "input_gradient")
+            and (isa != "avx2" or _fits_strips(spec, kernel)))
+
+
+def _fits_strips(spec, kernel):
+    """Whether only the first taps of a row's first vector, and the last ones of its last, see padding."""
+    row, lanes, half = _axes(spec)[2], 32 // spec.dtype.itemsize, kernel // 2 * spec.dilation[1]
+    behind = row.source_step * (row.target - 1) + 2 * half - row.lo - (row.source - 1)
+    return row.target >= lanes + half and max(row.lo, behind) <= min(half, lanes)
 
 
 def takes_channels(spec):
@@ -199,7 +207,7 @@ def make(spec, isa, name=None):
 def _level(spec, isa, name):
     """AVX2 for rows of pixels that half a vector holds: the same bits and fewer loads across cache lines."""
     width = spec.size[-1] if spec.direction == "input_gradient" else spec.out_size[-1]
-    return "avx2" if isa == "avx512" and name != "channels" and width * spec.dtype.itemsize <= 32 else isa
+    return "avx2" if isa == "avx512" and name == "taps" and width * spec.dtype.itemsize <= 32 else isa
 
 
 def _work(spec):

@@ -24,6 +24,9 @@
 #undef vsum
 #undef veven
 #undef vodd
+#undef vquick_even
+#undef vquick_odd
+#undef vordered
 #undef vziplo
 #undef vziphi
 #undef vtranspose
@@ -52,6 +55,9 @@
 #define vsum ck_sum_f32
 #define veven ck_even_f32
 #define vodd ck_odd_f32
+#define vquick_even ck_quick_even_f32
+#define vquick_odd ck_quick_odd_f32
+#define vordered ck_ordered_f32
 #define vziplo ck_ziplo_f32
 #define vziphi ck_ziphi_f32
 #define vtranspose ck_transpose_f32

@@ -293,6 +293,23 @@ CK_DEFINE_PART(f64, double, CK_N64)
 
 #endif
 
+/* The even or the odd lanes of a pair of vectors in the order that costs least, and such a vector put in order: at AVX2
+ * a shuffle within halves takes half the time of one across them. */
+#if defined(CK_AVX2)
+#define CK_DEFINE_QUICK(t, s, M, EVEN, ODD)                                                                            \
+    CK_INLINE ck_##t##v ck_quick_even_##t(ck_##t##v a, ck_##t##v b)                                                    \
+    {                                                                                                                  \
+        return (ck_##t##v)_mm256_shuffle_##s((M)a, (M)b, EVEN);                                                        \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_quick_odd_##t(ck_##t##v a, ck_##t##v b)                                                     \
+    {                                                                                                                  \
+        return (ck_##t##v)_mm256_shuffle_##s((M)a, (M)b, ODD);                                                         \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_ordered_##t(ck_##t##v v) { return (ck_##t##v)_mm256_permute4x64_pd((__m256d)v, 0xd8); }
+CK_DEFINE_QUICK(f32, ps, __m256, 0x88, 0xdd)
+CK_DEFINE_QUICK(f64, pd, __m256d, 0x0, 0xf)
+#endif
+
 /* A vector in float64, for sums that float32 would round: WIDE vectors of doubles, in the order of the lanes. */
 #define CK_F32_WIDE 2
 #define CK_F64_WIDE 1

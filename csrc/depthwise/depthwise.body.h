@@ -447,6 +447,10 @@ static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void
 
 /* ---- rows in place: one plane per group, square kernel, stride 1 or 2 ----------------------------------- */
 
+#if defined(CK_AVX2)
+#include "depthwise/strips.body.h"
+#else
+
 /* A strip of N vectors of columns is walked from its first row to its last. Every input row is loaded once, straight
  * from the source: lanes outside it are masked off, rows outside it are read from zeros. It feeds the K output rows
  * that see it, whose sums move up one place per row and leave at the top. */
@@ -656,6 +660,7 @@ CK_SUM_ROWS(5, 2)
 CK_SUM_ROWS(7, 2)
 #undef CK_SUM_ROWS
 #undef CK_WALK
+#endif
 
 #include "depthwise/channels.body.h"
 

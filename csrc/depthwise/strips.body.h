@@ -1,0 +1,197 @@
+/* Compiled once per dtype by depthwise.kernel.c, for AVX2: one plane per group, square kernel, stride 1 or 2, rows in place.
+ *
+ * A strip of N vectors of columns is walked from its first row to its last. Every input row is loaded once and feeds the
+ * output rows that see it, whose sums move up one place per row and leave at the top. Rows are found in a table, in which
+ * those outside the source are zeros. Masked loads cost what others do, masked stores a dozen times that: the last strip
+ * of a row overlaps the one before it. The plan asks for rows longer than a vector by half a kernel and at most half a
+ * kernel of padding, so that only the first taps of the first vector, and the last ones of the last, see lanes outside. */
+
+enum { CK_TYPED(most_kernel) = 7, CK_TYPED(most_vectors) = 4, CK_TYPED(band_bytes) = 16 * 1024 };
+
+typedef struct {
+    const T *const *rows; /* column 0 of what tap 0 of the first output row sees, and of all rows below it */
+    ptrdiff_t column, far,
+        dilation; /* that the first vector begins at, from there to the last one, and from tap to tap */
+    const T *skipped; /* rows of zeros if they need not be added, or NULL */
+    VL lanes[CK_TYPED(most_kernel) +
+             1]; /* that taps before K / 2 see of the first vector, and others of the last one */
+    T *y, *nowhere; /* where the sums go, and where those that belong to no output row */
+    ptrdiff_t y_row, y_far, count;
+    const T *w;
+    const T *bias;
+} CK_TYPED(strip);
+
+/* What tap s of a row, if S is 2 the next one too, sees of vector v. */
+CK_INLINE void CK_TYPED(load_taps)(const T *x, const VL *lanes, const int s, const int K, const int S, const int first,
+                                   const int last, V pixels[2])
+{
+    V near = first && s < K / 2            ? vload_lanes(x, *lanes)
+             : S == 1 && last && s > K / 2 ? vload_lanes(x, *lanes)
+                                           : vload(x);
+    pixels[0] = near;
+    if (S == 1) CK_HOLD(pixels[0]);
+    if (S == 2) {
+        V far = last && s >= K / 2 ? vload_lanes(x + L, *lanes) : vload(x + L);
+        CK_HOLD(far);
+        pixels[0] = vquick_even(near, far);
+        pixels[1] = vquick_odd(near, far);
+    }
+}
+
+CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int S, const int N)
+{
+    enum { MOST = CK_TYPED(most_kernel), VECTORS = CK_TYPED(most_vectors) };
+    const int A = (K + S - 1) / S; /* output rows that one input row feeds */
+    /* weights that a vector of pixels meets stay in registers, and vectors come one by one; or the other way round */
+    const int held = A * S + A * N + (S == 2 ? 3 : 1) <= CK_REGISTERS, parts = held ? N : 1;
+    const ptrdiff_t column = t->column, far = t->far, y_far = t->y_far, y_row = t->y_row, end = t->count + A - 1;
+    const ptrdiff_t dilation = S == 1 ? t->dilation : 1;
+    const T *const *rows = t->rows, *const skipped = t->skipped, *const w = t->w;
+    const V bias = vset1(t->bias ? *t->bias : 0);
+    T *y = t->y - (A - 1) * y_row;
+    V acc[MOST * VECTORS];
+    CK_UNROLL for (int i = 0; i < A * N; i++) acc[i] = (V){0};
+    for (ptrdiff_t i = 0; i < end; i++, rows += S, y += y_row) {
+        CK_UNROLL for (int r = 0; r < S; r++)
+        {
+            const T *x = rows[r];
+            if (K > 3 && x == skipped) continue;
+            x += column;
+            CK_UNROLL for (int s = 0; s < K; s += S, x += S * dilation)
+            {
+                V pixels[VECTORS][2], weights[MOST][2];
+                const int taps = s + S < K ? S : K - s;
+                if (held) CK_UNROLL for (int k = r; k < K; k += S) CK_UNROLL for (int j = 0; j < taps; j++)
+                    {
+                        weights[k][j] = vset1(w[k * K + s + j]);
+                        CK_HOLD(weights[k][j]);
+                    }
+                CK_UNROLL for (int u = 0; u < parts; u++)
+                {
+                    const int from = held ? u : 0, to = held ? u + 1 : N;
+                    CK_UNROLL for (int v = from; v < to; v++) CK_TYPED(load_taps)(
+                        x + (v < N - 1 ? v * S * L : far), t->lanes + s, s, K, S, v == 0, v == N - 1, pixels[v]);
+                    CK_UNROLL for (int j = 0; j < taps; j++) CK_UNROLL for (int k = r; k < K; k += S)
+                    {
+                        V weight = held ? weights[k][j] : vset1(w[k * K + s + j]);
+                        CK_UNROLL for (int v = from; v < to; v++) acc[k / S * N + v] =
+                            vfma(weight, pixels[v][j], acc[k / S * N + v]);
+                    }
+                }
+            }
+        }
+        T *out = i < A - 1 ? t->nowhere : y;
+        const ptrdiff_t away = i < A - 1 ? 0 : y_far;
+        CK_UNROLL for (int v = 0; v < N; v++)
+        {
+            V sum = acc[(A - 1) * N + v] + bias;
+            vstore(out + (v < N - 1 ? v * L : away), S == 2 ? vordered(sum) : sum);
+        }
+        CK_UNROLL for (int j = A * N - 1; j >= N; j--) acc[j] = acc[j - N];
+        CK_UNROLL for (int j = 0; j < N; j++) acc[j] = (V){0};
+    }
+}
+
+/* Vectors of a strip that fill the registers, and of one where few are left. */
+#define CK_WIDE(K) ((K) == 3 ? 4 : (K) == 5 ? 2 : 1)
+#define CK_NARROW(K, S) ((K) == 7 && (S) == 1 ? 1 : 2)
+
+/* Strips over the columns of the output rows that t holds. */
+CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) t, const int K, const int S,
+                                     void (*const walks[2])(const CK_TYPED(strip) *))
+{
+    const int wide = CK_WIDE(K) > CK_NARROW(K, S) ? CK_WIDE(K) : CK_NARROW(K, S);
+    const ptrdiff_t width = g->source[2], across = g->target[2];
+    T *const y = t.y;
+    for (ptrdiff_t q = 0, pixels; q < across; q += pixels) {
+        const int few = across - q <= 2 * L || across < 3 * L + K / 2 * t.dilation;
+        const int N = few ? CK_NARROW(K, S) : wide;
+        pixels = CK_TYPED(least)(across, N * L);
+        q = CK_TYPED(least)(q, across - pixels);
+        t.y = y + q;
+        t.y_far = pixels - L;
+        t.far = t.y_far * S;
+        t.column = q * S - g->lo[2];
+        for (int s = 0; s < K; s += S) {
+            const ptrdiff_t at = t.column + s * t.dilation, right = at + t.far + (S - 1) * L;
+            t.lanes[s] = s < K / 2 ? vlanes(CK_TYPED(lane)(-at), L) : vlanes(0, CK_TYPED(lane)(width - right));
+        }
+        walks[few](&t);
+    }
+}
+
+CK_INLINE int CK_TYPED(all_finite)(const T *w, ptrdiff_t n)
+{
+    V z = {0};
+    for (ptrdiff_t i = 0; i < n; i += L) z = vfma(vload_part(w + i, CK_TYPED(least)(n - i, L)), (V){0}, z);
+    return vsum(z) == 0;
+}
+
+/* All planes of units [first, last); a unit is a block of rows. */
+CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
+                                  ptrdiff_t first, ptrdiff_t last, T *scratch, const int K, const int S,
+                                  void (*const walks[2])(const CK_TYPED(strip) *))
+{
+    const ptrdiff_t width = g->source[2], height = g->source[1], across = g->target[2], step = g->dilation[1];
+    const ptrdiff_t padded = (2 * g->lo[2] + width + 2 * S * L + (K - 1) * g->dilation[2] + L - 1) / L * L;
+    const ptrdiff_t fit = CK_TYPED(band_bytes) / (S * width * (ptrdiff_t)sizeof(T)), band = fit > 8 ? fit : 8;
+    T rotated[CK_TYPED(most_kernel) * CK_TYPED(most_kernel)];
+    T *const zeros = scratch + g->lo[2], *const nowhere = scratch + padded;
+    const T **const table = (const T **)(nowhere + CK_TYPED(most_vectors) * L);
+    memset(scratch, 0, (size_t)padded * sizeof(T));
+    for (ptrdiff_t i = first; i < last; i++) {
+        const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, i);
+        const ptrdiff_t channel = u.image * g->groups + u.group, top = u.origin[1];
+        const ptrdiff_t rows = CK_TYPED(least)(g->block[1], g->target[1] - top);
+        const T *own = w + u.group * K * K, *x = source + channel * height * width;
+        if (g->reversed) {
+            for (int k = 0; k < K * K; k++) rotated[k] = own[K * K - 1 - k];
+            own = rotated;
+        }
+        CK_TYPED(strip)
+        t = {.dilation = g->dilation[2],
+             .w = own,
+             .bias = bias ? bias + u.group : NULL,
+             .nowhere = nowhere,
+             .skipped = K > 3 && CK_TYPED(all_finite)(own, K * K) ? zeros : NULL,
+             .y_row = step * across};
+        /* with dilation, every step-th output row sees its own rows only: as many separate convolutions */
+        for (ptrdiff_t r = 0; r < CK_TYPED(least)(step, rows); r++) {
+            const ptrdiff_t all = (rows - r + step - 1) / step, seen = (all + (K + S - 1) / S - 1) * S;
+            ptrdiff_t row = top * S + r - g->lo[1];
+            for (ptrdiff_t k = 0; k < seen; k++, row += step)
+                table[k] = (size_t)row < (size_t)height ? x + row * width : zeros;
+            for (ptrdiff_t from = 0; from < all; from += band) {
+                t.rows = table + from * S;
+                t.y = target + (channel * g->target[1] + top + r + from * step) * across;
+                t.count = CK_TYPED(least)(band, all - from);
+                CK_TYPED(sum_columns)(g, t, K, S, walks);
+            }
+        }
+    }
+}
+
+#define CK_SUM_ROWS(K, S)                                                                                              \
+    CK_NOINLINE void CK_TYPED(walk_##K##_##S)(const CK_TYPED(strip) * t) { CK_TYPED(walk)(t, K, S, CK_NARROW(K, S)); } \
+    CK_NOINLINE void CK_TYPED(wide_##K##_##S)(const CK_TYPED(strip) * t)                                               \
+    {                                                                                                                  \
+        if (CK_WIDE(K) > CK_NARROW(K, S)) CK_TYPED(walk)(t, K, S, CK_WIDE(K));                                         \
+    }                                                                                                                  \
+    static void CK_TYPED(sum_rows_##K##_##S)(const ck_depthwise *g, const void *source, const void *w,                 \
+                                             const void *bias, void *target, ptrdiff_t first, ptrdiff_t last,          \
+                                             void *scratch)                                                            \
+    {                                                                                                                  \
+        static void (*const walks[])(const CK_TYPED(strip) *) = {                                                      \
+            CK_WIDE(K) > CK_NARROW(K, S) ? CK_TYPED(wide_##K##_##S) : CK_TYPED(walk_##K##_##S),                        \
+            CK_TYPED(walk_##K##_##S)};                                                                                 \
+        CK_TYPED(sum_rows)(g, source, w, bias, target, first, last, scratch, K, S, walks);                             \
+    }
+CK_SUM_ROWS(3, 1)
+CK_SUM_ROWS(5, 1)
+CK_SUM_ROWS(7, 1)
+CK_SUM_ROWS(3, 2)
+CK_SUM_ROWS(5, 2)
+CK_SUM_ROWS(7, 2)
+#undef CK_SUM_ROWS
+#undef CK_WIDE
+#undef CK_NARROW
