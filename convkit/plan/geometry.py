@@ -128,8 +128,8 @@ def in_place(three, channels, itemsize):
             and not aliases(three[2].source, itemsize) and channels * three[2].source * itemsize <= IN_PLACE_BYTES)
 
 
-def blocks(three, channels, itemsize):
-    """Targets per axis that one padded box serves, so that the box stays near ``SOURCE_BYTES``.
+def blocks(three, channels, itemsize, nbytes=SOURCE_BYTES):
+    """Targets per axis that one padded box serves, so that the box stays near ``nbytes``.
 
     Each step splits the axis that leaves the least padded source to copy per target: every split reads the
     kernel's overhang twice, and a short row costs about ``ROW`` elements more than its length.
@@ -145,7 +145,7 @@ def blocks(three, channels, itemsize):
         return z * y * (x + ROW) / prod(block(parts))
 
     parts = (1, 1, 1)
-    while channels * itemsize * prod(box(parts)) > SOURCE_BYTES:
+    while channels * itemsize * prod(box(parts)) > nbytes:
         splits = [parts[:i] + (parts[i] + 1 + parts[i] // 4,) + parts[i + 1:]
                   for i, b in enumerate(block(parts)) if b > 1]
         if not splits:
