@@ -142,10 +142,13 @@ def _fits(spec, isa, kernel, stride):
 
 
 def _fits_strips(spec, kernel):
-    """Whether only the first taps of a row's first vector, and the last ones of its last, see padding."""
+    """Whether rows are long enough for strips, whose first vector may have padding under the taps before the middle, and
+    for a vector at each end where padding is deeper; with a stride it must not be.
+    """
     row, lanes, half = _axes(spec)[2], 32 // spec.dtype.itemsize, kernel // 2 * spec.dilation[1]
     behind = row.source_step * (row.target - 1) + 2 * half - row.lo - (row.source - 1)
-    return row.target >= lanes + half and max(row.lo, behind) <= min(half, lanes)
+    edges = [max(0, padding - min(half, lanes)) for padding in (row.lo, behind)]
+    return row.target - sum(edges) >= lanes + half and max(edges) <= (lanes if row.source_step == 1 else 0)
 
 
 def takes_channels(spec):

@@ -3,8 +3,9 @@
  * A strip of N vectors of columns is walked from its first row to its last. Every input row is loaded once and feeds the
  * output rows that see it, whose sums move up one place per row and leave at the top. Rows are found in a table, in which
  * those outside the source are zeros. Masked loads cost what others do, masked stores a dozen times that: the last strip
- * of a row overlaps the one before it. The plan asks for rows longer than a vector by half a kernel and at most half a
- * kernel of padding, so that only the first taps of the first vector, and the last ones of the last, see lanes outside. */
+ * of a row overlaps the one before it. Only the first taps of the first vector, and the last ones of the last, see lanes
+ * outside; where padding is deeper than half a kernel, a vector at each end of the row has every tap masked. The plan
+ * asks for rows that are long enough. */
 
 enum { CK_TYPED(most_kernel) = 7, CK_TYPED(most_vectors) = 4, CK_TYPED(band_bytes) = 16 * 1024 };
 
@@ -21,13 +22,12 @@ typedef struct {
     const T *bias;
 } CK_TYPED(strip);
 
-/* What tap s of a row, if S is 2 the next one too, sees of vector v. */
+/* What tap s of a row, if S is 2 the next one too, sees of vector v. At an edge any tap may see lanes outside. */
 CK_INLINE void CK_TYPED(load_taps)(const T *x, const VL *lanes, const int s, const int K, const int S, const int first,
-                                   const int last, V pixels[2])
+                                   const int last, const int edge, V pixels[2])
 {
-    V near = first && s < K / 2            ? vload_lanes(x, *lanes)
-             : S == 1 && last && s > K / 2 ? vload_lanes(x, *lanes)
-                                           : vload(x);
+    const int masked = edge || (first && s < K / 2) || (S == 1 && last && s > K / 2);
+    V near = masked ? vload_lanes(x, *lanes) : vload(x);
     pixels[0] = near;
     if (S == 1) CK_HOLD(pixels[0]);
     if (S == 2) {
@@ -38,7 +38,7 @@ CK_INLINE void CK_TYPED(load_taps)(const T *x, const VL *lanes, const int s, con
     }
 }
 
-CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int S, const int N)
+CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int S, const int N, const int edge)
 {
     enum { MOST = CK_TYPED(most_kernel), VECTORS = CK_TYPED(most_vectors) };
     const int A = (K + S - 1) / S; /* output rows that one input row feeds */
@@ -70,7 +70,7 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int 
                 {
                     const int from = held ? u : 0, to = held ? u + 1 : N;
                     CK_UNROLL for (int v = from; v < to; v++) CK_TYPED(load_taps)(
-                        x + (v < N - 1 ? v * S * L : far), t->lanes + s, s, K, S, v == 0, v == N - 1, pixels[v]);
+                        x + (v < N - 1 ? v * S * L : far), t->lanes + s, s, K, S, v == 0, v == N - 1, edge, pixels[v]);
                     CK_UNROLL for (int j = 0; j < taps; j++) CK_UNROLL for (int k = r; k < K; k += S)
                     {
                         V weight = held ? weights[k][j] : vset1(w[k * K + s + j]);
@@ -96,18 +96,43 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int 
 #define CK_WIDE(K) ((K) == 3 ? 4 : (K) == 5 ? 2 : 1)
 #define CK_NARROW(K, S) ((K) == 7 && (S) == 1 ? 1 : 2)
 
+/* One vector of columns from q on, where padding is deeper than strips allow. */
+CK_INLINE void CK_TYPED(sum_edge)(const ck_depthwise *g, CK_TYPED(strip) t, ptrdiff_t q, const int K,
+                                  void (*walk)(const CK_TYPED(strip) *))
+{
+    t.y += q;
+    t.y_far = t.far = 0;
+    t.column = q - g->lo[2];
+    for (int s = 0; s < K; s++) {
+        const ptrdiff_t at = t.column + s * t.dilation;
+        t.lanes[s] = vlanes(CK_TYPED(lane)(-at), CK_TYPED(lane)(g->source[2] - at));
+    }
+    walk(&t);
+}
+
+/* Columns at an end of a row that strips leave to an edge: of their first vector only taps before K / 2 see padding. */
+CK_INLINE ptrdiff_t CK_TYPED(edge_columns)(ptrdiff_t padding, const int K, const int S, ptrdiff_t dilation)
+{
+    const ptrdiff_t most = CK_TYPED(least)(K / 2 * dilation, L);
+    return S == 1 && padding > most ? padding - most : 0;
+}
+
 /* Strips over the columns of the output rows that t holds. */
 CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) t, const int K, const int S,
-                                     void (*const walks[2])(const CK_TYPED(strip) *))
+                                     void (*const walks[3])(const CK_TYPED(strip) *))
 {
     const int wide = CK_WIDE(K) > CK_NARROW(K, S) ? CK_WIDE(K) : CK_NARROW(K, S);
-    const ptrdiff_t width = g->source[2], across = g->target[2];
+    const ptrdiff_t width = g->source[2], behind = g->target[2] - 1 + (K - 1) * t.dilation - g->lo[2] - (width - 1);
+    const ptrdiff_t before = CK_TYPED(edge_columns)(g->lo[2], K, S, t.dilation);
+    const ptrdiff_t end = g->target[2] - CK_TYPED(edge_columns)(behind, K, S, t.dilation), across = end - before;
     T *const y = t.y;
-    for (ptrdiff_t q = 0, pixels; q < across; q += pixels) {
-        const int few = across - q <= 2 * L || across < 3 * L + K / 2 * t.dilation;
+    if (before) CK_TYPED(sum_edge)(g, t, 0, K, walks[2]);
+    if (end < g->target[2]) CK_TYPED(sum_edge)(g, t, g->target[2] - L, K, walks[2]);
+    for (ptrdiff_t q = before, pixels; q < end; q += pixels) {
+        const int few = end - q <= 2 * L || across < 3 * L + K / 2 * t.dilation;
         const int N = few ? CK_NARROW(K, S) : wide;
         pixels = CK_TYPED(least)(across, N * L);
-        q = CK_TYPED(least)(q, across - pixels);
+        q = CK_TYPED(least)(q, end - pixels);
         t.y = y + q;
         t.y_far = pixels - L;
         t.far = t.y_far * S;
@@ -130,7 +155,7 @@ CK_INLINE int CK_TYPED(all_finite)(const T *w, ptrdiff_t n)
 /* All planes of units [first, last); a unit is a block of rows. */
 CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
                                   ptrdiff_t first, ptrdiff_t last, T *scratch, const int K, const int S,
-                                  void (*const walks[2])(const CK_TYPED(strip) *))
+                                  void (*const walks[3])(const CK_TYPED(strip) *))
 {
     const ptrdiff_t width = g->source[2], height = g->source[1], across = g->target[2], step = g->dilation[1];
     const ptrdiff_t padded = (2 * g->lo[2] + width + 2 * S * L + (K - 1) * g->dilation[2] + L - 1) / L * L;
@@ -172,10 +197,17 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
 }
 
 #define CK_SUM_ROWS(K, S)                                                                                              \
-    CK_NOINLINE void CK_TYPED(walk_##K##_##S)(const CK_TYPED(strip) * t) { CK_TYPED(walk)(t, K, S, CK_NARROW(K, S)); } \
+    CK_NOINLINE void CK_TYPED(walk_##K##_##S)(const CK_TYPED(strip) * t)                                               \
+    {                                                                                                                  \
+        CK_TYPED(walk)(t, K, S, CK_NARROW(K, S), 0);                                                                   \
+    }                                                                                                                  \
     CK_NOINLINE void CK_TYPED(wide_##K##_##S)(const CK_TYPED(strip) * t)                                               \
     {                                                                                                                  \
-        if (CK_WIDE(K) > CK_NARROW(K, S)) CK_TYPED(walk)(t, K, S, CK_WIDE(K));                                         \
+        if (CK_WIDE(K) > CK_NARROW(K, S)) CK_TYPED(walk)(t, K, S, CK_WIDE(K), 0);                                      \
+    }                                                                                                                  \
+    CK_NOINLINE void CK_TYPED(edge_##K##_##S)(const CK_TYPED(strip) * t)                                               \
+    {                                                                                                                  \
+        if (S == 1) CK_TYPED(walk)(t, K, S, 1, 1);                                                                     \
     }                                                                                                                  \
     static void CK_TYPED(sum_rows_##K##_##S)(const ck_depthwise *g, const void *source, const void *w,                 \
                                              const void *bias, void *target, ptrdiff_t first, ptrdiff_t last,          \
@@ -183,7 +215,7 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
     {                                                                                                                  \
         static void (*const walks[])(const CK_TYPED(strip) *) = {                                                      \
             CK_WIDE(K) > CK_NARROW(K, S) ? CK_TYPED(wide_##K##_##S) : CK_TYPED(walk_##K##_##S),                        \
-            CK_TYPED(walk_##K##_##S)};                                                                                 \
+            CK_TYPED(walk_##K##_##S), CK_TYPED(edge_##K##_##S)};                                                       \
         CK_TYPED(sum_rows)(g, source, w, bias, target, first, last, scratch, K, S, walks);                             \
     }
 CK_SUM_ROWS(3, 1)

@@ -271,7 +271,7 @@ KEEP(f64, double, int64_t, ck_i64v, CK_F64_LANES)
 #include "pool/pool.body.h"
 #undef ROWS
 #undef MEAN
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__) && CK_VBYTES > 16 /* the portable level is -Os as it is */
 #pragma GCC optimize("O2") /* 10 KB of the wheel; the loops are written with vectors anyway */
 #endif
 #include "base/float64.h"
