@@ -134,13 +134,14 @@ def by_plane(shape):
 
 
 AMOUNTS = {"direct": direct, "gemm": matrix_product, "winograd": by_tiles, "depthwise": by_plane}
-# On one core of a Sapphire Rapids server; the depthwise row of "portable" is that of AVX2.
+# On one core: "avx2" of a Zen 3 server, the others of a Sapphire Rapids one; the depthwise row of "portable" is a guess
+# from AVX2's there.
 COEFFICIENTS = {
     "avx2": {
-        "depthwise": (0.000279, 0.000485, 0.00186, 0.000206, 0.000683, 0, 0.00158, 0, 0),
-        "direct": (0.000332, 0, 0.0128, 0.000355, 0.000468, 6.91e-05, 0.00131, 0.000169),
-        "gemm": (0.000282, 9.98e-05, 0.000711, 0.00735, 0.000184, 0.000143, 6.44e-05, 0.000598, 0.000258),
-        "winograd": (0.000279, 0.00116, 0.000362, 0, 0.000128, 0.00688, 0.00033, 0.0015),
+        "depthwise": (0.000157, 0.000397, 0.0013, 0.000111, 0.000309, 0.00586, 0, 0.000301, 3.91e-05),
+        "direct": (0.000211, 0.000166, 0.0121, 0.00758, 0.000333, 3.83e-05, 0.000521, 8.85e-05),
+        "gemm": (0.000174, 0.000126, 0.000545, 0.00403, 0.000202, 0.000107, 3.17e-05, 3.85e-05, 9.83e-05),
+        "winograd": (0.000226, 0.000661, 0.000119, 0, 3.13e-05, 0.0018, 0.000336, 0.000106),
     },
     "avx512": {
         "depthwise": (0.000251, 0.000517, 0.00153, 0.000176, 0.000458, 0.00657, 0.00303, 0.000142, 0),
