@@ -142,8 +142,8 @@ def _fits(spec, isa, kernel, stride):
 
 
 def _fits_strips(spec, kernel):
-    """Whether rows are long enough for strips, whose first vector may have padding under the taps before the middle, and
-    for a vector at each end where padding is deeper; with a stride it must not be.
+    """Whether rows are long enough for strips, whose first vector may have padding under the taps before the middle,
+    and for a vector at each end where padding is deeper; with a stride it must not be.
     """
     row, lanes, half = _axes(spec)[2], 32 // spec.dtype.itemsize, kernel // 2 * spec.dilation[1]
     behind = row.source_step * (row.target - 1) + 2 * half - row.lo - (row.source - 1)
