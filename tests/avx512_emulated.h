@@ -1,6 +1,6 @@
 /* The AVX-512 instructions that csrc names, in AVX2 and plain C: CONVKIT_EMULATE=avx512 compiles that level with this file
- * before each source, so that a CPU without AVX-512 runs its kernels, slowly, bit for bit as one with it. (Of rcp14 only
- * the error is specified; here it is the reciprocal rounded to 14 bits.) What csrc writes with the compilers' vector
+ * before each source, so that a CPU without AVX-512 runs its kernels, slowly, bit for bit as one with it. (Of rcp14
+ * and rsqrt14 only the error is specified; here they are rounded to 14 bits.) What csrc writes with the compilers' vector
  * extensions they split themselves. Lanes that a mask leaves out are neither read nor written. */
 #ifndef CK_AVX512_EMULATED_H
 #define CK_AVX512_EMULATED_H
@@ -106,6 +106,19 @@ EMULATED_FLOAT(ps, float, __m512, __m256, f32, __mmask16, 8, __v16si, int32_t)
 EMULATED_FLOAT(pd, double, __m512d, __m256d, f64, __mmask8, 4, __v8di, int64_t)
 
 EMULATED __m512 emulated_set1_ps(float v) { return v - (__m512){0}; }
+
+EMULATED __m512 emulated_rsqrt14_ps(__m512 v)
+{
+    emulated_512 x = {.f32 = v};
+    for (int h = 0; h < 2; h++) x.ps[h] = _mm256_sqrt_ps(x.ps[h]);
+    return emulated_rcp14_ps(x.f32);
+}
+
+EMULATED __mmask16 emulated_movepi32_mask(__m512i v)
+{
+    emulated_512 x = {.whole = v};
+    return (__mmask16)(_mm256_movemask_ps(x.ps[0]) | _mm256_movemask_ps(x.ps[1]) << 8);
+}
 
 /* p 2^floor(n), rounded once, for n that is finite or NaN. A float's product in double is exact. */
 EMULATED __m512 emulated_scalef_ps(__m512 p, __m512 n)
@@ -229,6 +242,8 @@ EMULATED void emulated_mask_storeu_epi8(void *p, __mmask16 mask, __m128i v)
 #define _mm512_mask_storeu_pd emulated_mask_storeu_pd
 #define _mm512_rcp14_ps emulated_rcp14_ps
 #define _mm512_rcp14_pd emulated_rcp14_pd
+#define _mm512_rsqrt14_ps emulated_rsqrt14_ps
+#define _mm512_movepi32_mask emulated_movepi32_mask
 #define _mm512_set1_ps emulated_set1_ps
 #define _mm512_scalef_ps emulated_scalef_ps
 #define _mm512_scalef_pd emulated_scalef_pd
