@@ -71,6 +71,11 @@ CONVOLUTIONS = [
     ("direct", lambda dtype: nn.Conv1d(5000, 8, 1, dtype=dtype), (9,)),
     ("gemm", lambda dtype: nn.Conv2d(6, 40, 1, dtype=dtype), (7, 9)),
     ("gemm", lambda dtype: nn.Conv1d(20, 9, 3, padding=1, dtype=dtype), (500,)),
+    ("depthwise", lambda dtype: nn.Conv2d(12, 12, 3, padding=1, groups=12, dtype=dtype), (31, 40)),  # rows
+    ("depthwise", lambda dtype: nn.Conv2d(12, 12, 5, stride=2, padding=2, groups=12, dtype=dtype), (30, 61)),
+    ("depthwise", lambda dtype: nn.Conv2d(20, 20, 3, padding=1, groups=20, dtype=dtype), (7, 7)),  # channels in the lanes
+    ("depthwise", lambda dtype: nn.Conv2d(3, 12, 3, padding=1, groups=3, dtype=dtype), (31, 40)),
+    ("depthwise", lambda dtype: nn.Conv1d(6, 6, 9, groups=6, dtype=dtype), (300,)),
     ("winograd", lambda dtype: nn.Conv2d(9, 40, 3, padding=1, dtype=dtype), (31, 30)),
     ("winograd", lambda dtype: nn.Conv2d(9, 40, 3, padding=2, dilation=2, dtype=dtype), (31, 30)),
     ("winograd", lambda dtype: nn.Conv2d(9, 40, 3, stride=2, padding=1, dtype=dtype), (31, 30)),

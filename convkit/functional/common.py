@@ -10,7 +10,7 @@ from functools import lru_cache, partial, wraps
 
 import numpy as np
 
-from convkit.plan.calls import apart, empty, plain
+from convkit.plan.calls import apart, empty, holds, plain
 from convkit.plan.half import narrow_plan, widen_plan
 from convkit.spec.common import FLOAT16, FLOAT32, INT64
 
@@ -97,6 +97,11 @@ def contiguous(a, dtype):
     return np.array(a, dtype, order="C")
 
 
+def bytes_of(arrays, before=()):
+    """What each of a tuple of arrays holds, None for None; ``before`` itself if it is that."""
+    return before if holds(before, arrays) else tuple(None if a is None else a.tobytes() for a in arrays)
+
+
 def optional(a, dtype):
     """``contiguous`` for an operand that may be None."""
     return None if a is None else contiguous(a, dtype)
@@ -124,10 +129,11 @@ def deliver(y, out):
 
 def run_packed(spec, run, x, weight, bias, y, packed, then=None):
     """Run a forward plan, with what ``packed`` keeps of the weight if there is a keeper and the plan packs at all;
-    ``then`` is a ``Finish`` for a plan that takes one.
+    ``then`` is a ``Finish`` for a plan that takes one, with a keeper.
     """
+    finish = () if then is None else (then,)
     if packed is None or not hasattr(run, "pack"):
-        run(x, contiguous(weight, spec.dtype), bias, y)
+        run(x, contiguous(weight, spec.dtype), bias, y, *finish)
     else:
         kept = packed(run.pack_key, lambda kept: run.pack(contiguous(kept, spec.dtype)))
-        run.with_packed(x, kept, bias, y, *(() if then is None else (then,)))
+        run.with_packed(x, kept, bias, y, *finish)

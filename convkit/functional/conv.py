@@ -17,7 +17,7 @@ from convkit.functional.common import (
     target_for,
 )
 from convkit.functional.pad import padded, unpadded
-from convkit.plan.activation import finish
+from convkit.plan.activation import finishing
 from convkit.plan.calls import empty, planned
 from convkit.plan.conv import plan
 from convkit.spec.common import check_sum
@@ -239,13 +239,24 @@ def conv_transpose3d_backward(dy: Floats, x: Floats, weight: Floats, stride: Siz
     return _transposed_backward(dy, x, weight, stride, padding, output_padding, groups, dilation, needs, rank=3)
 
 
-def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out=None, *, rank, packed=None, then=(),
-             past=None):
+def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, out=None, *, rank, packed=None):
     """Convolution of any rank. ``packed(key, make)``, if given, keeps what a plan makes of the weight (a layer's
-    ``Parameter.packed``). With a keeper, ``past`` is what a short cut adds to the output, in its dtype, and ``then``
-    the name and the arguments of an activation after that."""
+    ``Parameter.packed``)."""
     return _convolution(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank)(
-        x, weight, bias, out, packed, then, past)
+        x, weight, bias, out, packed)
+
+
+def convolution_then(then, stride, padding, dilation, groups, padding_mode, rank):
+    """``f(x, weight, bias, packed, past=None)``: such convolutions, plus ``past``, what a short cut gives, and then an
+    activation: its name and its arguments, or ``()``. Each kind of arrays is checked once.
+    """
+    made = planned(lambda x, weight, bias, past: _computed(x, weight, bias, stride, padding, dilation, groups,
+                                                           padding_mode, None, rank, then, past))
+
+    def call(x, weight, bias, packed, past=None):
+        return made(x, weight, bias, past)(x, weight, bias, None, packed, past)
+
+    return call
 
 
 def convolve_transposed(x, weight, bias, stride, padding, output_padding, groups, dilation, out=None, *, rank,
@@ -255,15 +266,17 @@ def convolve_transposed(x, weight, bias, stride, padding, output_padding, groups
         x, weight, bias, out, packed)
 
 
-@planned
-def _convolution(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank):
-    """What computes such calls, from the arrays and the last three arguments of ``convolve``."""
+def _computed(x, weight, bias, stride, padding, dilation, groups, padding_mode, out, rank, then=(), past=None):
+    """What computes such calls: ``f(x, weight, bias, out, packed, past=None)``."""
     spec, n, batched = check_conv(x, weight, bias, stride, padding, dilation, groups, out, rank)
     mode = border_mode(spec, padding_mode)
     if mode == "constant":
-        return _sums(spec, spec.y_shape(n), batched, x, weight, bias, out)
+        return _sums(spec, spec.y_shape(n), batched, x, weight, bias, out, then, past)
     shape, inner = spec.y_shape(n), spec.of_padded  # the padding is made of copies of the input, so it becomes input
-    return lambda x, *others: _run(inner, shape, batched, padded(x, spec.padding, mode), *others)
+    return lambda x, *others: _run(inner, shape, batched, then, padded(x, spec.padding, mode), *others)
+
+
+_convolution = planned(_computed)
 
 
 @planned
@@ -272,43 +285,48 @@ def _transposed(x, weight, bias, stride, padding, output_padding, groups, dilati
     return _sums(spec, spec.x_shape(n), batched, x, weight, bias, out)
 
 
-def _sums(spec, shape, batched, x, weight, bias, out):
-    if out is not None or not batched or not as_they_are(spec.dtype, x, weight, bias):
-        return partial(_run, spec, shape, batched)
+def _sums(spec, shape, batched, x, weight, bias, out, then=(), past=None):
+    if out is not None or not batched or not as_they_are(spec.dtype, x, weight, bias, past):
+        return partial(_run, spec, shape, batched, then)
+    if past is not None:
+        check_sum(shape, past.shape)
     run, dtype = plan(spec).run, spec.dtype
+    finishing = _finishing(run, empty(shape, dtype), then, past)
+    after = finishing is None and (then or past is not None)
 
-    def call(x, weight, bias, out, packed, then=(), past=None):
-        if then or past is not None:
-            return _run(spec, shape, batched, x, weight, bias, out, packed, then, past)
+    def call(x, weight, bias, out, packed, past=None):
         y = empty(shape, dtype)
-        run_packed(spec, run, x, weight, bias, y, packed)
+        run_packed(spec, run, x, weight, bias, y, packed, finishing and finishing(past))
+        if after:
+            _finish_after(y, then, past)
         return y
 
     return call
 
 
 @in_float32
-def _run(spec, shape, batched, x, weight, bias, out, packed, then=(), past=None):
+def _run(spec, shape, batched, then, x, weight, bias, out, packed, past=None):
     x, bias, past = contiguous(x, spec.dtype), optional(bias, spec.dtype), optional(past, spec.dtype)
     y = target_for(out, shape if batched else shape[1:], spec.dtype, x, weight, bias)
     if past is not None:
         check_sum(y.shape, past.shape)
     if shape[0]:
         run = plan(spec).run
-        finish = _finish(run, y, then, past if batched or past is None else past[None])
-        run_packed(spec, run, x if batched else x[None], weight, bias, y if batched else y[None], packed, finish)
-        if finish is None:
+        finishing = _finishing(run, y, then, past)
+        run_packed(spec, run, x if batched else x[None], weight, bias, y if batched else y[None], packed,
+                   finishing and finishing(past if batched or past is None else past[None]))
+        if finishing is None:
             _finish_after(y, then, past)
     return deliver(y, out)
 
 
-def _finish(run, y, then, past):
-    """What the plan's tasks do to what they have just written, which is still in the cache; None where they cannot, or
-    there is nothing to do."""
+def _finishing(run, y, then, past):
+    """``f(past)``: what the plan's tasks do to what they have just written, which is still in the cache; None where
+    they cannot, or there is nothing to do."""
     if (not then if past is None else not getattr(run, "adds", False)) or not getattr(run, "finishes", False):
         return None
     acts = part_kernel(y, *then) if then else None
-    return None if then and acts is None else finish(acts, past)
+    return None if then and acts is None else finishing(acts, past)
 
 
 def _finish_after(y, then, past):

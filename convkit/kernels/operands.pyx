@@ -10,7 +10,7 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from convkit.kernels.runtime cimport LARGE_PAGE, large_pages
 
@@ -111,6 +111,27 @@ def apart(a, b):
     return first + PyArray_NBYTES(one) <= second or second + PyArray_NBYTES(other) <= first
 
 
+def holds(tuple kept, tuple arrays):
+    """Whether ``arrays`` hold the bytes ``kept``, in the order of their elements; None for None."""
+    cdef Py_ssize_t i
+    cdef PyArrayObject* array
+    if len(kept) != len(arrays):
+        return False
+    for i in range(len(kept)):
+        if kept[i] is None or arrays[i] is None:
+            if kept[i] is not arrays[i]:
+                return False
+            continue
+        array = <PyArrayObject*>arrays[i]
+        if not PyArray_CHKFLAGS(array, NPY_ARRAY_C_CONTIGUOUS):
+            if kept[i] != arrays[i].tobytes():
+                return False
+        elif (PyArray_NBYTES(array) != len(<bytes>kept[i])
+              or memcmp(PyArray_DATA(array), <const char*><bytes>kept[i], PyArray_NBYTES(array)) != 0):
+            return False
+    return True
+
+
 cdef enum:
     ROOM = 1024  # bytes; what does not fit is not remembered
 
@@ -204,6 +225,7 @@ cdef class Remembered:
     cdef int flags
     cdef ptrdiff_t most
     cdef dict known
+    cdef object __weakref__
 
     def __init__(self, function, bint by_identity, ptrdiff_t most, choice=None, record=None):
         self.function = function

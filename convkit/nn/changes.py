@@ -19,9 +19,9 @@ def changed() -> None:
 def kept(owner: Any, name: str, make: Callable[[], Any]) -> Any:
     """What ``make()`` returned for this owner and name since the last change."""
     now = _now  # before it is made: a change meanwhile counts
-    state = vars(owner)
+    state = vars(owner).setdefault("_kept", {})  # no attribute of the module's own: not by setattr
     made, value = state.get(name, (None, None))
     if made is not now:
         value = make()
-        state[name] = now, value  # no attribute of the module's own: not by setattr
+        state[name] = now, value
     return value

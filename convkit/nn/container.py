@@ -45,7 +45,7 @@ class Sequential(Module):
         return self
 
     def predict(self, x: Floats) -> Floats:
-        for function in kept(self, "_functions", self._make_functions):
+        for function in kept(self, "functions", self._make_functions):
             x = function(x)
         return x
 
@@ -68,7 +68,7 @@ class Sequential(Module):
         return x, backward
 
     def _passes(self):
-        return kept(self, "_passes_kept", lambda: passes(self))
+        return kept(self, "passes", lambda: passes(self))
 
     def stages(self) -> list[list[Module]]:
         """The layers in the groups that ``net(x)`` computes together: each by itself in training mode."""
@@ -159,7 +159,7 @@ class Residual(Module):
 
     def predict_then(self, then: tuple[Any, ...], x: Floats) -> Floats:
         """The output after an activation, given by its name and arguments; ``()`` is none."""
-        *functions, last = kept(self, "_functions", self._make_functions)
+        *functions, last = kept(self, "functions", self._make_functions)
         shortcut = partial(self.shortcut, x)
         for function in functions:
             x = function(x)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from convkit.functional.activation import in_place
-from convkit.functional.conv import convolve
+from convkit.functional.common import bytes_of
+from convkit.functional.conv import convolution_then
 from convkit.nn import activation, conv, linear, norm
 from convkit.nn.module import Module
 from convkit.nn.parameter import array_or_none
@@ -67,7 +68,7 @@ def function_of(group: list[Any]) -> Callable[[Floats], Floats]:
         then: tuple[Any, ...] = ()
         if rest and first.weight.dtype != FLOAT16:  # which rounds after every layer
             then = _call_of(rest.pop(0))
-        first = partial(_convolved, first, after, then)
+        first = _convolution(first, after, then)
     calls = [_call_of(layer) for layer in rest]
     return partial(_in_turn, first, calls) if calls else first
 
@@ -78,15 +79,20 @@ def sum_of(group: list[Any]) -> Callable[[tuple[Any, ...], Floats, Callable[[], 
     after = rest[0] if rest else None
     if (type(first) in _NORM_AFTER and type(after) in (type(None), _NORM_AFTER[type(first)]) and len(rest) < 2
             and first.weight.dtype != FLOAT16 and "predict" not in vars(first)):
-        return partial(_convolved_onto, first, after)
+        return _convolution_onto(first, after)
     return partial(_added, function_of(group))
 
 
-def _convolved_onto(layer, after, then, x, shortcut):
-    past = shortcut()
-    if past.dtype != layer.weight.dtype:
-        return _added(partial(_convolved, layer, after, ()), then, x, lambda: past)
-    return _convolved(layer, after, then, x, past)
+def _convolution_onto(layer, after):
+    ways: dict[tuple[Any, ...], Any] = {}  # by the activation
+
+    def convolved_onto(then, x, shortcut):
+        past = shortcut()
+        way = then if past.dtype == layer.weight.dtype else ()
+        compute = ways.get(way) or ways.setdefault(way, _convolution(layer, after, way))
+        return compute(x, past) if way is then else _added(compute, then, x, lambda: past)
+
+    return convolved_onto
 
 
 def _added(function, then, x, shortcut):
@@ -106,23 +112,34 @@ def _in_turn(first, calls, x):
     return y
 
 
-def _convolved(layer, after, then, x, past=None):
-    weight, bias, packed = (layer.weight._data, array_or_none(layer.bias), layer.weight.packed) if after is None else (
-        _folded(layer, after))
-    return convolve(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode,
-                    rank=layer.rank, packed=packed, then=then, past=past)
+def _convolution(layer, after, then):
+    """``f(x, past=None)``: a convolution, the batch norm after it or None, plus ``past``, and an activation."""
+    compute = convolution_then(then, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode,
+                               layer.rank)
+    if after is None:
+        return lambda x, past=None: compute(x, layer.weight._data, array_or_none(layer.bias), layer.weight.packed, past)
+    folded = _folding(layer, after)
+    return lambda x, past=None: compute(x, *folded(), past)
 
 
-def _folded(layer, after):
-    """The weight and the bias of ``after(layer(x))``, a convolution and a batch norm: w' = w * scale, b' = (b - mean) *
-    scale + beta with scale = gamma / sqrt(var + eps) (Ioffe and Szegedy, 2015, arXiv 1502.03167); and their keeper.
+def _folding(layer, after):
+    """``f()``: the weight and the bias of ``after(layer(x))``, a convolution and a batch norm, and their keeper:
+    w' = w * scale, b' = (b - mean) * scale + beta with scale = gamma / sqrt(var + eps) (Ioffe and Szegedy, 2015, arXiv
+    1502.03167).
     """
-    numbers = (after.running_mean, after.running_var, array_or_none(after.weight), array_or_none(after.bias),
-               array_or_none(layer.bias))
-    # What is made of the weight is kept under the numbers of the others: whoever changes those gets another.
-    key = after.eps, *[None if each is None else each.tobytes() for each in numbers]
-    weight, shift = layer.weight.packed(key, lambda w: _product(w, after.eps, *numbers))
-    return weight, shift, lambda name, make: layer.weight.packed((key, name), lambda _: make(weight))
+    kept: tuple[bytes | None, ...] = ()
+
+    def folded():
+        nonlocal kept
+        numbers = (after.running_mean, after.running_var, array_or_none(after.weight), array_or_none(after.bias),
+                   array_or_none(layer.bias))
+        # What is made of the weight is kept under the numbers of the others: whoever changes those gets another.
+        kept = bytes_of(numbers, kept)
+        key = after.eps, kept
+        weight, shift = layer.weight.packed(key, lambda w: _product(w, after.eps, *numbers))
+        return weight, shift, lambda name, make: layer.weight.packed((key, name), lambda _: make(weight))
+
+    return folded
 
 
 def _product(w, eps, mean, var, gamma, beta, bias):

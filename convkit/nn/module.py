@@ -79,6 +79,9 @@ class Module:
         super().__delattr__(name)
         changed()
 
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "_kept"}  # a copy makes its own
+
     def register_buffer(self, name: str, array: NDArray[Any] | None) -> None:
         """Set an attribute that is no parameter but belongs to the state, such as a running mean."""
         self._buffer_names = (*self._buffer_names, name)

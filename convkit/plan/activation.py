@@ -20,11 +20,14 @@ def _kernel(spec, isa, suffix):
     return kernels.Elementwise(name + suffix, isa, spec.dtype.itemsize, *numbers)
 
 
-def finish(acts, past):
-    """What a convolution's tasks do to what they have just written: add ``past``, None or an array of its shape, then
-    an activation's kernel or None."""
-    adds = None if past is None else kernels.Elementwise("add", settings.choice()[0], past.itemsize)
-    return kernels.Finish(acts, adds, past)
+def finishing(acts, past):
+    """``f(past)``: what a convolution's tasks do to what they have just written: add ``past``, None or an array of its
+    shape and like this one, then an activation's kernel or None."""
+    if past is None:
+        finish = kernels.Finish(acts)
+        return lambda _: finish
+    adds = kernels.Elementwise("add", settings.choice()[0], past.itemsize)
+    return lambda past: kernels.Finish(acts, adds, past)
 
 
 class _Direct:

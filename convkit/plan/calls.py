@@ -14,6 +14,7 @@ settings in force, and short ways for operands that lie as kernels want them, so
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from convkit.kernels import native
 MAX_CALLS = 1024  # of each function; the oldest goes first
 
 if native.available:
-    from convkit.kernels.operands import Remembered, apart, empty, plain
+    from convkit.kernels.operands import Remembered, apart, empty, holds, plain
 else:
     empty = np.empty
 
@@ -45,11 +46,14 @@ else:
     def apart(a: np.ndarray, b: np.ndarray) -> bool:
         return not np.may_share_memory(a, b)
 
-__all__ = ("Remembered", "apart", "empty", "forget_plans", "plain", "planned", "record", "remembered",
+    def holds(kept: tuple[bytes | None, ...], arrays: tuple[np.ndarray | None, ...]) -> bool:
+        return kept == tuple(None if a is None else a.tobytes() for a in arrays)
+
+__all__ = ("Remembered", "apart", "empty", "forget_plans", "holds", "plain", "planned", "record", "remembered",
            "remembered_of_same", "running")
 
 record: ContextVar[list[Any] | None] = ContextVar("convkit_plan_record", default=None)  # of the plans of all calls
-_planned: list[Remembered] = []
+_planned: WeakSet[Remembered] = WeakSet()
 
 
 def remembered(function: Callable[..., Any]) -> Remembered:
@@ -67,7 +71,7 @@ def planned(function: Callable[..., Any]) -> Remembered:
     settings, and by every call whose plans are recorded.
     """
     each = Remembered(function, False, MAX_CALLS, settings.chosen, record)
-    _planned.append(each)
+    _planned.add(each)
     return each
 
 

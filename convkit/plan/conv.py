@@ -5,7 +5,7 @@
 weight gradient, and ``run(dy, db)`` with dy as ``(N, channels, inner)`` for the bias gradient. The bias may be None;
 with an input gradient it makes a transposed convolution. There is at least one image. A ``run`` that packs its weight
 also has ``pack(weight)``, ``pack_key`` (equal keys mean equal packings) and ``with_packed(x, packed, bias, y)``;
-one that ``finishes`` takes a ``Finish`` after those.
+one that ``finishes`` takes a ``Finish`` after those, as does a ``run`` that packs nothing.
 """
 
 from functools import partial

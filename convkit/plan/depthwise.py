@@ -86,8 +86,9 @@ class _Sums(_Planned):
     def __init__(self, spec, isa, kernel):
         super().__init__(spec, isa, kernel)
         self.complete = all(axis.complete for axis in _axes(spec))
+        self.finishes = self.adds = spec.direction == "forward"
 
-    def __call__(self, x, weight, bias, y, packed=False, then=None):
+    def __call__(self, x, weight, bias, y, then=None, packed=False):
         if not self.complete:
             fill(y, bias)
         self.kernel.sum(x, weight, bias, y, len(x), settings.get_threads(), packed, then)
@@ -99,14 +100,13 @@ class _PackedSums(_Sums):
     def __init__(self, spec, isa, kernel):
         super().__init__(spec, isa, kernel)
         taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in _axes(spec))
-        self.finishes = self.adds = spec.direction == "forward"
         self.pack_key = ("depthwise", _level(spec, isa, self.variant), self.variant, spec.direction, taps)
 
     def pack(self, weight):
         return self.kernel.pack(weight)
 
     def with_packed(self, x, packed, bias, y, then=None):
-        self(x, packed, bias, y, True, then)
+        self(x, packed, bias, y, then, True)
 
 
 def sums(spec, isa):
