@@ -80,6 +80,8 @@ def test_help_tells_what_a_command_does(capsys, command):
     (["bench", "--filter", "no such layer"], "no layer matches --filter no such layer"),
     (["bench", "--train", "--filter", "no such net"], "no network matches --filter no such net"),
     (["bench", "--train", "--plot", "x.png"], "--twin and --plot are for layers"),
+    (["bench", "--predict", "--filter", "no such net"], "no network matches --filter no such net"),
+    (["bench", "--predict", "--twin"], "--twin and --plot are for layers, not for --predict"),
     (["bench", "--peers", "excel"], "--peers must name engines that are installed here"),
 ])
 def test_a_wrong_request_is_one_sentence_and_status_2(capsys, argv, sentence):
@@ -269,6 +271,35 @@ def test_bench_trains_whole_steps(capsys, tmp_path):
     row, = json.loads((tmp_path / "t.json").read_text())["rows"]
     assert row["net"].startswith("LeNet") and not row["wrong"] and row["losses"]["convkit"][2] < row["losses"]["convkit"][0]
     assert row["shares"]["Conv"][1] > 0 and sum(map(sum, row["shares"].values())) == pytest.approx(1, abs=0.1)
+
+
+def test_bench_predicts_with_whole_networks(capsys, tmp_path):
+    status, out, _ = run(capsys, "bench", "--predict", "--filter", "lenet @28", *FAST, "--json", str(tmp_path / "p.json"))
+    assert status == 0 and "whole networks that predict" in out
+    rows = json.loads((tmp_path / "p.json").read_text())["rows"]
+    assert [row["net"] for row in rows] == ["LeNet @28 b1", "LeNet @28 b64"]
+    assert all(row["milliseconds"]["convkit"] > 0 and not row["wrong"] for row in rows)
+
+
+@pytest.mark.parametrize("name", ["torch", "torch_cl", "onnxruntime", "openvino"])
+def test_networks_that_predict_are_the_same_in_every_engine(name):
+    pytest.importorskip("torch")
+    if name not in [peer.name for peer in peers.installed()]:
+        pytest.skip(f"needs {name}")
+    from convkit.cli import nets, predict
+
+    chosen = [net for net in nets.PREDICTORS if net.x[-1] <= 32]
+    if name == "torch":
+        chosen = [replace(net, x=(2, *net.x[1:])) for net in nets.PREDICTORS if net.name.split()[0] not in ("VGG-16",)]
+    for net in chosen:
+        x = np.random.default_rng(0).standard_normal(net.x, dtype=np.float32)
+        model = predict.seen(net.build(convkit.nn), x)
+        runner = predict.runner_of(name, next(p for p in peers.PEERS if p.name == name), net, model.state_dict(), x, 1)
+        if runner is None:
+            assert name == "torch_cl" and x.ndim != 4
+            continue
+        y = model(x)
+        assert np.abs(y).max() > 0.01 and measure.agree(runner.to_numpy(runner.run()), y), net.name
 
 
 def test_networks_to_train_are_the_same_in_torch():

@@ -14,7 +14,7 @@ import numpy as np
 import convkit
 from convkit import cases, settings
 from convkit.cli import peers as engines
-from convkit.cli import steps
+from convkit.cli import predict, steps
 from convkit.cli.common import CommandError, positive, print_table, require, seconds, write_json
 from convkit.cli.measure import Machine, bench_one, geometric_means, pinned
 from convkit.kernels import native
@@ -27,6 +27,8 @@ def add_arguments(parser):
                       help="gradients: dx of the input, dw of the weight, grad for all in one call")
     what.add_argument("--train", action="store_true",
                       help="whole training steps of small networks, against torch")
+    what.add_argument("--predict", action="store_true",
+                      help="whole networks that predict, against torch, onnxruntime and openvino")
     parser.add_argument("--threads", type=positive, default=1, metavar="N",
                         help="for every engine (default: %(default)s)")
     parser.add_argument("--filter", action="append", default=[], metavar="TEXT",
@@ -48,6 +50,8 @@ def run(args):
     peers = _chosen_peers(args)
     if args.train:
         return steps.run(args, [p.name for p in peers])
+    if args.predict:
+        return predict.run(args, peers)
     problems = _chosen(args)
     if args.plot:
         require("matplotlib", "--plot")

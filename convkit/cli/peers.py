@@ -288,8 +288,11 @@ class OnnxRuntime:
 
     def prepare(self, problem, threads):
         model = one_node_model(problem)
-        if model is None:
-            return None
+        return None if model is None else self.load(model, problem.x, threads)
+
+    @staticmethod
+    def load(model, x, threads):
+        """A serialised ONNX model of one input, "x", and one output, "y"."""
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -297,8 +300,7 @@ class OnnxRuntime:
         options.log_severity_level = 3
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         binding = session.io_binding()
-        x = ort.OrtValue.ortvalue_from_numpy(problem.x)
-        binding.bind_ortvalue_input("x", x)
+        binding.bind_ortvalue_input("x", ort.OrtValue.ortvalue_from_numpy(x))
         binding.bind_output("y")
         session.run_with_iobinding(binding)
         y = binding.get_outputs()[0]
@@ -311,8 +313,10 @@ class OpenVino:
 
     def prepare(self, problem, threads):
         model = one_node_model(problem)
-        if model is None:
-            return None
+        return None if model is None else self.load(model, problem.x, threads)
+
+    def load(self, model, x, threads):
+        """A serialised ONNX model of one input and one output."""
         import openvino as ov
 
         core = self._core()
@@ -322,7 +326,7 @@ class OpenVino:
             "INFERENCE_PRECISION_HINT": "f32",  # it would choose bfloat16 by itself where the CPU has it
         })
         request = compiled.create_infer_request()
-        request.set_input_tensor(ov.Tensor(problem.x, shared_memory=True))
+        request.set_input_tensor(ov.Tensor(x, shared_memory=True))
 
         def run(_compiled=compiled):  # the request does not keep its model alive
             request.infer()

@@ -16,7 +16,7 @@ import convkit
 from convkit import nn, optim, settings
 from convkit.cli.common import CommandError, print_table, write_json
 from convkit.cli.measure import PAUSE, pinned
-from convkit.cli.nets import NETS
+from convkit.cli.nets import NETS, torch_nn
 from convkit.tuning import take_turns
 
 CHECKED = 3  # steps whose losses must agree
@@ -26,16 +26,28 @@ PROFILED = 5  # steps that are timed layer by layer; the median counts
 
 def run(args, peers):
     """Train every chosen network with every engine; print a row for each, then where convkit's time goes."""
-    chosen = [net for net in NETS if not args.filter or any(w.lower() in net.name.lower() for w in args.filter)]
-    if not chosen:
-        raise CommandError(f"no network matches --filter {' '.join(args.filter)}; leave it out to see them all")
-    if args.twin or args.plot:
-        raise CommandError("--twin and --plot are for layers, not for --train")
-    peers = [name for name in peers if name in _TORCH_LAYOUTS]
+    chosen = chosen_of(NETS, args, "--train")
+    peers = [name for name in peers if name in TORCH_LAYOUTS]
     with pinned(args.threads), settings.threads(args.threads):
         rows = [_measure(net, peers, args) for net in chosen]
     if args.json != "-":
-        _print(rows, peers, args.threads)
+        print_rows("whole training steps", rows, peers, args.threads, {"optimiser": "optimizer"})
+        _print_shares(rows)
+    return write_rows(rows, args)
+
+
+def chosen_of(nets, args, option):
+    """The networks that ``--filter`` leaves."""
+    chosen = [net for net in nets if not args.filter or any(w.lower() in net.name.lower() for w in args.filter)]
+    if not chosen:
+        raise CommandError(f"no network matches --filter {' '.join(args.filter)}; leave it out to see them all")
+    if args.twin or args.plot:
+        raise CommandError(f"--twin and --plot are for layers, not for {option}")
+    return chosen
+
+
+def write_rows(rows, args):
+    """The rows into the file of ``--json``; returns the exit status."""
     if args.json:
         write_json(args.json, {"convkit": convkit.__version__, "cpu": settings.cpu_name(), "isa": settings.choice()[0],
                                "threads": args.threads, "rows": rows})
@@ -51,18 +63,22 @@ def _measure(net, peers, args):
     steps = {}
     for name in peers:
         if len(net.x) == 4 or name == "torch":
-            steps[name] = torch_step(net, model.state_dict(), x, target, args.threads, _TORCH_LAYOUTS[name])
+            steps[name] = torch_step(net, model.state_dict(), x, target, args.threads, TORCH_LAYOUTS[name])
     steps = {"convkit": make_step(net, model, x, target), **steps}
     losses = {name: [step() for _ in range(CHECKED)] for name, step in steps.items()}
     wrong = [name for name, own in losses.items() if not np.allclose(own, losses["convkit"], rtol=TOLERANCE, atol=0)]
     runs = {name: step for name, step in steps.items() if name not in wrong}
     turns = take_turns(runs, args.seconds, args.repeat, PAUSE if args.threads > 1 else 0)
-    best = {name: min(its) for name, its in turns.items()}
-    return {"net": net.name, "optimizer": net.optimizer, "losses": losses, "wrong": wrong,
-            "milliseconds": {name: 1e3 * seconds for name, seconds in best.items()},
-            "images_per_second": {name: len(x) / seconds for name, seconds in best.items()},
-            "ratios": {name: seconds / best["convkit"] for name, seconds in best.items() if name != "convkit"},
+    return {"net": net.name, "optimizer": net.optimizer, "losses": losses, "wrong": wrong, **rates(turns, len(x)),
             "shares": _shares(net, model, x, target)}
+
+
+def rates(turns, images):
+    """What a row says of the seconds of each engine's turns with a batch of so many images."""
+    best = {name: min(its) for name, its in turns.items()}
+    return {"milliseconds": {name: 1e3 * seconds for name, seconds in best.items()},
+            "images_per_second": {name: images / seconds for name, seconds in best.items()},
+            "ratios": {name: seconds / best["convkit"] for name, seconds in best.items() if name != "convkit"}}
 
 
 def make_step(net, model, x, target):
@@ -83,25 +99,15 @@ def make_step(net, model, x, target):
 
 # ---- torch
 
-_TORCH_LAYOUTS = {"torch": "contiguous_format", "torch_cl": "channels_last"}
+TORCH_LAYOUTS = {"torch": "contiguous_format", "torch_cl": "channels_last"}
 
 
 def torch_step(net, state, x, target, threads, layout):
     """The same in torch, with its fused optimiser and the weights and images in ``layout``."""
     import torch
 
-    class Residual(torch.nn.Module):
-        def __init__(self, block, shortcut):
-            super().__init__()
-            self.block, self.shortcut = block, shortcut
-
-        def forward(self, x):
-            return self.block(x) + self.shortcut(x)
-
     torch.set_num_threads(threads)
-    layout = getattr(torch, layout)
-    model = net.build(SimpleNamespace(**{**vars(torch.nn), "Residual": Residual})).to(memory_format=layout)
-    model.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+    model, layout = torch_model(net, state, layout)
     optimizer = getattr(torch.optim, net.optimizer)(model.parameters(), **net.options, fused=True)
     x, target = torch.from_numpy(x).contiguous(memory_format=layout), torch.from_numpy(target)
 
@@ -113,6 +119,16 @@ def torch_step(net, state, x, target, threads, layout):
         return loss.item()
 
     return step
+
+
+def torch_model(net, state, layout):
+    """The network in torch with the weights of a ``state_dict`` of convkit's, and torch's object for the layout."""
+    import torch
+
+    layout = getattr(torch, layout)
+    model = net.build(torch_nn())
+    model.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+    return (model if len(net.x) != 4 else model.to(memory_format=layout)), layout
 
 
 # ---- where the time goes
@@ -179,16 +195,24 @@ class _Clock:
 # ---- output
 
 
-def _print(rows, peers, threads):
+def print_rows(what, rows, peers, threads, more=None):
+    """A table of networks; ``more`` names columns after the first and where a row has them."""
+    more = more or {}
     print(f"convkit {convkit.__version__} on {settings.cpu_name()}, {threads} thread{'s' if threads > 1 else ''}, "
-          "float32, whole training steps\n")
-    table = [[row["net"], row["optimizer"], f"{row['milliseconds']['convkit']:.2f}",
+          f"float32, {what}\n")
+    table = [[row["net"], *(row[key] for key in more.values()), f"{row['milliseconds']['convkit']:.2f}",
               f"{row['images_per_second']['convkit']:,.0f}", *(_cell(row, name) for name in peers)] for row in rows]
-    for name in peers if len(rows) > 1 else ():
-        ratios = [row["ratios"][name] for row in rows if name in row["ratios"]]
-        table = [*table, ["geometric mean", "", "", "", *("" for _ in peers)]] if name == peers[0] else table
-        table[-1][4 + peers.index(name)] = f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}x"
-    print_table(["network", "optimiser", "ms", "images/s", *peers], table)
+    if len(rows) > 1 and peers:
+        means = [_mean([row["ratios"][name] for row in rows if name in row["ratios"]]) for name in peers]
+        table.append(["geometric mean", *("" for _ in more), "", "", *means])
+    print_table(["network", *more, "ms", "images/s", *peers], table)
+
+
+def _mean(ratios):
+    return f"{math.exp(sum(map(math.log, ratios)) / len(ratios)):.2f}x" if ratios else "-"
+
+
+def _print_shares(rows):
     print("\nshare of convkit's time, forward + backward, in %")
     for row in rows:
         parts = [f"{kind} {100 * there:.0f} + {100 * back:.0f}" for kind, (there, back) in row["shares"].items()]
