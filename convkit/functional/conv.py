@@ -291,12 +291,21 @@ def _sums(spec, shape, batched, x, weight, bias, out, then=(), past=None):
     if past is not None:
         check_sum(shape, past.shape)
     run, dtype = plan(spec).run, spec.dtype
+    packs = hasattr(run, "pack")
     finishing = _finishing(run, empty(shape, dtype), then, past)
+    finish = finishing(None) if finishing and past is None else None
     after = finishing is None and (then or past is not None)
 
+    # What `run_packed` does, in one function: what lies between two kernels of a network is code that left the caches.
     def call(x, weight, bias, out, packed, past=None):
         y = empty(shape, dtype)
-        run_packed(spec, run, x, weight, bias, y, packed, finishing and finishing(past))
+        end = finish if past is None or after else finishing(past)
+        if packs and packed is not None:
+            run.with_packed(x, packed(run.pack_key, run.pack), bias, y, end)
+        elif end is None:
+            run(x, weight, bias, y)
+        else:
+            run(x, weight, bias, y, end)
         if after:
             _finish_after(y, then, past)
         return y

@@ -127,12 +127,13 @@ def _folding(layer, after):
     w' = w * scale, b' = (b - mean) * scale + beta with scale = gamma / sqrt(var + eps) (Ioffe and Szegedy, 2015, arXiv
     1502.03167).
     """
+    mean, var, gamma, beta, bias = after.running_mean, after.running_var, after.weight, after.bias, layer.bias
     kept: tuple[bytes | None, ...] = ()
 
     def folded():
         nonlocal kept
-        numbers = (after.running_mean, after.running_var, array_or_none(after.weight), array_or_none(after.bias),
-                   array_or_none(layer.bias))
+        numbers = (mean, var, None if gamma is None else gamma._data, None if beta is None else beta._data,
+                   None if bias is None else bias._data)
         # What is made of the weight is kept under the numbers of the others: whoever changes those gets another.
         kept = bytes_of(numbers, kept)
         key = after.eps, kept

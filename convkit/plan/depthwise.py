@@ -88,10 +88,10 @@ class _Sums(_Planned):
         self.complete = all(axis.complete for axis in _axes(spec))
         self.finishes = self.adds = spec.direction == "forward"
 
-    def __call__(self, x, weight, bias, y, then=None, packed=False):
+    def __call__(self, x, weight, bias, y, then=None):
         if not self.complete:
             fill(y, bias)
-        self.kernel.sum(x, weight, bias, y, len(x), settings.get_threads(), packed, then)
+        self.kernel.sum(x, weight, bias, y, len(x), settings.get_threads(), False, then)
 
 
 class _PackedSums(_Sums):
@@ -106,7 +106,9 @@ class _PackedSums(_Sums):
         return self.kernel.pack(weight)
 
     def with_packed(self, x, packed, bias, y, then=None):
-        self(x, packed, bias, y, then, True)
+        if not self.complete:
+            fill(y, bias)
+        self.kernel.sum(x, packed, bias, y, len(x), settings.get_threads(), True, then)
 
 
 def sums(spec, isa):
