@@ -303,11 +303,22 @@ def _per_channel(spec, weight):
 
 def in_place(name, x, *arguments):
     """An activation into the memory of ``x``, an array that nobody else holds, where it can be; returns the result."""
+    return _activation_in_place(name, x, *arguments)(x)
+
+
+@planned
+def _activation_in_place(name, x, *arguments):
+    """What computes such calls."""
     if not _is_plain(x):
-        return activate(name, x, *arguments)
-    flat = x.reshape(-1)
-    plan(_activation_spec(name, x, *arguments)).run(flat, flat)
-    return x
+        return lambda x: activate(name, x, *arguments)
+    run = plan(activation_spec(name, x, *arguments)).run
+
+    def call(x):
+        flat = x.reshape(-1)
+        run(flat, flat)
+        return x
+
+    return call
 
 
 def part_kernel(x, name, *arguments):
