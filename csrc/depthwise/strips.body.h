@@ -19,8 +19,17 @@ typedef struct {
     T *y, *nowhere; /* where the sums go, and where those that belong to no output row */
     ptrdiff_t y_row, y_far, count;
     const T *w;
-    const T *bias;
+    T bias[L];
 } CK_TYPED(strip);
+
+/* acc += a * b, here and now: in an order of its own GCC needs more than 16 registers. */
+CK_INLINE void CK_TYPED(add_product)(V *acc, V a, V b)
+{
+    if (sizeof(T) == 4)
+        __asm__ volatile("vfmadd231ps %2, %1, %0" : "+x"(*acc) : "x"(a), "x"(b));
+    else
+        __asm__ volatile("vfmadd231pd %2, %1, %0" : "+x"(*acc) : "x"(a), "x"(b));
+}
 
 /* What tap s of a row, if S is 2 the next one too, sees of vector v. At an edge any tap may see lanes outside. */
 CK_INLINE void CK_TYPED(load_taps)(const T *x, const VL *lanes, const int s, const int K, const int S, const int first,
@@ -43,15 +52,16 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int 
     enum { MOST = CK_TYPED(most_kernel), VECTORS = CK_TYPED(most_vectors) };
     const int A = (K + S - 1) / S; /* output rows that one input row feeds */
     /* weights that a vector of pixels meets stay in registers, and vectors come one by one; or the other way round */
-    const int held = A * S + A * N + (S == 2 ? 3 : 1) <= CK_REGISTERS, parts = held ? N : 1;
-    const ptrdiff_t column = t->column, far = t->far, y_far = t->y_far, y_row = t->y_row, end = t->count + A - 1;
+    const int held = A < N, parts = held ? N : 1;
+    const ptrdiff_t column = t->column, far = t->far, y_far = t->y_far, y_row = t->y_row;
     const ptrdiff_t dilation = S == 1 ? t->dilation : 1;
-    const T *const *rows = t->rows, *const skipped = t->skipped, *const w = t->w;
-    const V bias = vset1(t->bias ? *t->bias : 0);
+    const T *const skipped = t->skipped, *const w = t->w;
+    /* pointers and no counter, which GCC would make two loops of, and spill in both */
+    const T *const *rows = t->rows, *const *const full = rows + (A - 1) * S, *const *const end = full + t->count * S;
     T *y = t->y - (A - 1) * y_row;
     V acc[MOST * VECTORS];
     CK_UNROLL for (int i = 0; i < A * N; i++) acc[i] = (V){0};
-    for (ptrdiff_t i = 0; i < end; i++, rows += S, y += y_row) {
+    do {
         CK_UNROLL for (int r = 0; r < S; r++)
         {
             const T *x = rows[r];
@@ -74,27 +84,28 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int 
                     CK_UNROLL for (int j = 0; j < taps; j++) CK_UNROLL for (int k = r; k < K; k += S)
                     {
                         V weight = held ? weights[k][j] : vset1(w[k * K + s + j]);
-                        CK_UNROLL for (int v = from; v < to; v++) acc[k / S * N + v] =
-                            vfma(weight, pixels[v][j], acc[k / S * N + v]);
+                        CK_UNROLL for (int v = from; v < to; v++)
+                            CK_TYPED(add_product)(acc + k / S * N + v, weight, pixels[v][j]);
                     }
                 }
             }
         }
-        T *out = i < A - 1 ? t->nowhere : y;
-        const ptrdiff_t away = i < A - 1 ? 0 : y_far;
+        T *out = rows < full ? t->nowhere : y;
+        const ptrdiff_t away = rows < full ? 0 : y_far;
         CK_UNROLL for (int v = 0; v < N; v++)
         {
-            V sum = acc[(A - 1) * N + v] + bias;
+            V sum = acc[(A - 1) * N + v] + vload(t->bias); /* no register is left to hold it */
             vstore(out + (v < N - 1 ? v * L : away), S == 2 ? vordered(sum) : sum);
         }
         CK_UNROLL for (int j = A * N - 1; j >= N; j--) acc[j] = acc[j - N];
         CK_UNROLL for (int j = 0; j < N; j++) acc[j] = (V){0};
-    }
+        rows += S, y += y_row;
+    } while (rows != end);
 }
 
-/* Vectors of a strip that fill the registers, and of one where few are left. */
-#define CK_WIDE(K) ((K) == 3 ? 4 : (K) == 5 ? 2 : 1)
-#define CK_NARROW(K, S) ((K) == 7 && (S) == 1 ? 1 : 2)
+/* Vectors of a strip that fill the registers, and of the narrowest one there is. */
+#define CK_WIDE(K, S) ((K) == 3 ? 4 : (K) == 7 && (S) == 1 ? 1 : 2)
+#define CK_NARROW(K, S) (CK_WIDE(K, S) > 2 ? 2 : CK_WIDE(K, S))
 
 /* One vector of columns from q on, where padding is deeper than strips allow. */
 CK_INLINE void CK_TYPED(sum_edge)(const ck_depthwise *g, CK_TYPED(strip) t, ptrdiff_t q, const int K,
@@ -119,18 +130,20 @@ CK_INLINE ptrdiff_t CK_TYPED(edge_columns)(ptrdiff_t padding, const int K, const
 
 /* Strips over the columns of the output rows that t holds. */
 CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) t, const int K, const int S,
-                                     void (*const walks[3])(const CK_TYPED(strip) *))
+                                     void (*const walks[5])(const CK_TYPED(strip) *))
 {
-    const int wide = CK_WIDE(K) > CK_NARROW(K, S) ? CK_WIDE(K) : CK_NARROW(K, S);
     const ptrdiff_t width = g->source[2], behind = g->target[2] - 1 + (K - 1) * t.dilation - g->lo[2] - (width - 1);
     const ptrdiff_t before = CK_TYPED(edge_columns)(g->lo[2], K, S, t.dilation);
     const ptrdiff_t end = g->target[2] - CK_TYPED(edge_columns)(behind, K, S, t.dilation), across = end - before;
     T *const y = t.y;
-    if (before) CK_TYPED(sum_edge)(g, t, 0, K, walks[2]);
-    if (end < g->target[2]) CK_TYPED(sum_edge)(g, t, g->target[2] - L, K, walks[2]);
-    for (ptrdiff_t q = before, pixels; q < end; q += pixels) {
-        const int few = end - q <= 2 * L || across < 3 * L + K / 2 * t.dilation;
-        const int N = few ? CK_NARROW(K, S) : wide;
+    if (before) CK_TYPED(sum_edge)(g, t, 0, K, walks[0]);
+    if (end < g->target[2]) CK_TYPED(sum_edge)(g, t, g->target[2] - L, K, walks[0]);
+    /* strips of nearly the same width; no vector between the first and the last may see lanes outside */
+    const ptrdiff_t vectors = (across + L - 1) / L, crowded = (vectors - 1) * L + K / 2 * t.dilation > across;
+    const ptrdiff_t fit = (vectors + CK_WIDE(K, S) - 1) / CK_WIDE(K, S), strips = fit == 1 && crowded ? 2 : fit;
+    for (ptrdiff_t i = 0, q = before, N, pixels; i < strips; i++, q += pixels) {
+        N = (vectors + strips - 1 - i) / strips;
+        if (N < CK_NARROW(K, S)) N = CK_NARROW(K, S);
         pixels = CK_TYPED(least)(across, N * L);
         q = CK_TYPED(least)(q, end - pixels);
         t.y = y + q;
@@ -141,7 +154,7 @@ CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) t, c
             const ptrdiff_t at = t.column + s * t.dilation, right = at + t.far + (S - 1) * L;
             t.lanes[s] = s < K / 2 ? vlanes(CK_TYPED(lane)(-at), L) : vlanes(0, CK_TYPED(lane)(width - right));
         }
-        walks[few](&t);
+        walks[N](&t);
     }
 }
 
@@ -155,7 +168,7 @@ CK_INLINE int CK_TYPED(all_finite)(const T *w, ptrdiff_t n)
 /* All planes of units [first, last); a unit is a block of rows. */
 CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
                                   ptrdiff_t first, ptrdiff_t last, T *scratch, const int K, const int S,
-                                  void (*const walks[3])(const CK_TYPED(strip) *))
+                                  void (*const walks[5])(const CK_TYPED(strip) *))
 {
     const ptrdiff_t width = g->source[2], height = g->source[1], across = g->target[2], step = g->dilation[1];
     const ptrdiff_t padded = (2 * g->lo[2] + width + 2 * S * L + (K - 1) * g->dilation[2] + L - 1) / L * L;
@@ -176,10 +189,10 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
         CK_TYPED(strip)
         t = {.dilation = g->dilation[2],
              .w = own,
-             .bias = bias ? bias + u.group : NULL,
              .nowhere = nowhere,
              .skipped = K > 3 && CK_TYPED(all_finite)(own, K * K) ? zeros : NULL,
              .y_row = step * across};
+        vstore(t.bias, vset1(bias ? bias[u.group] : 0));
         /* with dilation, every step-th output row sees its own rows only: as many separate convolutions */
         for (ptrdiff_t r = 0; r < CK_TYPED(least)(step, rows); r++) {
             const ptrdiff_t all = (rows - r + step - 1) / step, seen = (all + (K + S - 1) / S - 1) * S;
@@ -196,15 +209,16 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
     }
 }
 
+#define CK_WALK(K, S, N)                                                                                               \
+    CK_NOINLINE void CK_TYPED(walk_##K##_##S##_##N)(const CK_TYPED(strip) * t)                                         \
+    {                                                                                                                  \
+        if (N >= CK_NARROW(K, S) && N <= CK_WIDE(K, S)) CK_TYPED(walk)(t, K, S, N, 0);                                 \
+    }
 #define CK_SUM_ROWS(K, S)                                                                                              \
-    CK_NOINLINE void CK_TYPED(walk_##K##_##S)(const CK_TYPED(strip) * t)                                               \
-    {                                                                                                                  \
-        CK_TYPED(walk)(t, K, S, CK_NARROW(K, S), 0);                                                                   \
-    }                                                                                                                  \
-    CK_NOINLINE void CK_TYPED(wide_##K##_##S)(const CK_TYPED(strip) * t)                                               \
-    {                                                                                                                  \
-        if (CK_WIDE(K) > CK_NARROW(K, S)) CK_TYPED(walk)(t, K, S, CK_WIDE(K), 0);                                      \
-    }                                                                                                                  \
+    CK_WALK(K, S, 1)                                                                                                   \
+    CK_WALK(K, S, 2)                                                                                                   \
+    CK_WALK(K, S, 3)                                                                                                   \
+    CK_WALK(K, S, 4)                                                                                                   \
     CK_NOINLINE void CK_TYPED(edge_##K##_##S)(const CK_TYPED(strip) * t)                                               \
     {                                                                                                                  \
         if (S == 1) CK_TYPED(walk)(t, K, S, 1, 1);                                                                     \
@@ -214,8 +228,8 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
                                              void *scratch)                                                            \
     {                                                                                                                  \
         static void (*const walks[])(const CK_TYPED(strip) *) = {                                                      \
-            CK_WIDE(K) > CK_NARROW(K, S) ? CK_TYPED(wide_##K##_##S) : CK_TYPED(walk_##K##_##S),                        \
-            CK_TYPED(walk_##K##_##S), CK_TYPED(edge_##K##_##S)};                                                       \
+            CK_TYPED(edge_##K##_##S), CK_TYPED(walk_##K##_##S##_1), CK_TYPED(walk_##K##_##S##_2),                      \
+            CK_TYPED(walk_##K##_##S##_3), CK_TYPED(walk_##K##_##S##_4)};                                               \
         CK_TYPED(sum_rows)(g, source, w, bias, target, first, last, scratch, K, S, walks);                             \
     }
 CK_SUM_ROWS(3, 1)
@@ -225,5 +239,6 @@ CK_SUM_ROWS(3, 2)
 CK_SUM_ROWS(5, 2)
 CK_SUM_ROWS(7, 2)
 #undef CK_SUM_ROWS
+#undef CK_WALK
 #undef CK_WIDE
 #undef CK_NARROW
