@@ -143,6 +143,23 @@ def test_strips_of_every_length_and_padding(kernel, stride, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (2, 5, 5), (5, 3, 3), (2, 7, 7)], ids=str)
+def test_rows_in_depth(kernel, dtype):
+    """At AVX2 row kernels sum one tap in depth after the other: several slabs, bands and strips, with planes of padding."""
+    reached = set()
+    for stride, dilation in ((1, 1), ((2, 1, 1), 1), (1, 2), ((1, 2, 2), 1), ((3, 2, 2), (2, 1, 1))):
+        for size in ((4, 9, 53), (3, 60, 160), (2, 5, 48)):
+            if size[1] > 9 and dilation != 1:
+                continue
+            pad = [(d * (k // 2),) * 2 for k, d in zip(kernel, np.broadcast_to(dilation, 3).tolist(), strict=True)]
+            pad[0] = (kernel[0] - 1,) * 2
+            spec = spec_of(size, kernel, stride, tuple(pad), dilation, groups=2, dtype=dtype)
+            reached |= {plan.variant(spec, isa) for isa in levels()}
+            check_exact(spec)
+    assert "avx2" not in levels() or {f"rows_{kernel[1]}x{kernel[1]}{s}" for s in ("", "_s2")} <= reached
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 def test_taps_far_apart_in_padding_rows(kernel, dtype):
     """The zeros of a row kernel end 71 elements in at AVX2, with taps 28 columns apart before their last one."""

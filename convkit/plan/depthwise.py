@@ -18,6 +18,7 @@ MOST_WEIGHTS = 1024 * 1024  # bytes of a group that every run of pixels reads: m
 MOST_TAPS = 1024
 # The kernels keep all taps of a sum in one chunk, and whole rows in scratch.
 CHANNELS_TAPS, CHANNELS_ROW = 256, 2048
+ROWS_TAPS = 7**3  # of one filter that a row kernel takes
 
 
 def rejects(spec, isa):
@@ -137,20 +138,23 @@ def variant(spec, isa):
 
 
 def _fits(spec, isa, kernel, stride):
-    return (spec.rank == 2 and spec.c_in_per_group == spec.c_out_per_group == 1 and spec.kernel == (kernel, kernel)
-            and spec.stride == (stride, stride)
-            and (stride == 1 or spec.dilation == (1, 1) and spec.direction != "input_gradient")
-            and (isa != "avx2" or _fits_strips(spec, kernel)))
+    return ((spec.rank == 2 or spec.rank == 3 and isa == "avx2") and prod(spec.kernel) <= ROWS_TAPS
+            and spec.c_in_per_group == spec.c_out_per_group == 1 and spec.kernel[-2:] == (kernel, kernel)
+            and spec.stride[-2:] == (stride, stride) and (stride == 1 or spec.dilation[-2:] == (1, 1))
+            and (spec.direction != "input_gradient" or max(spec.stride) == 1)
+            and (isa != "avx2" or _fits_strips(spec, kernel, stride)))
 
 
-def _fits_strips(spec, kernel):
+def _fits_strips(spec, kernel, stride):
     """Whether rows are long enough for strips, whose first vector may have padding under the taps before the middle,
-    and for a vector at each end where padding is deeper; with a stride it must not be.
+    and for a vector at each end where padding is deeper; with a stride it must not be. Those of a part of 7x7 have
+    three vectors at least, the others two.
     """
-    row, lanes, half = _axes(spec)[2], 32 // spec.dtype.itemsize, kernel // 2 * spec.dilation[1]
+    row, lanes, half = _axes(spec)[2], 32 // spec.dtype.itemsize, kernel // 2 * spec.dilation[-1]
     behind = row.source_step * (row.target - 1) + 2 * half - row.lo - (row.source - 1)
     edges = [max(0, padding - min(half, lanes)) for padding in (row.lo, behind)]
-    return row.target - sum(edges) >= lanes + half and max(edges) <= (lanes if row.source_step == 1 else 0)
+    inner = (2 if kernel == 7 and stride == 1 else 1) * lanes
+    return row.target - sum(edges) >= inner + half and max(edges) <= (lanes if row.source_step == 1 else 0)
 
 
 def takes_channels(spec):

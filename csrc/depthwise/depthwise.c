@@ -14,11 +14,11 @@ const ck_depthwise_row *ck_depthwise_rows_for(int level, int itemsize)
 }
 
 /* The padded box and its slack, and the rows of a block, of a tile's filters, whose residues wait to be interleaved; or
- * the sums of a weight gradient; or the few vectors of the row kernels, whose zeros reach from the first tap of a row to
- * the last. LANES is the longest vector of any level. */
+ * the sums of a weight gradient; or what row kernels need: a row of zeros, which reach from the first tap of a row to the last,
+ * pointers to the rows of a band, and its sums twice. LANES is the longest vector of any level. */
 size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
 {
-    enum { LANES = 16, ROWS = 16 * LANES, COLUMNS = 7, FILTERS = CK_DEPTHWISE_FILTERS };
+    enum { LANES = 16, ROWS = 16 * LANES, COLUMNS = 7, LEAST = 8, FILTERS = CK_DEPTHWISE_FILTERS };
     ptrdiff_t taps = 0, step = 1, width = (g->block[2] + LANES - 1) / LANES * LANES;
     for (ptrdiff_t i = 0; i < g->phases; i++) {
         if (g->phase[i].taps > taps) taps = g->phase[i].taps;
@@ -31,5 +31,13 @@ size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
     ptrdiff_t elements = g->planes * g->plane_pitch + 2 * LANES;
     if (step > 1) elements += (g->filters < FILTERS ? g->filters : FILTERS) * g->block[0] * g->block[1] * step * width;
     ptrdiff_t sums = g->plane_pitch + 2 * LANES + taps * LANES;
-    return (size_t)(ROWS + COLUMNS * g->dilation[2] + (elements > sums ? elements : sums)) * (size_t)itemsize;
+    if (elements < sums) elements = sums;
+    if (g->planes == 1 && g->filters == 1) {
+        ptrdiff_t fit = LEAST + CK_DEPTHWISE_BAND / (g->source[2] * itemsize),
+                  pointers = 2 * sizeof(void *) / sizeof(float);
+        ptrdiff_t band = (fit < g->block[1] ? fit : g->block[1]) + COLUMNS;
+        ptrdiff_t rows = g->source[2] + 2 * g->lo[2] + band * (2 * g->target[2] + pointers);
+        if (elements < rows) elements = rows;
+    }
+    return (size_t)(ROWS + COLUMNS * g->dilation[2] + elements) * (size_t)itemsize;
 }

@@ -1,13 +1,16 @@
-/* Compiled once per dtype by depthwise.kernel.c, for AVX2: one plane per group, square kernel, stride 1 or 2, rows in place.
+/* Compiled once per dtype by depthwise.kernel.c, for AVX2: one plane per group, kernels square in their last two axes, rows of
+ * stride 1 or 2, in place.
  *
  * A strip of N vectors of columns is walked from its first row to its last. Every input row is loaded once and feeds the
- * output rows that see it, whose sums move up one place per row and leave at the top. Rows are found in a table, in which
+ * output rows that see it, whose sums move up one place per row and leave at the top. Where a kernel has more rows than the
+ * registers have sums for, or several of them in depth, a band of rows is walked once for each part of its taps: sums wait in
+ * a buffer and go on from there, tap by tap in the same order. Rows are found in a table, in which
  * those outside the source are zeros. Masked loads cost what others do, masked stores a dozen times that: the last strip
  * of a row overlaps the one before it. Only the first taps of the first vector, and the last ones of the last, see lanes
  * outside; where padding is deeper than half a kernel, a vector at each end of the row has every tap masked. The plan
  * asks for rows that are long enough. */
 
-enum { CK_TYPED(most_kernel) = 7, CK_TYPED(most_vectors) = 4, CK_TYPED(band_bytes) = 16 * 1024 };
+enum { CK_TYPED(most_kernel) = 7, CK_TYPED(most_vectors) = 4 };
 
 typedef struct {
     const T *const *rows; /* column 0 of what tap 0 of the first output row sees, and of all rows below it */
@@ -16,9 +19,10 @@ typedef struct {
     const T *skipped; /* rows of zeros if they need not be added, or NULL */
     VL lanes[CK_TYPED(most_kernel) +
              1]; /* that taps before K / 2 see of the first vector, and others of the last one */
+    const T *from; /* the sums of the part before, rows `across` elements apart, or NULL */
     T *y, *nowhere; /* where the sums go, and where those that belong to no output row */
-    ptrdiff_t y_row, y_far, count;
-    const T *w;
+    ptrdiff_t across, y_row, y_far, count;
+    const T *w; /* of this part */
     T bias[L];
 } CK_TYPED(strip);
 
@@ -47,21 +51,34 @@ CK_INLINE void CK_TYPED(load_taps)(const T *x, const VL *lanes, const int s, con
     }
 }
 
-CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int S, const int N, const int edge)
+/* H rows of K taps. */
+CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int H, const int K, const int S, const int N,
+                              const int edge)
 {
     enum { MOST = CK_TYPED(most_kernel), VECTORS = CK_TYPED(most_vectors) };
-    const int A = (K + S - 1) / S; /* output rows that one input row feeds */
+    const int A = (H + S - 1) / S; /* output rows that one input row feeds */
     /* weights that a vector of pixels meets stay in registers, and vectors come one by one; or the other way round */
     const int held = A < N, parts = held ? N : 1;
-    const ptrdiff_t column = t->column, far = t->far, y_far = t->y_far, y_row = t->y_row;
+    const ptrdiff_t column = t->column, far = t->far, y_far = t->y_far, y_row = t->y_row, across = t->across;
     const ptrdiff_t dilation = S == 1 ? t->dilation : 1;
     const T *const skipped = t->skipped, *const w = t->w;
     /* pointers and no counter, which GCC would make two loops of, and spill in both */
     const T *const *rows = t->rows, *const *const full = rows + (A - 1) * S, *const *const end = full + t->count * S;
+    const T *from = t->from;
     T *y = t->y - (A - 1) * y_row;
     V acc[MOST * VECTORS];
     CK_UNROLL for (int i = 0; i < A * N; i++) acc[i] = (V){0};
     do {
+        CK_UNROLL for (int v = 0; v < N; v++) acc[v] = (V){0};
+        __asm__("" : "+r"(from)); /* or there would be two loops again */
+        if (from) {
+            CK_UNROLL for (int v = 0; v < N; v++)
+            {
+                V sum = vload(from + (v < N - 1 ? v * L : y_far));
+                acc[v] = S == 2 ? vordered(sum) : sum;
+            }
+            from += across;
+        }
         CK_UNROLL for (int r = 0; r < S; r++)
         {
             const T *x = rows[r];
@@ -71,20 +88,20 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int 
             {
                 V pixels[VECTORS][2], weights[MOST][2];
                 const int taps = s + S < K ? S : K - s;
-                if (held) CK_UNROLL for (int k = r; k < K; k += S) CK_UNROLL for (int j = 0; j < taps; j++)
+                if (held) CK_UNROLL for (int k = r; k < H; k += S) CK_UNROLL for (int j = 0; j < taps; j++)
                     {
                         weights[k][j] = vset1(w[k * K + s + j]);
                         CK_HOLD(weights[k][j]);
                     }
                 CK_UNROLL for (int u = 0; u < parts; u++)
                 {
-                    const int from = held ? u : 0, to = held ? u + 1 : N;
-                    CK_UNROLL for (int v = from; v < to; v++) CK_TYPED(load_taps)(
+                    const int first = held ? u : 0, last = held ? u + 1 : N;
+                    CK_UNROLL for (int v = first; v < last; v++) CK_TYPED(load_taps)(
                         x + (v < N - 1 ? v * S * L : far), t->lanes + s, s, K, S, v == 0, v == N - 1, edge, pixels[v]);
-                    CK_UNROLL for (int j = 0; j < taps; j++) CK_UNROLL for (int k = r; k < K; k += S)
+                    CK_UNROLL for (int j = 0; j < taps; j++) CK_UNROLL for (int k = r; k < H; k += S)
                     {
                         V weight = held ? weights[k][j] : vset1(w[k * K + s + j]);
-                        CK_UNROLL for (int v = from; v < to; v++)
+                        CK_UNROLL for (int v = first; v < last; v++)
                             CK_TYPED(add_product)(acc + k / S * N + v, weight, pixels[v][j]);
                     }
                 }
@@ -98,20 +115,51 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int 
             vstore(out + (v < N - 1 ? v * L : away), S == 2 ? vordered(sum) : sum);
         }
         CK_UNROLL for (int j = A * N - 1; j >= N; j--) acc[j] = acc[j - N];
-        CK_UNROLL for (int j = 0; j < N; j++) acc[j] = (V){0};
         rows += S, y += y_row;
     } while (rows != end);
 }
 
+/* Rows of taps in a part of a kernel: the first, and the second if there is one. */
+#define CK_FIRST(K, S) ((K) == 7 && (S) == 1 ? 4 : (K))
 /* Vectors of a strip that fill the registers, and of the narrowest one there is. */
-#define CK_WIDE(K, S) ((K) == 3 ? 4 : (K) == 7 && (S) == 1 ? 1 : 2)
-#define CK_NARROW(K, S) (CK_WIDE(K, S) > 2 ? 2 : CK_WIDE(K, S))
+#define CK_WIDE(H) ((H) == 3 ? 4 : (H) == 4 ? 3 : 2)
+#define CK_NARROW(H, K) ((H) == 3 && (K) > 3 ? 3 : 2)
 
+#define CK_WALK(H, K, S, N)                                                                                            \
+    CK_NOINLINE void CK_TYPED(walk_##H##_##K##_##S##_##N)(const CK_TYPED(strip) * t)                                   \
+    {                                                                                                                  \
+        if (N >= CK_NARROW(H, K) && N <= CK_WIDE(H)) CK_TYPED(walk)(t, H, K, S, N, 0);                                 \
+    }
+#define CK_WALKS(H, K, S)                                                                                              \
+    CK_WALK(H, K, S, 2)                                                                                                \
+    CK_WALK(H, K, S, 3)                                                                                                \
+    CK_WALK(H, K, S, 4)                                                                                                \
+    CK_NOINLINE void CK_TYPED(edge_##H##_##K##_##S)(const CK_TYPED(strip) * t)                                         \
+    {                                                                                                                  \
+        if (S == 1) CK_TYPED(walk)(t, H, K, S, 1, 1);                                                                  \
+    }
+#define CK_NAMES(H, K, S)                                                                                              \
+    {CK_TYPED(edge_##H##_##K##_##S), NULL, CK_TYPED(walk_##H##_##K##_##S##_2), CK_TYPED(walk_##H##_##K##_##S##_3),     \
+     CK_TYPED(walk_##H##_##K##_##S##_4)}
+CK_WALKS(3, 3, 1)
+CK_WALKS(5, 5, 1)
+CK_WALKS(4, 7, 1)
+CK_WALKS(3, 7, 1)
+CK_WALKS(3, 3, 2)
+CK_WALKS(5, 5, 2)
+CK_WALKS(7, 7, 2)
+/* [kernel / 2 - 1][stride - 1][first or second part of the rows of taps][vectors, or 0 for an edge] */
+typedef void (*CK_TYPED(walk_of))(const CK_TYPED(strip) *);
+static const CK_TYPED(walk_of)
+    CK_TYPED(walks_of)[][2][2][5] = {{{CK_NAMES(3, 3, 1)}, {CK_NAMES(3, 3, 2)}},
+                                     {{CK_NAMES(5, 5, 1)}, {CK_NAMES(5, 5, 2)}},
+                                     {{CK_NAMES(4, 7, 1), CK_NAMES(3, 7, 1)}, {CK_NAMES(7, 7, 2)}}};
 /* One vector of columns from q on, where padding is deeper than strips allow. */
 CK_INLINE void CK_TYPED(sum_edge)(const ck_depthwise *g, CK_TYPED(strip) t, ptrdiff_t q, const int K,
-                                  void (*walk)(const CK_TYPED(strip) *))
+                                  CK_TYPED(walk_of) walk)
 {
     t.y += q;
+    t.from += t.from ? q : 0;
     t.y_far = t.far = 0;
     t.column = q - g->lo[2];
     for (int s = 0; s < K; s++) {
@@ -128,25 +176,27 @@ CK_INLINE ptrdiff_t CK_TYPED(edge_columns)(ptrdiff_t padding, const int K, const
     return S == 1 && padding > most ? padding - most : 0;
 }
 
-/* Strips over the columns of the output rows that t holds. */
-CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) t, const int K, const int S,
-                                     void (*const walks[5])(const CK_TYPED(strip) *))
+/* Strips over the columns of the output rows that t holds, for H rows of taps. */
+CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) t, const int H, const int K, const int S,
+                                     const CK_TYPED(walk_of) walks[5])
 {
     const ptrdiff_t width = g->source[2], behind = g->target[2] - 1 + (K - 1) * t.dilation - g->lo[2] - (width - 1);
     const ptrdiff_t before = CK_TYPED(edge_columns)(g->lo[2], K, S, t.dilation);
     const ptrdiff_t end = g->target[2] - CK_TYPED(edge_columns)(behind, K, S, t.dilation), across = end - before;
     T *const y = t.y;
+    const T *const from = t.from;
     if (before) CK_TYPED(sum_edge)(g, t, 0, K, walks[0]);
     if (end < g->target[2]) CK_TYPED(sum_edge)(g, t, g->target[2] - L, K, walks[0]);
     /* strips of nearly the same width; no vector between the first and the last may see lanes outside */
     const ptrdiff_t vectors = (across + L - 1) / L, crowded = (vectors - 1) * L + K / 2 * t.dilation > across;
-    const ptrdiff_t fit = (vectors + CK_WIDE(K, S) - 1) / CK_WIDE(K, S), strips = fit == 1 && crowded ? 2 : fit;
+    const ptrdiff_t fit = (vectors + CK_WIDE(H) - 1) / CK_WIDE(H), strips = fit == 1 && crowded ? 2 : fit;
     for (ptrdiff_t i = 0, q = before, N, pixels; i < strips; i++, q += pixels) {
         N = (vectors + strips - 1 - i) / strips;
-        if (N < CK_NARROW(K, S)) N = CK_NARROW(K, S);
+        if (N < CK_NARROW(H, K)) N = CK_NARROW(H, K);
         pixels = CK_TYPED(least)(across, N * L);
         q = CK_TYPED(least)(q, end - pixels);
         t.y = y + q;
+        t.from = from ? from + q : NULL;
         t.y_far = pixels - L;
         t.far = t.y_far * S;
         t.column = q * S - g->lo[2];
@@ -165,72 +215,86 @@ CK_INLINE int CK_TYPED(all_finite)(const T *w, ptrdiff_t n)
     return vsum(z) == 0;
 }
 
-/* All planes of units [first, last); a unit is a block of rows. */
-CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
-                                  ptrdiff_t first, ptrdiff_t last, T *scratch, const int K, const int S,
-                                  void (*const walks[5])(const CK_TYPED(strip) *))
+/* One band of output rows, t's, for one part of the taps after the other: x is row 0 of the plane in depth that the first
+ * tap sees, `z` of the source's, and `row` the row of it. */
+CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) t, const T *x, const T *zeros, const T *w,
+                                  ptrdiff_t z, ptrdiff_t row, const int K, const int S)
 {
-    const ptrdiff_t width = g->source[2], height = g->source[1], across = g->target[2], step = g->dilation[1];
+    enum { MOST = CK_TYPED(most_kernel), TAIL = CK_TYPED(most_vectors) * L };
+    const ptrdiff_t width = g->source[2], height = g->source[1], step = g->dilation[1], across = g->target[2];
+    const ptrdiff_t halves = CK_FIRST(K, S) < K ? 2 : 1, parts = g->w_filter / (K * K) * halves, y_row = t.y_row;
+    const T **const table = (const T **)(t.nowhere + TAIL);
+    T *const y = t.y, *sums = (T *)(table + (t.count + MOST) * S), *others = sums + (t.count + MOST) * across;
+    const V bias = vload(t.bias);
+    t.rows = table;
+    for (ptrdiff_t part = 0; part < parts; part++) {
+        const int H = part % halves ? K - CK_FIRST(K, S) : CK_FIRST(K, S);
+        const int inside = (size_t)z < (size_t)g->source[0], last = part == parts - 1;
+        for (ptrdiff_t k = 0, at = row; k < (t.count + (H + S - 1) / S - 1) * S; k++, at += step)
+            table[k] = inside && (size_t)at < (size_t)height ? x + at * width : zeros;
+        t.w = w;
+        t.y = last ? y : sums;
+        t.y_row = last ? y_row : across;
+        vstore(t.bias, last ? bias : vset1((T)-0.0)); /* which changes nothing */
+        CK_TYPED(sum_columns)(g, t, H, K, S, CK_TYPED(walks_of)[K / 2 - 1][S - 1][part % halves]);
+        t.from = sums;
+        sums = others, others = (T *)t.from;
+        w += H * K;
+        row += H * step;
+        if (part % halves < halves - 1) continue;
+        row -= K * step;
+        z += g->dilation[0];
+        x += g->dilation[0] * height * width;
+    }
+}
+
+/* All planes of units [first, last); a unit is a block of slabs and rows. One for all kernels: a dozen took 50 KB. */
+CK_NOINLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
+                                    ptrdiff_t first, ptrdiff_t last, T *scratch)
+{
+    const int K = (int)g->phase->across, S = (int)g->source_step[2];
+    const ptrdiff_t width = g->source[2], plane = g->source[1] * width, across = g->target[2], step = g->dilation[1];
     const ptrdiff_t padded = (2 * g->lo[2] + width + 2 * S * L + (K - 1) * g->dilation[2] + L - 1) / L * L;
-    const ptrdiff_t fit = CK_TYPED(band_bytes) / (S * width * (ptrdiff_t)sizeof(T)), band = fit > 8 ? fit : 8;
-    T rotated[CK_TYPED(most_kernel) * CK_TYPED(most_kernel)];
-    T *const zeros = scratch + g->lo[2], *const nowhere = scratch + padded;
-    const T **const table = (const T **)(nowhere + CK_TYPED(most_vectors) * L);
+    const ptrdiff_t fit = CK_DEPTHWISE_BAND / (S * width * (ptrdiff_t)sizeof(T)), band = fit > 8 ? fit : 8;
+    T rotated[CK_DEPTHWISE_CUBE], *const zeros = scratch + g->lo[2];
     memset(scratch, 0, (size_t)padded * sizeof(T));
     for (ptrdiff_t i = first; i < last; i++) {
         const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, i);
-        const ptrdiff_t channel = u.image * g->groups + u.group, top = u.origin[1];
+        const ptrdiff_t channel = u.image * g->groups + u.group, top = u.origin[1], taps = g->w_filter;
         const ptrdiff_t rows = CK_TYPED(least)(g->block[1], g->target[1] - top);
-        const T *own = w + u.group * K * K, *x = source + channel * height * width;
+        const ptrdiff_t slabs = CK_TYPED(least)(g->block[0], g->target[0] - u.origin[0]);
+        const T *own = w + u.group * taps;
         if (g->reversed) {
-            for (int k = 0; k < K * K; k++) rotated[k] = own[K * K - 1 - k];
+            for (int k = 0; k < taps; k++) rotated[k] = own[taps - 1 - k];
             own = rotated;
         }
         CK_TYPED(strip)
         t = {.dilation = g->dilation[2],
-             .w = own,
-             .nowhere = nowhere,
-             .skipped = K > 3 && CK_TYPED(all_finite)(own, K * K) ? zeros : NULL,
+             .nowhere = scratch + padded,
+             .across = across,
+             .skipped = K > 3 && CK_TYPED(all_finite)(own, taps) ? zeros : NULL,
              .y_row = step * across};
         vstore(t.bias, vset1(bias ? bias[u.group] : 0));
-        /* with dilation, every step-th output row sees its own rows only: as many separate convolutions */
-        for (ptrdiff_t r = 0; r < CK_TYPED(least)(step, rows); r++) {
-            const ptrdiff_t all = (rows - r + step - 1) / step, seen = (all + (K + S - 1) / S - 1) * S;
-            ptrdiff_t row = top * S + r - g->lo[1];
-            for (ptrdiff_t k = 0; k < seen; k++, row += step)
-                table[k] = (size_t)row < (size_t)height ? x + row * width : zeros;
-            for (ptrdiff_t from = 0; from < all; from += band) {
-                t.rows = table + from * S;
-                t.y = target + (channel * g->target[1] + top + r + from * step) * across;
-                t.count = CK_TYPED(least)(band, all - from);
-                CK_TYPED(sum_columns)(g, t, K, S, walks);
-            }
+        for (ptrdiff_t slab = u.origin[0]; slab < u.origin[0] + slabs; slab++) {
+            const ptrdiff_t z = slab * g->source_step[0] - g->lo[0];
+            const T *x = source + (channel * g->source[0] + z) * plane;
+            /* with dilation, every step-th output row sees its own rows only: as many separate convolutions */
+            for (ptrdiff_t r = 0; r < CK_TYPED(least)(step, rows); r++)
+                for (ptrdiff_t from = r; from < rows; from += band * step) {
+                    t.y = target + ((channel * g->target[0] + slab) * g->target[1] + top + from) * across;
+                    t.count = CK_TYPED(least)(band, (rows - from + step - 1) / step);
+                    CK_TYPED(sum_band)(g, t, x, zeros, own, z, (top + from) * S - g->lo[1], K, S);
+                }
         }
     }
 }
 
-#define CK_WALK(K, S, N)                                                                                               \
-    CK_NOINLINE void CK_TYPED(walk_##K##_##S##_##N)(const CK_TYPED(strip) * t)                                         \
-    {                                                                                                                  \
-        if (N >= CK_NARROW(K, S) && N <= CK_WIDE(K, S)) CK_TYPED(walk)(t, K, S, N, 0);                                 \
-    }
 #define CK_SUM_ROWS(K, S)                                                                                              \
-    CK_WALK(K, S, 1)                                                                                                   \
-    CK_WALK(K, S, 2)                                                                                                   \
-    CK_WALK(K, S, 3)                                                                                                   \
-    CK_WALK(K, S, 4)                                                                                                   \
-    CK_NOINLINE void CK_TYPED(edge_##K##_##S)(const CK_TYPED(strip) * t)                                               \
-    {                                                                                                                  \
-        if (S == 1) CK_TYPED(walk)(t, K, S, 1, 1);                                                                     \
-    }                                                                                                                  \
     static void CK_TYPED(sum_rows_##K##_##S)(const ck_depthwise *g, const void *source, const void *w,                 \
                                              const void *bias, void *target, ptrdiff_t first, ptrdiff_t last,          \
                                              void *scratch)                                                            \
     {                                                                                                                  \
-        static void (*const walks[])(const CK_TYPED(strip) *) = {                                                      \
-            CK_TYPED(edge_##K##_##S), CK_TYPED(walk_##K##_##S##_1), CK_TYPED(walk_##K##_##S##_2),                      \
-            CK_TYPED(walk_##K##_##S##_3), CK_TYPED(walk_##K##_##S##_4)};                                               \
-        CK_TYPED(sum_rows)(g, source, w, bias, target, first, last, scratch, K, S, walks);                             \
+        CK_TYPED(sum_rows)(g, source, w, bias, target, first, last, scratch);                                          \
     }
 CK_SUM_ROWS(3, 1)
 CK_SUM_ROWS(5, 1)
@@ -239,6 +303,9 @@ CK_SUM_ROWS(3, 2)
 CK_SUM_ROWS(5, 2)
 CK_SUM_ROWS(7, 2)
 #undef CK_SUM_ROWS
+#undef CK_NAMES
+#undef CK_WALKS
 #undef CK_WALK
+#undef CK_FIRST
 #undef CK_WIDE
 #undef CK_NARROW
