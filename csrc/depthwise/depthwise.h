@@ -19,7 +19,7 @@
 enum { CK_DEPTHWISE_CHUNK = 256, CK_DEPTHWISE_CHUNK_OF_PLANES = 64, CK_DEPTHWISE_FILTERS = 8 };
 
 /* Bytes of source rows that row kernels walk at a time, and the most taps of one of them. */
-enum { CK_DEPTHWISE_BAND = 16 * 1024, CK_DEPTHWISE_CUBE = 7 * 7 * 7 };
+enum { CK_DEPTHWISE_BAND = 128 * 1024, CK_DEPTHWISE_CUBE = 7 * 7 * 7 };
 
 /* Targets start + j * step for j below count, along each axis, which all see the same taps. */
 typedef struct {

@@ -45,7 +45,7 @@ CK_INLINE void CK_TYPED(load_taps)(const T *x, const VL *lanes, const int s, con
     if (S == 1) CK_HOLD(pixels[0]);
     if (S == 2) {
         V far = last && s >= K / 2 ? vload_lanes(x + L, *lanes) : vload(x + L);
-        CK_HOLD(far);
+        if (s + 1 < K) CK_HOLD(far); /* or it is read once, by the shuffle */
         pixels[0] = vquick_even(near, far);
         pixels[1] = vquick_odd(near, far);
     }
