@@ -160,6 +160,22 @@ def test_rows_in_depth(kernel, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_planes_no_wider_than_a_vector(dtype):
+    """At AVX2 whole vectors of these rows are stored, over the beginning of the next row, but never past the plane."""
+    for pads in (((1, 1), (1, 1)), ((0, 2), (2, 0)), ((4, 3), (0, 1)), ((2, 0), (0, 2))):
+        for size in ((1, 3), (3, 2), (9, 3), (2, 32 // dtype.itemsize - 1), (40, 32 // dtype.itemsize - 1)):
+            spec = spec_of(size, (3, 3), 1, pads, groups=11, dtype=dtype)
+            assert "avx2" not in levels() or plan.variant(spec, "avx2") == "rows_3x3"
+            check_exact(spec, n=2)
+            data = operands(spec, 2)
+            y = np.full(spec.y_shape(4), 7, dtype)
+            for isa in levels():
+                plan.make(spec, isa).sum(*data[:3], y[1:3], 2, 3)
+                assert (y[[0, 3]] == 7).all(), isa
+                np.testing.assert_array_equal(y[1:3], reference.forward(spec, *data[:3]), err_msg=isa)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 def test_taps_far_apart_in_padding_rows(kernel, dtype):
     """The zeros of a row kernel end 71 elements in at AVX2, with taps 28 columns apart before their last one."""

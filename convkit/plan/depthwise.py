@@ -19,6 +19,7 @@ MOST_TAPS = 1024
 # The kernels keep all taps of a sum in one chunk, and whole rows in scratch.
 CHANNELS_TAPS, CHANNELS_ROW = 256, 2048
 ROWS_TAPS = 7**3  # of one filter that a row kernel takes
+NARROW_ROWS = 1024  # of a plane that is one unit in any case
 
 
 def rejects(spec, isa):
@@ -134,7 +135,8 @@ def variant(spec, isa):
             for name, kernel, stride, lanes, has_sum, has_dot in depthwise.variants(isa, spec.dtype.itemsize)
             if (has_dot if dot else has_sum) and (not kernel or _fits(spec, isa, kernel, stride))]
     in_rows = any(own for *_, own in rows)
-    return next(name for name, lanes, _ in rows if lanes == 1 or _channels_pay(spec, lanes, in_rows))
+    narrow = in_rows and _narrow(spec, isa)
+    return next(name for name, lanes, _ in rows if lanes == 1 or not narrow and _channels_pay(spec, lanes, in_rows))
 
 
 def _fits(spec, isa, kernel, stride):
@@ -142,7 +144,14 @@ def _fits(spec, isa, kernel, stride):
             and spec.c_in_per_group == spec.c_out_per_group == 1 and spec.kernel[-2:] == (kernel, kernel)
             and spec.stride[-2:] == (stride, stride) and (stride == 1 or spec.dilation[-2:] == (1, 1))
             and (spec.direction != "input_gradient" or max(spec.stride) == 1)
-            and (isa != "avx2" or _fits_strips(spec, kernel, stride)))
+            and (isa != "avx2" or _narrow(spec, isa) or _fits_strips(spec, kernel, stride)))
+
+
+def _narrow(spec, isa):
+    """Whether a vector of AVX2 holds every row of 3x3 planes, which has a row kernel of its own."""
+    row = _axes(spec)[2]
+    return (isa == "avx2" and spec.kernel == (3, 3) and spec.stride == spec.dilation == (1, 1)
+            and max(row.source, row.target) <= 32 // spec.dtype.itemsize and spec.size[0] <= NARROW_ROWS)
 
 
 def _fits_strips(spec, kernel, stride):

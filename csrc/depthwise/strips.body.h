@@ -248,11 +248,57 @@ CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) t, cons
     }
 }
 
+/* Planes of 3 x 3 taps, stride 1, whose rows a vector holds; a unit is a plane. A row is stored with lanes that belong to the
+ * next one, which is stored after it; the last rows of a plane by parts. */
+CK_NOINLINE void CK_TYPED(sum_narrow)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
+                                      ptrdiff_t first, ptrdiff_t last, T *scratch)
+{
+    const ptrdiff_t width = g->source[2], height = g->source[1], across = g->target[2], rows = g->target[1];
+    T *const zeros = scratch + L;
+    VL lanes[3];
+    memset(scratch, 0, (size_t)(3 * L) * sizeof(T));
+    CK_UNROLL for (int s = 0; s < 3; s++)
+    {
+        const ptrdiff_t at = s - g->lo[2];
+        lanes[s] = vlanes(CK_TYPED(lane)(-at), CK_TYPED(lane)(width - at));
+    }
+    ptrdiff_t group = first % g->groups;
+    for (ptrdiff_t i = first; i < last; i++, group = group + 1 < g->groups ? group + 1 : 0) {
+        const T *const own = w + group * 9;
+        const T *x = source + i * height * width - g->lo[1] * width - g->lo[2];
+        const V b = vset1(bias ? bias[group] : 0);
+        V weight[9], acc[3] = {{0}, {0}, {0}};
+        T *y = target + (i * rows - 2) * across;
+        CK_UNROLL for (int k = 0; k < 9; k++) weight[k] = vset1(own[g->reversed ? 8 - k : k]);
+        for (ptrdiff_t r = -2; r < rows; r++, x += width, y += across) {
+            const T *row = (size_t)(r + 2 - g->lo[1]) < (size_t)height ? x : zeros - g->lo[2];
+            CK_UNROLL for (int s = 0; s < 3; s++)
+            {
+                V pixels = vload_lanes(row + s, lanes[s]);
+                CK_HOLD(pixels);
+                CK_UNROLL for (int k = 0; k < 3; k++) CK_TYPED(add_product)(acc + k, weight[3 * k + s], pixels);
+            }
+            if (r >= 0) {
+                V sum = acc[2] + b;
+                if ((rows - r) * across >= L)
+                    vstore(y, sum);
+                else
+                    vstore_part(y, sum, across);
+            }
+            acc[2] = acc[1], acc[1] = acc[0], acc[0] = (V){0};
+        }
+    }
+}
+
 /* All planes of units [first, last); a unit is a block of slabs and rows. One for all kernels: a dozen took 50 KB. */
 CK_NOINLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
                                     ptrdiff_t first, ptrdiff_t last, T *scratch)
 {
     const int K = (int)g->phase->across, S = (int)g->source_step[2];
+    if (g->target[2] <= L) {
+        CK_TYPED(sum_narrow)(g, source, w, bias, target, first, last, scratch);
+        return;
+    }
     const ptrdiff_t width = g->source[2], plane = g->source[1] * width, across = g->target[2], step = g->dilation[1];
     const ptrdiff_t padded = (2 * g->lo[2] + width + 2 * S * L + (K - 1) * g->dilation[2] + L - 1) / L * L;
     const ptrdiff_t fit = CK_DEPTHWISE_BAND / (S * width * (ptrdiff_t)sizeof(T)), band = fit > 8 ? fit : 8;
