@@ -145,7 +145,7 @@ def test_strips_of_every_length_and_padding(kernel, stride, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (2, 5, 5), (5, 3, 3), (2, 7, 7)], ids=str)
 def test_rows_in_depth(kernel, dtype):
-    """At AVX2 row kernels sum one tap in depth after the other: several slabs, bands and strips, with planes of padding."""
+    """At AVX2 row kernels sum one tap in depth after the other: slabs, bands and strips, with planes of padding."""
     reached = set()
     for stride, dilation in ((1, 1), ((2, 1, 1), 1), (1, 2), ((1, 2, 2), 1), ((3, 2, 2), (2, 1, 1))):
         for size in ((4, 9, 53), (2, 230, 160), (2, 5, 48)):

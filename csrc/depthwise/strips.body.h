@@ -1,14 +1,14 @@
-/* Compiled once per dtype by depthwise.kernel.c, for AVX2: one plane per group, kernels square in their last two axes, rows of
- * stride 1 or 2, in place.
+/* Compiled once per dtype by depthwise.kernel.c, for AVX2: one plane per group, kernels square in their last two axes,
+ * rows of stride 1 or 2, in place.
  *
- * A strip of N vectors of columns is walked from its first row to its last. Every input row is loaded once and feeds the
- * output rows that see it, whose sums move up one place per row and leave at the top. Where a kernel has more rows than the
- * registers have sums for, or several of them in depth, a band of rows is walked once for each part of its taps: sums wait in
- * a buffer and go on from there, tap by tap in the same order. Rows are found in a table, in which
- * those outside the source are zeros. Masked loads cost what others do, masked stores a dozen times that: the last strip
- * of a row overlaps the one before it. Only the first taps of the first vector, and the last ones of the last, see lanes
- * outside; where padding is deeper than half a kernel, a vector at each end of the row has every tap masked. The plan
- * asks for rows that are long enough. */
+ * A strip of N vectors of columns is walked from its first row to its last. Every input row is loaded once and feeds
+ * the output rows that see it, whose sums move up one place per row and leave at the top. Where a kernel has more
+ * rows than the registers have sums for, or several of them in depth, a band of rows is walked once for each part of
+ * its taps: sums wait in a buffer and go on from there, tap by tap in the same order. Rows are found in a table, in
+ * which those outside the source are zeros. Masked loads cost what others do, masked stores a dozen times that: the
+ * last strip of a row overlaps the one before it. Only the first taps of the first vector, and the last ones of the
+ * last, see lanes outside; where padding is deeper than half a kernel, a vector at each end of the row has every tap
+ * masked. The plan asks for rows that are long enough, or so short that one vector holds them. */
 
 enum { CK_TYPED(most_kernel) = 7, CK_TYPED(most_vectors) = 4 };
 
@@ -215,8 +215,8 @@ CK_INLINE int CK_TYPED(all_finite)(const T *w, ptrdiff_t n)
     return vsum(z) == 0;
 }
 
-/* One band of output rows, t's, for one part of the taps after the other: x is row 0 of the plane in depth that the first
- * tap sees, `z` of the source's, and `row` the row of it. */
+/* One band of output rows, t's, for one part of the taps after the other: x is row 0 of the plane in depth that the
+ * first tap sees, `z` of the source's, and `row` the row of it. */
 CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) t, const T *x, const T *zeros, const T *w,
                                   ptrdiff_t z, ptrdiff_t row, const int K, const int S)
 {
@@ -248,8 +248,8 @@ CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) t, cons
     }
 }
 
-/* Planes of 3 x 3 taps, stride 1, whose rows a vector holds; a unit is a plane. A row is stored with lanes that belong to the
- * next one, which is stored after it; the last rows of a plane by parts. */
+/* Planes of 3 x 3 taps, stride 1, whose rows a vector holds; a unit is a plane. A row is stored with lanes that belong
+ * to the next one, which is stored after it; the last rows of a plane by parts. */
 CK_NOINLINE void CK_TYPED(sum_narrow)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
                                       ptrdiff_t first, ptrdiff_t last, T *scratch)
 {
