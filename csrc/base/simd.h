@@ -102,8 +102,6 @@ typedef int64_t ck_i64v __attribute__((vector_size(CK_VBYTES)));
     }                                                                                                                  \
     CK_INLINE ck_##t##v ck_ziplo_##t(ck_##t##v a, ck_##t##v b) { return CK_SHUFFLE(a, b, IV, CK_PATTERN(LO, N)); }     \
     CK_INLINE ck_##t##v ck_ziphi_##t(ck_##t##v a, ck_##t##v b) { return CK_SHUFFLE(a, b, IV, CK_PATTERN(HI, N)); }     \
-    CK_INLINE ck_##t##v ck_even_##t(ck_##t##v a, ck_##t##v b) { return CK_SHUFFLE(a, b, IV, CK_PATTERN(EVEN, N)); }    \
-    CK_INLINE ck_##t##v ck_odd_##t(ck_##t##v a, ck_##t##v b) { return CK_SHUFFLE(a, b, IV, CK_PATTERN(ODD, N)); }      \
     /* Sum of the lanes in a fixed tree: halves are added until one lane is left. */                                   \
     CK_INLINE T ck_sum_##t(ck_##t##v v)                                                                                \
     {                                                                                                                  \
@@ -130,6 +128,29 @@ typedef int64_t ck_i64v __attribute__((vector_size(CK_VBYTES)));
 
 CK_DEFINE_VECTOR(f32, float, ck_i32v, CK_N32)
 CK_DEFINE_VECTOR(f64, double, ck_i64v, CK_N64)
+
+/* The even or the odd lanes of a pair of vectors, and at AVX2 in the order that costs least, and such a vector put in
+ * order: a shuffle within halves takes half the time of one across them, and compilers do not find it. */
+#if defined(CK_AVX2)
+#define CK_DEFINE_PAIRS(t, IV, N, s, M, EVEN, ODD)                                                                     \
+    CK_INLINE ck_##t##v ck_quick_even_##t(ck_##t##v a, ck_##t##v b)                                                    \
+    {                                                                                                                  \
+        return (ck_##t##v)_mm256_shuffle_##s((M)a, (M)b, EVEN);                                                        \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_quick_odd_##t(ck_##t##v a, ck_##t##v b)                                                     \
+    {                                                                                                                  \
+        return (ck_##t##v)_mm256_shuffle_##s((M)a, (M)b, ODD);                                                         \
+    }                                                                                                                  \
+    CK_INLINE ck_##t##v ck_ordered_##t(ck_##t##v v) { return (ck_##t##v)_mm256_permute4x64_pd((__m256d)v, 0xd8); }     \
+    CK_INLINE ck_##t##v ck_even_##t(ck_##t##v a, ck_##t##v b) { return ck_ordered_##t(ck_quick_even_##t(a, b)); }      \
+    CK_INLINE ck_##t##v ck_odd_##t(ck_##t##v a, ck_##t##v b) { return ck_ordered_##t(ck_quick_odd_##t(a, b)); }
+#else
+#define CK_DEFINE_PAIRS(t, IV, N, ...)                                                                                 \
+    CK_INLINE ck_##t##v ck_even_##t(ck_##t##v a, ck_##t##v b) { return CK_SHUFFLE(a, b, IV, CK_PATTERN(EVEN, N)); }    \
+    CK_INLINE ck_##t##v ck_odd_##t(ck_##t##v a, ck_##t##v b) { return CK_SHUFFLE(a, b, IV, CK_PATTERN(ODD, N)); }
+#endif
+CK_DEFINE_PAIRS(f32, ck_i32v, CK_N32, ps, __m256, 0x88, 0xdd)
+CK_DEFINE_PAIRS(f64, ck_i64v, CK_N64, pd, __m256d, 0x0, 0xf)
 
 /* What differs by level: fused multiply-add (one rounding wherever the level has it, two at the portable
  * level), the larger or smaller lane with NaN on either side giving NaN, and the first n of N lanes (lanes past
@@ -291,23 +312,6 @@ CK_DEFINE_ARITHMETIC(f64, ck_i64v, f64, float64x2_t)
 CK_DEFINE_PART(f32, float, CK_N32)
 CK_DEFINE_PART(f64, double, CK_N64)
 
-#endif
-
-/* The even or the odd lanes of a pair of vectors in the order that costs least, and such a vector put in order: at AVX2
- * a shuffle within halves takes half the time of one across them. */
-#if defined(CK_AVX2)
-#define CK_DEFINE_QUICK(t, s, M, EVEN, ODD)                                                                            \
-    CK_INLINE ck_##t##v ck_quick_even_##t(ck_##t##v a, ck_##t##v b)                                                    \
-    {                                                                                                                  \
-        return (ck_##t##v)_mm256_shuffle_##s((M)a, (M)b, EVEN);                                                        \
-    }                                                                                                                  \
-    CK_INLINE ck_##t##v ck_quick_odd_##t(ck_##t##v a, ck_##t##v b)                                                     \
-    {                                                                                                                  \
-        return (ck_##t##v)_mm256_shuffle_##s((M)a, (M)b, ODD);                                                         \
-    }                                                                                                                  \
-    CK_INLINE ck_##t##v ck_ordered_##t(ck_##t##v v) { return (ck_##t##v)_mm256_permute4x64_pd((__m256d)v, 0xd8); }
-CK_DEFINE_QUICK(f32, ps, __m256, 0x88, 0xdd)
-CK_DEFINE_QUICK(f64, pd, __m256d, 0x0, 0xf)
 #endif
 
 /* A vector in float64, for sums that float32 would round: WIDE vectors of doubles, in the order of the lanes. */
