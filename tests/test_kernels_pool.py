@@ -210,6 +210,28 @@ def test_nan_infinities_and_ties():
             check_extreme(x, (2, 4), (1, stride), (1, 2), (2, 1), True)
 
 
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding"), [
+    ((40, 28), 2, 2, 0), ((40, 28), 3, 1, 1), ((40, 29), 3, 2, 1), ((12, 28, 18), 2, 2, 0), ((67,), 4, 4, 0),
+    ((31, 41), 5, 1, 2), ((19, 12), 2, 2, 0), ((60, 67), 10, 10, 0)])
+def test_a_nan_met_late(size, kernel, stride, padding):
+    """Most rows may be done as if there were none; sums of what is read may overflow without one."""
+    rng = rng_for(*size, kernel)
+    quiet = rng.integers(-4, 5, (3, *size)).astype(np.float64)
+    for at in ((0, 0), (1, -1), (2, quiet[0].size // 2), (2, quiet[0].size - size[-1])):
+        x = quiet.copy()
+        x.reshape(3, -1)[at] = np.nan
+        check_extreme(x, kernel, stride, padding, 1)
+    check_extreme(np.where(rng.random(quiet.shape) < 0.5, 2.0**127, -(2.0**127)), kernel, stride, padding, 1)
+
+
+def test_whole_planes_by_themselves_give_the_same_bits():
+    x = rng_for(12).standard_normal((1, 35, 7, 7)).astype(np.float32)
+    for isa in native.ISA_LEVELS:
+        with ck.use(isa=isa, algorithm="direct"):
+            alone = [F.avg_pool2d(x[:, i:i + 1], 7) for i in range(35)]
+            np.testing.assert_array_equal(F.avg_pool2d(x, 7), np.concatenate(alone, 1))
+
+
 @pytest.mark.parametrize("p", [1, 2, 2.5, 3, 7, np.inf])
 def test_norms_by_numpy(p):
     """Blocks of windows side by side, by NumPy's own norm; powers of two are exact where roots are."""

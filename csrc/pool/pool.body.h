@@ -10,17 +10,31 @@
 /* `next` wins over `acc` where it is better or NaN; equal values keep `acc`. */
 CK_INLINE V CK_TYPED(join)(int op, V next, V acc)
 {
-    /* POOL_SUM and POOL_POWER add */
-    return op == POOL_MAX ? vmax(next, acc) : op == POOL_MIN ? vmin(next, acc) : acc + next;
+    switch (op) {
+    case POOL_MAX: return vmax(next, acc);
+    case POOL_MIN: return vmin(next, acc);
+    case POOL_LARGER: return CK_TYPED(ck_larger)(next, acc);
+    case POOL_SMALLER: return CK_TYPED(ck_smaller)(next, acc);
+    default: return acc + next;
+    }
+}
+
+CK_INLINE int CK_TYPED(any_nan)(const V v[4])
+{
+    const V sum = (v[0] + v[1]) + (v[2] + v[3]);
+    return vsum(vselect((VI)(sum != sum), vset1(1), vset1(0))) != 0;
 }
 
 CK_INLINE T CK_TYPED(join1)(int op, T next, T acc)
 {
-    if (op == POOL_SUM || op == POOL_POWER) return acc + next;
+    if (POOL_ADDS(op)) return acc + next;
     return (op == POOL_MAX ? next > acc : next < acc) || next != next ? next : acc;
 }
 
-CK_INLINE T CK_TYPED(neutral)(int op) { return op == POOL_MAX ? -(T)INFINITY : op == POOL_MIN ? (T)INFINITY : (T)0; }
+CK_INLINE T CK_TYPED(neutral)(int op)
+{
+    return op == POOL_MAX || op == POOL_LARGER ? -(T)INFINITY : POOL_ADDS(op) ? (T)0 : (T)INFINITY;
+}
 
 CK_INLINE void CK_TYPED(fill)(T *p, ptrdiff_t n, T value)
 {
@@ -30,7 +44,8 @@ CK_INLINE void CK_TYPED(fill)(T *p, ptrdiff_t n, T value)
 CK_INLINE VI CK_TYPED(load_numbers)(const TI *p) { return (VI)vload((const T *)(const void *)p); }
 CK_INLINE void CK_TYPED(store_numbers)(TI *p, VI v) { vstore((T *)(void *)p, (V)v); }
 
-/* Ask for n elements some way behind p: the hardware's own reading ahead stops at the end of every page. */
+/* Ask for n elements some way behind p: the hardware's own reading ahead stops at the end of every page. CK_POOL_FETCHES:
+ * not at AVX2 for windows of few rows, which on Zen 3 took 2 to 20 % longer with it. */
 CK_INLINE void CK_TYPED(fetch)(const T *p, ptrdiff_t n)
 {
     const char *at = (const char *)p + CK_POOL_AHEAD, *end = at + n * (ptrdiff_t)sizeof(T);
@@ -49,16 +64,25 @@ CK_NOINLINE V CK_TYPED(raise)(V v, double p)
     return power;
 }
 
-/* The p-th root of v, NaN for v < 0 unless p is 1. */
-CK_NOINLINE V CK_TYPED(root)(V v, double p)
+CK_INLINE V CK_TYPED(powered)(int op, V v, double p)
 {
-    if (p == 1) return v;
-    if (p != 2) return CK_TYPED(vexp)(CK_TYPED(vlog)(v) / (T)p);
+    return op == POOL_SQUARES ? v * v : op == POOL_POWER ? CK_TYPED(raise)(v, p) : v;
+}
+
+CK_INLINE V CK_TYPED(square_root)(V v)
+{
     T lane[L];
     vstore(lane, v);
     for (int i = 0; i < L; i++)
         lane[i] = sizeof(T) == 4 ? (T)__builtin_sqrtf((float)lane[i]) : (T)__builtin_sqrt(lane[i]);
     return vload(lane);
+}
+
+/* The p-th root of v, NaN for v < 0 unless p is 1. */
+CK_NOINLINE V CK_TYPED(root)(V v, double p)
+{
+    if (p == 1) return v;
+    return p == 2 ? CK_TYPED(square_root)(v) : CK_TYPED(vexp)(CK_TYPED(vlog)(v) / (T)p);
 }
 
 /* ---- rows of a window -> one row */
@@ -71,41 +95,104 @@ typedef struct {
 
 #define ROWS CK_TYPED(rows_t)
 
-/* The rows of n columns (L or, if the whole row is shorter than a vector, fewer) from column j on. */
-CK_INLINE V CK_TYPED(column)(int op, const ROWS *r, ptrdiff_t nd, ptrdiff_t nh, ptrdiff_t j, int part)
+/* `some` vectors of columns from j on, side by side, so that rows are read as they lie; `part` where the whole row is
+ * shorter than a vector. What is read is added to `total` where a NaN would be overlooked. */
+CK_INLINE void CK_TYPED(columns)(int op, const ROWS *r, ptrdiff_t nd, ptrdiff_t nh, ptrdiff_t j, const int some,
+                                 int part, T *out, V total[4])
 {
     const T *x = r->x + j;
-    V acc = part ? vload_part(x, r->n) : vload(x);
-    if (op == POOL_POWER) acc = CK_TYPED(raise)(acc, r->power);
+    V acc[4], sum[4];
+    CK_UNROLL for (int q = 0; q < some; q++)
+    {
+        sum[q] = part ? vload_part(x, r->n) : vload(x + q * L);
+        acc[q] = CK_TYPED(powered)(op, sum[q], r->power);
+    }
     for (ptrdiff_t d = 0; d < nd; d++)
         for (ptrdiff_t h = d == 0; h < nh; h++) {
             const T *row = x + d * r->step_d + h * r->step_h;
-            V next = part ? vload_part(row, r->n) : vload(row);
-            acc = CK_TYPED(join)(op, op == POOL_POWER ? CK_TYPED(raise)(next, r->power) : next, acc);
+            CK_UNROLL for (int q = 0; q < some; q++)
+            {
+                const V next = part ? vload_part(row, r->n) : vload(row + q * L);
+                if (POOL_NO_NAN(op)) sum[q] += next;
+                acc[q] = CK_TYPED(join)(op, CK_TYPED(powered)(op, next, r->power), acc[q]);
+            }
         }
-    return acc;
-}
-
-CK_INLINE void CK_TYPED(vertical_rows)(int op, const ROWS *r, ptrdiff_t nd, ptrdiff_t nh, T *out)
-{
-    if (r->n < L) {
-        vstore_part(out, CK_TYPED(column)(op, r, nd, nh, 0, 1), r->n);
-        return;
+    CK_UNROLL for (int q = 0; q < some; q++)
+    {
+        if (POOL_NO_NAN(op)) total[q] += sum[q];
+        if (part)
+            vstore_part(out, acc[q], r->n);
+        else
+            vstore(out + j + q * L, acc[q]);
     }
-    ptrdiff_t j = 0;
-    for (; j + L <= r->n; j += L) vstore(out + j, CK_TYPED(column)(op, r, nd, nh, j, 0));
-    j = r->n - L; /* the last vector overlaps the one before */
-    vstore(out + j, CK_TYPED(column)(op, r, nd, nh, j, 0));
 }
 
-CK_INLINE void CK_TYPED(vertical)(int op, const ROWS *r, T *out)
+/* Two rows of windows of three rows, one below the other: the two rows in both are joined once. */
+CK_INLINE void CK_TYPED(columns_of_two)(int op, const ROWS *r, ptrdiff_t j, const int some, T *out, ptrdiff_t pitch,
+                                        V total[4])
 {
-    if (r->nd == 1 && r->nh == 3)
-        CK_TYPED(vertical_rows)(op, r, 1, 3, out);
-    else if (r->nd == 1 && r->nh == 2)
-        CK_TYPED(vertical_rows)(op, r, 1, 2, out);
+    CK_UNROLL for (int q = 0; q < some; q++)
+    {
+        const T *x = r->x + j + q * L;
+        const V a = vload(x), b = vload(x + r->step_h), c = vload(x + 2 * r->step_h), d = vload(x + 3 * r->step_h);
+        const V middle = CK_TYPED(join)(op, c, b);
+        vstore(out + j + q * L, CK_TYPED(join)(op, middle, a));
+        vstore(out + pitch + j + q * L, CK_TYPED(join)(op, d, middle));
+        total[q] += (a + b) + (c + d);
+    }
+}
+
+CK_INLINE void CK_TYPED(vertical_row)(int op, const ROWS *r, ptrdiff_t nd, ptrdiff_t nh, const int some, const int two,
+                                      T *out, ptrdiff_t pitch, V total[4])
+{
+    const ptrdiff_t last = r->n - some * L; /* the last vectors overlap those before */
+    for (ptrdiff_t j = 0; j < r->n; j += some * L) {
+        const ptrdiff_t from = j < last ? j : last;
+        if (two)
+            CK_TYPED(columns_of_two)(op, r, from, some, out, pitch, total);
+        else
+            CK_TYPED(columns)(op, r, nd, nh, from, some, 0, out, total);
+    }
+}
+
+/* `rows` rows of windows into rows `pitch` apart, those of x `step` apart. */
+CK_INLINE void CK_TYPED(vertical_rows)(int op, ROWS r, ptrdiff_t nd, ptrdiff_t nh, const int some, ptrdiff_t step,
+                                       ptrdiff_t rows, T *out, ptrdiff_t pitch, V total[4])
+{
+    V sum[4] = {total[0], total[1], total[2], total[3]};
+    for (; rows > 0; rows--, r.x += step, out += pitch) {
+        if (CK_POOL_FETCHES || nd * nh > 4) CK_TYPED(fetch)(r.x, step);
+        if (some == 0) {
+            CK_TYPED(columns)(op, &r, nd, nh, 0, 1, 1, out, sum);
+        } else if (POOL_NO_NAN(op) && nd == 1 && nh == 3 && step == r.step_h && rows > 1) {
+            CK_TYPED(vertical_row)(op, &r, 1, 3, 1, 1, out, pitch, sum);
+            rows--, r.x += step, out += pitch;
+        } else
+            CK_TYPED(vertical_row)(op, &r, nd, nh, some, 0, out, pitch, sum);
+    }
+    CK_UNROLL for (int q = 0; q < 4; q++) total[q] = sum[q];
+}
+
+/* The operations, and the dtype, that have code of their own for the windows of most networks. */
+#define OFTEN(op) (!CK_POOL_GUESSES || (sizeof(T) == 4 && (POOL_NO_NAN(op) || (op) == POOL_SUM)))
+
+CK_INLINE void CK_TYPED(vertical_some)(int op, const ROWS *r, ptrdiff_t step, ptrdiff_t rows, T *out, ptrdiff_t pitch,
+                                       V total[4])
+{
+    if (r->n < L)
+        CK_TYPED(vertical_rows)(op, *r, r->nd, r->nh, 0, step, rows, out, pitch, total);
+    else if (OFTEN(op) && r->n < CK_POOL_BESIDE * L && r->nd == 1 && r->nh == 3)
+        CK_TYPED(vertical_rows)(op, *r, 1, 3, 1, step, rows, out, pitch, total);
+    else if (r->n < CK_POOL_BESIDE * L)
+        CK_TYPED(vertical_rows)(op, *r, r->nd, r->nh, 1, step, rows, out, pitch, total);
+    else if (OFTEN(op) && r->nd == 1 && r->nh == 3)
+        CK_TYPED(vertical_rows)(op, *r, 1, 3, CK_POOL_BESIDE, step, rows, out, pitch, total);
+    else if (OFTEN(op) && r->nd == 1 && r->nh == 2)
+        CK_TYPED(vertical_rows)(op, *r, 1, 2, CK_POOL_BESIDE, step, rows, out, pitch, total);
+    else if (CK_POOL_GUESSES && OFTEN(op) && r->n >= 2 * CK_POOL_BESIDE * L)
+        CK_TYPED(vertical_rows)(op, *r, r->nd, r->nh, 2 * CK_POOL_BESIDE, step, rows, out, pitch, total);
     else
-        CK_TYPED(vertical_rows)(op, r, r->nd, r->nh, out);
+        CK_TYPED(vertical_rows)(op, *r, r->nd, r->nh, CK_POOL_BESIDE, step, rows, out, pitch, total);
 }
 
 /* ---- one row -> its windows */
@@ -122,9 +209,9 @@ typedef struct {
 
 CK_INLINE V CK_TYPED(finish)(int op, const MEAN *mean, V acc, ptrdiff_t o)
 {
-    if (op != POOL_SUM && op != POOL_POWER) return acc;
+    if (!POOL_ADDS(op)) return acc;
     acc = mean->scale != 0 ? acc * mean->scale : acc / (vload(mean->cols + o) * mean->row);
-    return op == POOL_POWER ? CK_TYPED(root)(acc, mean->power) : acc;
+    return op == POOL_POWER ? CK_TYPED(root)(acc, mean->power) : op == POOL_SQUARES ? CK_TYPED(square_root)(acc) : acc;
 }
 
 CK_INLINE T CK_TYPED(finish1)(int op, const MEAN *mean, T acc)
@@ -144,28 +231,41 @@ CK_INLINE void CK_TYPED(deliver)(T *y, V v, ptrdiff_t left)
 CK_INLINE void CK_TYPED(taps_step1)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, const MEAN *mean, T *y,
                                     ptrdiff_t n)
 {
+    const MEAN m = *mean; /* no store can change this one */
     for (ptrdiff_t o = 0; o < n; o += L) {
         V acc = vload(v + o);
         for (ptrdiff_t k = 1; k < kernel; k++) acc = CK_TYPED(join)(op, vload(v + o + k * dilation), acc);
-        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, acc, o), n - o);
+        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, &m, acc, o), n - o);
     }
 }
+
+/* The even or odd lanes of two vectors, in an order that `taken` puts right: at AVX2 once for all taps. */
+#if CK_VBYTES == 32
+#define EVEN vquick_even
+#define ODD vquick_odd
+#define TAKEN(v) vordered(v)
+#else
+#define EVEN veven
+#define ODD vodd
+#define TAKEN(v) (v)
+#endif
 
 /* Stride 2: even lanes of two loads are one tap, odd lanes the next one. */
 CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, const MEAN *mean, T *y,
                                     ptrdiff_t n)
 {
+    const MEAN m = *mean;
     for (ptrdiff_t o = 0; o < n; o += L) {
         const T *at = v + 2 * o;
-        V a = vload(at), b = vload(at + L), acc = veven(a, b);
+        V a = vload(at), b = vload(at + L), acc = EVEN(a, b);
         ptrdiff_t k = 1;
-        if (dilation == 1 && kernel > 1) acc = CK_TYPED(join)(op, vodd(a, b), acc), k = 2;
+        if (dilation == 1 && kernel > 1) acc = CK_TYPED(join)(op, ODD(a, b), acc), k = 2;
         for (; k < kernel; k++) {
             a = vload(at + k * dilation), b = vload(at + k * dilation + L);
-            acc = CK_TYPED(join)(op, veven(a, b), acc);
-            if (dilation == 1 && k + 1 < kernel) acc = CK_TYPED(join)(op, vodd(a, b), acc), k++;
+            acc = CK_TYPED(join)(op, EVEN(a, b), acc);
+            if (dilation == 1 && k + 1 < kernel) acc = CK_TYPED(join)(op, ODD(a, b), acc), k++;
         }
-        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, acc, o), n - o);
+        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, &m, TAKEN(acc), o), n - o);
     }
 }
 
@@ -265,14 +365,15 @@ CK_INLINE void CK_TYPED(split_row)(int op, const T *v, ptrdiff_t size, ptrdiff_t
     }
 }
 
-CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all, const MEAN *mean, T *y, ptrdiff_t n)
+CK_INLINE void CK_TYPED(horizontal_row)(int op, const ck_pool *p, const T *v, T *all, const MEAN *mean, T *y,
+                                        ptrdiff_t n)
 {
     ptrdiff_t kernel = p->kernel[2], dilation = p->dilation[2], stride = p->stride[2];
-    if (stride == 2 && dilation == 1 && kernel == 2)
+    if (OFTEN(op) && stride == 2 && dilation == 1 && kernel == 2)
         CK_TYPED(taps_step2)(op, v, 2, 1, mean, y, n);
-    else if (stride == 2 && dilation == 1 && kernel == 3)
+    else if (OFTEN(op) && stride == 2 && dilation == 1 && kernel == 3)
         CK_TYPED(taps_step2)(op, v, 3, 1, mean, y, n);
-    else if (stride == 1 && dilation == 1 && kernel == 3)
+    else if (OFTEN(op) && stride == 1 && dilation == 1 && kernel == 3)
         CK_TYPED(taps_step1)(op, v, 3, 1, mean, y, n);
     else if (stride == 2)
         CK_TYPED(taps_step2)(op, v, kernel, dilation, mean, y, n);
@@ -282,6 +383,13 @@ CK_INLINE void CK_TYPED(horizontal)(int op, const ck_pool *p, const T *v, T *all
         CK_TYPED(taps_apart)(op, v, kernel, stride, mean, y, n);
     else
         CK_TYPED(taps_any)(op, v, kernel, dilation, stride, all, mean, y, n);
+}
+
+CK_INLINE void CK_TYPED(horizontal_some)(int op, const ck_pool *p, const T *v, ptrdiff_t pitch, ptrdiff_t rows, T *all,
+                                         const MEAN *mean, T *y, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < rows; i++)
+        CK_TYPED(horizontal_row)(op, p, v + i * pitch, all, &mean[i], y + i * p->out[2], n);
 }
 
 /* ---- windows of whole rows: one long run each */
@@ -339,10 +447,10 @@ CK_INLINE ptrdiff_t CK_TYPED(column_counts)(const ck_pool *p, const ck_pool_bloc
 
 CK_INLINE MEAN CK_TYPED(mean_of_row)(int op, const ck_pool *p, const ptrdiff_t at[2], const T *counts, ptrdiff_t same)
 {
-    if (op != POOL_SUM && op != POOL_POWER) return (MEAN){1, 1, counts, 1};
+    if (!POOL_ADDS(op)) return (MEAN){1, 1, counts, 1};
     ptrdiff_t row = p->divisor ? p->divisor : pool_count(p, 0, at[0]) * pool_count(p, 1, at[1]);
     ptrdiff_t all = row * same;
-    if (op == POOL_POWER) { /* what a window of fewer elements would sum to if it had all */
+    if (POOL_OF_POWERS(op)) { /* what a window of fewer elements would sum to if it had all */
         T whole = (T)p->whole;
         return (MEAN){all ? whole / (T)all : 0, (T)row / whole, counts, p->power};
     }
@@ -364,40 +472,77 @@ CK_INLINE ROWS CK_TYPED(rows_of)(const ck_pool *p, const T *x, const pool_cursor
                   p->power};
 }
 
-/* One row of windows of K = 2 or 4 columns side by side, read as they lie: even lanes with odd ones, for 4 twice. */
-CK_INLINE void CK_TYPED(together_some)(int op, const ROWS *r, const int K, ptrdiff_t nd, ptrdiff_t nh, const MEAN *mean,
-                                       T *y, ptrdiff_t n)
+/* A vector of windows of K = 2 or 4 columns side by side, from window o on, read as they lie: even lanes with odd ones,
+ * for 4 twice. The row has `left` more elements for them, K vectors or less. */
+CK_INLINE V CK_TYPED(side_by_side)(int op, const ROWS *r, const int K, ptrdiff_t nd, ptrdiff_t nh, ptrdiff_t o,
+                                   ptrdiff_t left, V total[4])
 {
-    for (ptrdiff_t o = 0; o < n; o += L) {
-        const int full = n - o >= L;
-        V acc[4] = {vset1(0)};
-        for (ptrdiff_t d = 0; d < nd; d++)
-            for (ptrdiff_t h = 0; h < nh; h++) {
-                const T *row = r->x + d * r->step_d + h * r->step_h + K * o;
-                CK_UNROLL for (int q = 0; q < K; q++)
-                {
-                    const ptrdiff_t left = full ? L : K * (n - o) - q * L;
-                    V next = left >= L ? vload(row + q * L) : left > 0 ? vload_part(row + q * L, left) : vset1(0);
-                    if (op == POOL_POWER) next = CK_TYPED(raise)(next, r->power);
-                    acc[q] = d + h ? CK_TYPED(join)(op, next, acc[q]) : next;
-                }
+    V acc[4] = {vset1(0)}, sum[4] = {vset1(0)};
+    for (ptrdiff_t d = 0; d < nd; d++)
+        for (ptrdiff_t h = 0; h < nh; h++) {
+            const T *row = r->x + d * r->step_d + h * r->step_h + K * o;
+            CK_UNROLL for (int q = 0; q < K; q++)
+            {
+                const ptrdiff_t some = left - q * L;
+                const V next = some >= L ? vload(row + q * L) : some > 0 ? vload_part(row + q * L, some) : vset1(0);
+                const V value = CK_TYPED(powered)(op, next, r->power);
+                acc[q] = d + h ? CK_TYPED(join)(op, value, acc[q]) : value;
+                if (POOL_NO_NAN(op)) sum[q] = d + h ? sum[q] + next : next;
             }
-        CK_UNROLL for (int half = K / 2; half > 0; half /= 2) CK_UNROLL for (int q = 0; q < half; q++) acc[q] =
-            CK_TYPED(join)(op, vodd(acc[2 * q], acc[2 * q + 1]), veven(acc[2 * q], acc[2 * q + 1]));
-        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, acc[0], o), n - o);
+        }
+    CK_UNROLL for (int q = 0; q < K; q++)
+    {
+        if (POOL_NO_NAN(op)) total[q] += sum[q];
     }
+    CK_UNROLL for (int half = K / 2; half > 0; half /= 2) CK_UNROLL for (int q = 0; q < half; q++)
+    {
+        const V a = acc[2 * q], b = acc[2 * q + 1];
+        acc[q] = TAKEN(CK_TYPED(join)(op, ODD(a, b), EVEN(a, b)));
+    }
+    return acc[0];
 }
 
-CK_INLINE void CK_TYPED(together)(int op, const ROWS *r, ptrdiff_t kernel, const MEAN *mean, T *y, ptrdiff_t n)
+/* `rows` rows of n such windows each, the rows of x `step` apart; `part` where n is less than a vector. */
+CK_INLINE void CK_TYPED(together_some)(int op, ROWS r, const int K, ptrdiff_t nd, ptrdiff_t nh, int part,
+                                       const MEAN *mean, T *y, ptrdiff_t n, ptrdiff_t step, ptrdiff_t rows,
+                                       ptrdiff_t pitch, V total[4])
 {
-    if (kernel == 4)
-        CK_TYPED(together_some)(op, r, 4, r->nd, r->nh, mean, y, n);
-    else if (r->nd == 1 && r->nh == 2)
-        CK_TYPED(together_some)(op, r, 2, 1, 2, mean, y, n);
-    else if (r->nd == 2 && r->nh == 2)
-        CK_TYPED(together_some)(op, r, 2, 2, 2, mean, y, n);
+    const MEAN m = *mean;
+    V sum[4] = {total[0], total[1], total[2], total[3]};
+    for (; rows > 0; rows--, r.x += step, y += pitch) {
+        if (CK_POOL_FETCHES) CK_TYPED(fetch)(r.x, step);
+        for (ptrdiff_t i = 0; i < n; i += L) {
+            const ptrdiff_t o = part ? 0 : i < n - L ? i : n - L; /* the last vector overlaps the one before */
+            V v = CK_TYPED(side_by_side)(op, &r, K, nd, nh, o, part ? K * n : K * L, sum);
+            v = CK_TYPED(finish)(op, &m, v, o);
+            if (part)
+                vstore_part(y, v, n);
+            else
+                vstore(y + o, v);
+        }
+    }
+    CK_UNROLL for (int q = 0; q < 4; q++) total[q] = sum[q];
+}
+
+CK_INLINE void CK_TYPED(together_rows)(int op, const ck_pool *p, const ROWS *r, const MEAN *mean, T *y, ptrdiff_t n,
+                                       ptrdiff_t rows, V total[4])
+{
+    const ptrdiff_t step = p->stride[1] * p->size[2], pitch = p->out[2];
+    const int four = p->kernel[2] == 4, flat = r->nd == 1 && r->nh == 2;
+    if (four && n < L)
+        CK_TYPED(together_some)(op, *r, 4, r->nd, r->nh, 1, mean, y, n, step, rows, pitch, total);
+    else if (n < L)
+        CK_TYPED(together_some)(op, *r, 2, r->nd, r->nh, 1, mean, y, n, step, rows, pitch, total);
+    else if (four && POOL_NO_NAN(op))
+        CK_TYPED(together_some)(op, *r, 4, 1, 1, 0, mean, y, n, step, rows, pitch, total);
+    else if (four)
+        CK_TYPED(together_some)(op, *r, 4, r->nd, r->nh, 0, mean, y, n, step, rows, pitch, total);
+    else if (flat && (OFTEN(op) || op == POOL_SQUARES))
+        CK_TYPED(together_some)(op, *r, 2, 1, 2, 0, mean, y, n, step, rows, pitch, total);
+    else if (OFTEN(op) && r->nd == 2 && r->nh == 2)
+        CK_TYPED(together_some)(op, *r, 2, 2, 2, 0, mean, y, n, step, rows, pitch, total);
     else
-        CK_TYPED(together_some)(op, r, 2, r->nd, r->nh, mean, y, n);
+        CK_TYPED(together_some)(op, *r, 2, r->nd, r->nh, 0, mean, y, n, step, rows, pitch, total);
 }
 
 /* Windows of whole rows: reduce up to L of them, from c on; returns the place behind them. */
@@ -433,27 +578,35 @@ CK_INLINE pool_cursor CK_TYPED(reduce_rows)(int op, const ck_pool *p, const T *x
     return CK_TYPED(reduce_sum)(p, x, c, left, lane);
 }
 
-/* Whole planes of n elements, L of them at a time. */
-CK_INLINE void CK_TYPED(reduce_planes)(int op, const T *x, ptrdiff_t n, ptrdiff_t planes, const MEAN *mean, T *y)
+/* Small whole planes, L of them vector by vector, so that no sum waits for another; lanes past `planes` mean nothing. */
+CK_INLINE void CK_TYPED(small_planes)(int op, const T *x, ptrdiff_t n, ptrdiff_t planes, V acc[L])
 {
-    const V neutral = vset1(CK_TYPED(neutral)(op));
+    const T *from[L];
     const ptrdiff_t whole = n / L * L;
+    const V neutral = vset1(CK_TYPED(neutral)(op));
     VI ramp;
     for (int w = 0; w < L; w++) ramp[w] = w;
     const VI rest = (VI)(ramp < (TI)(n - whole));
+    CK_UNROLL for (int i = 0; i < L; i++)
+    {
+        from[i] = x + (i < planes ? i * n : 0);
+        const V v = vload_part(from[i] + whole, n - whole);
+        acc[i] = op == POOL_SUM ? v : vselect(rest, v, neutral);
+    }
+    for (ptrdiff_t j = 0; j < whole; j += L)
+        CK_UNROLL for (int i = 0; i < L; i++) acc[i] = CK_TYPED(join)(op, vload(from[i] + j), acc[i]);
+}
+
+/* Whole planes of n elements, L of them at a time. */
+CK_INLINE void CK_TYPED(reduce_planes)(int op, const T *x, ptrdiff_t n, ptrdiff_t planes, const MEAN *mean, T *y)
+{
     for (ptrdiff_t p = 0; p < planes; p += L) {
         V acc[L];
-        for (int i = 0; i < L; i++) {
-            const T *from = x + (p + i) * n;
-            acc[i] = neutral;
-            if (p + i >= planes) continue;
-            if (n > 8 * L) {
-                acc[i] = CK_TYPED(run)(op, from, n);
-                continue;
-            }
-            V v = vselect(rest, vload_part(from + whole, n - whole), neutral);
-            for (ptrdiff_t j = 0; j < whole; j += L) v = CK_TYPED(join)(op, vload(from + j), v);
-            acc[i] = v;
+        if (n <= 8 * L) {
+            CK_TYPED(small_planes)(op, x + p * n, n, planes - p, acc);
+        } else {
+            for (int i = 0; i < L; i++)
+                acc[i] = p + i < planes ? CK_TYPED(run)(op, x + (p + i) * n, n) : vset1(CK_TYPED(neutral)(op));
         }
         CK_TYPED(deliver)(y + p, CK_TYPED(finish)(op, mean, CK_TYPED(fold)(op, acc), 0), planes - p);
     }
@@ -461,27 +614,22 @@ CK_INLINE void CK_TYPED(reduce_planes)(int op, const T *x, ptrdiff_t n, ptrdiff_
 
 #include "pool/lanes.body.h"
 
-CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
-                                 char *scratch)
+/* Windows of whole planes or rows, or in 1-d far apart: each in vectors of its own. */
+CK_INLINE void CK_TYPED(forward_apart)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
+                                       T *counts, ptrdiff_t same)
 {
-    const ptrdiff_t n = b->col1 - b->col0, width = ck_pool_row_width(p, n), W = p->size[2];
-    const ptrdiff_t start = pool_start(p, 2, b->col0), reach = pool_end(p, 2, b->col1 - 1); /* where in x */
-    const ptrdiff_t lo = start < 0 ? 0 : start, hi = reach < W ? reach : W;
-    T *all = ck_pool_take(&scratch, width, sizeof(T));
-    T *counts = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof(T));
-    T *row[CK_POOL_ROWS];
+    const ptrdiff_t W = p->size[2];
     const T *x = a->in;
-    T *y = (T *)a->out + b->col0;
-    const ptrdiff_t same = op == POOL_SUM || op == POOL_POWER ? CK_TYPED(column_counts)(p, b, counts) : 0;
+    T *y = (T *)a->out;
     pool_cursor c = pool_seek(p->out, b->row0);
-    if (op != POOL_POWER && pool_whole_planes(p)) {
+    if (pool_whole_planes(p)) {
         const ptrdiff_t plane = p->size[0] * p->size[1] * W;
         CK_TYPED(fill)(counts, CK_POOL_LINE, op == POOL_SUM ? counts[0] : 1); /* every lane is a plane, not a column */
         MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
         CK_TYPED(reduce_planes)(op, x + b->row0 * plane, plane, b->row1 - b->row0, &mean, y + b->row0);
         return;
     }
-    if (op != POOL_POWER && pool_whole_rows(p)) {
+    if (pool_whole_rows(p)) {
         for (ptrdiff_t r = b->row0; r < b->row1; r += L) {
             T lane[L];
             pool_cursor here = c;
@@ -493,69 +641,186 @@ CK_INLINE void CK_TYPED(forward)(int op, const ck_pool *p, const ck_pool_arrays 
         }
         return;
     }
-    if (pool_side_by_side(p, 2) || pool_side_by_side(p, 4)) {
-        for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
-            ROWS window = CK_TYPED(rows_of)(p, x, &c, lo, hi);
-            CK_TYPED(fetch)(window.x, p->stride[1] * (hi - lo));
-            MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
-            CK_TYPED(together)(op, &window, p->kernel[2], &mean, y + r * p->out[2], n);
-        }
-        return;
+    const ptrdiff_t start = pool_start(p, 2, b->col0);
+    for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
+        MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
+        const ROWS window = CK_TYPED(rows_of)(p, x, &c, start, W);
+        CK_TYPED(taps_apart)(op, window.x, p->kernel[2], p->stride[2], &mean, y + b->col0 + r * p->out[2],
+                             b->col1 - b->col0);
     }
-    if (op != POOL_POWER && p->kernel[0] * p->kernel[1] == 1 && pool_apart(p, 25) && pool_inside_rows(p)) {
-        for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
-            MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
+}
+
+CK_INLINE void CK_TYPED(split_some)(int op, const ck_pool *p, const SPLIT *s, const T *v, ptrdiff_t pitch,
+                                    ptrdiff_t rows, T *all, const MEAN *mean, T *y, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < rows; i += s->rows) {
+        const ptrdiff_t some = s->rows < rows - i ? s->rows : rows - i;
+        const int at_once = op != POOL_SUM && n == p->out[2]; /* all that is to do */
+        CK_TYPED(split_windows)(op, s, v + i * pitch, at_once ? y + i * n : all, some * n);
+        for (ptrdiff_t j = 0; !at_once && j < some; j++)
+            CK_TYPED(taps_step1)(op, all + j * n, 1, 1, &mean[i + j], y + (i + j) * p->out[2], n);
+    }
+}
+
+/* What an operation does by functions of its own: their loops have the registers to themselves. */
+typedef struct {
+    int op;
+    void (*vertical)(const ROWS *r, ptrdiff_t step, ptrdiff_t rows, T *out, ptrdiff_t pitch, V total[4]);
+    void (*horizontal)(const ck_pool *p, const T *v, ptrdiff_t pitch, ptrdiff_t rows, T *all, const MEAN *mean, T *y,
+                       ptrdiff_t n);
+    void (*together)(const ck_pool *p, const ROWS *r, const MEAN *mean, T *y, ptrdiff_t n, ptrdiff_t rows, V total[4]);
+    /* of windows apart and of adaptive ones, or NULL */
+    void (*apart)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, T *counts, ptrdiff_t same);
+    void (*split)(const ck_pool *p, const SPLIT *s, const T *v, ptrdiff_t pitch, ptrdiff_t rows, T *all,
+                  const MEAN *mean, T *y, ptrdiff_t n);
+} CK_TYPED(passes_t);
+
+#define PASSES CK_TYPED(passes_t)
+
+#define MOST(op)                                                                                                       \
+    static void CK_TYPED(vertical_##op)(const ROWS *r, ptrdiff_t step, ptrdiff_t rows, T *out, ptrdiff_t pitch,        \
+                                        V total[4])                                                                    \
+    {                                                                                                                  \
+        CK_TYPED(vertical_some)(op, r, step, rows, out, pitch, total);                                                 \
+    }                                                                                                                  \
+    static void CK_TYPED(horizontal_##op)(const ck_pool *p, const T *v, ptrdiff_t pitch, ptrdiff_t rows, T *all,       \
+                                          const MEAN *mean, T *y, ptrdiff_t n)                                         \
+    {                                                                                                                  \
+        CK_TYPED(horizontal_some)(op, p, v, pitch, rows, all, mean, y, n);                                             \
+    }                                                                                                                  \
+    static void CK_TYPED(together_##op)(const ck_pool *p, const ROWS *r, const MEAN *mean, T *y, ptrdiff_t n,          \
+                                        ptrdiff_t rows, V total[4])                                                    \
+    {                                                                                                                  \
+        CK_TYPED(together_rows)(op, p, r, mean, y, n, rows, total);                                                    \
+    }
+#define REST(op)                                                                                                       \
+    static void CK_TYPED(apart_##op)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, T *counts,     \
+                                     ptrdiff_t same)                                                                   \
+    {                                                                                                                  \
+        CK_TYPED(forward_apart)(op, p, a, b, counts, same);                                                            \
+    }                                                                                                                  \
+    static void CK_TYPED(split_##op)(const ck_pool *p, const SPLIT *s, const T *v, ptrdiff_t pitch, ptrdiff_t rows,    \
+                                     T *all, const MEAN *mean, T *y, ptrdiff_t n)                                      \
+    {                                                                                                                  \
+        CK_TYPED(split_some)(op, p, s, v, pitch, rows, all, mean, y, n);                                               \
+    }
+#define PASSES_OF_MOST(op)                                                                                             \
+    MOST(op)                                                                                                           \
+    static const PASSES CK_TYPED(passes_##op) = {                                                                      \
+        op, CK_TYPED(vertical_##op), CK_TYPED(horizontal_##op), CK_TYPED(together_##op), NULL, NULL};
+#define PASSES_OF_ALL(op)                                                                                              \
+    MOST(op)                                                                                                           \
+    REST(op)                                                                                                           \
+    static const PASSES CK_TYPED(passes_##op) = {op,                                                                   \
+                                                 CK_TYPED(vertical_##op),                                              \
+                                                 CK_TYPED(horizontal_##op),                                            \
+                                                 CK_TYPED(together_##op),                                              \
+                                                 CK_TYPED(apart_##op),                                                 \
+                                                 CK_TYPED(split_##op)};
+PASSES_OF_ALL(POOL_MAX)
+PASSES_OF_ALL(POOL_MIN)
+PASSES_OF_ALL(POOL_SUM)
+PASSES_OF_MOST(POOL_POWER)
+#if CK_POOL_GUESSES
+PASSES_OF_MOST(POOL_SQUARES)
+PASSES_OF_MOST(POOL_LARGER)
+PASSES_OF_MOST(POOL_SMALLER)
+#endif
+#undef PASSES_OF_MOST
+#undef PASSES_OF_ALL
+#undef MOST
+#undef REST
+
+/* The windows of rows [r, b->row1); returns the row it stopped before, where POOL_NO_NAN met a NaN. */
+static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const ck_pool_arrays *a,
+                                   const ck_pool_block *b, ptrdiff_t r, char *scratch)
+{
+    const int op = pass->op;
+    const ptrdiff_t n = b->col1 - b->col0, width = ck_pool_row_width(p, n), W = p->size[2];
+    const ptrdiff_t start = pool_start(p, 2, b->col0), reach = pool_end(p, 2, b->col1 - 1); /* where in x */
+    const ptrdiff_t lo = start < 0 ? 0 : start, hi = reach < W ? reach : W, step = p->stride[1] * W;
+    T *all = ck_pool_take(&scratch, width, sizeof(T));
+    T *counts = ck_pool_take(&scratch, n + CK_POOL_LINE, sizeof(T));
+    T *row[CK_POOL_ROWS];
+    const T *x = a->in;
+    T *y = (T *)a->out + b->col0;
+    V total[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
+    const ptrdiff_t same = POOL_ADDS(op) ? CK_TYPED(column_counts)(p, b, counts) : 0;
+    if (pass->apart && pool_apart_from_others(p)) {
+        pass->apart(p, a, b, counts, same);
+        return b->row1;
+    }
+    pool_cursor c = pool_seek(p->out, r);
+    if (pool_side_by_side(p, 2) || pool_side_by_side(p, 4)) {
+        for (ptrdiff_t rows; r < b->row1; r += rows) {
+            rows = pool_alike(p, &c);
+            if (rows > b->row1 - r) rows = b->row1 - r;
             const ROWS window = CK_TYPED(rows_of)(p, x, &c, lo, hi);
-            CK_TYPED(taps_apart)(op, window.x, p->kernel[2], p->stride[2], &mean, y + r * p->out[2], n);
+            const MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
+            pass->together(p, &window, &mean, y + r * p->out[2], n, rows, total);
+            if (POOL_NO_NAN(op) && CK_TYPED(any_nan)(total)) break;
+            c.at[1] += rows - 1, pool_next(p->out, &c);
         }
-        return;
+        return r;
     }
     for (int i = 0; i < CK_POOL_ROWS; i++) { /* column lo of x is aligned */
         row[i] = (T *)ck_pool_take(&scratch, width, sizeof(T)) + (start - lo) % L + (lo > start ? L : 0);
         CK_TYPED(fill)(row[i], lo - start, CK_TYPED(neutral)(op));
         CK_TYPED(fill)(row[i] + hi - start, width - (hi - start) - L, CK_TYPED(neutral)(op));
     }
+    const ptrdiff_t pitch = row[1] - row[0];
     SPLIT split = {NULL, 0, 0, 0};
     T *split_all = NULL;
     if (p->adaptive) {
         split_all = ck_pool_take(&scratch, ck_pool_split_rows(n) * n + CK_POOL_LINE, sizeof(T));
-        split = CK_TYPED(split_lanes)(p, b->col0, n, row[1] - row[0], hi - start, (TI *)(void *)scratch);
+        split = CK_TYPED(split_lanes)(p, b->col0, n, pitch, hi - start, (TI *)(void *)scratch);
     }
     /* Some rows at a time: a load of what several stores have just written would have to wait for them. */
-    for (ptrdiff_t r = b->row0; r < b->row1; r += CK_POOL_ROWS) {
-        ptrdiff_t rows = b->row1 - r < CK_POOL_ROWS ? b->row1 - r : CK_POOL_ROWS;
+    for (ptrdiff_t rows; r < b->row1; r += rows) {
+        const ptrdiff_t most = b->row1 - r < CK_POOL_ROWS ? b->row1 - r : CK_POOL_ROWS;
         MEAN mean[CK_POOL_ROWS];
-        for (ptrdiff_t i = 0; i < rows; i++, pool_next(p->out, &c)) {
-            ROWS window = CK_TYPED(rows_of)(p, x, &c, lo, hi);
-            CK_TYPED(fetch)(window.x, p->stride[1] * (hi - lo));
-            mean[i] = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
-            CK_TYPED(vertical)(op, &window, row[i] + lo - start);
+        for (rows = 0; rows < most;) {
+            ptrdiff_t alike = pool_alike(p, &c);
+            if (alike > most - rows) alike = most - rows;
+            const ROWS window = CK_TYPED(rows_of)(p, x, &c, lo, hi);
+            mean[rows] = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
+            for (ptrdiff_t i = 1; i < alike; i++) mean[rows + i] = mean[rows];
+            pass->vertical(&window, step, alike, row[rows] + lo - start, pitch, total);
+            rows += alike, c.at[1] += alike - 1, pool_next(p->out, &c);
         }
-        for (ptrdiff_t i = 0; p->adaptive && i < rows; i += split.rows) {
-            const ptrdiff_t some = split.rows < rows - i ? split.rows : rows - i;
-            const int at_once = op != POOL_SUM && op != POOL_POWER && n == p->out[2]; /* all that is to do */
-            CK_TYPED(split_windows)(op, &split, row[i], at_once ? y + (r + i) * n : split_all, some * n);
-            for (ptrdiff_t j = 0; !at_once && j < some; j++)
-                CK_TYPED(taps_step1)(op, split_all + j * n, 1, 1, &mean[i + j], y + (r + i + j) * p->out[2], n);
-        }
-        for (ptrdiff_t i = 0; !p->adaptive && i < rows; i++)
-            CK_TYPED(horizontal)(op, p, row[i], all, &mean[i], y + (r + i) * p->out[2], n);
+        if (POOL_NO_NAN(op) && CK_TYPED(any_nan)(total)) break;
+        T *to = y + r * p->out[2];
+        if (p->adaptive)
+            pass->split(p, &split, row[0], pitch, rows, split_all, mean, to, n);
+        else
+            pass->horizontal(p, row[0], pitch, rows, all, mean, to, n);
     }
+    return r;
 }
 
-#define FORWARD(name, op)                                                                                              \
+/* Where it is worth a try, `guess` comes first. */
+#define FORWARD(name, op, guess, worth)                                                                                \
     static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)             \
     {                                                                                                                  \
-        if (ck_pool_in_lanes(p))                                                                                       \
+        ptrdiff_t row = b->row0;                                                                                       \
+        if (ck_pool_in_lanes(p)) {                                                                                     \
             CK_TYPED(forward_in_lanes)(op, p, a, b, s);                                                                \
-        else                                                                                                           \
-            CK_TYPED(forward)(op, p, a, b, s);                                                                         \
+            return 1;                                                                                                  \
+        }                                                                                                              \
+        if (worth) row = CK_TYPED(forward)(&CK_TYPED(passes_##guess), p, a, b, row, s);                                \
+        if (row < b->row1) CK_TYPED(forward)(&CK_TYPED(passes_##op), p, a, b, row, s);                                 \
         return 1;                                                                                                      \
     }
-FORWARD(ck_pool_max, POOL_MAX)
-FORWARD(ck_pool_min, POOL_MIN)
-FORWARD(ck_pool_avg, POOL_SUM)
-FORWARD(ck_pool_lp, POOL_POWER)
+#if CK_POOL_GUESSES
+FORWARD(ck_pool_max, POOL_MAX, POOL_LARGER, pool_numbers_first(p))
+FORWARD(ck_pool_min, POOL_MIN, POOL_SMALLER, pool_numbers_first(p))
+FORWARD(ck_pool_lp, POOL_POWER, POOL_SQUARES, p->power == 2)
+#else
+FORWARD(ck_pool_max, POOL_MAX, POOL_MAX, 0)
+FORWARD(ck_pool_min, POOL_MIN, POOL_MIN, 0)
+FORWARD(ck_pool_lp, POOL_POWER, POOL_POWER, 0)
+#endif
+FORWARD(ck_pool_avg, POOL_SUM, POOL_SUM, 0)
 #undef FORWARD
 
 /* ---- forward with indices */
@@ -1320,6 +1585,11 @@ static int CK_KERNEL(ck_pool_taps_backward)(const ck_pool *p, const ck_pool_arra
 }
 
 #undef SPLIT
+#undef PASSES
+#undef OFTEN
+#undef EVEN
+#undef ODD
+#undef TAKEN
 #undef FOUND
 #undef SEARCH
 #undef TAP_ROWS

@@ -9,7 +9,17 @@
 
 #include "base/simd.h"
 
-enum { POOL_MAX, POOL_MIN, POOL_SUM, POOL_POWER /* of powers, then the root */ };
+/* POOL_POWER sums powers, then takes the root; POOL_SQUARES is that for the power 2. POOL_LARGER and POOL_SMALLER are
+ * the largest and the smallest of what has no NaN. */
+enum { POOL_MAX, POOL_MIN, POOL_SUM, POOL_POWER, POOL_SQUARES, POOL_LARGER, POOL_SMALLER };
+#define POOL_OF_POWERS(op) ((op) == POOL_POWER || (op) == POOL_SQUARES)
+#define POOL_ADDS(op) ((op) == POOL_SUM || POOL_OF_POWERS(op))
+#define POOL_NO_NAN(op) ((op) == POOL_LARGER || (op) == POOL_SMALLER)
+/* At AVX2 a comparison of numbers is one instruction and one with NaN three, so the first pass assumes numbers, adds up
+ * what it reads to find a NaN, and the plain one goes on from there. AVX-512 was not timed with it. */
+#define CK_POOL_GUESSES (CK_VBYTES == 32)
+enum { CK_POOL_FETCHES = CK_VBYTES != 32 };
+enum { CK_POOL_BESIDE = CK_VBYTES == 32 ? 2 : 1 }; /* vectors of a row that are read at a time, or twice as many */
 enum { CK_POOL_ZEROED = 2048 }; /* elements that are set to zero at once where planes are small */
 enum { POOL_ADD, POOL_PLACE, POOL_GATHER };
 enum { CK_POOL_AHEAD = 2048 }; /* bytes; 4 KB does about the same, nothing at all costs 5 % of data beyond L2 */
@@ -102,6 +112,21 @@ CK_INLINE int pool_apart(const ck_pool *p, ptrdiff_t least)
     return p->dilation[2] == 1 && p->kernel[2] * p->stride[2] >= least;
 }
 
+/* Windows of whole planes or rows, or in 1-d, read as they lie, far apart. */
+CK_INLINE int pool_apart_from_others(const ck_pool *p)
+{
+    if (pool_whole_rows(p)) return 1;
+    return p->kernel[0] * p->kernel[1] == 1 && pool_apart(p, 25) && pool_inside_rows(p) && !pool_side_by_side(p, 2) &&
+           !pool_side_by_side(p, 4);
+}
+
+/* Whether largest and smallest are first looked for as if there were no NaN: what other kernels do has no such way, and
+ * of windows of four columns only one row. */
+CK_INLINE int pool_numbers_first(const ck_pool *p)
+{
+    return !p->adaptive && !pool_apart_from_others(p) && (!pool_side_by_side(p, 4) || p->kernel[0] * p->kernel[1] == 1);
+}
+
 /* The taps of window `o` that lie inside the plane: which is the first, where that is, and how many. */
 typedef struct {
     ptrdiff_t skip, first, n;
@@ -134,6 +159,16 @@ CK_INLINE ptrdiff_t pool_count(const ck_pool *p, int axis, ptrdiff_t o)
     ptrdiff_t limit = p->size[axis] + (p->include_pad ? p->pad_end[axis] : 0);
     if (start < 0 && !p->include_pad) start = 0;
     return (end < limit ? end : limit) - start;
+}
+
+/* How many rows of windows from `c` on, in its plane, lie under each other with all their taps inside; 1 where it lacks
+ * some. They are the same but for their place. */
+CK_INLINE ptrdiff_t pool_alike(const ck_pool *p, const pool_cursor *c)
+{
+    const ptrdiff_t first = c->at[1] * p->stride[1] - p->pad[1], room = p->size[1] - first - ck_pool_span(p, 1);
+    if (p->adaptive || first < 0 || room < 0) return 1;
+    const ptrdiff_t n = room / p->stride[1] + 1, left = p->out[1] - c->at[1];
+    return n < left ? n : left;
 }
 
 /* The windows that cover element i of the plane along one axis: [first, last], none if first > last. */
