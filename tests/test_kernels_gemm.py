@@ -90,6 +90,74 @@ def test_where_it_pays(channels, filters, size, kernel, stride):
     assert plan(spec).algorithm == "gemm"
 
 
+BY_PLACE = [
+    # x, weight, options: maps that are little but padding
+    ((19, 64, 2, 2), (40, 64, 3, 3), {"padding": 1}),
+    ((5, 40, 4, 4), (70, 40, 3, 3), {"padding": 1, "stride": 2}),
+    ((37, 64, 2, 2), (80, 32, 3, 3), {"padding": 1, "groups": 2}),
+    ((3, 33, 4), (33, 33, 5), {"padding": 2}),
+    ((9, 40, 2, 2, 1), (33, 40, 3, 3, 1), {"padding": (1, 1, 0)}),
+]
+BESIDE = [((2, 32, 4), (32, 32, 2), {"padding": 4, "stride": 3})]  # targets that meet nothing
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("x_shape", "w_shape", "options"), BY_PLACE)
+def test_by_place_exact_on_integers(isa, dtype, x_shape, w_shape, options):
+    rng = np.random.default_rng(len(x_shape))
+    x, w, b = (rng.integers(-4, 5, shape).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
+    forward, backward = CONV[x.ndim - 2]
+    only_dx = {**options, "needs": (True, False, False)}
+    with convkit.use(isa=isa), common.recording() as plans:
+        y = getattr(F, forward)(x, w, b, **options)
+        dy = rng.integers(-4, 5, y.shape).astype(dtype)
+        dx, _, _ = getattr(F, backward)(dy, x, w, **only_dx)
+    assert [type(plan.run) for plan in plans] == [gemm.ByPlace] * 2
+    np.testing.assert_array_equal(y, getattr(reference, forward)(x, w, b, **options))
+    np.testing.assert_array_equal(dx, getattr(reference, backward)(dy, x, w, **only_dx)[0])
+
+
+@pytest.mark.parametrize(("x_shape", "w_shape", "options"), BY_PLACE)
+def test_by_place_a_batch_and_its_images_have_the_same_bits(x_shape, w_shape, options):
+    rng = np.random.default_rng(3)
+    x, w = rng.standard_normal(x_shape, np.float32), rng.standard_normal(w_shape, np.float32)
+    forward, backward = (getattr(F, name) for name in CONV[x.ndim - 2])
+    for weight in (w, np.where(w == w.max(), np.inf, w).astype("f4")):  # and with the taps in the padding
+        y = forward(x, weight, **options)
+        dy = rng.standard_normal(y.shape, np.float32)
+        dx, _, _ = backward(dy, x, weight, needs=(True, False, False), **options)
+        for threads in (1, 3):
+            with convkit.threads(threads):
+                ones = [forward(x[i:i + 1], weight, **options) for i in range(len(x))]
+                np.testing.assert_array_equal(y, np.concatenate(ones))
+                np.testing.assert_array_equal(forward(x, weight, **options), y)
+                np.testing.assert_array_equal(
+                    backward(dy, x, weight, needs=(True, False, False), **options)[0], dx)
+        np.testing.assert_array_equal(
+            backward(dy[:2], x[:2], weight, needs=(True, False, False), **options)[0], dx[:2])
+
+
+@pytest.mark.parametrize("bad", [1, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("x_shape", "w_shape", "options"), BY_PLACE + BESIDE)
+def test_by_place_infinite_weights_meet_padding(x_shape, w_shape, options, bad):
+    rng = np.random.default_rng(4)
+    x, w = (rng.integers(1, 5, shape).astype("f4") for shape in (x_shape, w_shape))
+    w[3].flat[0] = w[5].flat[-1] = bad
+    x[0, 2] = np.nan
+    forward = CONV[x.ndim - 2][0]
+    with np.errstate(invalid="ignore"):
+        want = getattr(reference, forward)(x, w, **options)
+    with common.recording() as plans:
+        np.testing.assert_array_equal(getattr(F, forward)(x, w, **options), want)
+    assert isinstance(plans[0].run, gemm.ByPlace)
+
+
+def test_by_place_is_for_kernels_that_no_padding_hides():
+    spec, _, _ = conv_spec((1, 64, 1, 1), np.dtype("f4"), (64, 64, 3, 3), np.dtype("f4"), rank=2, padding=1)
+    assert not gemm.by_place(spec)  # eight of nine weights meet no x: whether one is infinite no y would say
+
+
 def test_refuses_long_sums():
     x, w = np.ones((1, 5000, 3, 3), np.float32), np.ones((8, 5000, 1, 1), np.float32)
     with convkit.use(algorithm="gemm"), pytest.raises(ValueError, match="sums of at most 4096 products, not 5000"):

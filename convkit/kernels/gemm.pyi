@@ -26,6 +26,7 @@ class Gemm:
         panels: int,
         macs: int,
         w_strides: Sequence[int],
+        by_place: bool,
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...

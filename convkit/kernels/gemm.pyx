@@ -10,6 +10,9 @@ lanes, so that its sums go straight into the rows of y. A pixel's sum does not d
 Transposed layers and input gradients with a stride have phases: targets of one residue modulo the stride, which share
 their taps. The phases that lie beside each other in a row of y read neighbouring inputs, so one panel holds the taps of
 them all, those of each phase behind each other; their sums are woven into whole lines of y.
+
+Of a plane that is little but padding every target may be a share of its own, whose taps are those that meet the source:
+by place. Its panels are as many images, and the weights are read as they lie.
 """
 
 from convkit.kernels.conv cimport tiles_of
@@ -31,6 +34,7 @@ cdef struct phase_t:             # targets that share their taps
     ptrdiff_t columns            # how many in a row
     ptrdiff_t first, taps        # their taps in a panel
     ptrdiff_t weights            # first element of their packed weights
+    const ptrdiff_t* off         # of their taps, where the weights are read as they lie
 
 
 cdef struct share_t:             # phases that read the same panels
@@ -56,6 +60,8 @@ cdef struct gemm_t:
     ptrdiff_t source_plane, target_plane
     ptrdiff_t beside             # phases of a row
     bint plain                   # a single phase: places are targets
+    bint by_place                # every share is one place, and the weights are read as they lie
+    ptrdiff_t w_group, w_filter, w_channel  # elements of the weight array between neighbours of each kind
     const ptrdiff_t* off         # of the taps in a block of the fewest filters, then in one of one filter more
     ptrdiff_t most_taps
     ptrdiff_t panels             # of one task
@@ -158,7 +164,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
         fill_panels(r, group, first, whole, p.width, panels, piece)
     if last > whole:
         fill_panels(r, group, whole, last, narrow, panels + (whole - first) * s.taps * size, piece)
-    tile.x_step = 1
+    tile.x_step = p.w_filter if p.by_place else 1
     tile.x_half = 0
     tile.bias = NULL
     tile.y_filter = 1
@@ -169,12 +175,19 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
             filter = first_filter(p, block)
             filters = first_filter(p, block + 1) - filter
             tile.off = p.off + (p.most_taps if filters > p.group_filters // p.blocks else 0)
+            if p.by_place:
+                tile.x = r.w + (group * p.w_group + filter * p.w_filter) * size
             filter += group * p.group_filters
             if r.bias != NULL:
                 tile.row_bias = r.bias + filter * size
             place = first
             while place < last:
                 width = p.width if place < whole else narrow
+                if p.by_place:
+                    sum_images(r, &tile, panels + (place - first) * s.taps * size, filter, filters, place, width,
+                               min(p.width, last - place))
+                    place += p.width
+                    continue
                 sum_panel(r, &tile, s.phase + row * p.beside, panels + (place - first) * s.taps * size, filter, filters,
                           place, width, min(p.width, last - place), sums)
                 place += p.width
@@ -193,6 +206,27 @@ cdef void finish_places(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, p
         for m in range(filters):
             finish(&r.then, (image * p.filters + filter + m) * p.target_plane + first - image * p.target_plane, n)
         first += n
+
+
+cdef void sum_images(const round_t* r, ck_conv_tile* tile, const char* panel, ptrdiff_t filter, ptrdiff_t filters,
+                     ptrdiff_t image, ptrdiff_t width, ptrdiff_t n) noexcept nogil:
+    """The tile of one place of ``n`` images, straight into y."""
+    cdef const gemm_t* p = r.plan
+    cdef const phase_t* f = r.share.phase
+    tile.off, tile.taps = f.off, f.taps
+    tile.w = panel
+    # The weights of the next filters, a line of each channel and then the next one of each.
+    tile.ahead = <const char*>tile.x + filters * p.w_filter * p.itemsize
+    tile.ahead_step = p.w_channel * p.itemsize
+    tile.ahead_end = <const char*>tile.ahead + p.group_channels * tile.ahead_step
+    if p.w_channel < p.w_filter:
+        tile.ahead_step = filters * p.w_filter * p.itemsize // f.taps
+        tile.ahead_end = NULL
+    tile.y_pixel, tile.y_filter = p.target_plane, p.filters * p.target_plane
+    tile.filters = n
+    tile.y = r.y + ((image * p.filters + filter) * p.target_plane
+                    + (f.start[0] * p.target[1] + f.start[1]) * p.target[2] + f.start[2]) * p.itemsize
+    p.table.run(tile, <int>filters, <int>(width // p.table.lanes))
 
 
 cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, const char* panel, ptrdiff_t filter,
@@ -260,7 +294,7 @@ cdef class Gemm:
     its tap for the first channel; how many taps follow each other in a channel; and rows of phases, each ``(start,
     columns, first tap, kernel positions in the order of its taps)``. ``w_strides`` are the strides of the weight array,
     in elements, from group to group, filter to filter and channel to channel. A panel has ``vectors`` vectors, a task
-    takes at most ``panels`` of them.
+    takes at most ``panels`` of them. ``by_place`` says that every share is one place.
     """
 
     cdef gemm_t plan
@@ -270,7 +304,7 @@ cdef class Gemm:
     cdef readonly bint plain
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, step,
-                 target_step, shares, ptrdiff_t vectors, ptrdiff_t panels, ptrdiff_t macs, w_strides):
+                 target_step, shares, ptrdiff_t vectors, ptrdiff_t panels, ptrdiff_t macs, w_strides, bint by_place):
         cdef gemm_t* p = &self.plan
         cdef ptrdiff_t i, most
         p.itemsize = dtype.itemsize
@@ -286,6 +320,8 @@ cdef class Gemm:
             p.source_plane *= p.source[i]
             p.target_plane *= p.target[i]
             self.w_strides[i] = w_strides[i]
+        p.by_place = by_place
+        p.w_group, p.w_filter, p.w_channel = w_strides
         self._dtype = dtype
         self._keep, self._phases = [], []
         self._fill_shares(shares)
@@ -318,7 +354,9 @@ cdef class Gemm:
             p.most_pieces = max(p.most_pieces, 3 * s.positions * min(p.width, (p.width - 1) // s.count[2] + 2))
             s.phase = self._fill_phases([phase for row in rows for phase in row], channel_taps)
             p.beside = len(rows[0])
-        self.plain = len(shares) == 1 and len(rows) == 1 and p.beside == 1 and target_steps_are_one(p)
+        if p.by_place:  # every weight once, as it lies
+            self.packed_size = p.groups * p.w_group
+        self.plain = len(shares) == len(rows) == p.beside == 1 and not p.by_place and target_steps_are_one(p)
         p.plain = self.plain
 
     cdef const phase_t* _fill_phases(self, phases, channel_taps) except NULL:
@@ -329,9 +367,14 @@ cdef class Gemm:
                 f[i].start[j] = start[j]
             f[i].columns, f[i].first = columns, first
             f[i].taps = len(positions) * self.plan.group_channels
+            order = np.array(positions, np.intp)
+            if self.plan.by_place:
+                f[i].off = <const ptrdiff_t*>self._kept(np.add.outer(
+                    np.arange(self.plan.group_channels, dtype=np.intp) * self.w_strides[2], order).reshape(-1))
+                continue
             f[i].weights = self.packed_size
             self.packed_size += self.plan.filters * f[i].taps
-            self._phases.append((f[i].weights, channel_taps, np.array(positions, np.intp)))
+            self._phases.append((f[i].weights, channel_taps, order))
         return f
 
     cdef void* _kept(self, array) except NULL:
@@ -351,7 +394,9 @@ cdef class Gemm:
         return self._own_bytes()
 
     def pack(self, w not None):
-        """The weight array, C-contiguous, as [phase][group][block][tap][filters of the block]."""
+        """The weight array, C-contiguous, as [phase][group][block][tap][filters of the block]; by places, itself."""
+        if self.plan.by_place:
+            return w
         packed = aligned_empty(self.packed_size, self._dtype)
         cdef int size = self.plan.itemsize
         cdef const void* source = reading(w, w.nbytes)

@@ -20,7 +20,7 @@ def _sums(by_channel, twin_function):
     """The two directions that are sums over taps; of what can compute them the plan takes what is predicted fastest."""
     ways = (("depthwise", depthwise.rejects, depthwise.sums, depthwise.loses),
             ("winograd", winograd.rejects, winograd.Sums, winograd.loses),
-            ("gemm", gemm.rejects, gemm.Sums, gemm.loses),
+            ("gemm", gemm.rejects, gemm.sums, gemm.loses),
             ("direct", never, by_channel, never))
     return (*(Candidate(name, rejects, build, loses=loses, predict=partial(cost.microseconds, name))
               for name, rejects, build, loses in ways), twin(twin_function))

@@ -173,7 +173,8 @@ def by_rule(algorithm, spec):
         return spec.c_in_per_group == spec.c_out_per_group == 1
     if algorithm == "winograd":
         return winograd.along(spec) is not None or winograd.strided(spec)
-    return algorithm == "gemm" and any(axis.phases[0].step > 1 for axis in geometry.axes(spec))
+    return algorithm == "gemm" and (any(axis.phases[0].step > 1 for axis in geometry.axes(spec))
+                                    or gemm.by_place(spec))
 
 
 def microseconds(algorithm, spec, isa):

@@ -140,11 +140,11 @@ def _phase(three, parts, taps, box):
 
 def _leaves_out(three, group_channels, most_pixels):
     """Whether tiles should leave out the kernel positions that meet only padding: a good part of all, in long runs."""
-    inside = prod(_share_inside(axis, run) for axis, run in zip(three, (1, 1, most_pixels), strict=True))
+    inside = prod(share_inside(axis, run) for axis, run in zip(three, (1, 1, most_pixels), strict=True))
     return group_channels >= LONG_RUN and inside <= MOST_INSIDE
 
 
-def _share_inside(axis, run):
+def share_inside(axis, run):
     """Of all pairs of a run of targets and a kernel position, the part that meets the source."""
     met = pairs = 0
     for phase in axis.phases:

@@ -1,12 +1,15 @@
 """Implicit matrix product with pixels in the lanes: which convolutions take it, and in how large panels."""
 
+from functools import cached_property
 from itertools import product
 from math import prod
+
+import numpy as np
 
 from convkit import settings
 from convkit.plan import geometry
 from convkit.plan.common import Packing
-from convkit.plan.direct import fill
+from convkit.plan.direct import fill, share_inside
 
 # What the panels of one task may hold: they stay in L2 while all filters pass by.
 PANEL_BYTES = 256 * 1024
@@ -16,6 +19,12 @@ LONG_ROW = 256  # pixels; shorter phases fill the panels in many pieces
 LARGE_TARGET = 1024 * 1024  # bytes; phases by direct tiles read and write every line of it once each
 FEWEST_FILTERS = 8  # that a filled panel must serve
 MOST_BESIDE = 16  # phases of a row: their sums stay in L1
+# Planes that are little but padding: places have taps of their own there, and images are in the lanes.
+FEW_PLACES = 4  # of the source or of the target
+MOST_PLACES = 16  # of the target
+MOST_INSIDE = 3 / 4  # of all pairs of a target and a kernel position, those that meet the source
+FEWEST_BY_PLACE = 32  # channels and filters of a group
+PLACE_VECTORS = 2  # of images
 
 
 def rejects(spec, _isa):
@@ -23,20 +32,42 @@ def rejects(spec, _isa):
     three = geometry.axes(spec)
     if not all(axis.phases for axis in three):
         return "is for targets that have taps"
+    if by_place(spec):
+        taps = _group_channels(spec) * max(len(positions) for _, positions, *_ in _places(three))
+        return None if taps <= MOST_TAPS else _too_long(taps)
     if len(three[2].phases) > MOST_BESIDE:
         return f"weaves at most {MOST_BESIDE} phases of a row, not {len(three[2].phases)}"
     if any(_reach(phase) != list(range(_reach(phase)[0], _reach(phase)[-1] + 1)) for phase in _woven(three)):
         return "weaves phases whose taps are neighbours, not with this dilation"
     taps = _taps(spec, three)
     if taps > MOST_TAPS:
-        return f"is for sums of at most {MOST_TAPS} products, not {taps}"
+        return _too_long(taps)
     return None
+
+
+def _too_long(taps):
+    return f"is for sums of at most {MOST_TAPS} products, not {taps}"
+
+
+def by_place(spec):
+    """Whether every target has a panel of its own, of many images, with the taps that meet the source there."""
+    three = geometry.axes(spec)
+    targets, sources = (prod(getattr(a, side) for a in three) for side in ("target", "source"))
+    return (min(spec.c_in_per_group, spec.c_out_per_group) >= FEWEST_BY_PLACE and targets <= MOST_PLACES
+            and min(targets, sources) <= FEW_PLACES and prod(share_inside(axis, 1) for axis in three) <= MOST_INSIDE
+            and all(map(_every_tap_meets, three)))
+
+
+def _every_tap_meets(axis):
+    """Whether no position of the kernel meets only padding: then every weight is a part of some target."""
+    met = {tap for _, pairs in _targets(axis) for tap, at in pairs if 0 <= at < axis.source}
+    return all(tap in met for phase in axis.phases for tap, _ in phase.taps)
 
 
 def loses(spec, _isa):
     """Why it should not compute ``spec``, for phases, which the cost model leaves to this rule; None if it pays."""
     three = geometry.axes(spec)
-    if all(axis.phases[0].step == 1 for axis in three):
+    if by_place(spec) or all(axis.phases[0].step == 1 for axis in three):
         return None
     filters = spec.c_out_per_group if spec.direction == "forward" else spec.c_in_per_group
     if filters < FEWEST_FILTERS:
@@ -82,28 +113,86 @@ class Sums(Packing):
         self.kernel.run(x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads(), then)
 
 
-def _channels(spec):
-    return spec.c_in if spec.direction == "forward" else spec.c_out
+class ByPlace(Packing):
+    """The same, place by place, on the weight as it lies: a training step meets every weight once, and packs nothing.
+
+    Forward an infinite weight is NaN where it meets padding, and here it is left out. It makes a number of every image
+    infinite or NaN, so that looking at the small y is enough to find it; then all taps are computed.
+    """
+
+    pack_key = ("gemm", "as it lies")
+
+    def __init__(self, spec, isa):
+        self.spec, self.isa = spec, isa
+        three = geometry.axes(spec)
+        places = list(_places(three))
+        self.complete = len(places) == prod(axis.target for axis in three)
+        self.kernel = _kernel(spec, isa, three, places)
+
+    def with_packed(self, x, packed, bias, y):
+        if not self.complete:
+            fill(y, bias)
+        operands = x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads()
+        self.kernel.run(*operands)
+        if self.spec.direction == "forward" and not np.isfinite(y).all() and not np.isfinite(packed).all():
+            self._with_padding.run(*operands)
+
+    @cached_property
+    def _with_padding(self):
+        three = geometry.axes(self.spec)
+        return _kernel(self.spec, self.isa, three, list(_places(three, inside=False)))
+
+
+def sums(spec, isa):
+    """The object that runs a forward pass or an input gradient."""
+    return ByPlace(spec, isa) if by_place(spec) else Sums(spec, isa)
+
+
+def _group_channels(spec):
+    return spec.c_in_per_group if spec.direction == "forward" else spec.c_out_per_group
 
 
 def _taps(spec, three):
     """The longest sum."""
-    return _channels(spec) // spec.groups * prod(max(len(phase.taps) for phase in axis.phases) for axis in three)
+    return _group_channels(spec) * prod(max(len(phase.taps) for phase in axis.phases) for axis in three)
 
 
-def _kernel(spec, isa, three):
+def _kernel(spec, isa, three, places=None):
     from convkit.kernels import conv, gemm
 
     forward = spec.direction == "forward"
     channels, filters = (spec.c_in, spec.c_out) if forward else (spec.c_out, spec.c_in)
-    shares = list(_shares(three, channels // spec.groups))
+    shares = places or list(_shares(three, channels // spec.groups))
+    vectors = PLACE_VECTORS if places else VECTORS
     lanes, _ = conv.tile_limits(isa, spec.dtype.itemsize)
     taps = max(len(positions) for _, positions, *_ in shares) * channels // spec.groups
-    panel_bytes = taps * VECTORS * lanes * spec.dtype.itemsize
+    panel_bytes = taps * vectors * lanes * spec.dtype.itemsize
     return gemm.Gemm(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
-        [a.source_step for a in three], [a.phases[0].step for a in three], shares, VECTORS,
-        max(1, PANEL_BYTES // panel_bytes), spec.macs, geometry.weight_strides(spec))
+        [a.source_step for a in three], [a.phases[0].step for a in three], shares, vectors,
+        max(1, PANEL_BYTES // panel_bytes), spec.macs, geometry.weight_strides(spec), places is not None)
+
+
+def _places(three, inside=True):
+    """What ``kernels.gemm`` must know of every target that has taps, each of which is a share of one place: those taps
+    that meet the source, or all.
+    """
+    _, height, width = (a.kernel for a in three)
+    for target in product(*map(_targets, three)):
+        taps = list(product(*([(tap, at) for tap, at in pairs if 0 <= at < a.source or not inside]
+                              for (_, pairs), a in zip(target, three, strict=True))))
+        if taps:
+            order = [(kz * height + ky) * width + kx for (kz, _), (ky, _), (kx, _) in taps]
+            places = [(tuple(at for _, at in tap), i) for i, tap in enumerate(taps)]
+            yield (1, 1, 1), places, len(taps), [[(tuple(start for start, _ in target), 1, 0, order)]]
+
+
+def _targets(axis):
+    """Every target of an axis and its (tap, source) pairs."""
+    for phase in axis.phases:
+        for j in range(phase.count):
+            first = j * axis.source_step - axis.lo
+            yield phase.start + j * phase.step, [(tap, first + offset) for tap, offset in phase.taps]
 
 
 def _shares(three, channels):
