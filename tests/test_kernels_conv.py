@@ -167,9 +167,11 @@ def test_geometries_are_exact(isa, dtype, geometry_):
 
 @pytest.fixture
 def leave_out(monkeypatch):
-    """Every layer leaves out the kernel positions that meet only padding."""
+    """Every layer leaves out the kernel positions that meet only padding, and its weight gradient their pixels."""
     monkeypatch.setattr(direct, "LONG_RUN", 1)
     monkeypatch.setattr(direct, "MOST_INSIDE", 1)
+    monkeypatch.setattr(direct, "MOST_INSIDE_OF_FEW", 1)
+    monkeypatch.setattr(direct, "FEW_TARGETS", 10**6)
     common.clear()
     yield
     common.clear()
@@ -186,9 +188,38 @@ PADDED = [
 @every_dtype
 @pytest.mark.parametrize("geometry_", GEOMETRIES + PADDED, ids=str)
 def test_positions_in_the_padding_are_left_out(isa, dtype, geometry_, leave_out):
-    forward, towards_x, _ = all_directions(np.random.default_rng(4), isa, dtype, *geometry_)
+    forward, towards_x, towards_w = all_directions(np.random.default_rng(4), isa, dtype, *geometry_)
     assert forward.kernel.by_position
     assert towards_x.kernel.by_position
+    assert towards_w.skips
+
+
+@every_isa
+@pytest.mark.parametrize("source_bytes", [1, 300, 1500])
+def test_pixels_are_left_out_of_every_box_and_round(isa, source_bytes, small_source, leave_out):
+    small_source(source_bytes)
+    for x, w, *rest in (GEOMETRIES + PADDED)[::2]:
+        *_, towards_w = all_directions(np.random.default_rng(5), isa, np.dtype("f4"), (5, *x[1:]), w, *rest)
+        assert towards_w.skips
+
+
+@pytest.mark.parametrize(("channels", "size", "skips"), [(64, 2, True), (64, 4, True), (64, 8, False), (8, 2, False)])
+def test_which_weight_gradients_leave_pixels_out(channels, size, skips):
+    spec, _, _ = conv_spec((1, channels, size, size), np.dtype("f4"), (64, channels, 5, 5), np.dtype("f4"), rank=2,
+                           padding=2, direction="weight_gradient")
+    assert direct.WeightGradient(spec, native.ISA_LEVELS[-1]).skips == skips
+
+
+def test_infinite_gradients_of_pixels_left_out_meet_padding():
+    rng = np.random.default_rng(6)
+    x, dy = rng.integers(1, 5, (3, 32, 2, 2)).astype("f4"), rng.integers(1, 5, (3, 40, 2, 2)).astype("f4")
+    dy[1, 7, 0, 1], dy[2, 30, 1, 1] = np.inf, np.nan
+    weight, options = np.ones((40, 32, 3, 3), np.float32), {"padding": 1, "needs": (False, True, False)}
+    with convkit.use(algorithm="direct"), np.errstate(invalid="ignore"):
+        _, dw, _ = F.conv2d_backward(dy, x, weight, **options)
+        _, want, _ = reference.conv2d_backward(dy, x, weight, **options)
+    assert np.isnan(want[7]).any()
+    np.testing.assert_array_equal(dw, want)
 
 
 def test_which_layers_leave_positions_out():

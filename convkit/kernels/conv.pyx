@@ -625,6 +625,7 @@ cdef struct gradient_t:
     ptrdiff_t run            # rows of one sum: neighbouring (kernel column, channel) pairs
     ptrdiff_t n_bases
     const ptrdiff_t* base    # offset of each run in a transposed box
+    const ptrdiff_t* inside  # of each run: first and last + 1 of the targets that meet the source, along each axis
     ptrdiff_t macs
 
 
@@ -635,7 +636,14 @@ cdef struct gradient_round_t:
     char* columns            # x of the box, [image][group][pixel][channel lanes]
     char* panels             # dy of the box, [group][panel][pixel of every image][panel filters]
     char* sums               # [group][base][panel][run][panel filters]
+    char* dw
+    const ptrdiff_t* taps    # kernel position of each column of each run
+    char* blocks             # of each worker: rows of sums in the order of the weights
+    ptrdiff_t columns_of_run, positions, block_bytes
     ptrdiff_t* off           # of every output pixel of the round in `columns`
+    ptrdiff_t image_step, pixel_step  # in numbers of pixels: images one after the other, or in turns
+    bint skip                # pixels where a run meets only padding are left out
+    bint last                # round: then sums become weights
     ptrdiff_t images
     ptrdiff_t pixels         # output pixels of a round, all images
     ptrdiff_t origin[3]
@@ -693,17 +701,19 @@ cdef void transpose_dy(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
     cdef ptrdiff_t lanes = round_up(filters, p.table.lanes)
     cdef ptrdiff_t plane = p.target[0] * p.target[1] * p.target[2]
-    cdef ptrdiff_t pixel = (image * rows + row) * r.count[2]
+    cdef ptrdiff_t pixel = image * r.image_step + row * r.count[2] * r.pixel_step
+    cdef ptrdiff_t together = r.count[2] if r.pixel_step == 1 else 1  # pixels that follow each other
     cdef char* out = r.panels + ((group * p.group_lanes + filter0) * r.pixels + pixel * lanes) * size
     if filters < lanes:
-        memset(out, 0, r.count[2] * lanes * size)
+        for x in range(r.count[2] // together):
+            memset(out + x * r.pixel_step * lanes * size, 0, together * lanes * size)
     p.table.transpose(
         r.dy + ((image * p.filters + group * p.group_filters + filter0) * plane
                 + ((r.origin[0] + z) * p.target[1] + r.origin[1] + y) * p.target[2] + r.origin[2]) * size,
-        plane, out, lanes, filters, r.count[2])
+        plane, out, r.pixel_step * lanes, filters, r.count[2])
     if panel == 0:
         for x in range(r.count[2]):
-            r.off[pixel + x] = image * p.image_pitch + p.channel_lanes * (
+            r.off[pixel + x * r.pixel_step] = image * p.image_pitch + p.channel_lanes * (
                 (z * p.stride[0] * p.box[1] + y * p.stride[1]) * p.box[2] + x * p.stride[2])
 
 
@@ -725,7 +735,7 @@ cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef const char* source = r.columns + (
         group * p.box[0] * p.box[1] * p.box[2] * p.channel_lanes + p.base[base]) * size
     cdef char* target = r.sums + ((group * p.n_bases + base) * p.group_lanes + filter0) * p.run * size
-    cdef ck_conv_tile tile
+    cdef ck_conv_tile tile, some
     tile.off = r.off
     tile.taps = r.pixels
     tile.x_step = 1
@@ -744,7 +754,83 @@ cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
         m = p.run * i // tiles
         tile.x = source + m * size
         tile.y = target + m * lanes * size
-        p.table.run(&tile, <int>(p.run * (i + 1) // tiles - m), <int>vectors)
+        if r.skip:
+            some = tile
+            sum_pixels_inside(r, &some, p.inside + 6 * base, <int>(p.run * (i + 1) // tiles - m), <int>vectors)
+        else:
+            p.table.run(&tile, <int>(p.run * (i + 1) // tiles - m), <int>vectors)
+
+
+cdef void sum_pixels_inside(const gradient_round_t* r, ck_conv_tile* tile, const ptrdiff_t* inside, int rows,
+                            int vectors) noexcept nogil:
+    """The tile over the pixels whose kernel position lies in the source: runs of them, all images in turns."""
+    cdef ptrdiff_t first[3]
+    cdef ptrdiff_t count[3]
+    cdef ptrdiff_t i, z, y, at
+    cdef const ptrdiff_t* off = tile.off
+    cdef const char* w = <const char*>tile.w
+    for i in range(3):
+        first[i] = max(inside[2 * i] - r.origin[i], 0)
+        count[i] = min(inside[2 * i + 1] - r.origin[i], r.count[i]) - first[i]
+    if count[0] <= 0 or count[1] <= 0 or count[2] <= 0:
+        if not tile.accumulate:
+            memset(tile.y, 0, rows * tile.y_pixel * r.plan.itemsize)
+        return
+    tile.taps = count[2] * r.images
+    if count[2] == r.count[2]:  # whole lines follow each other
+        tile.taps *= count[1]
+        count[1] = 1
+    for z in range(first[0], first[0] + count[0]):
+        for y in range(first[1], first[1] + count[1]):
+            at = ((z * r.count[1] + y) * r.count[2] + first[2]) * r.images
+            tile.off = off + at
+            tile.w = tile.ahead = w + at * tile.filters * r.plan.itemsize
+            r.plan.table.run(tile, rows, vectors)
+            tile.accumulate = 1
+
+
+cdef void sum_whole_panel(void* job, ptrdiff_t panel, int worker) noexcept nogil:
+    """All the sums of a panel, and the weights that they are while they are in this core's cache."""
+    cdef const gradient_round_t* r = <const gradient_round_t*>job
+    cdef ptrdiff_t base
+    for base in range(r.plan.n_bases):
+        sum_run(job, panel * r.plan.n_bases + base, worker)
+    unpack_panel(job, panel, worker)
+
+
+cdef void unpack_panel(void* job, ptrdiff_t panel, int worker) noexcept nogil:
+    """The sums of a panel, [base][column, channel][filter], into the weight array's [filter][channel][position].
+
+    The rows of a few channels are put in the order of the weights first, then filters and weights change places:
+    written where it belongs, each number would meet a cache line of its own.
+    """
+    cdef const gradient_round_t* r = <const gradient_round_t*>job
+    cdef const gradient_t* p = r.plan
+    cdef ptrdiff_t group = panel // p.group_panels, filter0 = panel % p.group_panels * p.panel_filters
+    cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters), size = p.itemsize
+    cdef ptrdiff_t bytes = round_up(filters, p.table.lanes) * size, first = 0, count, base, column, c
+    cdef char* block = r.blocks + worker * r.block_bytes
+    cdef const char* rows
+    while first < p.group_channels:
+        count = min(<ptrdiff_t>UNPACKED, p.group_channels - first)
+        for base in range(p.n_bases):
+            rows = r.sums + ((group * p.n_bases + base) * p.group_lanes + filter0) * p.run * size + first * bytes
+            for column in range(r.columns_of_run):
+                for c in range(count):
+                    copy_row(block + (c * r.positions + r.taps[base * r.columns_of_run + column]) * bytes,
+                             rows + (column * p.channel_lanes + c) * bytes, bytes)
+        p.table.transpose(
+            block, bytes // size,
+            r.dw + ((group * p.group_filters + filter0) * p.group_channels + first) * r.positions * size,
+            p.group_channels * r.positions, count * r.positions, filters)
+        first += count
+
+
+cdef inline void copy_row(char* to, const char* source, ptrdiff_t bytes) noexcept nogil:
+    """One or a few vectors, without a call."""
+    cdef ptrdiff_t i
+    for i in range(0, bytes, 16):
+        memcpy(to + i, source + i, 16)
 
 
 cdef class WeightGradient:
@@ -763,7 +849,7 @@ cdef class WeightGradient:
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  stride, block, box, ptrdiff_t channel_lanes, ptrdiff_t images, ptrdiff_t vectors, ptrdiff_t macs,
-                 bases, taps):
+                 bases, taps, inside=None):
         cdef gradient_t* p = &self.plan
         cdef ptrdiff_t i
         p.itemsize = dtype.itemsize
@@ -786,7 +872,9 @@ cdef class WeightGradient:
         self._taps = np.ascontiguousarray(taps, np.intp)
         p.base = <const ptrdiff_t*>reading(base, base.nbytes)
         p.n_bases = base.size
-        self._keep = base
+        reached = None if inside is None else np.ascontiguousarray(inside, np.intp)
+        p.inside = NULL if reached is None else <const ptrdiff_t*>reading(reached, reached.nbytes)
+        self._keep = base, reached
         self.columns = self._taps.shape[1]
         self.positions = self._taps.size
         p.run = self.columns * channel_lanes
@@ -798,22 +886,22 @@ cdef class WeightGradient:
     cdef ptrdiff_t _sums(self):
         return self.plan.groups * self.plan.n_bases * self.plan.group_lanes * self.plan.run
 
-    cdef ptrdiff_t _scratch_bytes(self, ptrdiff_t images):
+    cdef ptrdiff_t _scratch_bytes(self, ptrdiff_t images, int threads):
         cdef gradient_t* p = &self.plan
         return self._pixels(images) * <ptrdiff_t>sizeof(ptrdiff_t) + p.itemsize * (
             images * p.image_pitch + self._pixels(images) * p.groups * p.group_lanes + self._sums()
-            + self._block()) + 5 * 64
+            ) + threads * self._block_bytes() + 4 * 64
 
-    cdef ptrdiff_t _block(self):
-        return UNPACKED * self.positions * self.plan.panel_filters
+    cdef ptrdiff_t _block_bytes(self):
+        return round_up(UNPACKED * self.positions * self.plan.panel_filters * self.plan.itemsize, 64)
 
     @property
     def workspace_bytes(self):
         """Scratch of one call with enough images to fill a round."""
-        return self._scratch_bytes(self.plan.images)
+        return self._scratch_bytes(self.plan.images, 1)
 
-    def run(self, dy not None, x not None, dw not None, ptrdiff_t n, int threads):
-        """Fill dw from ``n`` images of dy and x, all C-contiguous."""
+    def run(self, dy not None, x not None, dw not None, ptrdiff_t n, int threads, bint skip=False):
+        """Fill dw from ``n`` images of dy and x, all C-contiguous; ``skip`` leaves out what meets only padding."""
         cdef gradient_t* p = &self.plan
         cdef gradient_round_t r
         cdef ptrdiff_t images = min(n, p.images), first = 0
@@ -821,29 +909,28 @@ cdef class WeightGradient:
         cdef ptrdiff_t dy_bytes = p.filters * p.target[0] * p.target[1] * p.target[2] * p.itemsize
         cdef const char* xs = <const char*>reading(x, n * x_bytes)
         cdef const char* dys = <const char*>reading(dy, n * dy_bytes)
-        cdef void* out = writing(dw, p.filters * p.group_channels * self.positions * p.itemsize)
-        cdef const ptrdiff_t* taps = <const ptrdiff_t*>reading(self._taps, self._taps.nbytes)
-        cdef char* memory = <char*>scratch(self._scratch_bytes(images))
         if p.macs * n < MIN_MACS:
             threads = 1
+        cdef char* memory = <char*>scratch(self._scratch_bytes(images, threads))
         r.plan = p
+        r.dw = <char*>writing(dw, p.filters * p.group_channels * self.positions * p.itemsize)
+        r.taps = <const ptrdiff_t*>reading(self._taps, self._taps.nbytes)
+        r.columns_of_run, r.positions, r.block_bytes = self.columns, self.positions, self._block_bytes()
+        r.skip = skip
         r.sums = memory
         r.panels = r.sums + round_up(self._sums() * p.itemsize, 64)
         r.columns = r.panels + round_up(self._pixels(images) * p.groups * p.group_lanes * p.itemsize, 64)
-        cdef char* block = r.columns + round_up(images * p.image_pitch * p.itemsize, 64)
-        r.off = <ptrdiff_t*>(block + round_up(self._block() * p.itemsize, 64))
+        r.blocks = r.columns + round_up(images * p.image_pitch * p.itemsize, 64)
+        r.off = <ptrdiff_t*>(r.blocks + threads * r.block_bytes)
         r.first = True
         with nogil:
             while first < n:
                 r.images = min(images, n - first)
                 r.x = xs + first * x_bytes
                 r.dy = dys + first * dy_bytes
-                gradient_boxes(&r, threads)
                 first += r.images
-            if p.itemsize == 4:
-                unpack_sums(p, <const float*>r.sums, taps, self.columns, self.positions, <float*>block, <float*>out)
-            else:
-                unpack_sums(p, <const double*>r.sums, taps, self.columns, self.positions, <double*>block, <double*>out)
+                r.last = first == n
+                gradient_boxes(&r, threads)
             scratch_done()
 
 
@@ -851,6 +938,7 @@ cdef int gradient_boxes(gradient_round_t* r, int threads) except -1 nogil:
     """Every box of the round's images: transpose both operands, then add its sums."""
     cdef const gradient_t* p = r.plan
     cdef ptrdiff_t z = 0, y, x, panels = p.groups * p.group_panels, tasks = p.n_bases * p.groups * p.group_panels
+    cdef bint last
     r.parts = 1 if threads == 1 else max(1, (4 * threads + tasks - 1) // tasks)
     while z < p.target[0]:
         y = 0
@@ -861,42 +949,21 @@ cdef int gradient_boxes(gradient_round_t* r, int threads) except -1 nogil:
                 r.count[0] = min(p.block[0], p.target[0] - z)
                 r.count[1] = min(p.block[1], p.target[1] - y)
                 r.count[2] = min(p.block[2], p.target[2] - x)
-                r.pixels = r.images * r.count[0] * r.count[1] * r.count[2]
+                r.image_step, r.pixel_step = r.count[0] * r.count[1] * r.count[2], 1
+                r.pixels = r.images * r.image_step
+                if r.skip:
+                    r.image_step, r.pixel_step = 1, r.images
                 parallel_for(transpose_x, r, r.images * p.groups * p.box[0] * p.box[1], threads)
                 parallel_for(transpose_dy, r, panels * r.images * r.count[0] * r.count[1], threads)
-                parallel_for(sum_run, r, tasks * r.parts, threads)
-                r.first = False
                 x += p.block[2]
+                last = r.last and x >= p.target[2] and y + p.block[1] >= p.target[1] and z + p.block[0] >= p.target[0]
+                if last and r.parts == 1 and (threads == 1 or panels >= 2 * threads):
+                    parallel_for(sum_whole_panel, r, panels, threads)
+                else:
+                    parallel_for(sum_run, r, tasks * r.parts, threads)
+                    if last:
+                        parallel_for(unpack_panel, r, panels, threads)
+                r.first = False
             y += p.block[1]
         z += p.block[0]
     return 0
-
-
-cdef void unpack_sums(const gradient_t* p, const real* sums, const ptrdiff_t* taps, ptrdiff_t columns,
-                      ptrdiff_t positions, real* block, real* dw) noexcept nogil:
-    """[group][base][panel][column, channel][filter] into the weight array's [filter][channel][position].
-
-    The rows of a few channels are put in the order of the weights first, then filters and weights change places:
-    written where it belongs, each number would meet a cache line of its own.
-    """
-    cdef ptrdiff_t group, base, panel, filter0, filters, lanes, first, count, c, column
-    cdef const real* rows
-    for group in range(p.groups):
-        for panel in range(p.group_panels):
-            filter0 = panel * p.panel_filters
-            filters = min(p.group_filters - filter0, p.panel_filters)
-            lanes = round_up(filters, p.table.lanes)
-            first = 0
-            while first < p.group_channels:
-                count = min(<ptrdiff_t>UNPACKED, p.group_channels - first)
-                for base in range(p.n_bases):
-                    rows = sums + ((group * p.n_bases + base) * p.group_lanes + filter0) * p.run
-                    for column in range(columns):
-                        for c in range(count):
-                            memcpy(block + (c * positions + taps[base * columns + column]) * lanes,
-                                   rows + (column * p.channel_lanes + first + c) * lanes, lanes * sizeof(real))
-                p.table.transpose(
-                    block, lanes,
-                    dw + ((group * p.group_filters + filter0) * p.group_channels + first) * positions,
-                    p.group_channels * positions, count * positions, filters)
-                first += count

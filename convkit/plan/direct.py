@@ -3,7 +3,10 @@
 Tiles and boxes are chosen by shape alone, so that results never depend on batch size or threads.
 """
 
+from itertools import product
 from math import prod
+
+import numpy as np
 
 from convkit import settings
 from convkit.plan import geometry
@@ -13,6 +16,10 @@ from convkit.plan.common import Packing
 # reduction of its own), where at most this part of all meets the source: taps by position find less of x in L1.
 LONG_RUN = 16
 MOST_INSIDE = 7 / 8
+# And a weight gradient, pixels of maps as small as this, all images of one in a run; of so many times the images else.
+FEW_TARGETS = 16
+MOST_INSIDE_OF_FEW = 3 / 4
+MANY_IMAGES = 4
 
 
 class Sums(Packing):
@@ -54,13 +61,18 @@ def input_gradient(spec, isa):
 
 
 class WeightGradient:
-    """Runs ``(dy, x, dw)``."""
+    """Runs ``(dy, x, dw)``. Of a map that is little but padding the pixels that a kernel position takes to the padding
+    are left out, unless one is not finite: infinity times padding is NaN.
+    """
 
     def __init__(self, spec, isa):
-        self.kernel = _weight_sums(spec, isa)
+        three = [geometry.forward_axis(*row) for row in geometry.canonical(spec)]
+        self.skips = _pixels_to_skip(spec, three)
+        self.kernel = _weight_sums(spec, isa, three, self.skips)
 
     def __call__(self, dy, x, dw):
-        self.kernel.run(dy.reshape(-1), x.reshape(-1), dw.reshape(-1), x.shape[0], settings.get_threads())
+        skip = self.skips and bool(np.isfinite(dy).all())
+        self.kernel.run(dy.reshape(-1), x.reshape(-1), dw.reshape(-1), x.shape[0], settings.get_threads(), skip)
 
     @property
     def workspace_bytes(self):
@@ -93,7 +105,21 @@ def _sums(spec, isa, three):
         geometry.weight_strides(spec), prod(spec.kernel))
 
 
-def _weight_sums(spec, isa):
+def _pixels_to_skip(spec, three):
+    """Whether a weight gradient should leave out pixels: a good part of few, of which each is a run of all images."""
+    inside = prod(share_inside(axis, 1) for axis in three)
+    return (prod(axis.target for axis in three) <= FEW_TARGETS and inside <= MOST_INSIDE_OF_FEW
+            and min(spec.c_in_per_group, spec.c_out_per_group) >= LONG_RUN)
+
+
+def _inside(axis, dilation):
+    """Per kernel position [first, last) of the targets that meet the source."""
+    for offset in range(0, axis.kernel * dilation, dilation):
+        met = [i for i in range(axis.target) if 0 <= i * axis.source_step + offset - axis.lo < axis.source]
+        yield (met[0], met[-1] + 1) if met else (0, 0)
+
+
+def _weight_sums(spec, isa, three, skips):
     from convkit.kernels import conv
 
     rows = geometry.canonical(spec)
@@ -103,14 +129,13 @@ def _weight_sums(spec, isa):
     channel_lanes = channels
     if geometry.aliases(channels, itemsize):
         channel_lanes += 64 // itemsize
-    three = [geometry.forward_axis(*row) for row in rows]
     block = geometry.blocks(three, spec.groups * (channel_lanes + filters), itemsize)
     box = [a.extent(b) for a, b in zip(three, block, strict=True)]
     image_bytes = spec.groups * (channel_lanes * prod(box) + filters * prod(block)) * itemsize
-    images = max(1, geometry.SOURCE_BYTES // image_bytes)
+    images = max(1, (MANY_IMAGES if skips else 1) * geometry.SOURCE_BYTES // image_bytes)
 
     # Neighbouring kernel columns are neighbouring pixels, so without dilation one run takes them all.
-    columns = kernel[2] if dilation[2] == 1 else 1
+    columns = kernel[2] if dilation[2] == 1 and not skips else 1
     positions = [(z, y, x) for z in range(kernel[0]) for y in range(kernel[1]) for x in range(0, kernel[2], columns)]
     bases = [((z * dilation[0] * box[1] + y * dilation[1]) * box[2] + x * dilation[2]) * channel_lanes
              for z, y, x in positions]
@@ -118,8 +143,9 @@ def _weight_sums(spec, isa):
 
     lanes, most_pixels = conv.tile_limits(isa, itemsize)
     vectors = geometry.tile_vectors(filters, [(columns * channel_lanes, 1)], images * prod(block), lanes, most_pixels)
+    inside = [sum(met, ()) for met in product(*map(_inside, three, dilation))] if skips else None
     return conv.WeightGradient(spec.dtype, isa, spec.groups, spec.c_in, spec.c_out, source, target, lo, stride, block,
-                               box, channel_lanes, images, vectors, spec.macs, bases, taps)
+                               box, channel_lanes, images, vectors, spec.macs, bases, taps, inside)
 
 
 def _runs(three, block):
