@@ -82,6 +82,15 @@ cdef inline ptrdiff_t width_of(const product_t* p, ptrdiff_t panel) noexcept nog
     return round_up(min(p.columns - panel * p.panel_lanes, p.panel_lanes), p.table.lanes)
 
 
+cdef inline void copy_row(char* to, const char* source, ptrdiff_t bytes) noexcept nogil:
+    """A few vectors, without a call."""
+    cdef ptrdiff_t whole = bytes // 16 * 16, i
+    for i in range(0, whole, 16):
+        memcpy(to + i, source + i, 16)
+    if whole < bytes:
+        memcpy(to + whole, source + whole, bytes - whole)
+
+
 cdef void pack_panel(const product_t* p, ptrdiff_t panel, char* to) noexcept nogil:
     """One panel of b, of either layout; lanes past the last column are zero."""
     cdef ptrdiff_t size = p.itemsize, first = panel * p.panel_lanes, k
@@ -92,7 +101,7 @@ cdef void pack_panel(const product_t* p, ptrdiff_t panel, char* to) noexcept nog
         p.table.transpose(p.b + first * p.depth * size, p.depth, to, width, n, p.depth)
         return
     for k in range(p.depth):
-        memcpy(to + k * width * size, p.b + (k * p.columns + first) * size, n * size)
+        copy_row(to + k * width * size, p.b + (k * p.columns + first) * size, n * size)
         if width > n:
             memset(to + (k * width + n) * size, 0, (width - n) * size)
 
