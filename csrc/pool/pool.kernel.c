@@ -267,7 +267,7 @@ CK_INLINE void pool_widen_f32(int64_t *to, ck_i32v v, ptrdiff_t left)
         while (at < LANES && !equal[at]) at++;                                                                         \
         return at;                                                                                                     \
     }                                                                                                                  \
-    CK_INLINE VI pool_bytes_##t(const uint8_t *p, ptrdiff_t n)                                                         \
+    CK_INLINE VI pool_few_bytes_##t(const uint8_t *p, ptrdiff_t n)                                                     \
     {                                                                                                                  \
         VI v = {0};                                                                                                    \
         for (int i = 0; i < LANES && i < n; i++) v[i] = p[i];                                                          \
@@ -283,7 +283,7 @@ CK_INLINE void pool_widen_f32(int64_t *to, ck_i32v v, ptrdiff_t left)
         for (int i = 0; i < LANES; i++) lane[i] = p[at[i]];                                                            \
         return ck_load_##t(lane);                                                                                      \
     }                                                                                                                  \
-    CK_INLINE void pool_narrow_##t(uint8_t *to, VI v, ptrdiff_t left)                                                  \
+    CK_INLINE void pool_narrow_few_##t(uint8_t *to, VI v, ptrdiff_t left)                                              \
     {                                                                                                                  \
         for (int i = 0; i < LANES && i < left; i++) to[i] = (uint8_t)v[i];                                             \
     }                                                                                                                  \
@@ -298,6 +298,28 @@ CK_INLINE void pool_widen_f32(int64_t *to, ck_i32v v, ptrdiff_t left)
     }
 KEEP(f32, float, int32_t, ck_i32v, CK_F32_LANES)
 KEEP(f64, double, int64_t, ck_i64v, CK_F64_LANES)
+
+#if defined(CK_AVX2) /* lane by lane compilers take 40 instructions */
+CK_INLINE ck_i32v pool_bytes_f32(const uint8_t *p, ptrdiff_t n)
+{
+    if (n < 8) return pool_few_bytes_f32(p, n);
+    return (ck_i32v)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
+CK_INLINE void pool_narrow_f32(uint8_t *to, ck_i32v v, ptrdiff_t left)
+{
+    if (left < 8) {
+        pool_narrow_few_f32(to, v, left);
+        return;
+    }
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+    _mm_storel_epi64((__m128i *)(void *)to, _mm_packus_epi16(words, words));
+}
+#else
+#define pool_bytes_f32 pool_few_bytes_f32
+#define pool_narrow_f32 pool_narrow_few_f32
+#endif
+#define pool_bytes_f64 pool_few_bytes_f64
+#define pool_narrow_f64 pool_narrow_few_f64
 
 #endif
 
