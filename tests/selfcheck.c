@@ -87,6 +87,37 @@ static void check_tile(const ck_conv_table *table, int level, int itemsize, int 
     check(right, "tile", level, itemsize, pixels, vectors);
 }
 
+/* Two panels in one run: the same bits as one after the other. */
+static void check_along(const ck_conv_table *table, int level, int itemsize, int pixels)
+{
+    static double x[MOST], w[2 * TAPS * 64 * 4], y[MOST], want[MOST], bias[16];
+    ptrdiff_t off[TAPS], lanes = CK_CONV_ALONG * table->lanes;
+    for (int k = 0; k < TAPS; k++) off[k] = rand() % (MOST - 64);
+    integers(x, MOST, itemsize);
+    integers(w, 2 * TAPS * lanes, itemsize);
+    integers(bias, 16, itemsize);
+    memset(y, 0xff, sizeof y);
+    memset(want, 0xff, sizeof want);
+    ck_conv_tile tile = {.x = x,
+                         .off = off,
+                         .taps = TAPS,
+                         .x_step = 1,
+                         .w = w,
+                         .y = y,
+                         .y_pixel = 2 * lanes,
+                         .y_filter = 1,
+                         .filters = lanes,
+                         .ahead = w,
+                         .row_bias = bias};
+    table->run_along(&tile, pixels, CK_CONV_ALONG, 2);
+    for (int i = 0; i < 2; i++) {
+        tile.w = (char *)w + i * TAPS * lanes * itemsize;
+        tile.y = (char *)want + i * lanes * itemsize;
+        table->run(&tile, pixels, CK_CONV_ALONG);
+    }
+    check(!memcmp(y, want, sizeof y), "along", level, itemsize, pixels, CK_CONV_ALONG);
+}
+
 static void check_elementwise(int level, int itemsize, int n)
 {
     static double x[MOST], y[MOST];
@@ -392,6 +423,7 @@ int main(void)
             for (int v = 1; v <= CK_CONV_VECTORS; v++)
                 for (int m = 1; m <= table->most_pixels[v - 1]; m++)
                     for (int way = 0; way < 4; way++) check_tile(table, level, itemsize, m, v, way % 2, way / 2);
+            for (int m = 1; m <= table->most_pixels[CK_CONV_ALONG - 1]; m++) check_along(table, level, itemsize, m);
             for (int n = 1; n < 40; n++) {
                 check_elementwise(level, itemsize, n);
                 check_pool(level, itemsize, CK_POOL_max, n);

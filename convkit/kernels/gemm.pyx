@@ -19,7 +19,8 @@ from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.elementwise cimport Finish, finish, finish_t, set_finish
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done
-from convkit.kernels.tiles cimport ck_conv_fill, ck_conv_piece, ck_conv_table, ck_conv_tile, real, round_up
+from convkit.kernels.tiles cimport CK_CONV_ALONG, CK_CONV_CHUNK, CK_CONV_CHUNKS, real, round_up
+from convkit.kernels.tiles cimport ck_conv_fill, ck_conv_piece, ck_conv_table, ck_conv_tile
 
 import numpy as np
 
@@ -62,6 +63,7 @@ cdef struct gemm_t:
     bint plain                   # a single phase: places are targets
     bint by_place                # every share is one place, and the weights are read as they lie
     ptrdiff_t w_group, w_filter, w_channel  # elements of the weight array between neighbours of each kind
+    bint along                   # and a block of filters goes along the panels of an image in one call
     const ptrdiff_t* off         # of the taps in a block of the fewest filters, then in one of one filter more
     ptrdiff_t most_taps
     ptrdiff_t panels             # of one task
@@ -153,7 +155,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t all_panels = (r.places + p.width - 1) // p.width
     cdef ptrdiff_t first = all_panels * batch // r.batches * p.width
     cdef ptrdiff_t last = min(all_panels * (batch + 1) // r.batches * p.width, r.places)
-    cdef ptrdiff_t size = p.itemsize, row, block, filter, filters, place, width
+    cdef ptrdiff_t size = p.itemsize, row, block, filter, filters, place, width, along
     cdef char* panels = r.own + worker * r.own_bytes
     cdef char* sums = panels + p.panels * p.most_taps * p.width * size
     cdef ck_conv_piece* piece = <ck_conv_piece*>(sums + p.beside * p.table.most_pixels[0] * p.width * size)
@@ -188,11 +190,20 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
                                min(p.width, last - place))
                     place += p.width
                     continue
+                along = panels_along(r, place, whole)
                 sum_panel(r, &tile, s.phase + row * p.beside, panels + (place - first) * s.taps * size, filter, filters,
-                          place, width, min(p.width, last - place), sums)
-                place += p.width
+                          place, width, min(p.width, last - place), along, sums)
+                place += max(<ptrdiff_t>1, along) * p.width
             if r.then.steps:
                 finish_places(r, filter, filters, first, last)
+
+
+cdef inline ptrdiff_t panels_along(const round_t* r, ptrdiff_t place, ptrdiff_t whole) noexcept nogil:
+    """How many whole panels from ``place`` on have their targets side by side, in one image."""
+    cdef const gemm_t* p = r.plan
+    if not p.along:
+        return 0
+    return (min(whole, (place // p.target_plane + 1) * p.target_plane) - place) // p.width
 
 
 cdef void finish_places(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t first, ptrdiff_t last
@@ -230,12 +241,15 @@ cdef void sum_images(const round_t* r, ck_conv_tile* tile, const char* panel, pt
 
 
 cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, const char* panel, ptrdiff_t filter,
-                    ptrdiff_t filters, ptrdiff_t place, ptrdiff_t width, ptrdiff_t n, char* sums) noexcept nogil:
-    """One tile of each phase: into y where its targets are neighbours in one image, else by way of ``sums``."""
+                    ptrdiff_t filters, ptrdiff_t place, ptrdiff_t width, ptrdiff_t n, ptrdiff_t along, char* sums
+                    ) noexcept nogil:
+    """One tile of each phase: into y where its targets are neighbours in one image, else by way of ``sums``; or a tile
+    of each of some panels ``along`` an image, in one go.
+    """
     cdef const gemm_t* p = r.plan
     cdef ptrdiff_t size = p.itemsize, i
     cdef int vectors = <int>(width // p.table.lanes)
-    cdef bint straight = p.plain and place % p.target_plane + n <= p.target_plane
+    cdef bint straight = along > 0 or p.plain and place % p.target_plane + n <= p.target_plane
     for i in range(p.beside):
         tile.taps = phase[i].taps
         tile.x = r.w + (phase[i].weights + filter * phase[i].taps) * size
@@ -253,7 +267,10 @@ cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, 
         else:
             tile.y = sums + i * filters * width * size
             tile.y_pixel, tile.filters = width, width
-        p.table.run(tile, <int>filters, vectors)
+        if along > 0:
+            p.table.run_along(tile, <int>filters, vectors, along)
+        else:
+            p.table.run(tile, <int>filters, vectors)
     if not straight:
         store_rows(r, phase, filter, filters, place, width, n, sums)
 
@@ -358,6 +375,7 @@ cdef class Gemm:
             self.packed_size = p.groups * p.w_group
         self.plain = len(shares) == len(rows) == p.beside == 1 and not p.by_place and target_steps_are_one(p)
         p.plain = self.plain
+        p.along = p.plain and p.width == CK_CONV_ALONG * p.table.lanes and p.most_taps <= CK_CONV_CHUNK * CK_CONV_CHUNKS
 
     cdef const phase_t* _fill_phases(self, phases, channel_taps) except NULL:
         cdef phase_t* f = <phase_t*>self._kept(np.zeros(len(phases) * sizeof(phase_t), np.uint8))

@@ -4,6 +4,9 @@
  * saves three; one vector by 14 pixels has no register left for it. */
 #define CK_CONV_TURN(vectors) (CK_VBYTES == 32 && sizeof(T) == 4 && (vectors) > 1 ? 2 : 1)
 
+/* Whether tiles go along panels within the chunk kernel; else a call each. */
+#define CK_CONV_GOES_ALONG (CK_VBYTES == 32 && sizeof(T) == 4)
+
 /* acc += a * b. Two taps to a turn make GCC rename the sums between registers, and spill some of 12 in 16: here they
  * stay where they are. */
 #if defined(CK_AVX2)
@@ -33,17 +36,20 @@ CK_INLINE void CK_TYPED(sum_tap)(V *acc, const T *p, const T *q, const T *w, ptr
 
 /* sum[m][v], rows c->row apart, = row_bias[m] + sum over the chunks of (sum over their taps of
  * x[off[k] + m * x_step] * w[k][v]), each chunk from zero. The chunks are closed in here, not by the caller: the next
- * one's multiply-adds overlap the additions. */
-CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c, ptrdiff_t x_step, T *sum, const int M,
-                                  const int N)
+ * one's multiply-adds overlap the additions. `beside` is where the panel's sums lie among those of all panels. */
+CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c, ptrdiff_t x_step, const T *w, T *sum,
+                                  ptrdiff_t beside, const int M, const int N)
 {
     const int turn = CK_CONV_TURN(N);
     const int near = N > 1 && M % 2 == 0 ? M / 2 : M; /* pixels found from x; the others from x_half after it */
     const ptrdiff_t half = t->x_half ? t->x_half : near * x_step;
-    const T *x = t->x, *w = (const T *)t->w + c->first * N * L;
+    const T *x = t->x;
     const ptrdiff_t *off = t->off + c->first;
-    const char *ahead = (const char *)t->ahead + c->first * t->ahead_step, *ahead_end = t->ahead_end;
+    const char *ahead = (const char *)((const T *)t->ahead + beside) + c->first * t->ahead_step;
+    const char *ahead_end = (const char *)((const T *)t->ahead_end + beside);
+    const ptrdiff_t ahead_step = t->ahead_end ? t->ahead_step : turn * t->ahead_step;
     const ptrdiff_t back = 64 - ((const char *)t->ahead_end - (const char *)t->ahead);
+    sum += beside;
     for (ptrdiff_t i = 0, line = c->line; i < c->count; i++) {
         const ptrdiff_t *last = off + c->length + (i >= c->longer);
         V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
@@ -56,13 +62,11 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c
             off++, w += N * L;
         }
         for (; off < last; off += turn, w += turn * N * L) {
+            __builtin_prefetch(ahead, 0, 2); /* once a turn: lines of y are fewer than taps */
+            ahead += ahead_step;
+            if (ahead == ahead_end) ahead += back, ahead_end += 64;
             CK_UNROLL for (int u = 0; u < turn; u++)
-            {
-                __builtin_prefetch(ahead, 0, 2);
-                ahead += t->ahead_step;
-                if (ahead == ahead_end) ahead += back, ahead_end += 64;
                 CK_TYPED(sum_tap)(acc, x + off[u], x + off[u] + half, w + u * N * L, x_step, near, M, N);
-            }
         }
         if (i || c->add)
             CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] +=
@@ -79,12 +83,16 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c
  * size of the code; any other walks a pointer. */
 CK_INLINE void CK_TYPED(sum_any_step)(const ck_conv_tile *t, const ck_conv_chunks *c, T *sum, const int M, const int N)
 {
-    if (t->x_step == 1)
-        CK_TYPED(sum_taps)(t, c, 1, sum, M, N);
+    const T *w = (const T *)t->w + c->first * N * L;
+    if (CK_CONV_GOES_ALONG && N == CK_CONV_ALONG && t->x_step == 1)
+        for (ptrdiff_t i = 0; i < c->panels; i++)
+            CK_TYPED(sum_taps)(t, c, 1, w + i * t->taps * N * L, sum, i * N * L, M, N);
+    else if (t->x_step == 1)
+        CK_TYPED(sum_taps)(t, c, 1, w, sum, 0, M, N);
     else if (sizeof(T) == 4 && N == 2 && t->x_step == 2)
-        CK_TYPED(sum_taps)(t, c, 2, sum, M, N);
+        CK_TYPED(sum_taps)(t, c, 2, w, sum, 0, M, N);
     else
-        CK_TYPED(sum_taps)(t, c, t->x_step, sum, M, N);
+        CK_TYPED(sum_taps)(t, c, t->x_step, w, sum, 0, M, N);
 }
 
 /* One function per tile shape, out of line: inlined into a loop nest, GCC spills the sums. */
@@ -205,7 +213,7 @@ CK_NOINLINE void CK_TYPED(add_sums)(T *to, const T *from, ptrdiff_t n, int start
 CK_INLINE ck_conv_chunks CK_TYPED(chunks_of)(const ck_conv_tile *t)
 {
     const ptrdiff_t count = (t->taps + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK;
-    ck_conv_chunks c = {.count = count, .length = t->taps, .longer = count, .row_bias = t->row_bias};
+    ck_conv_chunks c = {.count = count, .length = t->taps, .longer = count, .row_bias = t->row_bias, .panels = 1};
     if (count > 1) {
         c.length = t->taps / count;
         c.longer = count - t->taps % count;
@@ -263,6 +271,28 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
         CK_TYPED(add_sums)(sum, total, pixels * vectors * L, 1);
     }
     CK_TYPED(store_tile)(t, sum, pixels, vectors);
+}
+
+CK_NOINLINE void CK_TYPED(conv_run_along)(const ck_conv_tile *t, int pixels, int vectors, ptrdiff_t panels)
+{
+    ck_conv_chunks c = CK_TYPED(chunks_of)(t);
+    CK_ASSERT(t->y_filter == 1 && t->filters == vectors * L && !t->bias && !t->accumulate && !t->x_half);
+    CK_ASSERT(vectors == CK_CONV_ALONG && t->x_step == 1 && t->taps >= 1 && c.count <= CK_CONV_CHUNKS);
+    if (CK_CONV_GOES_ALONG) {
+        c.row = t->y_pixel;
+        c.line = t->filters; /* `ahead` fetches lines */
+        c.panels = panels;
+        CK_TYPED(sum_kernels)[vectors - 1][pixels - 1](t, &c, t->y);
+        return;
+    }
+    ck_conv_tile tile = *t;
+    for (ptrdiff_t i = 0; i < panels; i++) {
+        CK_TYPED(conv_run)(&tile, pixels, vectors);
+        tile.w = (const T *)tile.w + t->taps * vectors * L;
+        tile.y = (T *)tile.y + vectors * L;
+        tile.ahead = (const T *)tile.ahead + vectors * L;
+        if (tile.ahead_end) tile.ahead_end = (const T *)tile.ahead_end + vectors * L;
+    }
 }
 
 /* The sums of each of the tiles that go through a panel together; none has more than the registers hold. */
@@ -410,6 +440,7 @@ const ck_conv_table CK_KERNEL(ck_conv) = {
     .most_pixels = {CK_CONV_CAP(1, 16), CK_CONV_CAP(2, 14), CK_CONV_CAP(3, 9), CK_CONV_CAP(4, 7)},
     .run = CK_TYPED(conv_run),
     .run_together = CK_TYPED(conv_run_together),
+    .run_along = CK_TYPED(conv_run_along),
     .transpose = CK_TYPED(conv_transpose),
     .fill = CK_TYPED(conv_fill),
     .pad = CK_TYPED(conv_pad),

@@ -38,6 +38,10 @@ typedef void (*ck_conv_run)(const ck_conv_tile *tile, int pixels, int vectors);
 /* Up to CK_CONV_TOGETHER tiles with one panel, none with row_bias: the same sums, a segment of the panel at a time. */
 typedef void (*ck_conv_run_together)(const ck_conv_tile *tile, const int *pixels, ptrdiff_t n, int vectors);
 
+/* One run of pixels with some whole panels of CK_CONV_ALONG vectors, which lie behind each other: their sums go into y
+ * side by side, as they are. x_step is 1; without `bias`, `accumulate` and `x_half`, at most CK_CONV_CHUNKS chunks. */
+typedef void (*ck_conv_run_along)(const ck_conv_tile *tile, int pixels, int vectors, ptrdiff_t panels);
+
 /* Partial sums are closed every CK_CONV_CHUNK taps and added up, and those again every CK_CONV_CHUNKS, which keeps the
  * error of a long reduction at that of a short one. Fixed, so that a sum does not depend on the tile that computes it. */
 enum { CK_CONV_CHUNK = 64, CK_CONV_CHUNKS = 16, CK_CONV_VECTORS = 4, CK_CONV_PIXELS = 16 };
@@ -45,6 +49,9 @@ enum { CK_CONV_CHUNK = 64, CK_CONV_CHUNKS = 16, CK_CONV_VECTORS = 4, CK_CONV_PIX
 /* Tiles that go through a panel together, and how many chunks of one vector they all take before the next ones: the
  * weights stay in L1. */
 enum { CK_CONV_TOGETHER = 16, CK_CONV_SEGMENT = 4 };
+
+/* Vectors of the panels that one run goes along: gemm's, and code for no others. */
+enum { CK_CONV_ALONG = 3 };
 
 /* Some neighbouring chunks of a reduction: `length` taps each, and one more from chunk `longer` on. */
 typedef struct {
@@ -54,6 +61,7 @@ typedef struct {
     const void *row_bias; /* one value for each pixel, added to the first chunk, or NULL */
     int add; /* to what `sum` holds; then without row_bias */
     ptrdiff_t line; /* of y, from which on they are fetched for the store */
+    ptrdiff_t panels; /* of ck_conv_run_along, all of whose chunks these are; else 1 */
 } ck_conv_chunks;
 
 /* A run of output pixels at one kernel position: n of them go to to[0 .. n), x[source + i * step]; without a source, zeros. */
@@ -94,6 +102,7 @@ typedef struct {
     int most_pixels[CK_CONV_VECTORS];
     ck_conv_run run;
     ck_conv_run_together run_together;
+    ck_conv_run_along run_along;
     ck_conv_transpose transpose;
     void (*fill)(const ck_conv_fill *job);
     ck_conv_pad pad;
