@@ -873,7 +873,9 @@ cdef class WeightGradient:
         p.base = <const ptrdiff_t*>reading(base, base.nbytes)
         p.n_bases = base.size
         reached = None if inside is None else np.ascontiguousarray(inside, np.intp)
-        p.inside = NULL if reached is None else <const ptrdiff_t*>reading(reached, reached.nbytes)
+        p.inside = NULL
+        if reached is not None:
+            p.inside = <const ptrdiff_t*>reading(reached, reached.nbytes)
         self._keep = base, reached
         self.columns = self._taps.shape[1]
         self.positions = self._taps.size
