@@ -245,6 +245,18 @@ def test_norms_by_numpy(p):
             np.testing.assert_allclose(F.lp_pool2d(x * 0, p, 2), 0)
 
 
+@pytest.mark.parametrize("p", [1, 2, 3])
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 3), (3, 3), (5, 3), (3, 5), (7, 4), (17, 16)])
+def test_norms_of_windows_apart(kernel, stride, p):
+    rng = np.random.default_rng(13)
+    for isa, dtype in levels_and_dtypes():
+        x = np.abs(rng.standard_normal((2, 3, 83))).astype(dtype)
+        windows = np.lib.stride_tricks.sliding_window_view(x.astype(np.float64), kernel, axis=-1)[..., ::stride, :]
+        with ck.use(isa=isa, algorithm="direct"):
+            got = F.lp_pool1d(x, p, kernel, stride)
+        np.testing.assert_allclose(got, np.linalg.norm(windows, p, axis=-1), rtol=32 * np.finfo(dtype).eps)
+
+
 def test_norms_of_negative_sums_are_nan_as_in_pytorch():
     x = np.array([[[-1, -2, 1, 1, -1, 3]]], np.float32)
     for isa in native.ISA_LEVELS:

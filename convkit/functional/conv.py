@@ -300,12 +300,11 @@ def _sums(spec, shape, batched, x, weight, bias, out, then=(), past=None):
     def call(x, weight, bias, out, packed, past=None):
         y = empty(shape, dtype)
         end = finish if past is None or after else finishing(past)
+        finishes = () if end is None else (end,)
         if packs and packed is not None:
-            run.with_packed(x, packed(run.pack_key, run.pack), bias, y, end)
-        elif end is None:
-            run(x, weight, bias, y)
+            run.with_packed(x, packed(run.pack_key, run.pack), bias, y, *finishes)
         else:
-            run(x, weight, bias, y, end)
+            run(x, weight, bias, y, *finishes)
         if after:
             _finish_after(y, then, past)
         return y

@@ -302,12 +302,12 @@ CK_INLINE void CK_TYPED(taps_apart)(int op, const T *v, ptrdiff_t kernel, ptrdif
     }
 }
 
-/* Any stride: reduce at every column, as for stride 1, then pick. */
+/* Any stride: reduce at every column, as for stride 1 and without a root, then pick. */
 CK_INLINE void CK_TYPED(taps_any)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t dilation, ptrdiff_t stride, T *all,
                                   const MEAN *mean, T *y, ptrdiff_t n)
 {
     MEAN none = {1, 1, mean->cols, 1};
-    CK_TYPED(taps_step1)(op, v, kernel, dilation, &none, all, (n - 1) * stride + 1);
+    CK_TYPED(taps_step1)(POOL_ADDS(op) ? POOL_SUM : op, v, kernel, dilation, &none, all, (n - 1) * stride + 1);
     for (ptrdiff_t o = 0; o < n; o++) all[o] = all[o * stride];
     for (ptrdiff_t o = 0; o < n; o += L) CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, vload(all + o), o), n - o);
 }
