@@ -240,7 +240,7 @@ STRICTER = (
     ("max_unpool", "leaves nothing|not be negative|must be at least 1", "PyTorch computes an empty or odd size"),
     ("lp_pool", "kernel_size must be at least", "PyTorch gives empty results"),
     ("adaptive", "output_size must be at least", "PyTorch gives empty results"),
-    ("adaptive_avg_pool3d", "x must have 5 axes", "PyTorch takes any array where the output is one element"),
+    ("adaptive_avg_pool", "x must have [345] axes", "PyTorch takes any array where the output is one element"),
     ("max_pool", "puts a whole window outside", "PyTorch gives -inf and an index that lies nowhere"),
     ("conv", "output_padding must be less|output must have at least|dilation must be at least",
      "PyTorch does not check an empty batch"),
