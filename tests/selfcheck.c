@@ -87,35 +87,48 @@ static void check_tile(const ck_conv_table *table, int level, int itemsize, int 
     check(right, "tile", level, itemsize, pixels, vectors);
 }
 
-/* Two panels in one run: the same bits as one after the other. */
-static void check_along(const ck_conv_table *table, int level, int itemsize, int pixels)
+/* A grid of 2 panels, 2 rows and 3 runs: the same bits as one tile after the other. */
+static void check_grid(const ck_conv_table *table, int level, int itemsize, int pixels, int vectors, int adds)
 {
-    static double x[MOST], w[2 * TAPS * 64 * 4], y[MOST], want[MOST], bias[16];
-    ptrdiff_t off[TAPS], lanes = CK_CONV_ALONG * table->lanes;
-    for (int k = 0; k < TAPS; k++) off[k] = rand() % (MOST - 64);
+    static double x[MOST], w[2 * TAPS * 64 * 4], y[12 * 16 * 64], want[12 * 16 * 64], bias[16];
+    const ptrdiff_t lanes = vectors * table->lanes;
+    const ck_conv_grid grid = {.panels = 2,
+                               .rows = 2,
+                               .runs = 3,
+                               .w_panel = TAPS * lanes,
+                               .y_panel = 6 * pixels * lanes,
+                               .x_row = 3 * pixels + 1,
+                               .y_row = 3 * pixels * lanes,
+                               .ahead_panel = lanes};
+    ptrdiff_t off[TAPS];
+    for (int k = 0; k < TAPS; k++) off[k] = rand() % (MOST - 200);
     integers(x, MOST, itemsize);
     integers(w, 2 * TAPS * lanes, itemsize);
     integers(bias, 16, itemsize);
-    memset(y, 0xff, sizeof y);
-    memset(want, 0xff, sizeof want);
+    integers(y, 12 * 16 * 64, itemsize);
+    memcpy(want, y, sizeof y);
     ck_conv_tile tile = {.x = x,
                          .off = off,
                          .taps = TAPS,
                          .x_step = 1,
                          .w = w,
                          .y = y,
-                         .y_pixel = 2 * lanes,
+                         .y_pixel = lanes,
                          .y_filter = 1,
                          .filters = lanes,
                          .ahead = w,
-                         .row_bias = bias};
-    table->run_along(&tile, pixels, CK_CONV_ALONG, 2);
-    for (int i = 0; i < 2; i++) {
-        tile.w = (char *)w + i * TAPS * lanes * itemsize;
-        tile.y = (char *)want + i * lanes * itemsize;
-        table->run(&tile, pixels, CK_CONV_ALONG);
-    }
-    check(!memcmp(y, want, sizeof y), "along", level, itemsize, pixels, CK_CONV_ALONG);
+                         .accumulate = adds,
+                         .row_bias = adds ? NULL : bias};
+    table->run_grid(&tile, pixels, vectors, &grid);
+    for (int p = 0; p < 2; p++)
+        for (int j = 0; j < 2; j++)
+            for (int i = 0; i < 3; i++) {
+                tile.x = (char *)x + (j * grid.x_row + i * pixels) * itemsize;
+                tile.w = (char *)w + p * grid.w_panel * itemsize;
+                tile.y = (char *)want + (p * grid.y_panel + j * grid.y_row + i * pixels * lanes) * itemsize;
+                table->run(&tile, pixels, vectors);
+            }
+    check(!memcmp(y, want, sizeof y), "grid", level, itemsize, pixels, vectors);
 }
 
 static void check_elementwise(int level, int itemsize, int n)
@@ -421,9 +434,10 @@ int main(void)
         for (int itemsize = 4; itemsize <= 8; itemsize += 4) {
             const ck_conv_table *table = ck_conv_table_for(level, itemsize);
             for (int v = 1; v <= CK_CONV_VECTORS; v++)
-                for (int m = 1; m <= table->most_pixels[v - 1]; m++)
+                for (int m = 1; m <= table->most_pixels[v - 1]; m++) {
                     for (int way = 0; way < 4; way++) check_tile(table, level, itemsize, m, v, way % 2, way / 2);
-            for (int m = 1; m <= table->most_pixels[CK_CONV_ALONG - 1]; m++) check_along(table, level, itemsize, m);
+                    for (int adds = 0; adds < 2; adds++) check_grid(table, level, itemsize, m, v, adds);
+                }
             for (int n = 1; n < 40; n++) {
                 check_elementwise(level, itemsize, n);
                 check_pool(level, itemsize, CK_POOL_max, n);

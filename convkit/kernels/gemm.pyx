@@ -19,8 +19,8 @@ from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.elementwise cimport Finish, finish, finish_t, set_finish
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done
-from convkit.kernels.tiles cimport CK_CONV_ALONG, CK_CONV_CHUNK, CK_CONV_CHUNKS, real, round_up
-from convkit.kernels.tiles cimport ck_conv_fill, ck_conv_piece, ck_conv_table, ck_conv_tile
+from convkit.kernels.tiles cimport real, round_up
+from convkit.kernels.tiles cimport ck_conv_fill, ck_conv_grid, ck_conv_piece, ck_conv_table, ck_conv_tile
 
 import numpy as np
 
@@ -63,7 +63,6 @@ cdef struct gemm_t:
     bint plain                   # a single phase: places are targets
     bint by_place                # every share is one place, and the weights are read as they lie
     ptrdiff_t w_group, w_filter, w_channel  # elements of the weight array between neighbours of each kind
-    bint along                   # and a block of filters goes along the panels of an image in one call
     const ptrdiff_t* off         # of the taps in a block of the fewest filters, then in one of one filter more
     ptrdiff_t most_taps
     ptrdiff_t panels             # of one task
@@ -201,7 +200,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
 cdef inline ptrdiff_t panels_along(const round_t* r, ptrdiff_t place, ptrdiff_t whole) noexcept nogil:
     """How many whole panels from ``place`` on have their targets side by side, in one image."""
     cdef const gemm_t* p = r.plan
-    if not p.along:
+    if not p.plain:
         return 0
     return (min(whole, (place // p.target_plane + 1) * p.target_plane) - place) // p.width
 
@@ -250,6 +249,10 @@ cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, 
     cdef ptrdiff_t size = p.itemsize, i
     cdef int vectors = <int>(width // p.table.lanes)
     cdef bint straight = along > 0 or p.plain and place % p.target_plane + n <= p.target_plane
+    cdef ck_conv_grid grid
+    grid.panels, grid.rows, grid.runs = along, 1, 1
+    grid.y_panel = grid.ahead_panel = width
+    grid.x_row = grid.y_row = 0
     for i in range(p.beside):
         tile.taps = phase[i].taps
         tile.x = r.w + (phase[i].weights + filter * phase[i].taps) * size
@@ -268,7 +271,8 @@ cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, 
             tile.y = sums + i * filters * width * size
             tile.y_pixel, tile.filters = width, width
         if along > 0:
-            p.table.run_along(tile, <int>filters, vectors, along)
+            grid.w_panel = tile.taps * width
+            p.table.run_grid(tile, <int>filters, vectors, &grid)
         else:
             p.table.run(tile, <int>filters, vectors)
     if not straight:
@@ -375,7 +379,6 @@ cdef class Gemm:
             self.packed_size = p.groups * p.w_group
         self.plain = len(shares) == len(rows) == p.beside == 1 and not p.by_place and target_steps_are_one(p)
         p.plain = self.plain
-        p.along = p.plain and p.width == CK_CONV_ALONG * p.table.lanes and p.most_taps <= CK_CONV_CHUNK * CK_CONV_CHUNKS
 
     cdef const phase_t* _fill_phases(self, phases, channel_taps) except NULL:
         cdef phase_t* f = <phase_t*>self._kept(np.zeros(len(phases) * sizeof(phase_t), np.uint8))

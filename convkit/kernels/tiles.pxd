@@ -33,13 +33,22 @@ cdef extern from "conv/conv.h" nogil:
         const ck_conv_piece* piece
         ptrdiff_t pieces
     int CK_CONV_VECTORS
-    enum: CK_CONV_TOGETHER, CK_CONV_ALONG, CK_CONV_CHUNK, CK_CONV_CHUNKS
+    enum: CK_CONV_TOGETHER, CK_CONV_CHUNK, CK_CONV_CHUNKS
+    ctypedef struct ck_conv_grid:
+        ptrdiff_t panels
+        ptrdiff_t rows
+        ptrdiff_t runs
+        ptrdiff_t w_panel
+        ptrdiff_t y_panel
+        ptrdiff_t x_row
+        ptrdiff_t y_row
+        ptrdiff_t ahead_panel
     ctypedef struct ck_conv_table:
         ptrdiff_t lanes
         int most_pixels[4]
         void run(const ck_conv_tile* tile, int pixels, int vectors) noexcept nogil
         void run_together(const ck_conv_tile* tile, const int* pixels, ptrdiff_t n, int vectors) noexcept nogil
-        void run_along(const ck_conv_tile* tile, int pixels, int vectors, ptrdiff_t panels) noexcept nogil
+        void run_grid(const ck_conv_tile* tile, int pixels, int vectors, const ck_conv_grid* grid) noexcept nogil
         void transpose(const void* src, ptrdiff_t src_row, void* dst, ptrdiff_t dst_row, ptrdiff_t rows,
                        ptrdiff_t columns) noexcept nogil
         void fill(const ck_conv_fill* job) noexcept nogil

@@ -19,7 +19,7 @@ from convkit.kernels.elementwise cimport Finish, finish, finish_t, set_finish
 from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of, task_t
-from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
+from convkit.kernels.tiles cimport ck_conv_grid, ck_conv_table, ck_conv_tile, round_up
 
 import numpy as np
 
@@ -87,6 +87,7 @@ cdef ptrdiff_t MIN_SHARED_MACS = 16_000_000
 
 cdef enum:
     MOST_TOGETHER = 32           # panels
+    FETCHED_TILES = 8            # weights are fetched so many tiles before they are used, some 2,000 cycles
 
 
 cdef struct extent_t:            # of a round
@@ -119,7 +120,7 @@ cdef struct winograd_t:
     ptrdiff_t tile_rows, tile_columns
     ptrdiff_t pitch              # of a row in V, which may have one entry more than tiles
     ptrdiff_t together           # panels
-    bint by_point                # whether the weights of a point lie together, or those of a panel
+    ptrdiff_t segments           # of the taps, the weights of all panels for one of which lie together; 0: those of a panel
     extent_t extent[2]           # of a round, and where images are side by side
     ptrdiff_t macs
     ptrdiff_t fewest_tiles       # of a round that one thread computes, where rounds are made smaller for several
@@ -157,15 +158,28 @@ cdef struct round_t:
     ptrdiff_t panels             # that a task computes together
 
 
-cdef inline ptrdiff_t panel_offset(const winograd_t* p, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
-    """Where the panel of a group that begins with this filter lies in the packed weights, behind the limit's vector."""
-    cdef ptrdiff_t weights = 1 if p.by_point else p.weight_of[p.first[p.sums]]
-    return p.tiles.lanes + weights * p.taps * (group * round_up(p.group_filters, p.tiles.lanes) + filter0)
+cdef inline ptrdiff_t all_lanes(const winograd_t* p) noexcept nogil:
+    """Filters of all groups, each group's in whole vectors."""
+    return p.groups * round_up(p.group_filters, p.tiles.lanes)
 
 
-cdef inline ptrdiff_t weight_step(const winograd_t* p, ptrdiff_t lanes) noexcept nogil:
-    """Elements from one of a panel's weights to the next in the packed ones."""
-    return p.taps * (p.groups * round_up(p.group_filters, p.tiles.lanes) if p.by_point else lanes)
+cdef struct segment_t:           # of the taps
+    ptrdiff_t first, taps
+
+
+cdef inline segment_t segment(const winograd_t* p, ptrdiff_t i) noexcept nogil:
+    cdef ptrdiff_t n = max(<ptrdiff_t>1, p.segments), first = p.taps * i // n
+    return segment_t(first, p.taps * (i + 1) // n - first)
+
+
+cdef inline ptrdiff_t weights_offset(const winograd_t* p, ptrdiff_t group, ptrdiff_t filter0, ptrdiff_t lanes,
+                                     ptrdiff_t weight, segment_t s) noexcept nogil:
+    """Where the panel of a group that begins with this filter has one of its weights, for the taps of a segment: behind
+    the limit's vector ``[weight][segment][panel][tap][lane]``, or with one segment ``[panel][weight][tap][lane]``."""
+    cdef ptrdiff_t before = group * round_up(p.group_filters, p.tiles.lanes) + filter0
+    if p.segments:
+        return p.tiles.lanes + (weight * p.taps + s.first) * all_lanes(p) + before * s.taps
+    return p.tiles.lanes + p.taps * (before * p.weight_of[p.first[p.sums]] + weight * lanes)
 
 
 cdef inline ptrdiff_t first_source(const round_t* r) noexcept nogil:
@@ -279,8 +293,7 @@ cdef void inside(const round_t* r, ptrdiff_t row, ptrdiff_t* first, ptrdiff_t* l
 cdef struct panel_t:             # of filters, on some rows of tiles
     ptrdiff_t filter             # the first
     ptrdiff_t filters, lanes
-    const float* u
-    ptrdiff_t u_step             # from weights to weights of the next point
+    ptrdiff_t group, filter0     # in it
     const float* v               # of the group
     const float* bias            # or NULL
     float* sums
@@ -290,13 +303,12 @@ cdef struct panel_t:             # of filters, on some rows of tiles
 cdef panel_t panel_of(const round_t* r, ptrdiff_t i, ptrdiff_t tiles, float* sums) noexcept nogil:
     """Panel i of all groups, on so many tiles."""
     cdef const winograd_t* p = r.call.plan
-    cdef ptrdiff_t group = i // p.group_panels, filter0 = i % p.group_panels * p.panel_filters
     cdef panel_t panel
-    panel.filter = group * p.group_filters + filter0
-    panel.filters = min(p.group_filters - filter0, p.panel_filters)
+    panel.group, panel.filter0 = i // p.group_panels, i % p.group_panels * p.panel_filters
+    panel.filter = panel.group * p.group_filters + panel.filter0
+    panel.filters = min(p.group_filters - panel.filter0, p.panel_filters)
     panel.lanes = round_up(panel.filters, p.tiles.lanes)
-    panel.u, panel.u_step = r.call.u + panel_offset(p, group, filter0), weight_step(p, panel.lanes)
-    panel.v = r.v + group * p.group_channels * r.call.channel_step
+    panel.v = r.v + panel.group * p.group_channels * r.call.channel_step
     panel.bias = r.call.bias
     if panel.bias != NULL:
         panel.bias += i * p.panel_filters
@@ -323,10 +335,8 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t last = min(pairs * (part + 1) // r.parts * height, all_rows)
     cdef float* sums = r.call.own + worker * r.call.own_step
     cdef ptrdiff_t of_panel = p.sums * sum_step((last - first) * tiles, p.panel_filters)
-    cdef ptrdiff_t i, j, product
+    cdef ptrdiff_t i, j, product, alike
     cdef panel_t of[MOST_TOGETHER]
-    cdef const panel_t* panel
-    cdef const panel_t* following
     cdef ck_conv_tile tile
     for j in range(panels):
         of[j] = panel_of(r, first_panel + j, (last - first) * tiles, sums + j * of_panel)
@@ -336,19 +346,15 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.row_bias = NULL
     tile.ahead_end = NULL
     for i in range(p.sums):
-        for j in range(panels):
-            panel, following = &of[j], &of[0 if j + 1 == panels else j + 1]
-            for product in range(p.first[i], p.first[i + 1]):
-                tile.w = panel.u + p.weight_of[product] * panel.u_step
-                # While the tiles of one product are summed they fetch the weights of the next.
-                if product + 1 < p.first[i + 1]:
-                    tile.ahead = panel.u + p.weight_of[product + 1] * panel.u_step
-                else:
-                    tile.ahead = (following.u + p.weight_of[product + 1 if j + 1 == panels else p.first[i]]
-                                  * following.u_step)
-                tile.accumulate = product > p.first[i]
-                sum_product(r, &tile, panel, panel.v + p.point_of[product] * r.call.point_step,
-                            panel.sums + i * panel.m_step, first, last, height)
+        for product in range(p.first[i], p.first[i + 1]):
+            j = 0
+            while j < panels:
+                alike = 1
+                while j + alike < panels and of[j + alike].group == of[j].group and of[j + alike].lanes == of[j].lanes:
+                    alike += 1
+                sum_product(r, &tile, &of[j], alike, of_panel, i, product, first, last,
+                            height == 2 and of[j].lanes > p.tiles.lanes)
+                j += alike
     for j in range(panels):
         if p.line_step:
             join_lines(r, &of[j], first, last)
@@ -361,58 +367,105 @@ cdef inline bint closed_up(const round_t* r) noexcept nogil:
     return r.call.across or r.call.plan.pitch == r.call.plan.tile_columns
 
 
-cdef inline ptrdiff_t runs_of(const winograd_t* p, ptrdiff_t columns) noexcept nogil:
-    return (columns + p.most_pixels - 1) // p.most_pixels
+cdef struct strip_t:             # rows of tiles of a panel that lie evenly in V and meet the same kernel positions
+    ptrdiff_t rows               # of the grid, which holds runs of `columns` tiles
+    ptrdiff_t columns
+    ptrdiff_t taken              # rows of tiles
+    bint two                     # whether each row of the grid is two rows of tiles
 
 
-cdef void sum_run(const winograd_t* p, ck_conv_tile* tile, const float* source, float* to, ptrdiff_t columns, bint two
-                  ) noexcept nogil:
-    """The products of neighbouring tiles of one product, as evenly as they go into the registers."""
-    cdef ptrdiff_t runs = runs_of(p, columns), t = 0, i, m
-    for i in range(runs):
-        m = columns * (i + 1) // runs - t
-        tile.x = source + t
-        tile.y = to + t * tile.filters
-        p.tiles.run(tile, <int>(2 * m if two else m), <int>(tile.filters // p.tiles.lanes))
-        t += m
-        tile.ahead = <const char*>tile.ahead + tile.taps * tile.ahead_step
-
-
-cdef void sum_product(const round_t* r, ck_conv_tile* tile, const panel_t* panel, const float* v, float* sums,
-                      ptrdiff_t first, ptrdiff_t last, ptrdiff_t height) noexcept nogil:
-    """One product: rows ``first`` to ``last``, those of a plane in one run, or one or two at a time."""
+cdef bint planes_alike(const round_t* r) noexcept nogil:
+    """Whether the planes of a round lie evenly in V and meet the same kernel positions."""
     cdef const winograd_t* p = r.call.plan
-    cdef const float* u = <const float*>tile.w
-    cdef ptrdiff_t lanes = panel.lanes, row = first, rows, begin, end, tiles = row_tiles(r), runs
-    cdef float* to
-    cdef bint closed = closed_up(r), two
-    if closed:
-        runs = runs_of(p, (last - first) * tiles)
-    else:
-        runs = (last - first) // height * runs_of(p, tiles)
-    tile.ahead_step = min(<ptrdiff_t>64, 4 * lanes // max(<ptrdiff_t>1, runs) + 1)
-    tile.y_pixel = tile.filters = lanes
-    tile.y_half = tiles * lanes
-    while row < last:
-        rows, two = 1, False
-        if p.line_step:
-            rows = last - row
-        elif closed:
-            rows = min(last, (row // r.rows + 1) * r.rows) - row
-        elif height == 2 and lanes > p.tiles.lanes and row + 1 < last:
-            two = p.out_depth == 1 or (row + 1) % r.rows != 0  # of one slice or of the only one
-            rows += two
-        tile.x_half = row_offset(r, row + 1) - row_offset(r, row) if two else 0
-        inside(r, row, &begin, &end)
-        tile.off = r.call.off + begin * p.group_channels
-        tile.taps = (end - begin) * p.group_channels
-        tile.w = u + begin * p.group_channels * lanes
-        to = sums + (row - first) * tiles * lanes
-        if tile.taps:
-            sum_run(p, tile, v + row_offset(r, row), to, tiles if two else rows * tiles, two)
-        elif not tile.accumulate:
-            memset(to, 0, rows * tiles * lanes * sizeof(float))
-        row += rows
+    if r.slices == 1:
+        return True
+    if p.positions > 1 or p.depth_step > 1 or p.shift[0] or p.depth != p.out_depth:
+        return False
+    return r.call.across or r.images == 1 or r.slices == r.call.extent.source_slices
+
+
+cdef strip_t strip_at(const round_t* r, ptrdiff_t row, ptrdiff_t last, bint two_by_two) noexcept nogil:
+    """From ``row`` on, below ``last``: the rows of a plane in one run, of whole planes where those are alike, or one by
+    one, or ``two_by_two``."""
+    cdef ptrdiff_t tiles = row_tiles(r), left = min(last, (row // r.rows + 1) * r.rows) - row
+    if r.call.plan.line_step:
+        return strip_t(1, (last - row) * tiles, last - row, False)
+    cdef ptrdiff_t planes = (last - row) // r.rows if row % r.rows == 0 and planes_alike(r) else 0
+    if closed_up(r):
+        planes = max(<ptrdiff_t>1, planes)
+        return strip_t(planes, left * tiles, planes * left, False)
+    if two_by_two and planes > 1 and r.rows <= 2:
+        planes = planes if r.rows == 2 else planes // 2
+        return strip_t(planes, tiles, 2 * planes, True)
+    if two_by_two and left > 1:
+        return strip_t(left // 2, tiles, left // 2 * 2, True)
+    return strip_t(left, tiles, left, False)
+
+
+cdef void sum_product(const round_t* r, ck_conv_tile* tile, const panel_t* panel, ptrdiff_t panels, ptrdiff_t of_panel,
+                      ptrdiff_t i, ptrdiff_t product, ptrdiff_t first, ptrdiff_t last, bint two_by_two) noexcept nogil:
+    """One product of sum ``i`` on rows ``first`` to ``last`` for some panels alike, whose sums lie ``of_panel`` apart:
+    segment by segment of the taps, so that V and the weights of a panel stay in L1 while all tiles meet them.
+    """
+    cdef const winograd_t* p = r.call.plan
+    cdef const float* v = panel.v + p.point_of[product] * r.call.point_step
+    cdef ptrdiff_t row, begin, end, i_segment, j, tap, runs
+    cdef ck_conv_grid grid
+    cdef segment_t s
+    cdef strip_t strip
+    grid.panels, grid.y_panel = panels, of_panel
+    tile.y_pixel = tile.filters = panel.lanes
+    for i_segment in range(max(<ptrdiff_t>1, p.segments)):
+        s = segment(p, i_segment)
+        grid.w_panel = grid.ahead_panel = s.taps * panel.lanes
+        row = first
+        while row < last:
+            strip = strip_at(r, row, last, two_by_two)
+            tile.x_half = row_offset(r, row + 1) - row_offset(r, row) if strip.two else 0
+            tile.y_half = strip.columns * panel.lanes
+            grid.rows, grid.y_row = strip.rows, strip.taken // strip.rows * row_tiles(r) * panel.lanes
+            grid.x_row = row_offset(r, row + strip.taken // strip.rows) - row_offset(r, row)
+            tile.x = v + row_offset(r, row)
+            tile.y = panel.sums + i * panel.m_step + (row - first) * row_tiles(r) * panel.lanes
+            row += strip.taken
+            inside(r, row - strip.taken, &begin, &end)
+            runs = 1 if strip.two else (strip.columns + p.most_pixels - 1) // p.most_pixels
+            tap = max(s.first, begin * p.group_channels)
+            tile.taps = min(s.first + s.taps, end * p.group_channels) - tap
+            tile.accumulate = product > p.first[i] or tap > begin * p.group_channels
+            if tile.taps > 0:
+                tile.off = r.call.off + tap
+                tile.w = r.call.u + (weights_offset(p, panel.group, panel.filter0, panel.lanes, p.weight_of[product], s)
+                                     + (tap - s.first) * panel.lanes)
+                # While the tiles of one panel are summed they fetch the weights of one soon to come.
+                tile.ahead = <const float*>tile.w + max(<ptrdiff_t>1, FETCHED_TILES // (strip.rows * runs)) * grid.w_panel
+                if not p.segments:
+                    tile.ahead = r.call.u + weights_offset(p, panel.group, panel.filter0, panel.lanes,
+                                                           p.weight_of[product + 1], s)
+                sum_runs(p, tile, &grid, strip.columns, runs, strip.two)
+            elif begin == end and not tile.accumulate:
+                for j in range(panels):
+                    memset(<float*>tile.y + j * of_panel, 0, strip.rows * grid.y_row * sizeof(float))
+
+
+cdef void sum_runs(const winograd_t* p, ck_conv_tile* tile, ck_conv_grid* grid, ptrdiff_t columns, ptrdiff_t runs,
+                   bint two) noexcept nogil:
+    """A grid whose rows have so many tiles, in runs as even as they can be, first the length of which there are more."""
+    cdef ptrdiff_t length = columns // runs, longer = columns - length * runs, i, at
+    cdef const float* x = <const float*>tile.x
+    cdef float* y = <float*>tile.y
+    cdef bint more = 2 * longer > runs
+    for i in range(2):
+        grid.runs = longer if more else runs - longer
+        at = 0 if more else longer * (length + 1)
+        if grid.runs:
+            tile.x, tile.y = x + at, y + at * tile.filters
+            # a line of weights each few taps, all of them in the first grid
+            tile.ahead_step = 0 if i else min(<ptrdiff_t>64, 4 * tile.filters // (grid.rows * grid.runs) + 1)
+            p.tiles.run_grid(tile, <int>((length + more) * (2 if two else 1)),
+                             <int>(tile.filters // p.tiles.lanes), grid)
+        more = not more
+    tile.x, tile.y = x, y
 
 
 cdef void join_rows(const round_t* r, const panel_t* panel, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
@@ -613,8 +666,8 @@ cdef class Winograd:
     channel. A round takes up to ``block`` rows of tiles of ``slices`` slices of each of ``images`` images, the first of
     ``extents``; a second one is for calls of so many images that they are side by side. For several threads a round is
     made smaller, down to ``fewest_tiles`` tiles. A row of tiles takes ``pitch`` entries in V: its tiles, or one more.
-    At each point ``together`` panels of ``vectors`` vectors of filters are multiplied before the next one; packed
-    weights lie ``by_point``, or by panel.
+    At each point ``together`` panels of ``vectors`` vectors of filters are multiplied before the next one, and with
+    ``segment`` > 0 so many taps of all of them before the next ones; packed weights lie in this order, else by panel.
 
     Tiles have ``side`` x ``side`` outputs, 4 or 2, and the transforms ``taps`` x ``taps``, 3, with tiles of 4 also 5;
     ``kernel``, the taps of a slice, may be smaller. ``line`` is None, or for lines (elements between taps, rows of
@@ -630,7 +683,7 @@ cdef class Winograd:
     cdef readonly object extents
 
     def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
-                 ptrdiff_t depth_step, shift, extents, ptrdiff_t pitch, ptrdiff_t vectors, bint by_point,
+                 ptrdiff_t depth_step, shift, extents, ptrdiff_t pitch, ptrdiff_t vectors, ptrdiff_t segment,
                  ptrdiff_t together, ptrdiff_t fewest_tiles, ptrdiff_t macs,
                  w_strides, bint turned, side, ptrdiff_t taps, kernel, line,
                  ptrdiff_t stride, sums):
@@ -660,7 +713,7 @@ cdef class Winograd:
             p.line_step, p.line_rows, p.tile_columns = line
             p.tile_rows = p.out_height * p.line_rows
             p.pitch = p.tile_columns
-        p.by_point = by_point
+        p.segments = (p.taps + segment - 1) // segment if segment else 0
         p.together = min(together, p.groups * p.group_panels, <ptrdiff_t>MOST_TOGETHER)
         p.fewest_tiles, p.macs, p.turned, p.tap_row = fewest_tiles, macs, turned, taps
         p.kernel_rows, p.kernel_columns = kernel
@@ -680,8 +733,7 @@ cdef class Winograd:
         p.shift = <const ptrdiff_t*>reading(self._shifts, self._shifts.nbytes)
         self.w_strides = w_strides
         # the limit of the input comes first, in a vector of its own
-        self.packed_size = (p.tiles.lanes + p.weight_of[p.first[p.sums]] * p.taps * groups
-                            * round_up(p.group_filters, p.tiles.lanes))
+        self.packed_size = p.tiles.lanes + p.weight_of[p.first[p.sums]] * p.taps * all_lanes(p)
         self.vectors, self.extents = vectors, extents
 
     cdef ptrdiff_t _bias_elements(self):
@@ -702,7 +754,8 @@ cdef class Winograd:
         packed = aligned_empty(self.packed_size, np.dtype(np.float32))
         cdef const float* source = <const float*>reading(w, w.nbytes)
         cdef float* out = <float*>writing(packed, 4 * self.packed_size)
-        cdef ptrdiff_t group, panel, k, c, row, filter0, filters, lanes
+        cdef ptrdiff_t group, panel, i, tap, k, c, row, filter0, filters, lanes
+        cdef segment_t s
         cdef ck_winograd_weights transform = p.line.weights if p.line_step else p.plane.weights
         cdef float taps[25 * 64]  # of one channel and a panel of up to four vectors of 16 filters
         # The transforms multiply by at most 157 (input), 1.9 (weights) and 371 (output), and channels are added up.
@@ -715,16 +768,18 @@ cdef class Winograd:
                     filters = min(p.group_filters - filter0, p.panel_filters)
                     lanes = round_up(filters, p.tiles.lanes)
                     memset(&taps[0], 0, sizeof(taps))
-                    for k in range(p.positions):
-                        for c in range(p.group_channels):
+                    for i in range(max(<ptrdiff_t>1, p.segments)):
+                        s = segment(p, i)
+                        for tap in range(s.first, s.first + s.taps):
+                            k, c = tap // p.group_channels, tap % p.group_channels
                             for row in range(p.kernel_rows):
                                 p.tiles.transpose(source + group * self.w_strides[0] + filter0 * self.w_strides[1]
                                                   + c * self.w_strides[2]
                                                   + (k * p.kernel_rows + row) * p.kernel_columns,
                                                   self.w_strides[1], &taps[row * p.tap_row * lanes], lanes, filters,
                                                   p.kernel_columns)
-                            transform(&taps[0], p.turned, lanes, out + panel_offset(p, group, filter0)
-                                      + (k * p.group_channels + c) * lanes, weight_step(p, lanes))
+                            transform(&taps[0], p.turned, lanes, out + weights_offset(p, group, filter0, lanes, 0, s)
+                                      + (tap - s.first) * lanes, p.taps * (all_lanes(p) if p.segments else lanes))
         return packed
 
     def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Finish then=None):

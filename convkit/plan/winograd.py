@@ -33,6 +33,8 @@ TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 READ_AS_TILES, READ_AS_TILES_OF_AVX512, FAR_WEIGHTS = 7, 20, 1536 * 1024
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
 BLOCK_BYTES = 768 * 1024
+# Taps of which all panels are multiplied before the next ones: a chunk of the sums, so that nothing is closed more often.
+SEGMENT = 64
 # Runs of tiles for the registers, in those of rows alone, from which on the rows of a plane are closed up.
 CLOSED_RUNS = 0.9
 # Pixels of a plane that stays in L1 with an image in each lane; the share of the lanes that its own tiles may fill.
@@ -350,11 +352,11 @@ def _winograd(spec, isa, tile_sums, depth, shift, source, target, lo, rows, colu
     vectors = geometry.tile_vectors(group_filters, [runs], group_channels * len(shift), lanes, most)
     sums_of_panel = len(tile_sums) * 4 * vectors * lanes * columns * max(map(prod, extents))
     # With AVX-512 and its larger L2 one panel after the other: not measured since.
-    by_point = isa != "avx512"
-    together = max(1, budget // sums_of_panel) if by_point else 1
+    segment = {"avx512": 0, "avx2": SEGMENT}.get(isa, group_channels * len(shift))
+    together = max(1, budget // sums_of_panel) if segment else 1
     return winograd.Winograd(
         isa, spec.groups, channels, filters, [depth.source, *source], [depth.target, *target], lo, depth.source_step,
-        shift, extents, pitch, vectors, by_point, together,
+        shift, extents, pitch, vectors, segment, together,
         OWN_TILES_FROM_L2 if weight_bytes <= BLOCK_BYTES else OWN_TILES, spec.macs, geometry.weight_strides(spec),
         not forward, side, taps(spec), (1, max(spec.kernel)) if line else spec.kernel[-2:], line,
         2 if strided(spec) else 1, tile_sums)

@@ -4,8 +4,11 @@
  * saves three; one vector by 14 pixels has no register left for it. */
 #define CK_CONV_TURN(vectors) (CK_VBYTES == 32 && sizeof(T) == 4 && (vectors) > 1 ? 2 : 1)
 
-/* Whether tiles go along panels within the chunk kernel; else a call each. */
-#define CK_CONV_GOES_ALONG (CK_VBYTES == 32 && sizeof(T) == 4)
+/* Whether a grid of tiles has a kernel, for the panels that Winograd and gemm take; else a call for each tile. */
+#define CK_CONV_HAS_GRID(vectors) (CK_VBYTES == 32 && sizeof(T) == 4 && ((vectors) == 2 || (vectors) == 3))
+
+/* Vectors of sums in a tile which is often the only one of its panel: it fetches with every tap. */
+#define CK_CONV_SMALL 8
 
 /* acc += a * b. Two taps to a turn make GCC rename the sums between registers, and spill some of 12 in 16: here they
  * stay where they are. */
@@ -36,20 +39,19 @@ CK_INLINE void CK_TYPED(sum_tap)(V *acc, const T *p, const T *q, const T *w, ptr
 
 /* sum[m][v], rows c->row apart, = row_bias[m] + sum over the chunks of (sum over their taps of
  * x[off[k] + m * x_step] * w[k][v]), each chunk from zero. The chunks are closed in here, not by the caller: the next
- * one's multiply-adds overlap the additions. `beside` is where the panel's sums lie among those of all panels. */
-CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c, ptrdiff_t x_step, const T *w, T *sum,
-                                  ptrdiff_t beside, const int M, const int N)
+ * one's multiply-adds overlap the additions. What is fetched begins at `ahead`, `beside` elements after the tile's own;
+ * returns where it ends. */
+CK_INLINE const char *CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c, ptrdiff_t x_step, const T *x,
+                                         const T *w, const char *ahead, ptrdiff_t beside, T *sum, const int M,
+                                         const int N)
 {
     const int turn = CK_CONV_TURN(N);
     const int near = N > 1 && M % 2 == 0 ? M / 2 : M; /* pixels found from x; the others from x_half after it */
     const ptrdiff_t half = t->x_half ? t->x_half : near * x_step;
-    const T *x = t->x;
     const ptrdiff_t *off = t->off + c->first;
-    const char *ahead = (const char *)((const T *)t->ahead + beside) + c->first * t->ahead_step;
     const char *ahead_end = (const char *)((const T *)t->ahead_end + beside);
     const ptrdiff_t ahead_step = t->ahead_end ? t->ahead_step : turn * t->ahead_step;
     const ptrdiff_t back = 64 - ((const char *)t->ahead_end - (const char *)t->ahead);
-    sum += beside;
     for (ptrdiff_t i = 0, line = c->line; i < c->count; i++) {
         const ptrdiff_t *last = off + c->length + (i >= c->longer);
         V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
@@ -63,6 +65,7 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c
         }
         for (; off < last; off += turn, w += turn * N * L) {
             __builtin_prefetch(ahead, 0, 2); /* once a turn: lines of y are fewer than taps */
+            if (turn > 1 && M * N <= CK_CONV_SMALL) __builtin_prefetch(ahead + t->ahead_step, 0, 2);
             ahead += ahead_step;
             if (ahead == ahead_end) ahead += back, ahead_end += 64;
             CK_UNROLL for (int u = 0; u < turn; u++)
@@ -77,31 +80,57 @@ CK_INLINE void CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c
         CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++)
             vstore(sum + m * c->row + v * L, acc[m * N + v]);
     }
+    return ahead;
 }
 
 /* The strides of most layers get constant displacements, stride 2 only in the tiles that most layers take, for the
  * size of the code; any other walks a pointer. */
 CK_INLINE void CK_TYPED(sum_any_step)(const ck_conv_tile *t, const ck_conv_chunks *c, T *sum, const int M, const int N)
 {
-    const T *w = (const T *)t->w + c->first * N * L;
-    if (CK_CONV_GOES_ALONG && N == CK_CONV_ALONG && t->x_step == 1)
-        for (ptrdiff_t i = 0; i < c->panels; i++)
-            CK_TYPED(sum_taps)(t, c, 1, w + i * t->taps * N * L, sum, i * N * L, M, N);
-    else if (t->x_step == 1)
-        CK_TYPED(sum_taps)(t, c, 1, w, sum, 0, M, N);
+    const T *x = t->x, *w = (const T *)t->w + c->first * N * L;
+    const char *ahead = (const char *)t->ahead + c->first * t->ahead_step;
+    if (t->x_step == 1)
+        CK_TYPED(sum_taps)(t, c, 1, x, w, ahead, 0, sum, M, N);
     else if (sizeof(T) == 4 && N == 2 && t->x_step == 2)
-        CK_TYPED(sum_taps)(t, c, 2, w, sum, 0, M, N);
+        CK_TYPED(sum_taps)(t, c, 2, x, w, ahead, 0, sum, M, N);
     else
-        CK_TYPED(sum_taps)(t, c, t->x_step, w, sum, 0, M, N);
+        CK_TYPED(sum_taps)(t, c, t->x_step, x, w, ahead, 0, sum, M, N);
+}
+
+/* The tiles of a grid, with the panel in the outermost loop: its weights stay in L1. */
+CK_INLINE void CK_TYPED(sum_grid)(const ck_conv_tile *t, const ck_conv_chunks *c, const ck_conv_grid *grid, const int M,
+                                  const int N)
+{
+    /* copies: what the stores may write would be read again for every tile */
+    const ck_conv_tile tile = *t;
+    ck_conv_chunks chunks = *c;
+    chunks.line = tile.filters; /* none of y: it is in a cache, or `ahead` fetches it */
+    const ck_conv_grid g = *grid;
+    const T *w = tile.w;
+    T *sum = tile.y;
+    for (ptrdiff_t p = 0; p < g.panels; p++, w += g.w_panel, sum += g.y_panel) {
+        const T *x = tile.x;
+        T *to = sum;
+        const char *ahead = (const char *)((const T *)tile.ahead + p * g.ahead_panel);
+        for (ptrdiff_t j = 0; j < g.rows; j++, x += g.x_row - g.runs * M, to += g.y_row - g.runs * M * chunks.row)
+            for (ptrdiff_t i = 0; i < g.runs; i++, x += M, to += M * chunks.row)
+                ahead = CK_TYPED(sum_taps)(&tile, &chunks, 1, x, w, ahead, p * g.ahead_panel, to, M, N);
+    }
 }
 
 /* One function per tile shape, out of line: inlined into a loop nest, GCC spills the sums. */
 typedef void (*CK_TYPED(sum_kernel))(const ck_conv_tile *t, const ck_conv_chunks *c, T *sum);
+typedef void (*CK_TYPED(grid_kernel))(const ck_conv_tile *t, const ck_conv_chunks *c, const ck_conv_grid *g);
 #define CK_CONV_FITS(vectors, pixels) ((vectors) * (pixels) + (vectors) < CK_REGISTERS)
 #define CK_CONV_ROW(vectors, pixels)                                                                                   \
     CK_NOINLINE void CK_TYPED(sum_##vectors##x##pixels)(const ck_conv_tile *t, const ck_conv_chunks *c, T *sum)        \
     {                                                                                                                  \
         if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(sum_any_step)(t, c, sum, pixels, vectors);                         \
+    }                                                                                                                  \
+    CK_NOINLINE void CK_TYPED(grid_##vectors##x##pixels)(const ck_conv_tile *t, const ck_conv_chunks *c,               \
+                                                         const ck_conv_grid *g)                                        \
+    {                                                                                                                  \
+        if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(sum_grid)(t, c, g, pixels, vectors);                               \
     }
 #include "conv/kernels.def"
 #undef CK_CONV_ROW
@@ -109,6 +138,14 @@ typedef void (*CK_TYPED(sum_kernel))(const ck_conv_tile *t, const ck_conv_chunks
 #define CK_CONV_ROW(vectors, pixels)                                                                                   \
     [(vectors) - 1][(pixels) - 1] = CK_CONV_FITS(vectors, pixels) ? CK_TYPED(sum_##vectors##x##pixels) : NULL,
 static const CK_TYPED(sum_kernel) CK_TYPED(sum_kernels)[CK_CONV_VECTORS][CK_CONV_PIXELS] = {
+#include "conv/kernels.def"
+};
+#undef CK_CONV_ROW
+
+#define CK_CONV_ROW(vectors, pixels)                                                                                   \
+    [(vectors) - 1][(pixels) - 1] =                                                                                    \
+        CK_CONV_HAS_GRID(vectors) && CK_CONV_FITS(vectors, pixels) ? CK_TYPED(grid_##vectors##x##pixels) : NULL,
+static const CK_TYPED(grid_kernel) CK_TYPED(grid_kernels)[CK_CONV_VECTORS][CK_CONV_PIXELS] = {
 #include "conv/kernels.def"
 };
 #undef CK_CONV_ROW
@@ -213,7 +250,7 @@ CK_NOINLINE void CK_TYPED(add_sums)(T *to, const T *from, ptrdiff_t n, int start
 CK_INLINE ck_conv_chunks CK_TYPED(chunks_of)(const ck_conv_tile *t)
 {
     const ptrdiff_t count = (t->taps + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK;
-    ck_conv_chunks c = {.count = count, .length = t->taps, .longer = count, .row_bias = t->row_bias, .panels = 1};
+    ck_conv_chunks c = {.count = count, .length = t->taps, .longer = count, .row_bias = t->row_bias};
     if (count > 1) {
         c.length = t->taps / count;
         c.longer = count - t->taps % count;
@@ -273,26 +310,30 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
     CK_TYPED(store_tile)(t, sum, pixels, vectors);
 }
 
-CK_NOINLINE void CK_TYPED(conv_run_along)(const ck_conv_tile *t, int pixels, int vectors, ptrdiff_t panels)
+CK_NOINLINE void CK_TYPED(conv_run_grid)(const ck_conv_tile *t, int pixels, int vectors, const ck_conv_grid *g)
 {
     ck_conv_chunks c = CK_TYPED(chunks_of)(t);
-    CK_ASSERT(t->y_filter == 1 && t->filters == vectors * L && !t->bias && !t->accumulate && !t->x_half);
-    CK_ASSERT(vectors == CK_CONV_ALONG && t->x_step == 1 && t->taps >= 1 && c.count <= CK_CONV_CHUNKS);
-    if (CK_CONV_GOES_ALONG) {
+    CK_ASSERT(t->y_filter == 1 && t->filters == vectors * L && !t->bias && t->x_step == 1 && t->taps >= 1);
+    CK_ASSERT(!(t->accumulate && t->row_bias));
+    const CK_TYPED(grid_kernel) kernel = CK_TYPED(grid_kernels)[vectors - 1][pixels - 1];
+    if (kernel && c.count <= CK_CONV_CHUNKS) {
+        c.add = t->accumulate;
         c.row = t->y_pixel;
-        c.line = t->filters; /* `ahead` fetches lines */
-        c.panels = panels;
-        CK_TYPED(sum_kernels)[vectors - 1][pixels - 1](t, &c, t->y);
+        kernel(t, &c, g);
         return;
     }
-    ck_conv_tile tile = *t;
-    for (ptrdiff_t i = 0; i < panels; i++) {
-        CK_TYPED(conv_run)(&tile, pixels, vectors);
-        tile.w = (const T *)tile.w + t->taps * vectors * L;
-        tile.y = (T *)tile.y + vectors * L;
-        tile.ahead = (const T *)tile.ahead + vectors * L;
-        if (tile.ahead_end) tile.ahead_end = (const T *)tile.ahead_end + vectors * L;
-    }
+    for (ptrdiff_t p = 0; p < g->panels; p++)
+        for (ptrdiff_t j = 0; j < g->rows; j++)
+            for (ptrdiff_t i = 0; i < g->runs; i++) {
+                ck_conv_tile tile = *t;
+                tile.x = (const T *)t->x + j * g->x_row + i * pixels;
+                tile.w = (const T *)t->w + p * g->w_panel;
+                tile.y = (T *)t->y + p * g->y_panel + j * g->y_row + i * pixels * t->y_pixel;
+                tile.ahead = (const char *)((const T *)t->ahead + p * g->ahead_panel) +
+                             (j * g->runs + i) * t->taps * t->ahead_step;
+                if (t->ahead_end) tile.ahead_end = (const T *)t->ahead_end + p * g->ahead_panel;
+                CK_TYPED(conv_run)(&tile, pixels, vectors);
+            }
 }
 
 /* The sums of each of the tiles that go through a panel together; none has more than the registers hold. */
@@ -440,7 +481,7 @@ const ck_conv_table CK_KERNEL(ck_conv) = {
     .most_pixels = {CK_CONV_CAP(1, 16), CK_CONV_CAP(2, 14), CK_CONV_CAP(3, 9), CK_CONV_CAP(4, 7)},
     .run = CK_TYPED(conv_run),
     .run_together = CK_TYPED(conv_run_together),
-    .run_along = CK_TYPED(conv_run_along),
+    .run_grid = CK_TYPED(conv_run_grid),
     .transpose = CK_TYPED(conv_transpose),
     .fill = CK_TYPED(conv_fill),
     .pad = CK_TYPED(conv_pad),

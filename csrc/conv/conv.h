@@ -38,9 +38,16 @@ typedef void (*ck_conv_run)(const ck_conv_tile *tile, int pixels, int vectors);
 /* Up to CK_CONV_TOGETHER tiles with one panel, none with row_bias: the same sums, a segment of the panel at a time. */
 typedef void (*ck_conv_run_together)(const ck_conv_tile *tile, const int *pixels, ptrdiff_t n, int vectors);
 
-/* One run of pixels with some whole panels of CK_CONV_ALONG vectors, which lie behind each other: their sums go into y
- * side by side, as they are. x_step is 1; without `bias`, `accumulate` and `x_half`, at most CK_CONV_CHUNKS chunks. */
-typedef void (*ck_conv_run_along)(const ck_conv_tile *tile, int pixels, int vectors, ptrdiff_t panels);
+/* Tiles of one shape in one call: run `i` of row `j` with panel `p` takes its pixels from x + j * x_row + i * pixels, its
+ * weights from w + p * w_panel and writes its sums to y + p * y_panel + j * y_row + i * pixels * y_pixel. What is fetched
+ * ahead begins anew with every panel, ahead_panel farther. */
+typedef struct {
+    ptrdiff_t panels, rows, runs;
+    ptrdiff_t w_panel, y_panel, x_row, y_row, ahead_panel; /* elements */
+} ck_conv_grid;
+
+/* The sums go into y as they are: y_filter is 1, filters are vectors * L, x_step is 1; without `bias`. */
+typedef void (*ck_conv_run_grid)(const ck_conv_tile *tile, int pixels, int vectors, const ck_conv_grid *grid);
 
 /* Partial sums are closed every CK_CONV_CHUNK taps and added up, and those again every CK_CONV_CHUNKS, which keeps the
  * error of a long reduction at that of a short one. Fixed, so that a sum does not depend on the tile that computes it. */
@@ -50,9 +57,6 @@ enum { CK_CONV_CHUNK = 64, CK_CONV_CHUNKS = 16, CK_CONV_VECTORS = 4, CK_CONV_PIX
  * weights stay in L1. */
 enum { CK_CONV_TOGETHER = 16, CK_CONV_SEGMENT = 4 };
 
-/* Vectors of the panels that one run goes along: gemm's, and code for no others. */
-enum { CK_CONV_ALONG = 3 };
-
 /* Some neighbouring chunks of a reduction: `length` taps each, and one more from chunk `longer` on. */
 typedef struct {
     ptrdiff_t first; /* tap */
@@ -61,7 +65,6 @@ typedef struct {
     const void *row_bias; /* one value for each pixel, added to the first chunk, or NULL */
     int add; /* to what `sum` holds; then without row_bias */
     ptrdiff_t line; /* of y, from which on they are fetched for the store */
-    ptrdiff_t panels; /* of ck_conv_run_along, all of whose chunks these are; else 1 */
 } ck_conv_chunks;
 
 /* A run of output pixels at one kernel position: n of them go to to[0 .. n), x[source + i * step]; without a source, zeros. */
@@ -102,7 +105,7 @@ typedef struct {
     int most_pixels[CK_CONV_VECTORS];
     ck_conv_run run;
     ck_conv_run_together run_together;
-    ck_conv_run_along run_along;
+    ck_conv_run_grid run_grid;
     ck_conv_transpose transpose;
     void (*fill)(const ck_conv_fill *job);
     ck_conv_pad pad;
