@@ -120,7 +120,7 @@ cdef struct winograd_t:
     ptrdiff_t tile_rows, tile_columns
     ptrdiff_t pitch              # of a row in V, which may have one entry more than tiles
     ptrdiff_t together           # panels
-    ptrdiff_t segments           # of the taps, the weights of all panels for one of which lie together; 0: those of a panel
+    ptrdiff_t segments           # of the taps: of each the weights of all panels lie together; 0: those of a panel do
     extent_t extent[2]           # of a round, and where images are side by side
     ptrdiff_t macs
     ptrdiff_t fewest_tiles       # of a round that one thread computes, where rounds are made smaller for several
@@ -409,7 +409,7 @@ cdef void sum_product(const round_t* r, ck_conv_tile* tile, const panel_t* panel
     """
     cdef const winograd_t* p = r.call.plan
     cdef const float* v = panel.v + p.point_of[product] * r.call.point_step
-    cdef ptrdiff_t row, begin, end, i_segment, j, tap, runs
+    cdef ptrdiff_t row, begin, end, i_segment, j, tap, runs, soon
     cdef ck_conv_grid grid
     cdef segment_t s
     cdef strip_t strip
@@ -435,10 +435,11 @@ cdef void sum_product(const round_t* r, ck_conv_tile* tile, const panel_t* panel
             tile.accumulate = product > p.first[i] or tap > begin * p.group_channels
             if tile.taps > 0:
                 tile.off = r.call.off + tap
-                tile.w = r.call.u + (weights_offset(p, panel.group, panel.filter0, panel.lanes, p.weight_of[product], s)
-                                     + (tap - s.first) * panel.lanes)
+                tile.w = r.call.u + (tap - s.first) * panel.lanes + weights_offset(
+                    p, panel.group, panel.filter0, panel.lanes, p.weight_of[product], s)
                 # While the tiles of one panel are summed they fetch the weights of one soon to come.
-                tile.ahead = <const float*>tile.w + max(<ptrdiff_t>1, FETCHED_TILES // (strip.rows * runs)) * grid.w_panel
+                soon = max(<ptrdiff_t>1, FETCHED_TILES // (strip.rows * runs))
+                tile.ahead = <const float*>tile.w + soon * grid.w_panel
                 if not p.segments:
                     tile.ahead = r.call.u + weights_offset(p, panel.group, panel.filter0, panel.lanes,
                                                            p.weight_of[product + 1], s)
@@ -450,7 +451,7 @@ cdef void sum_product(const round_t* r, ck_conv_tile* tile, const panel_t* panel
 
 cdef void sum_runs(const winograd_t* p, ck_conv_tile* tile, ck_conv_grid* grid, ptrdiff_t columns, ptrdiff_t runs,
                    bint two) noexcept nogil:
-    """A grid whose rows have so many tiles, in runs as even as they can be, first the length of which there are more."""
+    """A grid with rows of so many tiles, in runs as even as they can be, first the length of which there are more."""
     cdef ptrdiff_t length = columns // runs, longer = columns - length * runs, i, at
     cdef const float* x = <const float*>tile.x
     cdef float* y = <float*>tile.y

@@ -33,7 +33,7 @@ TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 READ_AS_TILES, READ_AS_TILES_OF_AVX512, FAR_WEIGHTS = 7, 20, 1536 * 1024
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
 BLOCK_BYTES = 768 * 1024
-# Taps of which all panels are multiplied before the next ones: a chunk of the sums, so that nothing is closed more often.
+# Taps that all panels are multiplied with before the next ones: a chunk of the sums, so that none is closed more often.
 SEGMENT = 64
 # Runs of tiles for the registers, in those of rows alone, from which on the rows of a plane are closed up.
 CLOSED_RUNS = 0.9
