@@ -158,8 +158,11 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef char* panels = r.own + worker * r.own_bytes
     cdef char* sums = panels + p.panels * p.most_taps * p.width * size
     cdef ck_conv_piece* piece = <ck_conv_piece*>(sums + p.beside * p.table.most_pixels[0] * p.width * size)
-    # The last panel is only as wide as it must be.
-    cdef ptrdiff_t whole = last - (last - first) % p.width, narrow = round_up(last - whole, p.table.lanes)
+    # The last panel is only as wide as it must be; but one vector takes as long as two, so it shares with the one before.
+    cdef ptrdiff_t lanes = p.table.lanes, rest = (last - first) % p.width, narrow = round_up(rest, lanes)
+    if narrow == lanes and p.width == 3 * lanes and last - first > p.width:
+        rest, narrow = rest + p.width, 2 * lanes
+    cdef ptrdiff_t whole = last - rest
     cdef ck_conv_tile tile
     if whole > first:
         fill_panels(r, group, first, whole, p.width, panels, piece)
@@ -186,13 +189,13 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
                 width = p.width if place < whole else narrow
                 if p.by_place:
                     sum_images(r, &tile, panels + (place - first) * s.taps * size, filter, filters, place, width,
-                               min(p.width, last - place))
-                    place += p.width
+                               min(width, last - place))
+                    place += width
                     continue
                 along = panels_along(r, place, whole)
                 sum_panel(r, &tile, s.phase + row * p.beside, panels + (place - first) * s.taps * size, filter, filters,
-                          place, width, min(p.width, last - place), along, sums)
-                place += max(<ptrdiff_t>1, along) * p.width
+                          place, width, min(width, last - place), along, sums)
+                place += max(<ptrdiff_t>1, along) * width
             if r.then.steps:
                 finish_places(r, filter, filters, first, last)
 

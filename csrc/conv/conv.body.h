@@ -398,7 +398,10 @@ CK_INLINE void CK_TYPED(copy_pixels)(T *to, const T *from, ptrdiff_t n, ptrdiff_
         for (; i + L <= n; i += L) vstore(to + i, vload(from + i));
         if (i < n) vstore_part(to + i, vload_part(from + i, n - i), n - i);
     } else {
-        for (ptrdiff_t i = 0; i < n; i++) to[i] = from[i * step];
+        ptrdiff_t i = 0;
+        if (step == 2) /* all but the last, after which there may be nothing to read */
+            for (; i + L < n; i += L) vstore(to + i, veven(vload(from + 2 * i), vload(from + 2 * i + L)));
+        for (; i < n; i++) to[i] = from[i * step];
     }
 }
 
