@@ -158,7 +158,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef char* panels = r.own + worker * r.own_bytes
     cdef char* sums = panels + p.panels * p.most_taps * p.width * size
     cdef ck_conv_piece* piece = <ck_conv_piece*>(sums + p.beside * p.table.most_pixels[0] * p.width * size)
-    # The last panel is only as wide as it must be; but one vector takes as long as two, so it shares with the one before.
+    # The last panel is only as wide as it must be; but one vector takes as long as two and shares with the one before.
     cdef ptrdiff_t lanes = p.table.lanes, rest = (last - first) % p.width, narrow = round_up(rest, lanes)
     if narrow == lanes and p.width == 3 * lanes and last - first > p.width:
         rest, narrow = rest + p.width, 2 * lanes
