@@ -9,15 +9,14 @@ from functools import partial
 
 import numpy as np
 
-from convkit.functional.common import contiguous, filled_by, in_float32
+from convkit.functional.common import as_they_are, contiguous, filled_by, in_float32
 from convkit.plan.activation import backward_plan, plan, prelu_backward_plan, prelu_plan
-from convkit.plan.calls import planned, remembered
+from convkit.plan.calls import empty, planned, remembered
 from convkit.spec.activation import activation_backward_spec, activation_spec, prelu_backward_spec, prelu_spec
 from convkit.typing import Floats
 
 _activation_spec = remembered(activation_spec)
 _activation_backward_spec = remembered(activation_backward_spec)
-_prelu_spec = remembered(prelu_spec)
 _prelu_backward_spec = remembered(prelu_backward_spec)
 
 
@@ -252,7 +251,7 @@ def prelu(x: Floats, weight: Floats) -> Floats:
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    return _prelu(_prelu_spec(x, weight), x, weight)
+    return _prelu_of(x, weight)(x, weight)
 
 
 def prelu_backward(dy: Floats, x: Floats, weight: Floats) -> tuple[Floats, Floats]:
@@ -271,6 +270,22 @@ def prelu_backward(dy: Floats, x: Floats, weight: Floats) -> tuple[Floats, Float
         Gradients of ``x`` and ``weight``.
     """
     return _prelu_gradients(_prelu_backward_spec(dy, x, weight), dy, x, weight)
+
+
+@planned
+def _prelu_of(x, weight):
+    """What computes such calls."""
+    spec = prelu_spec(x, weight)
+    if weight.size != spec.channels or not as_they_are(spec.dtype, x, weight):
+        return partial(_prelu, spec)
+    run, shape, dtype, view = prelu_plan(spec).run, x.shape, spec.dtype, (-1, spec.channels, spec.inner)
+
+    def call(x, weight):
+        y = empty(shape, dtype)
+        run(x.reshape(view), weight, y.reshape(view))
+        return y
+
+    return call
 
 
 @in_float32

@@ -54,11 +54,12 @@ CK_INLINE V CK_TYPED(log_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n
 #undef CK_ELEMENTWISE_ROW
 #undef CK_ACTIVATION_ROW
 
-/* Only what computes for longer than its data takes to come gains by mixing vectors; others lose up to a third. */
-#define CK_ACTIVATION_ROW(name) CK_LOOP(name, sizeof(T) == 4 ? CK_MIXED : 1) CK_LOOP(name##_backward, 1)
-#define CK_LINES_ROW(name) CK_LOOP(name, 1) CK_LOOP(name##_backward, 1)
-#define CK_ELEMENTWISE_ROW(name) CK_LOOP(name, 1)
-#define CK_LOOP(name, vectors)                                                                                         \
+/* Only what computes for longer than its data takes to come gains by mixing vectors, and only what does not by asking
+ * for its operands, of which there are `asked`. */
+#define CK_ACTIVATION_ROW(name) CK_LOOP(name, sizeof(T) == 4 ? CK_MIXED : 1, 0) CK_LOOP(name##_backward, 1, 0)
+#define CK_LINES_ROW(name) CK_LOOP(name, CK_STREAMED, 1) CK_LOOP(name##_backward, CK_STREAMED, 2)
+#define CK_ELEMENTWISE_ROW(name) CK_LOOP(name, 1, 0)
+#define CK_LOOP(name, vectors, asked)                                                                                  \
     static void CK_TYPED(name)(const ck_elementwise *job, ptrdiff_t first, ptrdiff_t count)                            \
     {                                                                                                                  \
         const ck_elementwise own = *job; /* stores through y cannot change a copy: nothing is reloaded */              \
@@ -67,6 +68,9 @@ CK_INLINE V CK_TYPED(log_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n
         ptrdiff_t i = first, end = first + count;                                                                      \
         for (; ways > 1 && i + ways * L <= end; i += ways * L) {                                                       \
             V v[ways];                                                                                                 \
+            if (asked) CK_ASK((const T *)own.x + i, 0);                                                                \
+            if (asked > 1) CK_ASK((const T *)own.other + i, 0);                                                        \
+            if (asked) CK_ASK(y + i, 1);                                                                               \
             CK_UNROLL for (int k = 0; k < ways; k++) v[k] = CK_TYPED(name##_at)(&own, i + k * L, L);                   \
             CK_UNROLL for (int k = 0; k < ways; k++) vstore(y + i + k * L, v[k]);                                      \
         }                                                                                                              \

@@ -279,9 +279,20 @@ CK_INLINE void CK_TYPED(transform_pixels_of)(const ck_norm *job, ptrdiff_t chann
     const T *x = (const T *)job->x + channel * inner;
     const T *dy = terms & CK_WITH_DY ? (const T *)job->dy + channel * inner : x;
     T *y = (T *)job->y + channel * inner;
-    for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride, y += stride)
-        for (ptrdiff_t i = 0; i < inner; i += L) CK_TYPED(store)
-    (y + i, CK_TYPED(combine)(x + i, dy + i, inner - i, mean, a, b, c, terms), inner - i);
+    enum { TURN = CK_STREAMED * L };
+    for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride, y += stride) {
+        ptrdiff_t i = 0;
+        for (V v[CK_STREAMED]; CK_STREAMED > 1 && i + TURN <= inner; i += TURN) {
+            if (terms & CK_WITH_X) CK_ASK(x + i, 0);
+            if (terms & CK_WITH_DY) CK_ASK(dy + i, 0);
+            CK_ASK(y + i, 1);
+            CK_UNROLL for (ptrdiff_t k = 0; k < CK_STREAMED; k++) v[k] =
+                CK_TYPED(combine)(x + i + k * L, dy + i + k * L, L, mean, a, b, c, terms);
+            CK_UNROLL for (ptrdiff_t k = 0; k < CK_STREAMED; k++) vstore(y + i + k * L, v[k]);
+        }
+        for (; i < inner; i += L) CK_TYPED(store)
+        (y + i, CK_TYPED(combine)(x + i, dy + i, inner - i, mean, a, b, c, terms), inner - i);
+    }
 }
 
 CK_INLINE void CK_TYPED(transform_columns_of)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels,
@@ -697,11 +708,22 @@ CK_INLINE void CK_TYPED(multiply)(const ck_norm *job, ptrdiff_t channel, ptrdiff
     const T *x = (const T *)job->x + channel * inner;
     const T *dy = what == CK_TYPED(PRELU_BACKWARD) ? (const T *)job->dy + channel * inner : x;
     T *y = (T *)job->y + channel * inner;
-    for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride, y += stride)
-        for (ptrdiff_t i = 0; i < columns; i += L) {
+    enum { TURN = CK_STREAMED * L };
+    for (ptrdiff_t n = 0; n < job->images; n++, x += stride, dy += stride, y += stride) {
+        ptrdiff_t i = 0;
+        for (V v[CK_STREAMED]; CK_STREAMED > 1 && !few && i + TURN <= columns; i += TURN) {
+            CK_ASK(x + i, 0);
+            if (what == CK_TYPED(PRELU_BACKWARD)) CK_ASK(dy + i, 0);
+            CK_ASK(y + i, 1);
+            CK_UNROLL for (ptrdiff_t k = 0; k < CK_STREAMED; k++) v[k] =
+                CK_TYPED(multiplied)(x + i + k * L, dy + i + k * L, one, L, what);
+            CK_UNROLL for (ptrdiff_t k = 0; k < CK_STREAMED; k++) vstore(y + i + k * L, v[k]);
+        }
+        for (; i < columns; i += L) {
             V w = few ? vload(weight + i) : one;
             CK_TYPED(store)(y + i, CK_TYPED(multiplied)(x + i, dy + i, w, columns - i, what), columns - i);
         }
+    }
 }
 
 static void CK_TYPED(prelu)(const ck_norm *job, ptrdiff_t channel, ptrdiff_t channels)
