@@ -1431,7 +1431,9 @@ CK_INLINE void CK_TYPED(fill_planes)(const ck_pool *p, const ck_pool_arrays *a, 
         ptrdiff_t plane = r / rows;
         end = (plane + 1) * rows < b->row1 ? (plane + 1) * rows : b->row1;
         T share = ((const T *)a->in)[plane] * (1 / (T)count);
-        CK_TYPED(fill)((T *)a->out + r * p->size[2], (end - r) * p->size[2], share);
+        T *dx = (T *)a->out + r * p->size[2];
+        const V v = vset1(share); /* of `fill` GCC makes one store an element here */
+        for (ptrdiff_t i = 0, n = (end - r) * p->size[2]; i < n; i += L) CK_TYPED(deliver)(dx + i, v, n - i);
     }
 }
 
