@@ -54,6 +54,29 @@ def test_places_that_whole_numbers_decide_are_exact(mode):
             assert floor.interpolate(x, out, mode=mode).ravel().tolist() == want
 
 
+@every_isa
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_doubling_and_its_gradient_at_every_width(isa, dtype):
+    """Both have ways of their own: rows that are written in pairs, sums of squares of four."""
+    rng = np.random.default_rng(0)
+    with convkit.use(isa=isa):
+        for height, width in product((1, 3, 20), (*range(1, 20), 28, 33)):
+            x = rng.standard_normal((1, 3, height, width)).astype(dtype)
+            y = F.interpolate(x, scale_factor=2)
+            np.testing.assert_array_equal(y, x.repeat(2, 2).repeat(2, 3))
+            np.testing.assert_array_equal(F.interpolate(x, scale_factor=(1, 2)), x.repeat(2, 3))
+            np.testing.assert_array_equal(F.interpolate(x, scale_factor=(2, 1)), x.repeat(2, 2))
+            dy = rng.integers(-9, 9, y.shape).astype(dtype)
+            four = dy.reshape(1, 3, height, 2, width, 2).sum((3, 5))
+            np.testing.assert_array_equal(F.interpolate_backward(dy, x.shape, scale_factor=2), four)
+            two = dy[:, :, :height].reshape(1, 3, height, width, 2).sum(4)
+            got = F.interpolate_backward(dy[:, :, :height].copy(), x.shape, scale_factor=(1, 2))
+            np.testing.assert_array_equal(got, two)
+            thrice = F.interpolate_backward(dy.repeat(3, 0).reshape(1, 3, 3, 2 * height, 2 * width).copy(),
+                                            (1, 3, 3, height, width), scale_factor=(1, 2, 2))
+            np.testing.assert_array_equal(thrice.sum((1, 2)), 3 * four.sum(1))
+
+
 @pytest.mark.parametrize("align", [False, True])
 @pytest.mark.parametrize("factor", [2, 3])
 def test_a_plane_stays_a_plane(align, factor):
@@ -178,3 +201,11 @@ def test_doubled_rows_of_any_length(isa, dtype):
         x = np.arange(1, 2 * size + 1, dtype=dtype).reshape(1, 2, size)
         with convkit.use(isa=isa):
             np.testing.assert_array_equal(F.interpolate(x, scale_factor=2), x.repeat(2, 2))
+
+
+def test_the_sign_of_a_zero_around_an_array():
+    x = np.ones((1, 2, 3), np.float32)
+    for value in (0.0, -0.0, 0.0):
+        assert np.signbit(F.pad(x, (1, 1), value=value)[..., 0]).all() == np.signbit(value)
+    with np.errstate(all="raise"):
+        assert np.isinf(F.pad(x, (1, 1), value=1e300)[..., 0]).all()

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from convkit.functional.common import contiguous, in_float32
-from convkit.plan.calls import remembered
+from convkit.functional.common import as_they_are, contiguous, in_float32
+from convkit.plan.calls import empty, planned, remembered
 from convkit.plan.pad import plan
 from convkit.spec.pad import check_pad, check_pad_backward, pad_spec
 from convkit.typing import Floats
 
-_check_pad = remembered(check_pad)
 _pad_spec = remembered(pad_spec)
 
 
@@ -43,9 +42,7 @@ def pad(x: Floats, padding: Sequence[int], mode: str = "constant", value: float 
     DtypeError
         For anything but a float array and integers.
     """
-    pairs = _check_pad(x, padding, mode, value)
-    with np.errstate(over="ignore"):  # a value that float16 cannot hold
-        return padded(x, pairs, mode, value)
+    return _padding(x, padding, mode, value)(x, value)
 
 
 def pad_backward(dy: Floats, padding: Sequence[int], mode: str = "constant") -> Floats:
@@ -71,6 +68,28 @@ def pad_backward(dy: Floats, padding: Sequence[int], mode: str = "constant") -> 
     return unpadded(dy, check_pad_backward(dy, padding, mode), mode)
 
 
+@planned
+def _padding(x, padding, mode, value):
+    """What computes such calls; the value comes again, because the sign of a zero makes no other call."""
+    pairs = check_pad(x, padding, mode, value)
+    spec, planes = pad_spec(x, pairs, mode)
+    if not as_they_are(spec.dtype, x) or 0 in spec.out_size:
+        return lambda x, value: padded(x, pairs, mode, value)
+    run, dtype = plan(spec).run, spec.dtype
+    with np.errstate(over="ignore"):
+        fill = float(dtype.type(value))
+    shape = (*x.shape[:x.ndim - len(spec.size)], *spec.out_size)
+    source, target = (planes, *spec.size), (planes, *spec.out_size)
+
+    def call(x, value):
+        y = empty(shape, dtype)
+        run(x.reshape(source), fill if value else value, y.reshape(target))
+        return y
+
+    return call
+
+
+@np.errstate(over="ignore")  # a value that float16 cannot hold
 def padded(x, pairs, mode, value=0.0):
     """``x`` with one checked ``(lo, hi)`` for each of its last axes."""
     spec, planes = _pad_spec(x, pairs, mode)

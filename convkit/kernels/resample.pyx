@@ -21,6 +21,7 @@ cdef extern from "resample/resample.h" nogil:
         int copies
         ptrdiff_t run[2]
         int repeats
+        int pairs
     ctypedef struct ck_resample:
         ck_resample_axis axis[3]
         double value
@@ -91,6 +92,8 @@ cdef class Resample:
             a.run[0], a.run[1] = _longest_run(index) if a.copies else (0, 0)
             times = a.target_size // a.size
             a.repeats = times if a.copies and np.array_equal(index, np.repeat(np.arange(a.size), times)) else 0
+            a.pairs = (a.terms == 2 and a.size == 2 * a.target_size and (weight == 1).all()
+                       and np.array_equal(index, np.arange(a.size)))
             self.source_size *= a.size
             self.target_size *= a.target_size
             self.row_work *= max(1.0, len(weight) / <double>a.target_size)

@@ -46,26 +46,60 @@ CK_INLINE void CK_TYPED(flush)(CK_TYPED(rows) * r, T *y, ptrdiff_t length, int *
     *add = 1;
 }
 
-/* Every element of a row twice. */
-CK_INLINE void CK_TYPED(twice)(const T *x, T *y, ptrdiff_t n)
+/* Every element of a row twice, into one row or into `rows` alike that follow each other. */
+CK_INLINE void CK_TYPED(twice)(const T *x, T *y, ptrdiff_t n, const int rows)
 {
     ptrdiff_t i = 0;
-    for (; i + L <= n; i += L) {
-        const V v = vload(x + i);
-        vstore(y + 2 * i, vziplo(v, v));
-        vstore(y + 2 * i + L, vziphi(v, v));
+    for (; n >= L && i < n; i += L) {
+        i = i + L <= n ? i : n - L; /* some again: a masked store takes 5 ns on Zen 3 */
+        const V v = vload(x + i), lo = vziplo(v, v), hi = vziphi(v, v);
+        CK_ASK(y + 2 * rows * i, 1);
+        CK_UNROLL for (int r = 0; r < rows; r++)
+        {
+            vstore(y + 2 * (r * n + i), lo);
+            vstore(y + 2 * (r * n + i) + L, hi);
+        }
     }
-    const ptrdiff_t left = n - i;
-    if (!left) return;
-    if (n >= L) { /* some again: a masked store takes 5 ns on Zen 3 */
-        const V v = vload(x + n - L);
-        vstore(y + 2 * n - 2 * L, vziplo(v, v));
-        vstore(y + 2 * n - L, vziphi(v, v));
-        return;
+    for (; i < n; i++)
+        for (int r = 0; r < rows; r++) y[2 * (r * n + i)] = y[2 * (r * n + i) + 1] = x[i];
+}
+
+/* The sums of the pairs of neighbours in two vectors. */
+CK_INLINE V CK_TYPED(pair_sums)(V a, V b)
+{
+#if defined(CK_AVX2)
+    return vordered(vquick_even(a, b) + vquick_odd(a, b));
+#else
+    return veven(a, b) + vodd(a, b);
+#endif
+}
+
+/* y[i] = x[2 i] + x[2 i + 1], of x itself or of the sum of two rows that follow each other. */
+CK_INLINE void CK_TYPED(add_pairs)(const T *x, T *y, ptrdiff_t n, const int rows)
+{
+    const T *next = x + (rows - 1) * 2 * n;
+    ptrdiff_t i = 0;
+    for (; n >= L && i < n; i += L) {
+        i = i + L <= n ? i : n - L;
+        V a = vload(x + 2 * i), b = vload(x + 2 * i + L);
+        if (rows == 2) a += vload(next + 2 * i), b += vload(next + 2 * i + L);
+        vstore(y + i, CK_TYPED(pair_sums)(a, b));
     }
-    const V v = vload_part(x + i, left);
-    vstore_part(y + 2 * i, vziplo(v, v), 2 * left < L ? 2 * left : L);
-    if (2 * left > L) vstore_part(y + 2 * i + L, vziphi(v, v), 2 * left - L);
+    for (; i < n; i++) {
+        T a = x[2 * i], b = x[2 * i + 1];
+        if (rows == 2) a += next[2 * i], b += next[2 * i + 1];
+        y[i] = a + b;
+    }
+}
+
+CK_INLINE void CK_TYPED(copy)(const T *x, T *y, ptrdiff_t n)
+{
+    ptrdiff_t i = 0;
+    for (; n >= L && i < n; i += L) {
+        i = i + L <= n ? i : n - L;
+        vstore(y + i, vload(x + i));
+    }
+    for (; i < n; i++) y[i] = x[i];
 }
 
 /* One row of y from one of x, along the last axis. */
@@ -75,11 +109,13 @@ CK_INLINE void CK_TYPED(along)(const ck_resample_axis *a, const T *x, T value, T
     const T *w = a->weight;
     const ptrdiff_t length = a->target_size;
     if (a->repeats == 2) {
-        CK_TYPED(twice)(x, y, a->size);
+        CK_TYPED(twice)(x, y, a->size, 1);
+    } else if (a->pairs) {
+        CK_TYPED(add_pairs)(x, y, length, 1);
     } else if (a->copies) {
         const ptrdiff_t from = a->run[0], to = a->run[1];
         for (ptrdiff_t i = 0; i < from; i++) y[i] = s[i] < 0 ? value : x[s[i]];
-        if (to > from) memcpy(y + from, x + s[from], (size_t)(to - from) * sizeof(T));
+        if (to > from) CK_TYPED(copy)(x + s[from], y + from, to - from);
         for (ptrdiff_t i = to; i < length; i++) y[i] = s[i] < 0 ? value : x[s[i]];
     } else if (a->terms == 1) {
         for (ptrdiff_t i = 0; i < length; i++) y[i] = w[i] * x[s[i]];
@@ -116,12 +152,16 @@ CK_INLINE void CK_TYPED(copy_rows)(const ck_resample *r, const T *x, T *y, ptrdi
     ptrdiff_t h = row % height->target_size, d = row / height->target_size % depth->target_size;
     ptrdiff_t plane = row / height->target_size / depth->target_size;
     const T value = (T)r->value, *last = NULL;
+    const int doubled = height->repeats == 2 && width->repeats == 2;
     for (T *to = y + row * length; rows > 0; rows--, to += length) {
         const ptrdiff_t slice = plane * depth->size + depth->source[d];
         const T *line = x + (slice * height->size + height->source[h]) * width->size;
         if (depth->source[d] < 0 || height->source[h] < 0) {
             line = NULL;
             for (ptrdiff_t i = 0; i < length; i++) to[i] = value;
+        } else if (doubled && h % 2 == 0 && rows > 1) {
+            CK_TYPED(twice)(line, to, width->size, 2);
+            rows--, h++, to += length;
         } else if (line == last)
             memcpy(to, to - length, (size_t)length * sizeof(T));
         else
@@ -141,6 +181,13 @@ static void CK_TYPED(resample)(const ck_resample *r, const void *x, void *y, ptr
     const int along_first = ck_resample_along_first(r);
     if (depth->copies && height->copies) {
         CK_TYPED(copy_rows)(r, x, y, row, rows);
+        return;
+    }
+    if (depth->target_size == 1 && depth->size == 1 && height->pairs && width->pairs) { /* planes follow each other */
+        const ptrdiff_t length = width->target_size;
+        const T *from = (const T *)x + row * 4 * length;
+        T *to = (T *)y + row * length;
+        for (; rows > 0; rows--, from += 4 * length, to += length) CK_TYPED(add_pairs)(from, to, length, 2);
         return;
     }
     const T *weight_d = depth->weight, *weight_h = height->weight;
