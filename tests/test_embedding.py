@@ -96,3 +96,28 @@ def test_a_frozen_table_gets_no_gradient():
     y, backward = layer.forward(np.array([1, 2]))
     assert backward(y, need_dx=False) is None
     assert layer.weight.grad is None
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_rows_of_every_width_at_any_thread_count(isa, dtype):
+    rng = np.random.default_rng(0)
+    with convkit.use(isa=isa):
+        for width in (*range(70), 300):
+            weight, indices = rng.standard_normal((9, width)).astype(dtype), rng.integers(0, 9, (4, 200))
+            for threads in (1, 2, 3):
+                with convkit.threads(threads):
+                    np.testing.assert_array_equal(F.embedding(indices, weight), weight[indices])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_number_that_is_no_row_is_found_in_every_call(dtype):
+    weight, good = np.ones((7, 200), dtype), np.zeros(2000, np.int64)
+    for at, bad in ((0, 7), (1999, -1), (1000, -(2**63)), (1, 2**62)):
+        F.embedding(good, weight)
+        wrong = good.copy()
+        wrong[at] = bad
+        with pytest.raises(convkit.ShapeError, match="less than the 7 rows"):
+            F.embedding(wrong, weight)
+        with pytest.raises(convkit.ShapeError):
+            F.embedding(wrong, weight[:, :0])

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from convkit.functional.common import contiguous, in_float32
-from convkit.plan.embedding import backward_plan
+from convkit.functional.common import as_they_are, contiguous, in_float32
+from convkit.plan.calls import empty, planned
+from convkit.plan.embedding import backward_plan, plan
 from convkit.spec.common import INT64
 from convkit.spec.embedding import embedding_backward_spec, embedding_spec
 from convkit.typing import Floats, Labels
@@ -30,11 +31,28 @@ def embedding(indices: Labels, weight: Floats, padding_idx: int | None = None) -
     ShapeError, DtypeError
         If a number is no row, or an operand is of the wrong kind.
     """
-    spec = embedding_spec(indices, weight, padding_idx)
-    y = np.empty((*indices.shape, spec.width), spec.dtype)
-    # whole rows are copied: NumPy's own C does that at the speed of memory; the numbers have been checked
-    np.take(contiguous(weight, spec.dtype), contiguous(indices, INT64), 0, out=y, mode="clip")
+    y = _lookup(indices, weight, padding_idx)(indices, weight)
+    if y is None:
+        embedding_spec(indices, weight, padding_idx)  # which says what is wrong
     return y
+
+
+@planned
+def _lookup(indices, weight, padding_idx):
+    """What computes such calls; it returns None where a number is no row."""
+    spec = embedding_spec(indices, weight, padding_idx)
+    shape, dtype, run = (*indices.shape, spec.width), spec.dtype, plan(spec).run
+    plain = as_they_are(dtype, indices, weight)
+
+    def call(indices, weight):
+        y = empty(shape, dtype)
+        if not y.size:
+            return y if not indices.size or 0 <= indices.min() <= indices.max() < spec.rows else None
+        if not plain:
+            indices, weight = contiguous(indices, INT64), contiguous(weight, dtype)
+        return y if run(indices, weight, y) else None
+
+    return call
 
 
 def embedding_backward(dy: Floats, indices: Labels, num_embeddings: int, padding_idx: int | None = None) -> Floats:

@@ -1,6 +1,6 @@
-"""The gradient of an embedding: rows of the table, shared among threads.
+"""An embedding and its gradient: places, and rows of the table, shared among threads.
 
-The kernel is csrc/embedding.
+The kernels are csrc/embedding.
 """
 
 import numpy as np
@@ -19,6 +19,13 @@ cdef extern from "embedding/embedding.h" nogil:
         ptrdiff_t width
     ctypedef void (*ck_embedding_kernel)(const ck_embedding* job, ptrdiff_t row, ptrdiff_t rows) noexcept nogil
     ck_embedding_kernel ck_embedding_for(int level, int itemsize)
+    ctypedef struct ck_lookup:
+        const void* weight
+        void* y
+        const int64_t* index
+        ptrdiff_t rows, width
+    ctypedef int (*ck_lookup_kernel)(const ck_lookup* job, ptrdiff_t first, ptrdiff_t count) noexcept nogil
+    ck_lookup_kernel ck_lookup_for(int level, int itemsize)
 
 # Elements read or written: a call of less than SERIAL (about 50 us) stays on its thread.
 cdef double SERIAL = 200e3, TASK = 50e3
@@ -34,6 +41,48 @@ cdef void run_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef const job_t* j = <const job_t*>job
     cdef ptrdiff_t first = task * j.share
     j.kernel(&j.arrays, first, min(j.share, j.rows - first))
+
+
+cdef struct lookup_t:
+    ck_lookup arrays
+    ck_lookup_kernel kernel
+    ptrdiff_t places, share
+    int failed  # tasks only ever set it
+
+
+cdef void lookup_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    cdef lookup_t* j = <lookup_t*>job
+    cdef ptrdiff_t first = task * j.share
+    if not j.kernel(&j.arrays, first, min(j.share, j.places - first)):
+        j.failed = 1
+
+
+cdef class Lookup:
+    """Rows of a table of ``rows`` rows of ``width``."""
+
+    cdef ck_lookup_kernel kernel
+    cdef ptrdiff_t rows, width
+    cdef int itemsize
+
+    def __init__(self, isa, int itemsize, ptrdiff_t rows, ptrdiff_t width):
+        self.kernel = ck_lookup_for(level_of(isa), itemsize)
+        self.rows, self.width, self.itemsize = rows, width, itemsize
+
+    def __call__(self, indices not None, weight not None, y not None, int threads):
+        """Fill ``y``; returns whether every index is a row: else ``y`` holds anything."""
+        cdef lookup_t job
+        job.places = indices.size
+        job.arrays.index = <const int64_t*>reading(indices, job.places * sizeof(int64_t))
+        job.arrays.weight = reading(weight, self.rows * self.width * self.itemsize)
+        job.arrays.y = writing(y, job.places * self.width * self.itemsize)
+        job.arrays.rows, job.arrays.width = self.rows, self.width
+        job.kernel, job.failed = self.kernel, 0
+        job.share = max(1, <ptrdiff_t>(TASK / self.width))
+        if job.places * <double>self.width < SERIAL:
+            threads = 1
+        with nogil:
+            parallel_for(lookup_task, &job, (job.places + job.share - 1) // job.share, threads)
+        return not job.failed
 
 
 cdef void sort_places(const int64_t* indices, ptrdiff_t count, int64_t* begin, ptrdiff_t rows, int64_t* place,

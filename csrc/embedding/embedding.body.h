@@ -46,3 +46,35 @@ static void CK_TYPED(embedding)(const ck_embedding *job, ptrdiff_t row, ptrdiff_
 
 extern const ck_embedding_kernel CK_KERNEL(ck_embedding);
 const ck_embedding_kernel CK_KERNEL(ck_embedding) = CK_TYPED(embedding);
+
+/* One row; `next` is where the row after it lies, whose lines nobody else can foresee. */
+CK_INLINE void CK_TYPED(copy_row)(const T *x, const char *next, T *y, ptrdiff_t width)
+{
+    enum { TURN = CK_STREAMED * L };
+    ptrdiff_t i = 0;
+    for (V v[CK_STREAMED]; CK_STREAMED > 1 && i + TURN <= width; i += TURN) {
+        CK_UNROLL for (int line = 0; line < CK_STREAMED * CK_VBYTES; line += 64)
+            __builtin_prefetch(next + (size_t)i * sizeof(T) + line, 0, 3);
+        CK_ASK(y + i, 1);
+        CK_UNROLL for (int k = 0; k < CK_STREAMED; k++) v[k] = vload(x + i + k * L);
+        CK_UNROLL for (int k = 0; k < CK_STREAMED; k++) vstore(y + i + k * L, v[k]);
+    }
+    for (; i + L <= width; i += L) vstore(y + i, vload(x + i));
+    for (; i < width; i++) y[i] = x[i];
+}
+
+static int CK_TYPED(lookup)(const ck_lookup *job, ptrdiff_t first, ptrdiff_t count)
+{
+    const ck_lookup own = *job;
+    for (ptrdiff_t k = first; k < first + count; k++) {
+        const uint64_t row = (uint64_t)own.index[k], next = (uint64_t)own.index[k + 1 < first + count ? k + 1 : k];
+        if (row >= (uint64_t)own.rows) return 0; /* a negative one is huge */
+        const char *table = own.weight,
+                   *ahead = table + (next < (uint64_t)own.rows ? next : row) * own.width * sizeof(T);
+        CK_TYPED(copy_row)((const T *)own.weight + row * own.width, ahead, (T *)own.y + k * own.width, own.width);
+    }
+    return 1;
+}
+
+extern const ck_lookup_kernel CK_KERNEL(ck_lookup);
+const ck_lookup_kernel CK_KERNEL(ck_lookup) = CK_TYPED(lookup);
