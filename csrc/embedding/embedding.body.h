@@ -60,7 +60,7 @@ CK_INLINE void CK_TYPED(copy_row)(const T *x, const char *next, T *y, ptrdiff_t 
         CK_UNROLL for (int k = 0; k < CK_STREAMED; k++) vstore(y + i + k * L, v[k]);
     }
     for (; i + L <= width; i += L) vstore(y + i, vload(x + i));
-    for (; i < width; i++) y[i] = x[i];
+    if (i < width) vstore_part(y + i, vload_part(x + i, width - i), width - i);
 }
 
 static int CK_TYPED(lookup)(const ck_lookup *job, ptrdiff_t first, ptrdiff_t count)

@@ -60,8 +60,11 @@ CK_INLINE void CK_TYPED(twice)(const T *x, T *y, ptrdiff_t n, const int rows)
             vstore(y + 2 * (r * n + i) + L, hi);
         }
     }
-    for (; i < n; i++)
-        for (int r = 0; r < rows; r++) y[2 * (r * n + i)] = y[2 * (r * n + i) + 1] = x[i];
+    const V v = vload_part(x, i < n ? n : 0);
+    for (int r = 0; r < rows && i < n; r++, y += 2 * n) {
+        vstore_part(y, vziplo(v, v), 2 * n < L ? 2 * n : L);
+        if (2 * n > L) vstore_part(y + L, vziphi(v, v), 2 * n - L);
+    }
 }
 
 /* The sums of the pairs of neighbours in two vectors. */
@@ -75,7 +78,7 @@ CK_INLINE V CK_TYPED(pair_sums)(V a, V b)
 }
 
 /* y[i] = x[2 i] + x[2 i + 1], of x itself or of the sum of two rows that follow each other. */
-CK_INLINE void CK_TYPED(add_pairs)(const T *x, T *y, ptrdiff_t n, const int rows)
+CK_NOINLINE void CK_TYPED(add_pairs)(const T *x, T *y, ptrdiff_t n, const int rows)
 {
     const T *next = x + (rows - 1) * 2 * n;
     ptrdiff_t i = 0;
@@ -85,11 +88,11 @@ CK_INLINE void CK_TYPED(add_pairs)(const T *x, T *y, ptrdiff_t n, const int rows
         if (rows == 2) a += vload(next + 2 * i), b += vload(next + 2 * i + L);
         vstore(y + i, CK_TYPED(pair_sums)(a, b));
     }
-    for (; i < n; i++) {
-        T a = x[2 * i], b = x[2 * i + 1];
-        if (rows == 2) a += next[2 * i], b += next[2 * i + 1];
-        y[i] = a + b;
-    }
+    if (i == n) return;
+    const ptrdiff_t low = 2 * n < L ? 2 * n : L;
+    V a = vload_part(x, low), b = vload_part(x + low, 2 * n - low);
+    if (rows == 2) a += vload_part(next, low), b += vload_part(next + low, 2 * n - low);
+    vstore_part(y, CK_TYPED(pair_sums)(a, b), n);
 }
 
 CK_INLINE void CK_TYPED(copy)(const T *x, T *y, ptrdiff_t n)
@@ -99,11 +102,11 @@ CK_INLINE void CK_TYPED(copy)(const T *x, T *y, ptrdiff_t n)
         i = i + L <= n ? i : n - L;
         vstore(y + i, vload(x + i));
     }
-    for (; i < n; i++) y[i] = x[i];
+    if (i < n) vstore_part(y, vload_part(x, n), n);
 }
 
 /* One row of y from one of x, along the last axis. */
-CK_INLINE void CK_TYPED(along)(const ck_resample_axis *a, const T *x, T value, T *y)
+CK_NOINLINE void CK_TYPED(along)(const ck_resample_axis *a, const T *x, T value, T *y)
 {
     const int32_t *s = a->source;
     const T *w = a->weight;
