@@ -5,6 +5,14 @@ CK_INLINE V CK_TYPED(load)(const void *p, ptrdiff_t i, ptrdiff_t n)
     return n == L ? vload((const T *)p + i) : vload_part((const T *)p + i, n);
 }
 
+CK_INLINE void CK_TYPED(store)(T *p, V v, ptrdiff_t n)
+{
+    if (n == L)
+        vstore(p, v);
+    else
+        vstore_part(p, v, n);
+}
+
 /* All bits but the sign; the sign alone. */
 CK_INLINE V CK_TYPED(magnitude)(V v) { return (V)((VI)v & ~(VI)vset1((T)-0.0)); }
 CK_INLINE V CK_TYPED(signed_as)(V v, V sign) { return (V)((VI)v | ((VI)sign & (VI)vset1((T)-0.0))); }
@@ -79,26 +87,35 @@ CK_INLINE V CK_TYPED(first_lanes)(V v, ptrdiff_t n)
 }
 
 /* A vector goes to the chain of sums that its place in the chunk says, by a number that the compiler knows: else the sums
- * would be kept in memory, and every addition wait for the store of one before. */
+ * would be kept in memory, and every addition wait for the store of one before. So it is for the last few of a chunk. */
 #define CK_LOSS_ROW(name)                                                                                              \
     static void CK_TYPED(name)(const ck_loss *job, ptrdiff_t first, ptrdiff_t count)                                   \
     {                                                                                                                  \
+        enum { GROUP = CK_CHAINS / WIDE * L };                                                                         \
         const ck_loss own = *job; /* stores through y cannot change a copy: nothing is reloaded */                     \
+        const T *px = own.x, *pt = own.target;                                                                         \
         const ptrdiff_t last = first + count;                                                                          \
         for (ptrdiff_t start = first; start < last; start += CK_LOSS_CHUNK) {                                          \
-            ptrdiff_t end = last - start < CK_LOSS_CHUNK ? last : start + CK_LOSS_CHUNK;                               \
-            ck_f64v chain[CK_CHAINS] = {{0}}, wide[WIDE];                                                              \
-            for (ptrdiff_t i = start; i < end;) CK_UNROLL for (int c = 0; c < CK_CHAINS; c += WIDE)                    \
+            ptrdiff_t i = start, end = last - start < CK_LOSS_CHUNK ? last : start + CK_LOSS_CHUNK;                    \
+            ck_f64v sum[CK_CHAINS] = {{0}}, chain[CK_CHAINS], wide[WIDE];                                              \
+            for (; !own.y && i + GROUP <= end; i += GROUP) {                                                           \
+                CK_ASK(px + i, 0);                                                                                     \
+                CK_ASK(pt + i, 0);                                                                                     \
+                CK_UNROLL for (int c = 0; c < CK_CHAINS; c += WIDE)                                                    \
                 {                                                                                                      \
-                    const ptrdiff_t n = end - i < L ? end - i : L;                                                     \
-                    V x = CK_TYPED(load)(own.x, i, n), t = CK_TYPED(load)(own.target, i, n);                           \
-                    V loss = CK_TYPED(name##_at)(&own, x, t, i, n);                                                    \
-                    if (own.y && n == L) vstore((T *)own.y + i, loss);                                                 \
-                    if (own.y && n < L) vstore_part((T *)own.y + i, loss, n);                                          \
-                    vwiden(CK_TYPED(first_lanes)(loss, n), wide);                                                      \
-                    CK_UNROLL for (int w = 0; w < WIDE; w++) chain[c + w] += wide[w];                                  \
-                    if ((i += n) == end) break;                                                                        \
+                    const ptrdiff_t at = i + c / WIDE * L;                                                             \
+                    vwiden(CK_TYPED(name##_at)(&own, vload(px + at), vload(pt + at), at, L), wide);                    \
+                    CK_UNROLL for (int w = 0; w < WIDE; w++) sum[c + w] += wide[w];                                    \
                 }                                                                                                      \
+            }                                                                                                          \
+            CK_UNROLL for (int c = 0; c < CK_CHAINS; c++) chain[c] = sum[c];                                           \
+            for (int c = 0; i < end; i += L, c = (c + WIDE) % CK_CHAINS) {                                             \
+                const ptrdiff_t n = end - i < L ? end - i : L;                                                         \
+                V loss = CK_TYPED(name##_at)(&own, CK_TYPED(load)(px, i, n), CK_TYPED(load)(pt, i, n), i, n);          \
+                if (own.y) CK_TYPED(store)((T *)own.y + i, loss, n);                                                   \
+                vwiden(CK_TYPED(first_lanes)(loss, n), wide);                                                          \
+                for (int w = 0; w < WIDE; w++) chain[c + w] += wide[w];                                                \
+            }                                                                                                          \
             own.sums[start / CK_LOSS_CHUNK] = ck_chains_close(chain);                                                  \
         }                                                                                                              \
     }                                                                                                                  \
