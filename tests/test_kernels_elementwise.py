@@ -107,7 +107,7 @@ CURVES = {
     "sigmoid": (_sigmoid, 2.5, ()),
     "silu": (lambda x: x * _sigmoid(x), 3.5, ()),
     "mish": (_mish, 4.5, ()),
-    "tanh": (np.tanh, 2.6, ()),
+    "tanh": (np.tanh, 3.2, ()),
     "softplus": (lambda x: np.where(x > 20, x, np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))), 2, (1.0, 20.0)),
     "elu": (_elu, 1.2, (1.0,)),
     "selu": (lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0))), 3.5, ()),
@@ -143,6 +143,17 @@ def test_activations_over_the_whole_range(isa, dtype, name):
     error = np.abs(got.astype(Wide) - want)
     unit = _ulp(want, info) * ulps + info.smallest_subnormal * (np.abs(x) + 1)
     assert (error <= unit).all(), x[np.argmax(error / unit)]
+
+
+@every_isa
+@every_dtype
+def test_tanh_never_passes_1_and_keeps_signs(isa, dtype):
+    x = np.linspace(0, 22, 1_000_001, dtype=dtype)
+    y = _apply("tanh", isa, x)
+    assert y.max() == 1
+    assert y[0] == 0
+    np.testing.assert_array_equal(_apply("tanh", isa, -x), -y)
+    assert np.signbit(_apply("tanh", isa, -x)).all()
 
 
 @every_isa

@@ -92,6 +92,10 @@ CK_INLINE ck_f32v ck_phi_piece(int term, ck_f32v number)
 
 CK_INLINE ck_f32v ck_reciprocal_f32(ck_f32v v) { return (ck_f32v)_mm512_rcp14_ps((__m512)v); }
 CK_INLINE ck_f64v ck_reciprocal_f64(ck_f64v v) { return (ck_f64v)_mm512_rcp14_pd((__m512d)v); }
+#elif defined(CK_AVX2)
+#define CK_TANH_STEP 0x1.4b180ap+0f
+static const float ck_tanh_steps[] = {
+    0, 0x1.b8519cp-1f, 0x1.fa3b2ap-1f, 0x1.ff9042p-1f, 0x1.fff796p-1f, 0x1.ffff5ep-1f, 0x1.fffff4p-1f, 1};
 #endif
 #endif
 
@@ -283,11 +287,24 @@ CK_INLINE V CK_TYPED(softplus_gradient)(const ck_elementwise *job, V dy, V x)
 
 /* ---- tanh and gelu ---- */
 
+/* With |x| = n STEP + r the sum of two arguments: (D t + r) / (D + r t), where D = r / tanh(r), a polynomial in r^2, and
+ * t = tanh(n STEP), one of eight, looked up in a register. STEP is such that these round well and that the last is 1. */
 CK_INLINE V CK_TYPED(tanh_of)(const ck_elementwise *job, V x)
 {
     (void)job;
+#if defined(CK_AVX2) && WIDE == 2 /* float32 */
+    const V size = ck_smaller_f32(vset1(7 * CK_TANH_STEP), (V)((VI)x & ~CK_SIGN_f32));
+    const V shifted = vfma(size, vset1(1 / CK_TANH_STEP), vset1(CK_ROUND_f32));
+    const V r = vfma(shifted - vset1(CK_ROUND_f32), vset1(-CK_TANH_STEP), size), s = r * r;
+    const V t = (V)_mm256_permutevar8x32_ps((__m256)vload(ck_tanh_steps), (__m256i)shifted);
+    const V low = vfma(s, vset1(0x1.5554aep-2f), vset1(1)),
+            high = vfma(s, vset1(0x1.0085f2p-9f), vset1(-0x1.6b79d2p-6f));
+    const V d = vfma(s * s, high, low);
+    return (V)((VI)(vfma(d, t, r) / vfma(r, t, d)) | ((VI)x & CK_SIGN_f32));
+#else
     V m = CK_TYPED(vexpm1)(CK_TYPED(minus_abs)(x) * (T)2), y = m / (m + (T)2);
     return (V)(((VI)y & ~CK_TYPED(CK_SIGN)) | ((VI)x & CK_TYPED(CK_SIGN)));
+#endif
 }
 
 CK_INLINE V CK_TYPED(tanh_gradient)(const ck_elementwise *job, V dy, V y)
