@@ -50,26 +50,29 @@ static void integers(void *p, ptrdiff_t n, int itemsize)
 }
 
 static void check_tile(const ck_conv_table *table, int level, int itemsize, int pixels, int vectors, int by_pixel,
-                       int together)
+                       int together, int finished)
 {
-    static double x[MOST], w[TAPS * 64 * 4], bias[64 * 4], y[MOST];
+    static double x[MOST], w[TAPS * 64 * 4], bias[64 * 4], y[MOST], past[MOST];
+    const ck_finish finish = {(char *)past - (char *)y, 0, 0, 6};
     ptrdiff_t off[TAPS], lanes = vectors * table->lanes, filters = lanes - 1 > 0 ? lanes - 1 : 1;
     for (int k = 0; k < TAPS; k++) off[k] = rand() % (MOST - 64);
     integers(x, MOST, itemsize);
     integers(w, TAPS * lanes, itemsize);
     integers(bias, lanes, itemsize);
+    integers(past, pixels * filters, itemsize);
     memset(y, 0xff, sizeof y);
     ck_conv_tile tile = {.x = x,
                          .off = off,
                          .taps = TAPS,
                          .x_step = STEP,
                          .w = w,
-                         .bias = bias,
+                         .bias = finished && by_pixel ? NULL : bias,
                          .y = y,
                          .ahead = w,
                          .y_pixel = by_pixel ? filters : 1,
                          .y_filter = by_pixel ? 1 : pixels,
-                         .filters = filters};
+                         .filters = filters,
+                         .finish = finished ? &finish : NULL};
     if (together) {
         const ck_conv_tile both[2] = {tile, tile};
         const int each[2] = {pixels, pixels};
@@ -80,9 +83,11 @@ static void check_tile(const ck_conv_table *table, int level, int itemsize, int 
     int right = isnan(get(y, pixels * filters, itemsize)); /* nothing past the end */
     for (int m = 0; m < pixels; m++)
         for (ptrdiff_t f = 0; f < filters; f++) {
-            double sum = get(bias, f, itemsize);
+            double sum = tile.bias ? get(bias, f, itemsize) : 0;
             for (int k = 0; k < TAPS; k++) sum += get(x, off[k] + m * STEP, itemsize) * get(w, k * lanes + f, itemsize);
-            right &= get(y, m * tile.y_pixel + f * tile.y_filter, itemsize) == sum;
+            const ptrdiff_t at = m * tile.y_pixel + f * tile.y_filter;
+            if (finished) sum = fmin(fmax(sum + get(past, at, itemsize), 0), 6);
+            right &= get(y, at, itemsize) == sum;
         }
     check(right, "tile", level, itemsize, pixels, vectors);
 }
@@ -90,7 +95,8 @@ static void check_tile(const ck_conv_table *table, int level, int itemsize, int 
 /* A grid of 2 panels, 2 rows and 3 runs: the same bits as one tile after the other. */
 static void check_grid(const ck_conv_table *table, int level, int itemsize, int pixels, int vectors, int adds)
 {
-    static double x[MOST], w[2 * TAPS * 64 * 4], y[12 * 16 * 64], want[12 * 16 * 64], bias[16];
+    static double x[MOST], w[2 * TAPS * 64 * 4], y[12 * 16 * 64], want[12 * 16 * 64], bias[16], past[12 * 16 * 64];
+    ck_finish finish = {(char *)past - (char *)y, 0, 0, 6};
     const ptrdiff_t lanes = vectors * table->lanes;
     const ck_conv_grid grid = {.panels = 2,
                                .rows = 2,
@@ -106,6 +112,7 @@ static void check_grid(const ck_conv_table *table, int level, int itemsize, int 
     integers(w, 2 * TAPS * lanes, itemsize);
     integers(bias, 16, itemsize);
     integers(y, 12 * 16 * 64, itemsize);
+    integers(past, 12 * 16 * 64, itemsize);
     memcpy(want, y, sizeof y);
     ck_conv_tile tile = {.x = x,
                          .off = off,
@@ -118,8 +125,10 @@ static void check_grid(const ck_conv_table *table, int level, int itemsize, int 
                          .filters = lanes,
                          .ahead = w,
                          .accumulate = adds,
-                         .row_bias = adds ? NULL : bias};
+                         .row_bias = adds ? NULL : bias,
+                         .finish = adds ? NULL : &finish};
     table->run_grid(&tile, pixels, vectors, &grid);
+    finish.past = (char *)past - (char *)want;
     for (int p = 0; p < 2; p++)
         for (int j = 0; j < 2; j++)
             for (int i = 0; i < 3; i++) {
@@ -435,7 +444,8 @@ int main(void)
             const ck_conv_table *table = ck_conv_table_for(level, itemsize);
             for (int v = 1; v <= CK_CONV_VECTORS; v++)
                 for (int m = 1; m <= table->most_pixels[v - 1]; m++) {
-                    for (int way = 0; way < 4; way++) check_tile(table, level, itemsize, m, v, way % 2, way / 2);
+                    for (int way = 0; way < 8; way++)
+                        check_tile(table, level, itemsize, m, v, way % 2, way / 2 % 2, way / 4);
                     for (int adds = 0; adds < 2; adds++) check_grid(table, level, itemsize, m, v, adds);
                 }
             for (int n = 1; n < 40; n++) {

@@ -92,7 +92,7 @@ CONVOLUTIONS = [
 
 
 @pytest.mark.skipif(not native.available, reason="needs the compiled kernels")
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, lambda: nn.LeakyReLU(0.3)])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.SiLU, lambda: nn.LeakyReLU(0.3)])
 @pytest.mark.parametrize(("algorithm", "layer", "size", "dtype"), [
     (*convolution, dtype) for convolution in CONVOLUTIONS for dtype in (np.float32, np.float64)
     if convolution[0] != "winograd" or dtype == np.float32])
@@ -109,6 +109,47 @@ def test_activations_by_the_tasks_of_a_convolution_have_the_same_bits(algorithm,
         with (convkit.use(algorithm=algorithm), convkit.threads(threads), pytest.MonkeyPatch.context() as patch):
             patch.setattr(functional_conv, "in_place", None)  # a pass of its own would call it
             np.testing.assert_array_equal(net(x), want)
+
+
+# What finishes its sums in registers: tiles and rows of filters, panels in one go, panels of two images, lines.
+FINISHING = [
+    ("direct", (1, 2), (5, 40, 3), (3, 7)), ("direct", (2, 3), (17, 33, 3), (12, 13)), ("direct", (1, 3), (700, 8, 3), (9,)),
+    ("gemm", (1, 3), (70, 40, 1), (5, 5)), ("gemm", (1, 1), (20, 9, 1), (40, 40)), ("gemm", (2, 2), (1100, 5, 1), (9, 20)),
+    ("winograd", (1, 2), (9, 40, 3), (15, 14)), ("winograd", (1, 2), (9, 21, 3), (37,)),
+    ("winograd", (1, 5), (9, 21, 3), (5, 6)),
+]
+
+
+@pytest.mark.skipif(not native.available, reason="needs the compiled kernels")
+@pytest.mark.parametrize("short_cut", [False, True])
+@pytest.mark.parametrize("activation", [None, "relu", "relu6", "silu"])
+@pytest.mark.parametrize(("algorithm", "threads_and_images", "sizes", "size"), FINISHING)
+def test_sums_finished_in_registers_have_the_bits_of_passes(algorithm, threads_and_images, sizes, size, activation,
+                                                            short_cut):
+    threads, n = threads_and_images
+    channels, filters, k = sizes
+    for dtype in (np.float32,) if algorithm == "winograd" else (np.float32, np.float64):
+        rng = np.random.default_rng(channels)
+        weight = rng.standard_normal((filters, channels, *[k] * len(size))).astype(dtype)
+        weight[1] *= np.finfo(dtype).tiny  # sums that end as -0
+        x = rng.standard_normal((n, channels, *size)).astype(dtype)
+        x[0, :, ..., -1] = np.finfo(dtype).tiny * np.sign(x[0, :, ..., -1])
+        arguments = (1, k // 2, 1, 1, "zeros", len(size))
+        past = rng.standard_normal((n, filters, *size)).astype(dtype)
+        past[:, 0].flat[:4] = np.nan, np.inf, -np.inf, -0.0
+        past = past if short_cut else None
+
+        def packed(_key, make, weight=weight):
+            return make(weight)
+
+        with convkit.use(algorithm=algorithm), convkit.threads(threads):
+            got = functional_conv.convolution_then((activation,) if activation else (), *arguments)(
+                x, weight, None, packed, past)
+            want = functional_conv.convolution_then((), *arguments)(x, weight, None, packed)
+        if short_cut:
+            want += past
+        want = getattr(convkit.functional, activation)(want) if activation else want
+        assert got.tobytes() == want.tobytes()
 
 
 def test_what_is_not_computed_together():

@@ -8,7 +8,7 @@ and no sum depends on how many threads there are.
 """
 
 from libc.string cimport memcpy, memset
-from convkit.kernels.elementwise cimport Finish, finish, finish_t, move_finish, set_finish
+from convkit.kernels.elementwise cimport Finish, finish_early, finish_from, finish_t, move_finish, set_finish
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 from convkit.kernels.tiles cimport CK_CONV_TOGETHER, CK_CONV_VECTORS, ck_conv_table, ck_conv_tile, real, round_up
@@ -152,6 +152,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.y_filter = p.target[0] * p.target[1] * p.target[2]
     tile.filters = filters
     tile.row_bias = NULL
+    tile.finish = finish_early(&r.then) if segments == 1 and not r.skip else NULL
     for i in range(segments):
         first, last = f.taps * i // segments, f.taps * (i + 1) // segments
         tile.off = f.off + first
@@ -160,7 +161,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
         tile.accumulate = i > 0
         sum_rows(r, &tile, image, group, filter0, part, count)
         tile.bias = NULL
-    if r.then.steps:
+    if r.then.steps > (r.then.late if tile.finish != NULL else 0):
         finish_rows(r, (image * p.filters + group * p.group_filters + filter0) * tile.y_filter, &tile, part, count)
 
 
@@ -228,21 +229,22 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
 
 cdef void finish_rows(const round_t* r, ptrdiff_t plane, const ck_conv_tile* tile, ptrdiff_t part,
                       const ptrdiff_t* count) noexcept nogil:
-    """What follows on the rows of ``sum_rows``, where a single phase wrote them; the panel begins at ``plane``."""
+    """What the tiles of ``sum_rows`` left to do, where a single phase wrote; the panel begins at ``plane``."""
     cdef const direct_t* p = r.plan
     cdef ptrdiff_t height = row_height(p, tile, count), pairs = (count[1] + height - 1) // height
     cdef ptrdiff_t row = count[0] * pairs * part // r.parts, last = count[0] * pairs * (part + 1) // r.parts
     cdef ptrdiff_t z, y, lines, f, line, at
+    cdef int step = r.then.late if tile.finish != NULL else 0
     while row < last:  # the lines of one slice after the other
         z, y = row // pairs, row % pairs * height
         lines = min(count[1], (last - z * pairs) * height) - y
         at = plane + ((r.origin[0] + z) * p.target[1] + r.origin[1] + y) * p.target[2] + r.origin[2]
         for f in range(tile.filters):
             if count[2] == p.target[2]:
-                finish(&r.then, at + f * tile.y_filter, lines * count[2])
+                finish_from(&r.then, step, r.then.steps, at + f * tile.y_filter, lines * count[2])
             else:
                 for line in range(lines):
-                    finish(&r.then, at + f * tile.y_filter + line * p.target[2], count[2])
+                    finish_from(&r.then, step, r.then.steps, at + f * tile.y_filter + line * p.target[2], count[2])
         row = (z + 1) * pairs
 
 
@@ -750,6 +752,7 @@ cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.filters = lanes
     tile.accumulate = not r.first
     tile.row_bias = NULL
+    tile.finish = NULL
     for i in range(tiles * part // r.parts, tiles * (part + 1) // r.parts):
         m = p.run * i // tiles
         tile.x = source + m * size

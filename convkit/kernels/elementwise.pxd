@@ -13,10 +13,20 @@ cdef extern from "elementwise/elementwise.h" nogil:
                                            ptrdiff_t count) noexcept nogil
 
 
+cdef extern from "elementwise/finish.h" nogil:
+    ctypedef struct ck_finish:
+        ptrdiff_t past
+        float zero
+        float low
+        float high
+
+
 cdef class Elementwise:
     cdef ck_elementwise_kernel kernel
     cdef int itemsize
     cdef double a, b
+    cdef bint limited
+    cdef float zero, low, high
 
 
 cdef class Finish:
@@ -25,9 +35,11 @@ cdef class Finish:
 
 
 cdef struct finish_t:
-    int steps  # 0: nothing to do
+    int steps         # 0: nothing to do
     ck_elementwise_kernel kernel[2]
     ck_elementwise job[2]
+    int late          # the first of them that cannot be done in registers
+    ck_finish early   # what those before it do
 
 
 cdef int set_finish(finish_t* f, Finish then, void* y, ptrdiff_t nbytes) except -1
@@ -35,9 +47,23 @@ cdef int set_finish(finish_t* f, Finish then, void* y, ptrdiff_t nbytes) except 
 
 cdef inline void finish(const finish_t* f, ptrdiff_t first, ptrdiff_t count) noexcept nogil:
     """y[first .. first + count - 1] = kernels of it, one after the other."""
+    finish_from(f, 0, f.steps, first, count)
+
+
+cdef inline void finish_from(const finish_t* f, int step, int end, ptrdiff_t first, ptrdiff_t count) noexcept nogil:
     cdef int i
-    for i in range(f.steps):
+    for i in range(step, end):
         f.kernel[i](&f.job[i], first, count)
+
+
+cdef inline const ck_finish* finish_early(const finish_t* f) noexcept nogil:
+    """What a kernel does to its sums before it stores them, or NULL."""
+    return &f.early if f.late > 0 else NULL
+
+
+cdef inline void finish_late(const finish_t* f, ptrdiff_t first, ptrdiff_t count) noexcept nogil:
+    """What ``finish`` does beyond such a kernel."""
+    finish_from(f, f.late, f.steps, first, count)
 
 
 cdef inline void move_finish(finish_t* f, void* y) noexcept nogil:

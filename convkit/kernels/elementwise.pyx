@@ -3,6 +3,7 @@
 The kernels are csrc/elementwise.
 """
 
+from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t, uint16_t
 
 from convkit.kernels.elementwise cimport ck_elementwise, ck_elementwise_kernel
@@ -56,6 +57,11 @@ cdef class Elementwise:
         if self.kernel == NULL:
             raise KeyError(name)
         self.itemsize, self.a, self.b = itemsize, a, b
+        # What a kernel that finishes its sums needs to know.
+        self.limited = name == "relu" or name == "relu6"
+        self.zero = 0.0 if name == "relu" else -0.0
+        self.low = 0.0 if self.limited else -INFINITY
+        self.high = 6.0 if name == "relu6" else INFINITY
 
     def __call__(self, x not None, y not None, int threads, other=None, mask=None):
         """Fill ``y``; all operands are C-contiguous and of as many elements, ``mask`` of bools."""
@@ -86,9 +92,10 @@ cdef class Finish:
 
 cdef int set_finish(finish_t* f, Finish then, void* y, ptrdiff_t nbytes) except -1:
     """``then`` on parts of ``y``; None is nothing."""
-    f.steps = 0
+    f.steps = f.late = 0
     if then is None:
         return 0
+    f.early.past, f.early.zero, f.early.low, f.early.high = 0, -0.0, -INFINITY, INFINITY
     for each, other in ((then.adds, then.past), (then.acts, None)):
         if each is not None:
             f.kernel[f.steps] = (<Elementwise>each).kernel
@@ -96,6 +103,12 @@ cdef int set_finish(finish_t* f, Finish then, void* y, ptrdiff_t nbytes) except 
             f.job[f.steps].other, f.job[f.steps].mask = reading(other, nbytes), NULL
             f.job[f.steps].a, f.job[f.steps].b = (<Elementwise>each).a, (<Elementwise>each).b
             f.steps += 1
+    if then.adds is not None:
+        f.early.past = <const char*>f.job[0].other - <const char*>y
+        f.late = 1
+    if then.acts is not None and then.acts.limited:
+        f.early.zero, f.early.low, f.early.high = then.acts.zero, then.acts.low, then.acts.high
+        f.late = f.steps
     return 0
 
 

@@ -16,7 +16,7 @@ by place. Its panels are as many images, and the weights are read as they lie.
 """
 
 from convkit.kernels.conv cimport tiles_of
-from convkit.kernels.elementwise cimport Finish, finish, finish_t, set_finish
+from convkit.kernels.elementwise cimport Finish, finish_early, finish_from, finish_late, finish_t, set_finish
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done
 from convkit.kernels.tiles cimport real, round_up
@@ -174,6 +174,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.y_filter = 1
     tile.accumulate = 0
     tile.row_bias = NULL
+    tile.finish = NULL
     for row in range(s.rows):
         for block in range(p.blocks * part // r.parts, p.blocks * (part + 1) // r.parts):
             filter = first_filter(p, block)
@@ -196,7 +197,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
                 sum_panel(r, &tile, s.phase + row * p.beside, panels + (place - first) * s.taps * size, filter, filters,
                           place, width, min(width, last - place), along, sums)
                 place += max(<ptrdiff_t>1, along) * width
-            if r.then.steps:
+            if r.then.steps > r.then.late:
                 finish_places(r, filter, filters, first, last)
 
 
@@ -210,14 +211,14 @@ cdef inline ptrdiff_t panels_along(const round_t* r, ptrdiff_t place, ptrdiff_t 
 
 cdef void finish_places(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t first, ptrdiff_t last
                         ) noexcept nogil:
-    """What follows on places that are targets, of one image after the other."""
+    """What no tile can do to places that are targets, of one image after the other."""
     cdef const gemm_t* p = r.plan
     cdef ptrdiff_t m, n, image
     while first < last:
         image = first // p.target_plane
         n = min(last, (image + 1) * p.target_plane) - first
         for m in range(filters):
-            finish(&r.then, (image * p.filters + filter + m) * p.target_plane + first - image * p.target_plane, n)
+            finish_late(&r.then, (image * p.filters + filter + m) * p.target_plane + first - image * p.target_plane, n)
         first += n
 
 
@@ -256,6 +257,7 @@ cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, 
     grid.panels, grid.rows, grid.runs = along, 1, 1
     grid.y_panel = grid.ahead_panel = width
     grid.x_row = grid.y_row = 0
+    tile.finish = finish_early(&r.then) if straight else NULL
     for i in range(p.beside):
         tile.taps = phase[i].taps
         tile.x = r.w + (phase[i].weights + filter * phase[i].taps) * size
@@ -307,6 +309,8 @@ cdef void store_rows(const round_t* r, const phase_t* phase, ptrdiff_t filter, p
                 p.table.spread(sums + (i * filters * width + done) * size, width, y + phase[i].start[2] * size,
                                p.target_plane, p.target_step[2], filters,
                                run if p.plain else min(run, phase[i].columns - column))
+            for i in range(filters if r.then.late > 0 else 0):
+                finish_from(&r.then, 0, r.then.late, (y - r.y) // size + i * p.target_plane, run)
         done += run
 
 

@@ -137,6 +137,7 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.y_filter = 1
     tile.accumulate = 0
     tile.row_bias = NULL
+    tile.finish = NULL
     end = tiles * (block + 1) // p.row_blocks
     i = tiles * block // p.row_blocks
     many = CK_CONV_TOGETHER if p.depth > SHORT else 1

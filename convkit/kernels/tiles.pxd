@@ -1,5 +1,7 @@
 # The tiles of csrc/conv as every module that sums with them declares them.
 
+from convkit.kernels.elementwise cimport ck_finish
+
 cdef extern from "conv/conv.h" nogil:
     ctypedef struct ck_conv_tile:
         const void* x
@@ -19,6 +21,7 @@ cdef extern from "conv/conv.h" nogil:
         ptrdiff_t ahead_step
         int accumulate
         const void* row_bias
+        const ck_finish* finish
     ctypedef struct ck_conv_piece:
         ptrdiff_t to
         ptrdiff_t source

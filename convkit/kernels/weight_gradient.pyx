@@ -166,6 +166,7 @@ cdef void sum_point(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.filters = lanes
     tile.accumulate = not r.first
     tile.row_bias = NULL
+    tile.finish = NULL
     for i in range(runs):
         m = p.group_channels * (i + 1) // runs - c
         tile.x = source + c

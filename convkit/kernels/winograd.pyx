@@ -15,7 +15,7 @@ on what a round or a task holds, so none depends on how many threads there are.
 
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
-from convkit.kernels.elementwise cimport Finish, finish, finish_t, set_finish
+from convkit.kernels.elementwise cimport Finish, ck_finish, finish_early, finish_late, finish_t, set_finish
 from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of, task_t
@@ -49,6 +49,7 @@ cdef extern from "winograd/winograd.h" nogil:
         const void* bias
         void* y
         ptrdiff_t y_filter, y_row, filters, rows, width
+        const ck_finish* finish
     ctypedef struct ck_winograd_lines_input:
         const void* plane
         ptrdiff_t n, step, lo, line_rows, tiles, first, rows
@@ -61,6 +62,7 @@ cdef extern from "winograd/winograd.h" nogil:
         const void* bias
         void* y
         ptrdiff_t y_filter, filters, n, step, line_rows, tiles, first, rows
+        const ck_finish* finish
     ctypedef void (*ck_winograd_weights)(const void* taps, int turned, ptrdiff_t lanes, void* u, ptrdiff_t u_step
                                          ) noexcept nogil
     ctypedef struct ck_winograd_plane:
@@ -344,6 +346,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.bias = NULL
     tile.y_filter = 1
     tile.row_bias = NULL
+    tile.finish = NULL
     tile.ahead_end = NULL
     for i in range(p.sums):
         for product in range(p.first[i], p.first[i + 1]):
@@ -481,6 +484,7 @@ cdef void join_rows(const round_t* r, const panel_t* panel, ptrdiff_t first, ptr
     out.y_row = p.out_width
     out.filters = panel.filters
     out.width = p.out_width
+    out.finish = finish_early(&r.call.then)
     for row in range(first, last):
         image = r.first_image + row // r.rows // r.slices
         z = r.first_slice + row // r.rows % r.slices
@@ -491,21 +495,21 @@ cdef void join_rows(const round_t* r, const panel_t* panel, ptrdiff_t first, ptr
             out.y = (r.call.y + ((image + i) * p.filters + panel.filter) * out.y_filter
                      + (z * p.out_height + y) * p.out_width)
             p.plane.join(&out)
-            if r.call.then.steps:
+            if r.call.then.steps > r.call.then.late:
                 finish_rows(r, <const float*>out.y, out.y_filter, panel.filters, out.rows * out.width)
 
 
 cdef inline void finish_rows(const round_t* r, const float* y, ptrdiff_t y_filter, ptrdiff_t filters, ptrdiff_t n
                              ) noexcept nogil:
-    """What follows on ``n`` neighbouring outputs of each filter."""
+    """What no transform can do to ``n`` neighbouring outputs of each filter."""
     cdef ptrdiff_t f
     for f in range(filters):
-        finish(&r.call.then, y - r.call.y + f * y_filter, n)
+        finish_late(&r.call.then, y - r.call.y + f * y_filter, n)
 
 
 cdef void finish_line(const round_t* r, const float* y, ptrdiff_t y_filter, ptrdiff_t filters, ptrdiff_t row
                       ) noexcept nogil:
-    """What follows on the outputs of a row of tiles of a line."""
+    """The same for the outputs of a row of tiles of a line."""
     cdef const winograd_t* p = r.call.plan
     cdef ptrdiff_t t = row % p.line_rows * p.tile_columns, last = t + p.tile_columns, inside, n, i, at
     y += row // p.line_rows * p.out_width
@@ -534,6 +538,7 @@ cdef void join_lines(const round_t* r, const panel_t* panel, ptrdiff_t first, pt
     out.filters = panel.filters
     out.n, out.step = p.out_width, p.line_step
     out.line_rows, out.tiles = p.line_rows, p.tile_columns
+    out.finish = finish_early(&r.call.then)
     while row < last:  # of one image after the other
         image = row // r.rows
         out.m = panel.sums + (row - first) * p.tile_columns * panel.lanes
@@ -541,7 +546,7 @@ cdef void join_lines(const round_t* r, const panel_t* panel, ptrdiff_t first, pt
         out.first = r.first_row + row % r.rows
         out.rows = min(last, (image + 1) * r.rows) - row
         p.line.join(&out)
-        if r.call.then.steps:
+        if r.call.then.steps > r.call.then.late:
             for i in range(out.first, out.first + out.rows):
                 finish_line(r, <const float*>out.y, out.y_filter, panel.filters, i)
         row += out.rows

@@ -37,6 +37,26 @@ CK_INLINE void CK_TYPED(sum_tap)(V *acc, const T *p, const T *q, const T *w, ptr
     }
 }
 
+/* What follows the sums of a panel that a tile has just written; what the next panels meet is fetched. Not in registers, before
+ * they are stored: GCC then moves some of them about in the loop over the taps. */
+CK_NOINLINE void CK_TYPED(finish_panel)(const ck_finish *f, T *y, ptrdiff_t row, ptrdiff_t pixels)
+{
+    enum { N = CK_CONV_FINISHED };
+    const ck_finish own = *f; /* stores through y cannot change a copy: nothing is reloaded */
+    for (ptrdiff_t m = 0; m < pixels; m++, y += row) {
+        __asm__("" : "+r"(pixels)); /* as if it were another every time: the loop is not written out */
+        V v[N];
+        CK_UNROLL for (int i = 0; i < N; i++) v[i] = vload(y + i * L);
+        if (own.past) {
+            const T *past = (const T *)((const char *)y + own.past);
+            CK_UNROLL for (int i = 0; i < N; i++) v[i] += vload(past + i * L);
+            for (int i = 0; i < N * L; i += 64 / (int)sizeof(T))
+                __builtin_prefetch(past + CK_CONV_PANELS_AHEAD * N * L + i);
+        }
+        CK_UNROLL for (int i = 0; i < N; i++) vstore(y + i * L, CK_TYPED(within_limits)(&own, v[i]));
+    }
+}
+
 /* sum[m][v], rows c->row apart, = row_bias[m] + sum over the chunks of (sum over their taps of
  * x[off[k] + m * x_step] * w[k][v]), each chunk from zero. The chunks are closed in here, not by the caller: the next
  * one's multiply-adds overlap the additions. What is fetched begins at `ahead`, `beside` elements after the tile's own;
@@ -113,8 +133,10 @@ CK_INLINE void CK_TYPED(sum_grid)(const ck_conv_tile *t, const ck_conv_chunks *c
         T *to = sum;
         const char *ahead = (const char *)((const T *)tile.ahead + p * g.ahead_panel);
         for (ptrdiff_t j = 0; j < g.rows; j++, x += g.x_row - g.runs * M, to += g.y_row - g.runs * M * chunks.row)
-            for (ptrdiff_t i = 0; i < g.runs; i++, x += M, to += M * chunks.row)
+            for (ptrdiff_t i = 0; i < g.runs; i++, x += M, to += M * chunks.row) {
                 ahead = CK_TYPED(sum_taps)(&tile, &chunks, 1, x, w, ahead, p * g.ahead_panel, to, M, N);
+                if (N == CK_CONV_FINISHED && tile.finish) CK_TYPED(finish_panel)(tile.finish, to, chunks.row, M);
+            }
     }
 }
 
@@ -166,6 +188,12 @@ CK_NOINLINE void CK_TYPED(store_rows)(const ck_conv_tile *t, const T *sum, int p
             /* Rows past the last pixel are whatever the buffer holds; their lanes are not stored. */
             CK_UNROLL for (int i = 0; i < L; i++) r[i] = vload(sum + ((m + i) * vectors + v) * L) + bias;
             vtranspose(r);
+            if (t->finish) {
+                T of_filter[L * L];
+                CK_UNROLL for (int f = 0; f < L; f++) vstore(of_filter + f * L, r[f]);
+                CK_TYPED(store_finished)(t->finish, of_filter, 1, y, t->y_filter, filters, n);
+                continue;
+            }
             CK_UNROLL for (int f = 0; f < L; f++)
             {
                 if (f >= filters) break;
@@ -180,6 +208,11 @@ CK_NOINLINE void CK_TYPED(store_rows)(const ck_conv_tile *t, const T *sum, int p
 /* Filters are neighbours in y (linear layers, weight gradients): the sums go out as they are. */
 CK_NOINLINE void CK_TYPED(store_columns)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
 {
+    for (int v = 0; t->finish && v < vectors; v++) {
+        const ptrdiff_t filters = t->filters - v * L < L ? t->filters - v * L : L;
+        CK_TYPED(store_finished)(t->finish, sum + v * L, vectors, (T *)t->y + v * L, t->y_pixel, pixels, filters);
+    }
+    if (t->finish) return;
     for (int m = 0; m < pixels; m++)
         for (int v = 0; v < vectors; v++) {
             const ptrdiff_t filters = t->filters - v * L < L ? t->filters - v * L : L;
@@ -230,6 +263,7 @@ CK_NOINLINE void CK_TYPED(store_every_other)(const ck_conv_tile *t, const T *sum
 
 CK_NOINLINE void CK_TYPED(store)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
 {
+    CK_ASSERT(!t->finish || (!t->accumulate && (t->y_pixel == 1 || (t->y_filter == 1 && !t->bias))));
     if (t->y_pixel == 1)
         CK_TYPED(store_rows)(t, sum, pixels, vectors);
     else if (t->y_filter == 1)
@@ -289,8 +323,8 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
     CK_ASSERT(!t->x_half || (pixels % 2 == 0 && vectors > 1));
     CK_ASSERT(kernel && t->taps >= 1 && t->filters >= 1 && t->filters <= vectors * L);
     /* Whole vectors of filters beside each other are what the sums are: no copy (Winograd's products, panels of pixels). */
-    const int as_is = t->y_filter == 1 && t->filters == vectors * L && !t->bias && chunks <= CK_CONV_CHUNKS &&
-                      (!t->x_half || t->y_half == pixels / 2 * t->y_pixel);
+    const int as_is = t->y_filter == 1 && t->filters == vectors * L && !t->bias && !t->finish &&
+                      chunks <= CK_CONV_CHUNKS && (!t->x_half || t->y_half == pixels / 2 * t->y_pixel);
     c.add = as_is && t->accumulate;
     T *to = as_is ? t->y : sum;
     c.row = as_is ? t->y_pixel : vectors * L;
@@ -316,7 +350,7 @@ CK_NOINLINE void CK_TYPED(conv_run_grid)(const ck_conv_tile *t, int pixels, int 
     CK_ASSERT(t->y_filter == 1 && t->filters == vectors * L && !t->bias && t->x_step == 1 && t->taps >= 1);
     CK_ASSERT(!(t->accumulate && t->row_bias));
     const CK_TYPED(grid_kernel) kernel = CK_TYPED(grid_kernels)[vectors - 1][pixels - 1];
-    if (kernel && c.count <= CK_CONV_CHUNKS) {
+    if (kernel && c.count <= CK_CONV_CHUNKS && (!t->finish || vectors == CK_CONV_FINISHED)) {
         c.add = t->accumulate;
         c.row = t->y_pixel;
         kernel(t, &c, g);

@@ -11,6 +11,7 @@
 #define CK_CONV_H
 
 #include "base/isa.h"
+#include "elementwise/finish.h"
 
 /* One call of a tile. Sizes and steps are in elements of the dtype that the kernel was compiled for. */
 typedef struct {
@@ -30,6 +31,8 @@ typedef struct {
     ptrdiff_t ahead_step;
     int accumulate; /* add to what y holds; then without row_bias */
     const void *row_bias; /* one value for each of the m pixels instead of `bias`, or NULL */
+    const ck_finish
+        *finish; /* with y_pixel 1, or y_filter 1 and no `bias`; no `accumulate`: what follows the sums, or NULL */
 } ck_conv_tile;
 
 /* Compute one tile of pixels by vectors; the shape must be one of the table's. */
@@ -56,6 +59,12 @@ enum { CK_CONV_CHUNK = 64, CK_CONV_CHUNKS = 16, CK_CONV_VECTORS = 4, CK_CONV_PIX
 /* Tiles that go through a panel together, and how many chunks of one vector they all take before the next ones: the
  * weights stay in L1. */
 enum { CK_CONV_TOGETHER = 16, CK_CONV_SEGMENT = 4 };
+
+/* Vectors of the panels whose grids finish what they have summed: gemm's. */
+enum { CK_CONV_FINISHED = 3 };
+
+/* How many panels before it is needed what their sums meet is fetched. */
+enum { CK_CONV_PANELS_AHEAD = 3 };
 
 /* Some neighbouring chunks of a reduction: `length` taps each, and one more from chunk `longer` on. */
 typedef struct {

@@ -587,9 +587,16 @@ CK_INLINE void CK_TYPED(join_tile)(const T *m, ptrdiff_t m_step, V bias, V *out,
 }
 
 /* n neighbouring outputs of a vector of filters; those past the last are whatever r holds, and not stored. */
-CK_INLINE void CK_TYPED(store_outputs)(V r[L], T *y, ptrdiff_t y_filter, ptrdiff_t filters, ptrdiff_t n)
+CK_INLINE void CK_TYPED(store_outputs)(V r[L], const ck_finish *finish, T *y, ptrdiff_t y_filter, ptrdiff_t filters,
+                                       ptrdiff_t n)
 {
     vtranspose(r);
+    if (finish) {
+        T of_filter[L * L];
+        CK_UNROLL for (int f = 0; f < L; f++) vstore(of_filter + f * L, r[f]);
+        CK_TYPED(store_finished)(finish, of_filter, 1, y, y_filter, filters, n);
+        return;
+    }
     CK_UNROLL for (int f = 0; f < L; f++)
     {
         if (f >= filters) break;
@@ -618,7 +625,7 @@ CK_INLINE void CK_TYPED(join)(const ck_winograd_output *j, const int points)
                     V r[L];
                     CK_UNROLL for (int i = 0; i < L; i++) r[i] = out[k * pitch + q + i];
                     CK_TYPED(store_outputs)
-                    (r, (T *)j->y + v * L * j->y_filter + k * j->y_row + x + q, j->y_filter, filters,
+                    (r, j->finish, (T *)j->y + v * L * j->y_filter + k * j->y_row + x + q, j->y_filter, filters,
                      run - q < L ? run - q : L);
                 }
         }
@@ -630,13 +637,13 @@ CK_NOINLINE void CK_TYPED(join_two)(const ck_winograd_output *j) { CK_TYPED(join
 CK_NOINLINE void CK_TYPED(join_wide)(const ck_winograd_output *j) { CK_TYPED(join)(j, 8); }
 
 /* A run of outputs of one vector of filters, output q in out[order[q]]; those of q past the run are never stored. */
-CK_INLINE void CK_TYPED(store_run)(const V *out, const uint8_t *order, T *y, ptrdiff_t y_filter, ptrdiff_t filters,
-                                   ptrdiff_t run)
+CK_INLINE void CK_TYPED(store_run)(const V *out, const uint8_t *order, const ck_finish *finish, T *y,
+                                   ptrdiff_t y_filter, ptrdiff_t filters, ptrdiff_t run)
 {
     for (ptrdiff_t q = 0; q < run; q += L) {
         V r[L];
         CK_UNROLL for (int i = 0; i < L; i++) r[i] = out[order[q + i]];
-        CK_TYPED(store_outputs)(r, y + q, y_filter, filters, run - q < L ? run - q : L);
+        CK_TYPED(store_outputs)(r, finish, y + q, y_filter, filters, run - q < L ? run - q : L);
     }
 }
 
@@ -661,7 +668,7 @@ CK_INLINE void CK_TYPED(join_row)(const ck_winograd_lines_output *j, const T *m,
         for (ptrdiff_t i = 0; i < runs; i++) {
             const ptrdiff_t at = 4 * (t - r) + r + i * step, length = runs == 1 ? 4 * n : n;
             CK_TYPED(store_run)
-            (out, order + i * L, y + at, j->y_filter, filters, j->n - at < length ? j->n - at : length);
+            (out, order + i * L, j->finish, y + at, j->y_filter, filters, j->n - at < length ? j->n - at : length);
         }
     }
 }

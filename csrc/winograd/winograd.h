@@ -10,6 +10,7 @@
 #define CK_WINOGRAD_H
 
 #include "base/isa.h"
+#include "elementwise/finish.h"
 
 /* Some rows of tiles of one plane. Tile t of row r begins at plane row y + side * r and column x + side * t, or with stride 2
  * at twice as many, which may lie in the padding; its value at point xi goes to v[xi * v_step + r * v_pitch + t]. */
@@ -87,6 +88,7 @@ typedef struct {
     ptrdiff_t n, step; /* outputs of a line */
     ptrdiff_t line_rows, tiles;
     ptrdiff_t first, rows;
+    const ck_finish *finish; /* what follows the sums, or NULL */
 } ck_winograd_lines_output;
 
 typedef void (*ck_winograd_join_lines)(const ck_winograd_lines_output *job);
@@ -100,6 +102,7 @@ typedef struct {
     ptrdiff_t y_filter, y_row;
     ptrdiff_t filters;
     ptrdiff_t rows, width; /* of the pixels that exist: rows 1 to `side` */
+    const ck_finish *finish; /* what follows the sums, or NULL */
 } ck_winograd_output;
 
 typedef void (*ck_winograd_join)(const ck_winograd_output *job);

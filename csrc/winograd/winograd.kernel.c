@@ -1,4 +1,7 @@
+#include <math.h>
+
 #include "winograd/winograd.h"
 
 #include "base/float32.h"
+#include "elementwise/finish.body.h"
 #include "winograd/winograd.body.h"
