@@ -8,6 +8,7 @@ import pytest
 from convkit import threads
 from convkit.kernels import native
 from convkit.plan import depthwise as plan
+from convkit.plan import geometry
 from convkit.plan.conv import CANDIDATES
 from convkit.plan.conv import plan as chosen
 from convkit.reference import conv as reference
@@ -209,10 +210,36 @@ def test_taps_far_apart_in_padding_rows(kernel, dtype):
     ((7, 21), (4, 3), {"stride": (3, 4), "c_out": 17, "c_in": 12, "groups": 1}),
     ((3, 4, 19), (1, 2, 2), {"stride": (1, 2, 2), "c_out": 10, "c_in": 13, "groups": 1}),
     ((40, 41), (1, 1), {"c_out": 9, "c_in": 70, "groups": 1}),
+    ((60, 101), (1, 1), {"c_out": 5, "c_in": 70, "groups": 1}),
+    ((13, 50), (3, 3), {"c_out": 5, "c_in": 12, "groups": 1}),
 ], ids=str)
 def test_geometries(size, kernel, options):
     for dtype in DTYPES:
         check_exact(spec_of(size, kernel, dtype=dtype, **options), n=2)
+
+
+@pytest.mark.parametrize("size, kernel, pads", [
+    ((14, 14), (3, 3), 1), ((15, 9), (3, 3), ((0, 1), (1, 1))), ((12, 12), (3, 4), ((1, 1), (2, 1))),
+    ((3, 14, 13), (3, 3, 3), 1),
+], ids=str)
+def test_rows_that_share_their_padding(size, kernel, pads):
+    """Rows of a box as one run at AVX2, whose planes end in padding that the next one would overwrite."""
+    spec = spec_of(size, kernel, 1, pads, groups=2, c_in=8, c_out=5)
+    three = plan._axes(spec)
+    assert plan.runs_on(spec, three, "avx2", geometry.blocks(three, 8, 4))
+    check_exact(spec, n=2)
+
+
+def test_infinities_beyond_a_row_stay_out_of_it():
+    """Neighbours in a run of rows, and what follows a row that is read in place."""
+    for size, pads in (((14, 14), 1), ((14, 20), 0)):
+        spec = spec_of(size, (3, 3), 1, pads, groups=1, c_in=8, c_out=4)
+        x, *others = operands(spec, 1)
+        x[:, :, 5, -1] = np.inf
+        want = expected(spec, x, *others)["forward"]
+        for isa in levels():
+            got = compute(spec, "forward", isa, "taps", x, *others)
+            np.testing.assert_array_equal(np.isfinite(got), np.isfinite(want), err_msg=isa)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -37,6 +37,7 @@ cdef extern from "depthwise/depthwise.h" nogil:
         ptrdiff_t blocks[3]
         ptrdiff_t box[3]
         ptrdiff_t plane_pitch
+        int in_place, flat
         ptrdiff_t w_group, w_filter, w_plane, w_packed
         ptrdiff_t first_filter, end_filter, copied
         ptrdiff_t reversed
@@ -185,8 +186,8 @@ cdef class Depthwise:
     cdef readonly str variant
 
     def __init__(self, dtype, isa, str variant, ptrdiff_t groups, ptrdiff_t planes, ptrdiff_t filters, source, target,
-                 lo, source_step, dilation, block, blocks, box, ptrdiff_t plane_pitch, w_steps, bint reversed, phases,
-                 ptrdiff_t slab, double work):
+                 lo, source_step, dilation, block, blocks, box, ptrdiff_t plane_pitch, bint in_place, bint flat,
+                 w_steps, bint reversed, phases, ptrdiff_t slab, double work):
         cdef ck_depthwise* p = &self.plan
         cdef ptrdiff_t i
         self.itemsize, self.dtype = dtype.itemsize, dtype
@@ -200,7 +201,7 @@ cdef class Depthwise:
         for i in range(3):
             p.source[i], p.target[i], p.lo[i], p.source_step[i] = source[i], target[i], lo[i], source_step[i]
             p.dilation[i], p.block[i], p.blocks[i], p.box[i] = dilation[i], block[i], blocks[i], box[i]
-        p.plane_pitch = plane_pitch
+        p.plane_pitch, p.in_place, p.flat = plane_pitch, in_place, flat
         p.w_group, p.w_filter, p.w_plane = w_steps
         p.reversed = reversed
         p.slab = slab

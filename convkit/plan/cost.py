@@ -10,12 +10,14 @@ from math import log2, prod
 from operator import mul
 
 from convkit.kernels import native
+from convkit.plan import depthwise as pixels
 from convkit.plan import direct as by_channel
 from convkit.plan import gemm, geometry, winograd
 
 if native.available:
     from convkit.kernels import conv as kernels
 
+L1_BYTES = 32 * 1024
 L2_BYTES = 1024 * 1024  # half of it where the times were fitted
 PROBE_SECONDS = 0.05
 # Small planes, of which Winograd has several side by side, come in batches: images that share the reading of weights.
@@ -127,12 +129,20 @@ def by_tiles(shape):
 
 
 def by_plane(shape):
-    """Vectors multiplied and loaded, and stored; elements copied, with a stride and without, and rows."""
+    """Vectors multiplied, loaded (half of that in L1) and stored; elements copied, with a stride and without; rows."""
     several = 3 if shape.filters >= 8 else 1  # vectors of a tile, which run over rows
-    vectors = -(-shape.rows * -(-shape.columns // shape.lanes) // several) * several * shape.groups
     copied, rows = shape.boxed()
+    lines, width = shape.rows, shape.columns
+    if pixels.runs_on(shape.spec, shape.axes, shape.isa):
+        depth, height, row = shape.axes
+        lines, width = depth.count, (height.count - 1) * (row.source + row.lo) + width
+    near = 1.0
+    if shape.isa == "avx2":  # others were not measured since
+        near = 0.5 if shape.phases == 1 and copied * shape.itemsize <= L1_BYTES * shape.groups // 2 else 1
+        rows *= not pixels.in_place(shape.spec, shape.axes)
+    vectors = -(-lines * -(-width // shape.lanes) // several) * several * shape.groups
     strided = shape.axes[2].source_step > 1
-    return (vectors * shape.filters * shape.taps, vectors * -(-shape.filters // 8) * shape.taps,
+    return (vectors * shape.filters * shape.taps, near * vectors * -(-shape.filters // 8) * shape.taps,
             vectors * shape.filters * shape.phases, 0 if strided else copied, copied if strided else 0, rows,
             shape.target if shape.phases > 1 else 0, shape.far_source, shape.far_target)
 

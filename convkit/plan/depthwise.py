@@ -19,6 +19,9 @@ MOST_TAPS = 1024
 # The kernels keep all taps of a sum in one chunk, and whole rows in scratch.
 CHANNELS_TAPS, CHANNELS_ROW = 256, 2048
 ROWS_TAPS = 7**3  # of one filter that a row kernel takes
+LANES = 16  # of float32 in the longest vector
+FLAT_TAPS = 64  # of a sum, for which rows are taken from one run afterwards: a twelfth of so many is worth it
+VECTORS = 3  # of pixels in a tile of four filters
 NARROW_ROWS = 1024  # of a plane that is one unit in any case
 
 
@@ -201,16 +204,22 @@ def make(spec, isa, name=None):
     lanes = {row[0]: row[3] for row in depthwise.variants(level, itemsize)}[name]
     nbytes = SOURCE_BYTES.get(level, geometry.SOURCE_BYTES)
     block = geometry.blocks(three, planes, itemsize, nbytes) if lanes == 1 else _rows_block(three, lanes, itemsize)
+    there = name == "taps" and in_place(spec, three)
+    if there:
+        block[2] = _whole_vectors(block[2], three[2].count, itemsize)
     blocks = [-(-a.count // b) for a, b in zip(three, block, strict=True)]
     step = three[2].source_step
     box = [a.extent(b) for a, b in zip(three, block, strict=True)]
     skipped = 0
-    if lanes == 1:
-        box[2] = -(-box[2] // step)  # of one residue
+    flat = name == "taps" and runs_on(spec, three, level, block)
+    if there:
+        box = [a.source for a in three]
+    elif lanes == 1:
+        box[2] = three[2].source + three[2].lo if flat else -(-box[2] // step)  # of one residue
     else:
         step, skipped = 1, max(0, -three[2].lo)  # columns that no tap sees are in the box too
         box[2] = max(box[2] + skipped, three[2].lo + skipped + three[2].source)
-    plane_pitch = geometry.pitch(box[0] * box[1] * box[2] * step, itemsize)
+    plane_pitch = prod(box) if there else geometry.pitch(prod(box) * step + (LANES if flat else 0), itemsize)
 
     taps = prod(spec.kernel)
     dilation = [d for *_, d in geometry.canonical(spec)]
@@ -221,8 +230,39 @@ def make(spec, isa, name=None):
     return depthwise.Depthwise(
         spec.dtype, level, name, spec.groups, planes, filters, [a.source for a in three],
         [a.target for a in three], [a.lo for a in three], [a.source_step for a in three], dilation, block, blocks, box,
-        plane_pitch, (by_out * spec.c_out_per_group, w_filter, w_plane), gradient, phases,
+        plane_pitch, there, flat, (by_out * spec.c_out_per_group, w_filter, w_plane), gradient, phases,
         max(1, min(block[1], CHANNELS_PIXELS // three[2].target)), _work(spec))
+
+
+def in_place(spec, three):
+    """Whether windows lie inside the source, neighbours beside each other: no copy is needed."""
+    shortest = LANES * 4 // spec.dtype.itemsize  # loads of shorter rows would end outside
+    return (spec.direction != "weight_gradient" and three[2].count >= shortest and all(
+        a.lo == 0 and a.source_step == 1 and a.complete and len(a.phases) == 1 and a.extent(a.count) <= a.source
+        for a in three))
+
+
+def _whole_vectors(block, count, itemsize):
+    """Of targets along a row, the next larger block of whole vectors that leaves no shorter one at its end."""
+    lanes = LANES * 4 // itemsize
+    block = -(-block // lanes) * lanes
+    while 0 < count % block < lanes:
+        block += lanes
+    return min(block, count)
+
+
+def runs_on(spec, three, isa, block=None):
+    """Whether rows that run on into each other, over padding that both share, fill fewer tiles than one by one."""
+    _, y, x = three
+    lanes, taps = 32 // spec.dtype.itemsize, _roles(spec)[0] * prod(spec.kernel)
+    if (isa != "avx2" or spec.direction == "weight_gradient" or taps < FLAT_TAPS or y.source_step * x.source_step > 1
+            or len(y.phases) * len(x.phases) > 1 or block and block[2] < x.count or not 0 < x.lo <= lanes
+            or x.extent(x.count) - x.lo - x.source not in range(x.lo + 1)):
+        return False
+    rows = block[1] if block else y.count
+    length = (rows - 1) * (x.source + x.lo) + x.count
+    by_rows, flat = -(-x.count // lanes) * rows, -(-length // lanes)
+    return length >= lanes and 12 * -(-flat // VECTORS) <= 11 * -(-by_rows // VECTORS)
 
 
 def _level(spec, isa, name):

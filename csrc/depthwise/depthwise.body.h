@@ -11,15 +11,24 @@ CK_INLINE V CK_TYPED(load_inside)(const T *x, ptrdiff_t n, ptrdiff_t i)
     return vload_lanes(x + i, vlanes(CK_TYPED(lane)(-i), CK_TYPED(lane)(n - i)));
 }
 
-/* row[a] = x[first + a], zero outside [0, n), with the lanes of its first and last vector. Whole vectors are written:
- * rows are filled in ascending order, so what is past the end of one is written again by the next, and a vector of slack
- * follows the last. */
-CK_INLINE void CK_TYPED(copy_row)(T *row, ptrdiff_t pitch, const T *x, ptrdiff_t n, ptrdiff_t first, VL head, VL tail)
+CK_INLINE ptrdiff_t CK_TYPED(least)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+/* row[a] = 0 for a in [from, to), and up to a vector behind. */
+CK_INLINE void CK_TYPED(clear)(T *row, ptrdiff_t from, ptrdiff_t to)
 {
-    const ptrdiff_t last = (pitch - 1) / L * L;
-    vstore(row, vload_lanes(x + first, head));
-    for (ptrdiff_t a = L; a < last; a += L) vstore(row + a, CK_TYPED(load_inside)(x, n, first + a));
-    if (last) vstore(row + last, vload_lanes(x + first + last, tail));
+    for (ptrdiff_t a = from; a < to; a += L) vstore(row + a, (V){0});
+}
+
+/* y[a] = x[a] for a below n; of less than a vector by the lanes, with zeros behind. */
+CK_INLINE void CK_TYPED(copy)(T *y, const T *x, ptrdiff_t n, VL lanes)
+{
+    if (n < L)
+        vstore(y, vload_lanes(x, lanes));
+    else
+        for (ptrdiff_t a = 0; a < n; a += L) {
+            const ptrdiff_t i = CK_TYPED(least)(a, n - L);
+            vstore(y + i, vload(x + i));
+        }
 }
 
 /* n / step rounded up, 0 for a negative n. */
@@ -29,7 +38,14 @@ CK_INLINE ptrdiff_t CK_TYPED(up)(ptrdiff_t n, ptrdiff_t step) { return n <= 0 ? 
 CK_INLINE void CK_TYPED(split_row)(T *row, ptrdiff_t pitch, ptrdiff_t step, const T *x, ptrdiff_t n, ptrdiff_t first)
 {
     if (step == 2) {
+        const ptrdiff_t inside = CK_TYPED(least)(pitch, (n - first) / 2) - L; /* of whole vectors, from the second on */
         for (ptrdiff_t i = 0; i < pitch; i += L) {
+            if (i > 0 && i <= inside && first >= -L) {
+                V lo = vload(x + first + 2 * i), hi = vload(x + first + 2 * i + L);
+                vstore(row + i, veven(lo, hi));
+                vstore(row + pitch + i, vodd(lo, hi));
+                continue;
+            }
             V lo = CK_TYPED(load_inside)(x, n, first + 2 * i), hi = CK_TYPED(load_inside)(x, n, first + 2 * i + L);
             if (i + L <= pitch)
                 vstore(row + i, veven(lo, hi));
@@ -46,24 +62,31 @@ CK_INLINE void CK_TYPED(split_row)(T *row, ptrdiff_t pitch, ptrdiff_t step, cons
             row[r * pitch + i] = x[first + r + step * i];
 }
 
-/* The box of one source plane, from element `first` along each axis. */
+/* The box of one source plane, from element `first` along each axis. Rows are filled in ascending order, so that what is
+ * written past the end of one is written again by the next; a vector of slack follows the last. */
 CK_NOINLINE void CK_TYPED(fill_plane)(const ck_depthwise *g, T *box, const T *source, const ptrdiff_t first[3])
 {
     const ptrdiff_t step = g->source_step[2], pitch = g->box[2], width = g->source[2];
-    /* the lanes inside a row: finding them takes longer than copying a vector */
-    const ptrdiff_t at = first[2], last = at + (pitch - 1) / L * L;
-    const VL head = vlanes(CK_TYPED(lane)(-at), CK_TYPED(lane)(width - at)), none = vlanes(0, 0);
-    const VL tail = vlanes(CK_TYPED(lane)(-last), CK_TYPED(lane)(width - last));
+    const ptrdiff_t lo = first[2] < 0 ? CK_TYPED(least)(-first[2], pitch) : 0, at = first[2] + lo;
+    const ptrdiff_t n = at < width ? CK_TYPED(least)(width - at, pitch - lo) : 0; /* that a row takes from the source */
+    const VL lanes = vlanes(0, CK_TYPED(least)(n, L));
+    const ptrdiff_t ahead =
+        step == 1 && lo <= L ? lo : 0; /* of the next row's zeros, which one vector stores with this one's */
     T *row = box;
+    CK_TYPED(clear)(row, 0, ahead);
     for (ptrdiff_t z = first[0]; z < first[0] + g->box[0]; z++)
         for (ptrdiff_t y = first[1]; y < first[1] + g->box[1]; y++, row += step * pitch) {
-            int outside = z < 0 || z >= g->source[0] || y < 0 || y >= g->source[1];
+            const int outside = z < 0 || z >= g->source[0] || y < 0 || y >= g->source[1];
             const T *x = source + (outside ? 0 : (z * g->source[1] + y) * width);
-            const ptrdiff_t n = outside ? 0 : width;
-            if (step > 1)
-                CK_TYPED(split_row)(row, pitch, step, x, n, at);
-            else
-                CK_TYPED(copy_row)(row, pitch, x, n, at, n ? head : none, n ? tail : none);
+            if (outside) {
+                CK_TYPED(clear)(row, 0, step * pitch + ahead);
+            } else if (step > 1) {
+                CK_TYPED(split_row)(row, pitch, step, x, width, first[2]);
+            } else {
+                if (!ahead) CK_TYPED(clear)(row, 0, lo);
+                CK_TYPED(copy)(row + lo, x + at, n, lanes);
+                CK_TYPED(clear)(row, lo + n, pitch + ahead);
+            }
         }
     vstore(row, (V){0});
 }
@@ -87,83 +110,99 @@ CK_INLINE CK_TYPED(unit) CK_TYPED(unit_at)(const ck_depthwise *g, ptrdiff_t i)
 
 /* ---- any taps: sums ----------------------------------------------------------------------------------- */
 
-/* P vectors of pixels, wherever they lie, and F filters share a table of taps. */
+/* Runs of vectors of pixels, wherever they lie, P of them and F filters at a time, which share a table of taps. */
 enum {
     CK_TYPED(slots) = 8,
+    CK_TYPED(most_run) = 24,
     CK_TYPED(most_filters) = CK_REGISTERS == 32 ? CK_DEPTHWISE_FILTERS : 4,
     CK_TYPED(most_sums) = 24
 };
 typedef struct {
-    const T *x[CK_TYPED(slots)]; /* each readable for L elements at every offset */
-    T *y[CK_TYPED(slots)];       /* of filter 0 */
-    ptrdiff_t n[CK_TYPED(slots)];  /* elements to write, 0 .. L */
-    int whole;                     /* all n are L */
+    const T *x[CK_TYPED(most_run) + CK_TYPED(slots)]; /* each readable for L elements at every offset */
+    ptrdiff_t to[CK_TYPED(most_run) + CK_TYPED(slots)]; /* where in y they go; behind the last there are copies of it */
+    T *y;
+    ptrdiff_t vectors, most, n; /* of this run and of any, and elements of each of them, L or fewer */
     const ptrdiff_t *offset;
     ptrdiff_t taps, chunk;
     const T *w; /* [taps][F] */
-    const T *bias;
+    const T *bias; /* F of them */
     ptrdiff_t y_filter;
-} CK_TYPED(tile);
+} CK_TYPED(run);
 
-CK_INLINE void CK_TYPED(run_tile)(const CK_TYPED(tile) * t, const int F, const int P)
+CK_INLINE void CK_TYPED(run_tiles)(const CK_TYPED(run) * t, const int F, const int P)
 {
-    T sum[CK_TYPED(most_sums) * L];
-    V acc[CK_TYPED(most_sums)];
-    const T *x[CK_TYPED(slots)];
-    CK_UNROLL for (int p = 0; p < P; p++) x[p] = t->x[p];
-    const T *w = t->w;
-    for (ptrdiff_t k = 0, first = 0;; first = k) {
-        ptrdiff_t last = t->taps - k <= t->chunk ? t->taps : k + t->chunk;
-        CK_UNROLL for (int i = 0; i < F * P; i++) acc[i] = (V){0};
-        for (; k < last; k++, w += F) {
-            ptrdiff_t o = t->offset[k];
-            V pixels[CK_TYPED(slots)];
-            CK_UNROLL for (int p = 0; p < P; p++)
-            {
-                pixels[p] = vload(x[p] + o);
-                CK_HOLD(pixels[p]);
-            }
+    const ptrdiff_t taps = t->taps, chunk = t->chunk, y_filter = t->y_filter, n = t->n;
+    const ptrdiff_t *const offset = t->offset;
+    const T *const bias = t->bias;
+    for (ptrdiff_t i = 0; i < t->vectors; i += P) {
+        T sum[CK_TYPED(most_sums) * L];
+        V acc[CK_TYPED(most_sums)];
+        const T *x[CK_TYPED(slots)], *w = t->w;
+        CK_UNROLL for (int p = 0; p < P; p++) x[p] = t->x[i + p];
+        if (CK_VBYTES == 32) /* the lines of y, which have the time of a tile to come */
             CK_UNROLL for (int f = 0; f < F; f++)
             {
-                V weight = vset1(w[f]);
-                CK_UNROLL for (int p = 0; p < P; p++) acc[f * P + p] = vfma(weight, pixels[p], acc[f * P + p]);
+                __builtin_prefetch(t->y + t->to[i] + f * y_filter, 1, 3);
+                __builtin_prefetch(t->y + t->to[i + P - 1] + L - 1 + f * y_filter, 1, 3);
             }
+        for (ptrdiff_t k = 0, first = 0;; first = k) {
+            const ptrdiff_t last = taps - k <= chunk ? taps : k + chunk;
+            CK_UNROLL for (int j = 0; j < F * P; j++) acc[j] = (V){0};
+            do {
+                const ptrdiff_t o = offset[k];
+                V held[CK_TYPED(slots)]; /* what there is less of, for which registers are left */
+                CK_UNROLL for (int j = 0; j < (F < P ? F : P); j++)
+                {
+                    held[j] = F < P ? vset1(w[j]) : vload(x[j] + o);
+                    CK_HOLD(held[j]);
+                }
+                CK_UNROLL for (int j = 0; j < (F < P ? P : F); j++)
+                {
+                    V other = F < P ? vload(x[j] + o) : vset1(w[j]);
+                    if (F < P) CK_HOLD(other);
+                    if (F < P)
+                        CK_UNROLL for (int f = 0; f < F; f++) acc[f * P + j] = vfma(held[f], other, acc[f * P + j]);
+                    else
+                        CK_UNROLL for (int p = 0; p < P; p++) acc[j * P + p] = vfma(other, held[p], acc[j * P + p]);
+                }
+                w += F;
+            } while (++k < last);
+            if (first > 0) CK_UNROLL for (int j = 0; j < F * P; j++) acc[j] += vload(sum + j * L);
+            if (k == taps) break;
+            CK_UNROLL for (int j = 0; j < F * P; j++) vstore(sum + j * L, acc[j]);
         }
-        if (first > 0) CK_UNROLL for (int i = 0; i < F * P; i++) acc[i] += vload(sum + i * L);
-        if (k == t->taps) break;
-        CK_UNROLL for (int i = 0; i < F * P; i++) vstore(sum + i * L, acc[i]);
-    }
-    T *y[CK_TYPED(slots)];
-    CK_UNROLL for (int p = 0; p < P; p++) y[p] = t->y[p];
-    const ptrdiff_t y_filter = t->y_filter;
-    CK_UNROLL for (int f = 0; f < F; f++)
-    {
-        V bias = vset1(t->bias ? t->bias[f] : 0);
-        if (t->whole) CK_UNROLL for (int p = 0; p < P; p++)
+        T *y[CK_TYPED(slots)];
+        CK_UNROLL for (int p = 0; p < P; p++) y[p] = t->y + t->to[i + p];
+        if (n == L) CK_UNROLL for (int f = 0; f < F; f++)
             {
-                __builtin_prefetch(y[p] + P * L, 1, 3); /* for the next tile */
-                vstore(y[p], acc[f * P + p] + bias);
+                V b = vset1(bias[f]);
+                CK_UNROLL for (int p = 0; p < P; p++)
+                {
+                    if (CK_VBYTES != 32) __builtin_prefetch(y[p] + P * L, 1, 3); /* for the next tile */
+                    vstore(y[p], acc[f * P + p] + b);
+                    y[p] += y_filter;
+                }
             }
         else
-            CK_UNROLL for (int p = 0; p < P; p++)
+            CK_UNROLL for (int f = 0; f < F; f++)
             {
-                if (CK_VBYTES == 32 && t->n[p] == L) /* where a masked store takes as long as a dozen others */
-                    vstore(y[p], acc[f * P + p] + bias);
-                else
-                    vstore_part(y[p], acc[f * P + p] + bias, t->n[p]);
+                V b = vset1(bias[f]);
+                CK_UNROLL for (int p = 0; p < P; p++) vstore_part(y[p] + f * y_filter, acc[f * P + p] + b, n);
             }
-        CK_UNROLL for (int p = 0; p < P; p++) y[p] += y_filter;
     }
 }
 
 /* Out of line: inlined into the loops below, GCC spills the sums. Pixels per tile fill the registers. */
-#define CK_TILES(DO) DO(1, 8, 8) DO(2, 8, 4) DO(3, 8, 3) DO(4, 6, 3) DO(8, 3, 1)
+#define CK_TILES(DO) DO(1, 8, 8) DO(2, 8, 4) DO(3, 8, 4) DO(4, 6, 3) DO(8, 3, 1)
 #define CK_TILE(F, P32, P16)                                                                                           \
-    CK_NOINLINE void CK_TYPED(tile##F)(const CK_TYPED(tile) * t)                                                       \
+    CK_NOINLINE void CK_TYPED(tiles##F)(const CK_TYPED(run) * t)                                                       \
     {                                                                                                                  \
-        if (F <= CK_TYPED(most_filters)) CK_TYPED(run_tile)(t, F, CK_REGISTERS == 32 ? P32 : P16);                     \
+        if (F <= CK_TYPED(most_filters)) CK_TYPED(run_tiles)(t, F, CK_REGISTERS == 32 ? P32 : P16);                    \
     }
 CK_TILES(CK_TILE)
+#undef CK_TILE
+#define CK_TILE(F, P32, P16) [F] = CK_TYPED(tiles##F),
+static void (*const CK_TYPED(tiles_of)[])(const CK_TYPED(run) *) = {CK_TILES(CK_TILE)};
 #undef CK_TILE
 
 /* Filters of the next tile where so many are left. */
@@ -192,48 +231,54 @@ typedef struct {
     ptrdiff_t z_step, y_step, y_filter;
 } CK_TYPED(sink);
 
-/* All pixels of count[0] x count[1] rows of count[2], for the filters that t holds. */
-CK_NOINLINE void CK_TYPED(sweep)(const ck_depthwise *g, CK_TYPED(tile) * t, const T *box, CK_TYPED(sink) to,
-                                 const ptrdiff_t count[3], void (*run)(const CK_TYPED(tile) *), const int P)
+/* The next run of the pixels of count[0] x count[1] rows of count[2], from place `at` on; 0 if none are left. The last
+ * vector of a row overlaps the one before. */
+CK_INLINE ptrdiff_t CK_TYPED(next_run)(const ck_depthwise *g, CK_TYPED(run) * t, const T *box, CK_TYPED(sink) to,
+                                       const ptrdiff_t count[3], ptrdiff_t at[3])
 {
     const ptrdiff_t row = g->source_step[2] * g->box[2];
-    int p = 0;
-    t->whole = 1;
-    for (ptrdiff_t z = 0; z < count[0]; z++)
-        for (ptrdiff_t y = 0; y < count[1]; y++) {
-            const T *x = box + (z * g->source_step[0] * g->box[1] + y * g->source_step[1]) * row;
-            T *out = to.y + z * to.z_step + y * to.y_step;
-            for (ptrdiff_t i = 0; i < count[2]; i += L) {
-                t->x[p] = x + i;
-                t->y[p] = out + i;
-                t->n[p] = count[2] - i < L ? count[2] - i : L;
-                t->whole &= t->n[p] == L;
-                if (++p == P) run(t), p = 0, t->whole = 1;
-            }
+    ptrdiff_t p = 0;
+    while (p < t->most && at[0] < count[0]) {
+        const T *x = box + (at[0] * g->source_step[0] * g->box[1] + at[1] * g->source_step[1]) * row;
+        const ptrdiff_t y = at[0] * to.z_step + at[1] * to.y_step;
+        for (; at[2] < count[2] && p < t->most; at[2] += L, p++) {
+            const ptrdiff_t i = CK_TYPED(least)(at[2], count[2] - t->n);
+            t->x[p] = x + i;
+            t->to[p] = y + i;
         }
-    if (!p) return;
-    t->whole = 0;
-    for (int i = p; i < P; i++) t->x[i] = t->x[0], t->y[i] = t->y[0], t->n[i] = 0;
-    run(t);
+        if (at[2] < count[2]) break;
+        at[2] = 0;
+        if (++at[1] == count[1]) at[1] = 0, at[0]++;
+    }
+    for (int i = 0; p && i < CK_TYPED(slots); i++) t->x[p + i] = t->x[p - 1], t->to[p + i] = t->to[p - 1];
+    return t->vectors = p;
 }
 
-/* One phase of one unit, filters [f, f + F), which a tile takes at once; w are those of the phase. */
-CK_INLINE void CK_TYPED(sum_filters)(const ck_depthwise *g, const ck_depthwise_phase *s, const T *box, const T *w,
-                                     const T *bias, CK_TYPED(sink) to, const ptrdiff_t count[3], ptrdiff_t f,
-                                     ptrdiff_t F)
+/* One phase of one unit, filters [first, end); w are those of the phase. At AVX2 all filters follow on a run of pixels,
+ * which stays in L1; elsewhere long runs of y are better. */
+CK_NOINLINE void CK_TYPED(sum_filters)(const ck_depthwise *g, const ck_depthwise_phase *s, const T *box, const T *w,
+                                       const T *bias, CK_TYPED(sink) to, const ptrdiff_t count[3], ptrdiff_t first,
+                                       ptrdiff_t end)
 {
-    CK_TYPED(tile)
+    const T none[CK_DEPTHWISE_FILTERS] = {0};
+    CK_TYPED(run)
     t = {.offset = s->offset,
          .taps = s->taps,
          .chunk = g->planes > 1 ? CK_DEPTHWISE_CHUNK_OF_PLANES : CK_DEPTHWISE_CHUNK,
-         .w = w + f * s->taps,
-         .bias = bias ? bias + f : NULL,
+         .most = CK_VBYTES == 32 && s->taps > 16 * s->across ? CK_TYPED(most_run) / 2 : CK_TYPED(most_run),
+         .n = CK_TYPED(least)(count[2], L),
          .y_filter = to.y_filter};
-    switch (F) {
-#define CK_TILE(F, P32, P16)                                                                                           \
-    case F: CK_TYPED(sweep)(g, &t, box, to, count, CK_TYPED(tile##F), CK_REGISTERS == 32 ? P32 : P16); break;
-        CK_TILES(CK_TILE)
-#undef CK_TILE
+    for (ptrdiff_t next; first < end; first = next) {
+        ptrdiff_t at[3] = {0, 0, 0};
+        next = CK_VBYTES == 32 ? end : first + CK_TYPED(filters_of)(end - first);
+        while (CK_TYPED(next_run)(g, &t, box, to, count, at))
+            for (ptrdiff_t f = first, F; f < next; f += F) {
+                F = CK_TYPED(filters_of)(end - f);
+                t.w = w + f * s->taps;
+                t.bias = bias ? bias + f : none;
+                t.y = to.y + f * to.y_filter;
+                CK_TYPED(tiles_of)[F](&t);
+            }
     }
 }
 
@@ -251,8 +296,6 @@ CK_INLINE void CK_TYPED(merge_row)(T *y, ptrdiff_t n, const T *run, ptrdiff_t pi
         for (ptrdiff_t i = CK_TYPED(up)(a - r, step); r + step * i < n; i++) y[r + step * i] = run[r * pitch + i];
 }
 
-CK_INLINE ptrdiff_t CK_TYPED(least)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-
 /* Phases of one (depth, height) residue whose targets are `step` apart along a row: computed side by side, then
  * interleaved into the rows. Residues that no tap reaches are bias. */
 CK_INLINE void CK_TYPED(sum_strided)(const ck_depthwise *g, const ck_depthwise_phase *s, ptrdiff_t phases, const T *box,
@@ -267,9 +310,10 @@ CK_INLINE void CK_TYPED(sum_strided)(const ck_depthwise *g, const ck_depthwise_p
             rows[i] = bias ? bias[f + i / (lines * step * pitch)] : 0;
         const T *weights = w;
         for (ptrdiff_t i = 0; i < phases; weights += g->filters * s[i++].taps) {
+            const ptrdiff_t y_filter = lines * step * pitch;
             const CK_TYPED(sink)
-                aside = {rows + s[i].start[2] * pitch, count[1] * step * pitch, step * pitch, lines * step * pitch};
-            CK_TYPED(sum_filters)(g, s + i, box, weights, bias, aside, count, f, F);
+                aside = {rows + s[i].start[2] * pitch - f * y_filter, count[1] * step * pitch, step * pitch, y_filter};
+            CK_TYPED(sum_filters)(g, s + i, box, weights, bias, aside, count, f, f + F);
         }
         for (ptrdiff_t i = 0; i < F * lines; i++)
             CK_TYPED(merge_row)(to.y + (f + i / lines) * to.y_filter + i % lines / count[1] * to.z_step +
@@ -278,20 +322,45 @@ CK_INLINE void CK_TYPED(sum_strided)(const ck_depthwise *g, const ck_depthwise_p
     }
 }
 
+/* The rows of a plane as one run, what lies between their targets included, from which they are taken afterwards. */
+CK_INLINE void CK_TYPED(sum_flat)(const ck_depthwise *g, const ck_depthwise_phase *s, const T *box, const T *w,
+                                  const T *bias, CK_TYPED(sink) to, const ptrdiff_t count[3], T *run)
+{
+    const ptrdiff_t pitch = g->box[2], n = CK_TYPED(least)(count[2], L), length = (count[1] - 1) * pitch + count[2];
+    const ptrdiff_t all[3] = {count[0], 1, length};
+    for (ptrdiff_t f = g->first_filter, F; f < g->end_filter; f += F) {
+        F = CK_TYPED(filters_of)(g->end_filter - f);
+        const ptrdiff_t volume = count[0] * length;
+        const CK_TYPED(sink) aside = {run - f * volume, length, 0, volume};
+        CK_TYPED(sum_filters)(g, s, box, w, bias, aside, all, f, f + F);
+        const T *from = run;
+        for (ptrdiff_t i = 0; i < F; i++)
+            for (ptrdiff_t z = 0; z < count[0]; z++, from += length)
+                for (ptrdiff_t y = 0; y < count[1]; y++) {
+                    T *row = to.y + (f + i) * to.y_filter + z * to.z_step + y * to.y_step;
+                    if (n < L)
+                        vstore_part(row, vload(from + y * pitch), n);
+                    else
+                        CK_TYPED(copy)(row, from + y * pitch, count[2], vlanes(0, L));
+                }
+    }
+}
+
 static void CK_TYPED(sum_taps)(const ck_depthwise *g, const void *source, const void *w, const void *bias, void *target,
                                ptrdiff_t first, ptrdiff_t last, void *scratch)
 {
     const ptrdiff_t plane = g->source[0] * g->source[1] * g->source[2];
     const ptrdiff_t area = g->target[1] * g->target[2], volume = g->target[0] * area;
-    T *box = scratch, *rows = box + g->planes * g->plane_pitch + 2 * L;
+    T *const copy = scratch, *rows = copy + (g->in_place ? 0 : g->planes * g->plane_pitch + 2 * L);
     for (ptrdiff_t i = first; i < last; i++) {
         const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, i);
         const ptrdiff_t channel = u.image * g->groups + u.group;
         ptrdiff_t corner[3];
         for (int a = 0; a < 3; a++) corner[a] = u.origin[a] * g->source_step[a] - g->lo[a];
-        for (ptrdiff_t c = 0; c < g->planes && !g->copied; c++)
-            CK_TYPED(fill_plane)(g, box + c * g->plane_pitch, (const T *)source + (channel * g->planes + c) * plane,
-                                 corner);
+        const T *x = (const T *)source + channel * g->planes * plane, *box = copy;
+        if (g->in_place) box = x + (corner[0] * g->source[1] + corner[1]) * g->source[2] + corner[2];
+        for (ptrdiff_t c = 0; c < g->planes && !g->copied && !g->in_place; c++)
+            CK_TYPED(fill_plane)(g, copy + c * g->plane_pitch, x + c * plane, corner);
         const T *weights = (const T *)w + u.group * g->w_packed, *next = weights;
         const T *b = bias ? (const T *)bias + u.group * g->filters : NULL;
         for (ptrdiff_t j = 0, run; j < g->phases; j += run, weights = next) {
@@ -314,12 +383,10 @@ static void CK_TYPED(sum_taps)(const ck_depthwise *g, const void *source, const 
                       s->step[0] * area, s->step[1] * g->target[2], volume};
             if (s->step[2] > 1)
                 CK_TYPED(sum_strided)(g, s, run, box, weights, b, to, at[2], count, rows);
+            else if (CK_VBYTES == 32 && g->flat)
+                CK_TYPED(sum_flat)(g, s, box, weights, b, to, count, rows);
             else
-                for (ptrdiff_t f = g->first_filter, F; f < g->end_filter; f += F) {
-                    F = CK_TYPED(filters_of)(g->end_filter - f);
-                    const CK_TYPED(sink) there = {to.y + f * volume, to.z_step, to.y_step, volume};
-                    CK_TYPED(sum_filters)(g, s, box, weights, b, there, count, f, F);
-                }
+                CK_TYPED(sum_filters)(g, s, box, weights, b, to, count, g->first_filter, g->end_filter);
         }
     }
 }

@@ -28,10 +28,12 @@ size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
         ptrdiff_t pixels = g->box[1] * g->box[2] + (g->slab + 1) * g->phase[0].step[1] * g->target[2];
         return (size_t)((pixels + 2 * g->w_group) * g->lanes) * (size_t)itemsize;
     }
-    ptrdiff_t elements = g->planes * g->plane_pitch + 2 * LANES;
+    ptrdiff_t elements = (g->in_place ? 0 : g->planes * g->plane_pitch) + 2 * LANES;
     if (step > 1) elements += (g->filters < FILTERS ? g->filters : FILTERS) * g->block[0] * g->block[1] * step * width;
     ptrdiff_t sums = g->plane_pitch + 2 * LANES + taps * LANES;
-    if (elements < sums) elements = sums;
+    if (g->flat)
+        elements += (g->filters < FILTERS ? g->filters : FILTERS) * g->block[0] * g->block[1] * g->box[2] + LANES;
+    if (elements < sums && !g->in_place) elements = sums;
     if (g->planes == 1 && g->filters == 1) {
         ptrdiff_t fit = LEAST + CK_DEPTHWISE_BAND / (g->source[2] * itemsize),
                   pointers = 2 * sizeof(void *) / sizeof(float);

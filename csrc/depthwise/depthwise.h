@@ -41,8 +41,10 @@ typedef struct {
     /* The padded copy of what one unit reads: slabs, rows, and elements of one residue of a row (the elements of a
      * row whose index has the same remainder modulo source_step[2] are neighbours, so that every tap is a run). */
     ptrdiff_t box[3], plane_pitch;
+    int in_place; /* the box is the source, whose windows all lie inside it */
+    int flat; /* all rows of the box are one run, with padding that neighbours share, for a sum with taps of any kind */
     ptrdiff_t w_group, w_filter, w_plane; /* steps in the weight array */
-    ptrdiff_t w_packed;                   /* elements of the packed weights of one unit */
+    ptrdiff_t w_packed; /* elements of the packed weights of one unit */
     /* a sum with taps of any kind: those of the filters of a group that this call computes, from and to a multiple of
      * CK_DEPTHWISE_FILTERS or the last, and whether `scratch` holds the copy of the source from a call before */
     ptrdiff_t first_filter, end_filter, copied;
