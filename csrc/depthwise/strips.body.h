@@ -248,18 +248,20 @@ CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) t, cons
     }
 }
 
-/* Planes of 3 x 3 taps, stride 1, whose rows a vector holds; a unit is a plane. A row is stored with lanes that belong
- * to the next one, which is stored after it; the last rows of a plane by parts. */
-CK_NOINLINE void CK_TYPED(sum_narrow)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
-                                      ptrdiff_t first, ptrdiff_t last, T *scratch)
+/* Planes of 3 x 3 taps, stride 1, whose rows N vectors hold; a unit is a plane. The second vector overlaps the first, and
+ * only its last tap and the first tap of the first see lanes outside. A row in one vector is stored with lanes that belong
+ * to the next one, which is stored after it; the last rows of such a plane by parts. */
+CK_INLINE void CK_TYPED(walk_planes)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
+                                     ptrdiff_t first, ptrdiff_t last, T *scratch, const int N)
 {
     const ptrdiff_t width = g->source[2], height = g->source[1], across = g->target[2], rows = g->target[1];
+    const ptrdiff_t far = N == 1 ? 0 : across - L;
     T *const zeros = scratch + L;
     VL lanes[3];
-    memset(scratch, 0, (size_t)(3 * L) * sizeof(T));
+    memset(scratch, 0, (size_t)(4 * L) * sizeof(T));
     CK_UNROLL for (int s = 0; s < 3; s++)
     {
-        const ptrdiff_t at = s - g->lo[2];
+        const ptrdiff_t at = s - g->lo[2] + (s == 2 ? far : 0);
         lanes[s] = vlanes(CK_TYPED(lane)(-at), CK_TYPED(lane)(width - at));
     }
     ptrdiff_t group = first % g->groups;
@@ -267,27 +269,48 @@ CK_NOINLINE void CK_TYPED(sum_narrow)(const ck_depthwise *g, const T *source, co
         const T *const own = w + group * 9;
         const T *x = source + i * height * width - g->lo[1] * width - g->lo[2];
         const V b = vset1(bias ? bias[group] : 0);
-        V weight[9], acc[3] = {{0}, {0}, {0}};
+        V weight[9], acc[6];
         T *y = target + (i * rows - 2) * across;
+        CK_UNROLL for (int k = 0; k < 3 * N; k++) acc[k] = (V){0};
         CK_UNROLL for (int k = 0; k < 9; k++) weight[k] = vset1(own[g->reversed ? 8 - k : k]);
         for (ptrdiff_t r = -2; r < rows; r++, x += width, y += across) {
             const T *row = (size_t)(r + 2 - g->lo[1]) < (size_t)height ? x : zeros - g->lo[2];
-            CK_UNROLL for (int s = 0; s < 3; s++)
+            CK_UNROLL for (int s = 0; s < 3; s++) CK_UNROLL for (int v = 0; v < N; v++)
             {
-                V pixels = vload_lanes(row + s, lanes[s]);
+                const T *from = row + s + v * far;
+                V pixels = N == 1 || s == 2 * v ? vload_lanes(from, lanes[s]) : vload(from);
                 CK_HOLD(pixels);
-                CK_UNROLL for (int k = 0; k < 3; k++) CK_TYPED(add_product)(acc + k, weight[3 * k + s], pixels);
+                CK_UNROLL for (int k = 0; k < 3; k++) CK_TYPED(add_product)(acc + k * N + v, weight[3 * k + s], pixels);
             }
-            if (r >= 0) {
-                V sum = acc[2] + b;
-                if ((rows - r) * across >= L)
-                    vstore(y, sum);
-                else
-                    vstore_part(y, sum, across);
-            }
-            acc[2] = acc[1], acc[1] = acc[0], acc[0] = (V){0};
+            if (r >= 0) CK_UNROLL for (int v = 0; v < N; v++)
+                {
+                    V sum = acc[2 * N + v] + b;
+                    if (N == 2 || (rows - r) * across >= L)
+                        vstore(y + v * far, sum);
+                    else
+                        vstore_part(y, sum, across);
+                }
+            CK_UNROLL for (int k = 3 * N - 1; k >= N; k--) acc[k] = acc[k - N];
+            CK_UNROLL for (int v = 0; v < N; v++) acc[v] = (V){0};
         }
     }
+}
+#define CK_PLANES(N)                                                                                                   \
+    CK_NOINLINE void CK_TYPED(planes_##N)(const ck_depthwise *g, const T *source, const T *w, const T *bias,           \
+                                          T *target, ptrdiff_t first, ptrdiff_t last, T *scratch)                      \
+    {                                                                                                                  \
+        CK_TYPED(walk_planes)(g, source, w, bias, target, first, last, scratch, N);                                    \
+    }
+CK_PLANES(1)
+CK_PLANES(2)
+#undef CK_PLANES
+
+/* Whether two vectors hold a row of planes of 3 x 3 taps. */
+CK_INLINE int CK_TYPED(two_hold)(const ck_depthwise *g, const int K, const int S)
+{
+    return K == 3 && S == 1 && g->w_filter == 9 && g->dilation[1] == 1 && g->dilation[2] == 1 && g->target[0] == 1 &&
+           g->blocks[1] == 1 && g->target[2] <= 2 * L && g->lo[2] <= 1 && g->lo[2] >= 0 &&
+           g->target[2] + 1 - g->lo[2] <= g->source[2];
 }
 
 /* All planes of units [first, last); a unit is a block of slabs and rows. One for all kernels: a dozen took 50 KB. */
@@ -296,7 +319,11 @@ CK_NOINLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, cons
 {
     const int K = (int)g->phase->across, S = (int)g->source_step[2];
     if (g->target[2] <= L) {
-        CK_TYPED(sum_narrow)(g, source, w, bias, target, first, last, scratch);
+        CK_TYPED(planes_1)(g, source, w, bias, target, first, last, scratch);
+        return;
+    }
+    if (CK_TYPED(two_hold)(g, K, S)) {
+        CK_TYPED(planes_2)(g, source, w, bias, target, first, last, scratch);
         return;
     }
     const ptrdiff_t width = g->source[2], plane = g->source[1] * width, across = g->target[2], step = g->dilation[1];
