@@ -19,6 +19,7 @@ typedef struct {
     const T *skipped; /* rows of zeros if they need not be added, or NULL */
     VL lanes[CK_TYPED(most_kernel) +
              1]; /* that taps before K / 2 see of the first vector, and others of the last one */
+    ptrdiff_t of_column, of_far; /* the strip that they belong to */
     const T *from; /* the sums of the part before, rows `across` elements apart, or NULL */
     T *y, *nowhere; /* where the sums go, and where those that belong to no output row */
     ptrdiff_t across, y_row, y_far, count;
@@ -177,34 +178,35 @@ CK_INLINE ptrdiff_t CK_TYPED(edge_columns)(ptrdiff_t padding, const int K, const
 }
 
 /* Strips over the columns of the output rows that t holds, for H rows of taps. */
-CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) t, const int H, const int K, const int S,
+CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) * t, const int H, const int K, const int S,
                                      const CK_TYPED(walk_of) walks[5])
 {
-    const ptrdiff_t width = g->source[2], behind = g->target[2] - 1 + (K - 1) * t.dilation - g->lo[2] - (width - 1);
-    const ptrdiff_t before = CK_TYPED(edge_columns)(g->lo[2], K, S, t.dilation);
-    const ptrdiff_t end = g->target[2] - CK_TYPED(edge_columns)(behind, K, S, t.dilation), across = end - before;
-    T *const y = t.y;
-    const T *const from = t.from;
-    if (before) CK_TYPED(sum_edge)(g, t, 0, K, walks[0]);
-    if (end < g->target[2]) CK_TYPED(sum_edge)(g, t, g->target[2] - L, K, walks[0]);
+    const ptrdiff_t width = g->source[2], behind = g->target[2] - 1 + (K - 1) * t->dilation - g->lo[2] - (width - 1);
+    const ptrdiff_t before = CK_TYPED(edge_columns)(g->lo[2], K, S, t->dilation);
+    const ptrdiff_t end = g->target[2] - CK_TYPED(edge_columns)(behind, K, S, t->dilation), across = end - before;
+    T *const y = t->y;
+    const T *const from = t->from;
+    if (before) CK_TYPED(sum_edge)(g, *t, 0, K, walks[0]);
+    if (end < g->target[2]) CK_TYPED(sum_edge)(g, *t, g->target[2] - L, K, walks[0]);
     /* strips of nearly the same width; no vector between the first and the last may see lanes outside */
-    const ptrdiff_t vectors = (across + L - 1) / L, crowded = (vectors - 1) * L + K / 2 * t.dilation > across;
+    const ptrdiff_t vectors = (across + L - 1) / L, crowded = (vectors - 1) * L + K / 2 * t->dilation > across;
     const ptrdiff_t fit = (vectors + CK_WIDE(H) - 1) / CK_WIDE(H), strips = fit == 1 && crowded ? 2 : fit;
     for (ptrdiff_t i = 0, q = before, N, pixels; i < strips; i++, q += pixels) {
         N = (vectors + strips - 1 - i) / strips;
         if (N < CK_NARROW(H, K)) N = CK_NARROW(H, K);
         pixels = CK_TYPED(least)(across, N * L);
         q = CK_TYPED(least)(q, end - pixels);
-        t.y = y + q;
-        t.from = from ? from + q : NULL;
-        t.y_far = pixels - L;
-        t.far = t.y_far * S;
-        t.column = q * S - g->lo[2];
-        for (int s = 0; s < K; s += S) {
-            const ptrdiff_t at = t.column + s * t.dilation, right = at + t.far + (S - 1) * L;
-            t.lanes[s] = s < K / 2 ? vlanes(CK_TYPED(lane)(-at), L) : vlanes(0, CK_TYPED(lane)(width - right));
+        t->y = y + q;
+        t->from = from ? from + q : NULL;
+        t->y_far = pixels - L;
+        t->far = t->y_far * S;
+        t->column = q * S - g->lo[2];
+        for (int s = 0; s < K && (t->of_column != t->column || t->of_far != t->far); s += S) {
+            const ptrdiff_t at = t->column + s * t->dilation, right = at + t->far + (S - 1) * L;
+            t->lanes[s] = s < K / 2 ? vlanes(CK_TYPED(lane)(-at), L) : vlanes(0, CK_TYPED(lane)(width - right));
         }
-        walks[N](&t);
+        t->of_column = t->column, t->of_far = t->far;
+        walks[N](t);
     }
 }
 
@@ -217,28 +219,29 @@ CK_INLINE int CK_TYPED(all_finite)(const T *w, ptrdiff_t n)
 
 /* One band of output rows, t's, for one part of the taps after the other: x is row 0 of the plane in depth that the
  * first tap sees, `z` of the source's, and `row` the row of it. */
-CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) t, const T *x, const T *zeros, const T *w,
+CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) * t, const T *x, const T *zeros, const T *w,
                                   ptrdiff_t z, ptrdiff_t row, const int K, const int S)
 {
     enum { MOST = CK_TYPED(most_kernel), TAIL = CK_TYPED(most_vectors) * L };
     const ptrdiff_t width = g->source[2], height = g->source[1], step = g->dilation[1], across = g->target[2];
-    const ptrdiff_t halves = CK_FIRST(K, S) < K ? 2 : 1, parts = g->w_filter / (K * K) * halves, y_row = t.y_row;
-    const T **const table = (const T **)(t.nowhere + TAIL);
-    T *const y = t.y, *sums = (T *)(table + (t.count + MOST) * S), *others = sums + (t.count + MOST) * across;
-    const V bias = vload(t.bias);
-    t.rows = table;
+    const ptrdiff_t halves = CK_FIRST(K, S) < K ? 2 : 1, parts = g->w_filter / (K * K) * halves, y_row = t->y_row;
+    const T **const table = (const T **)(t->nowhere + TAIL);
+    T *const y = t->y, *sums = (T *)(table + (t->count + MOST) * S), *others = sums + (t->count + MOST) * across;
+    const V bias = vload(t->bias);
+    t->rows = table;
+    t->from = NULL;
     for (ptrdiff_t part = 0; part < parts; part++) {
         const int H = part % halves ? K - CK_FIRST(K, S) : CK_FIRST(K, S);
         const int inside = (size_t)z < (size_t)g->source[0], last = part == parts - 1;
-        for (ptrdiff_t k = 0, at = row; k < (t.count + (H + S - 1) / S - 1) * S; k++, at += step)
+        for (ptrdiff_t k = 0, at = row; k < (t->count + (H + S - 1) / S - 1) * S; k++, at += step)
             table[k] = inside && (size_t)at < (size_t)height ? x + at * width : zeros;
-        t.w = w;
-        t.y = last ? y : sums;
-        t.y_row = last ? y_row : across;
-        vstore(t.bias, last ? bias : vset1((T)-0.0)); /* which changes nothing */
+        t->w = w;
+        t->y = last ? y : sums;
+        t->y_row = last ? y_row : across;
+        vstore(t->bias, last ? bias : vset1((T)-0.0)); /* which changes nothing */
         CK_TYPED(sum_columns)(g, t, H, K, S, CK_TYPED(walks_of)[K / 2 - 1][S - 1][part % halves]);
-        t.from = sums;
-        sums = others, others = (T *)t.from;
+        t->from = sums;
+        sums = others, others = (T *)t->from;
         w += H * K;
         row += H * step;
         if (part % halves < halves - 1) continue;
@@ -313,6 +316,17 @@ CK_INLINE int CK_TYPED(two_hold)(const ck_depthwise *g, const int K, const int S
            g->target[2] + 1 - g->lo[2] <= g->source[2];
 }
 
+/* The unit that follows, without divisions. */
+CK_INLINE void CK_TYPED(step_unit)(const ck_depthwise *g, CK_TYPED(unit) * u)
+{
+    for (int axis = 2; axis >= 0; axis--) {
+        u->origin[axis] += g->block[axis];
+        if (u->origin[axis] < g->blocks[axis] * g->block[axis]) return;
+        u->origin[axis] = 0;
+    }
+    if (++u->group == g->groups) u->group = 0, u->image++;
+}
+
 /* All planes of units [first, last); a unit is a block of slabs and rows. One for all kernels: a dozen took 50 KB. */
 CK_NOINLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
                                     ptrdiff_t first, ptrdiff_t last, T *scratch)
@@ -331,8 +345,14 @@ CK_NOINLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, cons
     const ptrdiff_t fit = CK_DEPTHWISE_BAND / (S * width * (ptrdiff_t)sizeof(T)), band = fit > 8 ? fit : 8;
     T rotated[CK_DEPTHWISE_CUBE], *const zeros = scratch + g->lo[2];
     memset(scratch, 0, (size_t)padded * sizeof(T));
-    for (ptrdiff_t i = first; i < last; i++) {
-        const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, i);
+    CK_TYPED(strip)
+    t = {.dilation = g->dilation[2],
+         .of_column = PTRDIFF_MIN,
+         .nowhere = scratch + padded,
+         .across = across,
+         .y_row = step * across};
+    CK_TYPED(unit) u = CK_TYPED(unit_at)(g, first);
+    for (ptrdiff_t i = first; i < last; i++, CK_TYPED(step_unit)(g, &u)) {
         const ptrdiff_t channel = u.image * g->groups + u.group, top = u.origin[1], taps = g->w_filter;
         const ptrdiff_t rows = CK_TYPED(least)(g->block[1], g->target[1] - top);
         const ptrdiff_t slabs = CK_TYPED(least)(g->block[0], g->target[0] - u.origin[0]);
@@ -341,12 +361,7 @@ CK_NOINLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, cons
             for (int k = 0; k < taps; k++) rotated[k] = own[taps - 1 - k];
             own = rotated;
         }
-        CK_TYPED(strip)
-        t = {.dilation = g->dilation[2],
-             .nowhere = scratch + padded,
-             .across = across,
-             .skipped = K > 3 && CK_TYPED(all_finite)(own, taps) ? zeros : NULL,
-             .y_row = step * across};
+        t.skipped = K > 3 && CK_TYPED(all_finite)(own, taps) ? zeros : NULL;
         vstore(t.bias, vset1(bias ? bias[u.group] : 0));
         for (ptrdiff_t slab = u.origin[0]; slab < u.origin[0] + slabs; slab++) {
             const ptrdiff_t z = slab * g->source_step[0] - g->lo[0];
@@ -356,7 +371,7 @@ CK_NOINLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, cons
                 for (ptrdiff_t from = r; from < rows; from += band * step) {
                     t.y = target + ((channel * g->target[0] + slab) * g->target[1] + top + from) * across;
                     t.count = CK_TYPED(least)(band, (rows - from + step - 1) / step);
-                    CK_TYPED(sum_band)(g, t, x, zeros, own, z, (top + from) * S - g->lo[1], K, S);
+                    CK_TYPED(sum_band)(g, &t, x, zeros, own, z, (top + from) * S - g->lo[1], K, S);
                 }
         }
     }
