@@ -253,13 +253,13 @@ CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) * t, co
 
 /* Planes of 3 x 3 taps, stride 1, whose rows N vectors hold; a unit is a plane. The second vector overlaps the first, and
  * only its last tap and the first tap of the first see lanes outside. A row in one vector is stored with lanes that belong
- * to the next one, which is stored after it; the last rows of such a plane by parts. */
+ * to the next one, of the next plane too, which is stored after it; the last rows of all by parts. */
 CK_INLINE void CK_TYPED(walk_planes)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
                                      ptrdiff_t first, ptrdiff_t last, T *scratch, const int N)
 {
     const ptrdiff_t width = g->source[2], height = g->source[1], across = g->target[2], rows = g->target[1];
     const ptrdiff_t far = N == 1 ? 0 : across - L;
-    T *const zeros = scratch + L;
+    T *const zeros = scratch + L, *const end = target + last * rows * across;
     VL lanes[3];
     memset(scratch, 0, (size_t)(4 * L) * sizeof(T));
     CK_UNROLL for (int s = 0; s < 3; s++)
@@ -288,7 +288,7 @@ CK_INLINE void CK_TYPED(walk_planes)(const ck_depthwise *g, const T *source, con
             if (r >= 0) CK_UNROLL for (int v = 0; v < N; v++)
                 {
                     V sum = acc[2 * N + v] + b;
-                    if (N == 2 || (rows - r) * across >= L)
+                    if (N == 2 || end - y >= L)
                         vstore(y + v * far, sum);
                     else
                         vstore_part(y, sum, across);
