@@ -378,13 +378,13 @@ CK_NOINLINE void CK_TYPED(conv_run_together)(const ck_conv_tile *t, const int *p
     const ptrdiff_t segment = vectors > CK_CONV_SEGMENT ? 1 : CK_CONV_SEGMENT / vectors;
     ck_conv_chunks c = CK_TYPED(chunks_of)(t);
     const ptrdiff_t chunks = c.count;
-    if (n == 1 || chunks <= segment) {
+    if (!t->accumulate && (n == 1 || chunks <= segment)) { /* added to y they would not be summed up first */
         for (ptrdiff_t i = 0; i < n; i++) CK_TYPED(conv_run)(t + i, pixels[i], vectors);
         return;
     }
     CK_TYPED(tile_sums) sum[CK_CONV_TOGETHER], total[CK_CONV_TOGETHER] __attribute__((aligned(64)));
     CK_ASSERT(n <= CK_CONV_TOGETHER && CK_CONV_CHUNKS % segment == 0 && !t->row_bias);
-    c.count = segment;
+    c.count = chunks < segment ? chunks : segment;
     c.row = vectors * L;
     for (ptrdiff_t done = 0; done < chunks; done += c.count) {
         if (done) CK_TYPED(next_chunks)(&c, done, chunks, segment);
