@@ -34,6 +34,59 @@ def test_a_row_has_the_bits_of_a_batch(isa, dtype):
 
 
 @pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("depth", [1020, 1025, 1037, 2048, 3000, 4097])  # a part of the depth, around two, several
+def test_weights_as_they_lie_give_the_bits_of_packed_ones(isa, dtype, depth):
+    rng = np.random.default_rng(depth)
+    for rows, columns in ((2, 70), (3, 1), (17, 257), (70, 131)):
+        x, w, b = (rng.normal(size=shape).astype(dtype) for shape in ((rows, depth), (columns, depth), columns))
+        for bias in (b, None):
+            with ck.use(isa=isa), ck.threads(2):
+                run = plans.plan(linear_spec(x, w, b)[0]).run
+                packed, lying, alone = np.empty((3, rows, columns), dtype)
+                panels = run.pack(w)
+                run.with_packed(x, panels, bias, packed)
+                run(x, w, bias, lying)
+                for i in range(rows):
+                    run.with_packed(x[i:i + 1], panels, bias, alone[i:i + 1])
+                np.testing.assert_array_equal(lying, packed)
+                np.testing.assert_array_equal(alone, packed)
+        np.testing.assert_allclose(lying, ck.reference.linear(x, w), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_past_one_part_of_the_depth(isa, dtype):
+    rng = np.random.default_rng(0)
+    for rows, outputs, inputs in ((20, 1500, 900), (70, 2048, 33), (1100, 512, 50), (40, 1024, 24)):
+        dy, x, w = (rng.integers(-3, 4, shape).astype(dtype)
+                    for shape in ((rows, outputs), (rows, inputs), (outputs, inputs)))
+        with ck.use(isa=isa), ck.threads(2):
+            dx, dw, _ = ck.functional.linear_backward(dy, x, w)
+        np.testing.assert_array_equal(dx, dy @ w)
+        np.testing.assert_array_equal(dw, dy.T @ x)
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize("at_end", [False, True])
+@pytest.mark.parametrize("rows", [3, 20])
+def test_nothing_outside_is_touched_by_a_batch(isa, at_end, rows):
+    rng = np.random.default_rng(0)
+    for depth, columns in ((1030, 70), (1100, 67), (9, 3)):
+        x, w, bias, dy = (guards.guarded(rng.normal(size=shape).astype(np.float32), at_end=at_end)
+                          for shape in ((rows, depth), (columns, depth), (columns,), (rows, columns)))
+        y, dx, dw = (guards.guarded_empty(shape, np.float32, at_end=at_end)
+                     for shape in ((rows, columns), (rows, depth), (columns, depth)))
+        with ck.use(isa=isa):
+            spec = linear_spec(x, w, bias)[0]
+            plans.plan(spec).run(x, w, bias, y)
+            plans.plan(spec.towards("input_gradient")).run(dy, w, dx)
+            plans.plan(spec.towards("weight_gradient")).run(dy, x, dw)
+        for got, right in ((y, x.astype(np.float64) @ w.T + bias), (dx, dy.astype(np.float64) @ w), (dw, dy.T @ x)):
+            np.testing.assert_allclose(got, right, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
 @pytest.mark.parametrize("at_end", [False, True])
 def test_nothing_outside_is_touched(isa, at_end):
     rng = np.random.default_rng(0)

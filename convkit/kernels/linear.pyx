@@ -3,10 +3,10 @@
     c[i][j] = bias[j] + sum over k of a[i][k] * b[k][j]
 
 A tile reads ``b`` in panels ``[panel][k][panel lanes]``, which a prediction packs once for all calls. A training step
-meets every weight once: the task packs the panels that it needs where they stay in its core's cache. ``a`` has k
-outermost, because the tile reads neighbouring rows of one k. A single row, which waits for nothing but packed panels,
-has a kernel that reads several at a time, and the gradient of a few rows one that takes the weights as they lie
-(csrc/linear).
+meets every weight once: forward ``a`` becomes the panels, and the tiles go along rows of weights as memory has them;
+for a gradient the task packs what it needs where it stays near. There ``a`` has k outermost, because the tile reads
+neighbouring rows of one k. A single row, which waits for nothing but packed panels, has a kernel that reads several at
+a time, and the gradient of a few rows one that takes the weights as they lie (csrc/linear).
 """
 
 from libc.string cimport memcpy, memset
@@ -14,7 +14,9 @@ from libc.string cimport memcpy, memset
 from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for, scratch, scratch_done
-from convkit.kernels.tiles cimport CK_CONV_TOGETHER, ck_conv_table, ck_conv_tile, round_up
+from convkit.kernels.tiles cimport (
+    CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_TOGETHER, ck_conv_table, ck_conv_tile, real, round_up,
+)
 
 from convkit.kernels.operands import aligned_empty
 
@@ -37,9 +39,16 @@ cdef extern from "linear/linear.h" nogil:
     ck_linear_kernel ck_linear_for(int level, int itemsize)
     ck_linear_rows_kernel ck_linear_rows_for(int level, int itemsize)
 
+cdef extern from *:
+    void __builtin_prefetch(const void* address, int written, int level) noexcept nogil
+
 cdef enum:
     MIN_MACS = 1_000_000
-    NEAR = 1 << 18  # bytes of neighbouring panels that one task packs: whole rows of c, and room in L2
+    SMALL = 1 << 18   # bytes of weights that stay in L2 when they are packed
+    NEAR = 1 << 19    # bytes of neighbouring panels that one task packs: long rows of weights and of c
+    TRANSPOSED = 64   # elements of a row at a time
+    COPIED = 8        # rows at a time
+    MOST_STREAMS = 8  # rows of weights that a tile reads side by side: each takes a register
 
 cdef enum:
     IS_PACKED   # the right operand comes from pack_rows,
@@ -57,24 +66,46 @@ cdef struct product_t:
     const ck_conv_table* table
     ptrdiff_t panel_lanes, most_rows
     ptrdiff_t rows, depth, columns, panels, row_blocks, group
-    const char* a            # [row][depth], or [depth][row] when it needs no transposition
-    const char* a_t          # [depth][row pitch]
-    char* transposed
-    ptrdiff_t row_pitch
+    ptrdiff_t first, taps    # of the depth, the part that is being added to c
+    const char* a            # a[row * row_step + k * tap_step]
+    ptrdiff_t row_step, tap_step
     const ptrdiff_t* off
     const char* b
     char* packed             # room for a group of panels for each thread
     ptrdiff_t packed_bytes
     const char* bias         # panels, or NULL
     char* c
+    ptrdiff_t y_row, y_column
+
+
+cdef inline void fetch(const char* rows, ptrdiff_t pitch, ptrdiff_t n, ptrdiff_t bytes) noexcept nogil:
+    """The lines of some rows of weights, which memory would bring one page after the other."""
+    cdef ptrdiff_t i, j
+    for i in range(n):
+        for j in range((bytes + 63) // 64):
+            __builtin_prefetch(rows + i * pitch + 64 * j, 0, 2)
+
+
+cdef void transpose_rows(const product_t* p, const char* rows, ptrdiff_t n, ptrdiff_t length, char* to,
+                         ptrdiff_t pitch) noexcept nogil:
+    """The first ``length`` elements of ``n`` rows of the depth become neighbours: a few rows and cache lines at a time,
+    because rows a power of two apart share a set of L1, which holds eight."""
+    cdef ptrdiff_t size = p.itemsize, i, count, last, k = 0
+    while k < length:
+        i = 0
+        while i < n:
+            count, last = min(n - i, p.table.lanes), min(<ptrdiff_t>TRANSPOSED, length - k)
+            fetch(rows + (i * p.depth + k + 2 * TRANSPOSED) * size, p.depth * size, count, last * size)
+            p.table.transpose(rows + (i * p.depth + k) * size, p.depth, to + (k * pitch + i) * size, pitch, count, last)
+            i += count
+        k += TRANSPOSED
 
 
 cdef void transpose_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
-    """A block of the depth of a: rows become neighbours."""
+    """A block of the depth of a."""
     cdef const product_t* p = <const product_t*>job
     cdef ptrdiff_t first = task * 256, depth = min(<ptrdiff_t>256, p.depth - task * 256)
-    p.table.transpose(p.a + first * p.itemsize, p.depth, p.transposed + first * p.row_pitch * p.itemsize, p.row_pitch,
-                      p.rows, depth)
+    transpose_rows(p, p.a + first * p.itemsize, p.rows, depth, p.packed + first * p.tap_step * p.itemsize, p.tap_step)
 
 
 cdef inline ptrdiff_t width_of(const product_t* p, ptrdiff_t panel) noexcept nogil:
@@ -82,28 +113,28 @@ cdef inline ptrdiff_t width_of(const product_t* p, ptrdiff_t panel) noexcept nog
     return round_up(min(p.columns - panel * p.panel_lanes, p.panel_lanes), p.table.lanes)
 
 
-cdef inline void copy_row(char* to, const char* source, ptrdiff_t bytes) noexcept nogil:
-    """A few vectors, without a call."""
-    cdef ptrdiff_t whole = bytes // 16 * 16, i
-    for i in range(0, whole, 16):
-        memcpy(to + i, source + i, 16)
-    if whole < bytes:
-        memcpy(to + whole, source + whole, bytes - whole)
-
-
 cdef void pack_panel(const product_t* p, ptrdiff_t panel, char* to) noexcept nogil:
-    """One panel of b, of either layout; lanes past the last column are zero."""
-    cdef ptrdiff_t size = p.itemsize, first = panel * p.panel_lanes, k
+    """One panel of rows of b; lanes past the last column are zero."""
+    cdef ptrdiff_t size = p.itemsize, first = panel * p.panel_lanes
     cdef ptrdiff_t n = min(p.columns - first, p.panel_lanes), width = width_of(p, panel)
-    if p.layout == IS_ROWS:
-        if width > n:
-            memset(to, 0, p.depth * width * size)
-        p.table.transpose(p.b + first * p.depth * size, p.depth, to, width, n, p.depth)
-        return
-    for k in range(p.depth):
-        copy_row(to + k * width * size, p.b + (k * p.columns + first) * size, n * size)
-        if width > n:
-            memset(to + (k * width + n) * size, 0, (width - n) * size)
+    if width > n:
+        memset(to, 0, p.depth * width * size)
+    transpose_rows(p, p.b + first * p.depth * size, n, p.depth, to, width)
+
+
+cdef void pack_columns(const product_t* p, ptrdiff_t first, ptrdiff_t last, char* to) noexcept nogil:
+    """Some panels of columns of b, the taps of p: a few rows at a time, as long as the panels are wide together."""
+    cdef ptrdiff_t size = p.itemsize, each = p.panel_lanes * p.taps * size, panel, n, width, rows, k = 0
+    cdef ptrdiff_t bytes = (min(last * p.panel_lanes, p.columns) - first * p.panel_lanes) * size
+    cdef const char* source = p.b + (p.first * p.columns + first * p.panel_lanes) * size
+    while k < p.taps:
+        rows = min(<ptrdiff_t>COPIED, p.taps - k)
+        fetch(source + (k + COPIED) * p.columns * size, p.columns * size, rows, bytes)
+        for panel in range(first, last):
+            n, width = min(p.columns - panel * p.panel_lanes, p.panel_lanes), width_of(p, panel)
+            p.table.pad(source + (k * p.columns + (panel - first) * p.panel_lanes) * size, p.columns,
+                        to + (panel - first) * each + k * width * size, rows, 0, n, width - n)
+        k += rows
 
 
 cdef void pack_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -112,12 +143,28 @@ cdef void pack_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
     pack_panel(p, task, p.packed + task * p.panel_lanes * p.depth * p.itemsize)
 
 
+cdef ptrdiff_t blocks_of(ptrdiff_t depth) noexcept nogil:
+    """Parts of the depth that are added to c one after the other: rows of a and a panel of b stay near for as long as
+    one is taken through the other. A part is what the tile closes together, so that c gets the same bits."""
+    cdef ptrdiff_t chunks = (depth + CK_CONV_CHUNK - 1) // CK_CONV_CHUNK
+    if CK_CONV_CHUNKS * (CK_CONV_CHUNK - depth // chunks) >= CK_CONV_CHUNK:
+        return 1  # a part of so short chunks would be cut into others
+    return (chunks + CK_CONV_CHUNKS - 1) // CK_CONV_CHUNKS
+
+
+cdef ptrdiff_t block_start(ptrdiff_t depth, ptrdiff_t block) noexcept nogil:
+    """First tap of a part; chunks are as even as they can be, the longer ones last."""
+    cdef ptrdiff_t chunks = (depth + CK_CONV_CHUNK - 1) // CK_CONV_CHUNK
+    cdef ptrdiff_t chunk = min(block * CK_CONV_CHUNKS, chunks) if block < blocks_of(depth) else chunks
+    return chunk * (depth // chunks) + max(<ptrdiff_t>0, chunk - chunks + depth % chunks)
+
+
 cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     """A group of panels by one block of rows."""
     cdef const product_t* p = <const product_t*>job
     cdef ptrdiff_t size = p.itemsize, first = task // p.row_blocks * p.group, block = task % p.row_blocks
-    cdef ptrdiff_t last = min(first + p.group, p.panels), each = p.panel_lanes * p.depth * size
-    cdef ptrdiff_t tiles = (p.rows + p.most_rows - 1) // p.most_rows
+    cdef ptrdiff_t last = min(first + p.group, p.panels), tiles = (p.rows + p.most_rows - 1) // p.most_rows
+    cdef ptrdiff_t each = p.panel_lanes * size * (p.depth if p.layout == IS_PACKED else p.taps)
     cdef ptrdiff_t i, j, n, end, many, row, panel, width
     cdef const char* b = p.b + first * each
     cdef ck_conv_tile tile
@@ -125,17 +172,16 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef int rows[CK_CONV_TOGETHER]
     if p.layout != IS_PACKED:
         b = p.packed + worker * p.packed_bytes
-        for panel in range(first, last):
-            pack_panel(p, panel, <char*>b + (panel - first) * each)
+        pack_columns(p, first, last, <char*>b)
     tile.off = p.off
-    tile.taps = p.depth
-    tile.x_step = 1
+    tile.taps = p.taps
+    tile.x_step = p.row_step
     tile.x_half = 0
     tile.bias = NULL
     tile.ahead_end = NULL
-    tile.y_pixel = p.columns
-    tile.y_filter = 1
-    tile.accumulate = 0
+    tile.y_pixel = p.y_row
+    tile.y_filter = p.y_column
+    tile.accumulate = p.first > 0
     tile.row_bias = NULL
     tile.finish = NULL
     end = tiles * (block + 1) // p.row_blocks
@@ -146,26 +192,54 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
         for panel in range(first, last):
             width = width_of(p, panel)
             tile.w = b + (panel - first) * each
-            tile.ahead = <const char*>tile.w + p.depth * width * size
+            tile.ahead = tile.w
             tile.ahead_step = 0
             if p.layout == IS_PACKED:  # the next panel, each tile a share of it
+                tile.w = <const char*>tile.w + p.first * width * size
+                tile.ahead = <const char*>tile.w + p.depth * width * size
                 tile.ahead_step = min(<ptrdiff_t>64, width * size // n + 1)
             if p.bias != NULL:
                 tile.bias = p.bias + panel * p.panel_lanes * size
             tile.filters = min(p.columns - panel * p.panel_lanes, p.panel_lanes)
             for j in range(n):
                 row = p.rows * (i + j) // tiles
-                tile.x = p.a_t + row * size
-                tile.y = p.c + (row * p.columns + panel * p.panel_lanes) * size
+                tile.x = p.a + (p.first * p.tap_step + row * p.row_step) * size
+                tile.y = p.c + (row * p.y_row + panel * p.panel_lanes * p.y_column) * size
                 rows[j] = <int>(p.rows * (i + j + 1) // tiles - row)
                 if many == 1:
                     p.table.run(&tile, rows[j], <int>(width // p.table.lanes))
                     break
                 together[j] = tile
-                tile.ahead = <const char*>tile.ahead + p.depth * tile.ahead_step
+                tile.ahead = <const char*>tile.ahead + p.taps * tile.ahead_step
             if many > 1:
                 p.table.run_together(together, rows, n, <int>(width // p.table.lanes))
         i += n
+
+
+cdef void add_blocks(product_t* p, int threads) noexcept nogil:
+    """All of the depth, a part at a time."""
+    cdef ptrdiff_t i
+    for i in range(blocks_of(p.depth)):
+        p.first = block_start(p.depth, i)
+        p.taps = block_start(p.depth, i + 1) - p.first
+        parallel_for(multiply_block, p, (p.panels + p.group - 1) // p.group * p.row_blocks, threads)
+
+
+cdef void add_to_rows(real* c, const real* bias, ptrdiff_t rows, ptrdiff_t columns) noexcept nogil:
+    cdef ptrdiff_t i, j
+    for i in range(rows):
+        for j in range(columns):
+            c[i * columns + j] += bias[j]
+
+
+cdef void add_bias(char* c, const char* bias, ptrdiff_t rows, ptrdiff_t columns, int itemsize) noexcept nogil:
+    """If there is one, after the sums, as tiles and the kernel of a row do it."""
+    if bias == NULL:
+        return
+    if itemsize == 4:
+        add_to_rows(<float*>c, <const float*>bias, rows, columns)
+    else:
+        add_to_rows(<double*>c, <const double*>bias, rows, columns)
 
 
 cdef struct row_t:
@@ -195,26 +269,28 @@ cdef void multiply_rows(void* job, ptrdiff_t task, int worker) noexcept nogil:
 
 
 cdef class Product:
-    """Products at one level and dtype, in panels of ``vectors`` vectors."""
+    """Products at one level and dtype, in panels of ``vectors`` vectors; where weights are rows that the tiles take as
+    they lie, of ``row_vectors`` vectors of rows of ``a``."""
 
     cdef const ck_conv_table* table
     cdef object isa, dtype
-    cdef ptrdiff_t vectors
+    cdef ptrdiff_t vectors, row_vectors
 
-    def __init__(self, isa, dtype, ptrdiff_t vectors):
-        self.isa, self.dtype, self.vectors = isa, dtype, vectors
+    def __init__(self, isa, dtype, ptrdiff_t vectors, ptrdiff_t row_vectors=1):
+        self.isa, self.dtype, self.vectors, self.row_vectors = isa, dtype, vectors, row_vectors
         self.table = tiles_of(isa, dtype.itemsize)
 
-    cdef void shape(self, product_t* p, ptrdiff_t depth, ptrdiff_t columns):
+    cdef void shape(self, product_t* p, ptrdiff_t depth, ptrdiff_t columns, ptrdiff_t vectors):
         p.itemsize, p.table = self.dtype.itemsize, self.table
-        p.panel_lanes = self.vectors * self.table.lanes
+        p.panel_lanes, p.most_rows = vectors * self.table.lanes, self.table.most_pixels[vectors - 1]
         p.depth, p.columns = depth, columns
+        p.first, p.taps = 0, depth
         p.panels = (columns + p.panel_lanes - 1) // p.panel_lanes
 
     def pack_rows(self, b not None, int threads):
         """The panels of ``b (columns, depth)``, for ``multiply`` with ``PACKED``."""
         cdef product_t p
-        self.shape(&p, b.shape[1], b.shape[0])
+        self.shape(&p, b.shape[1], b.shape[0], self.vectors)
         out = aligned_empty(p.depth * round_up(p.columns, self.table.lanes), self.dtype)
         p.layout, p.b, p.packed = IS_ROWS, <const char*>reading(b, b.nbytes), <char*>writing(out, out.nbytes)
         with nogil:
@@ -224,21 +300,29 @@ cdef class Product:
     def multiply(self, a not None, b not None, int layout, bias, c not None, bint a_is_transposed, int threads):
         """Fill ``c`` with ``a b + bias``; ``a`` is (rows, depth), or (depth, rows) with ``a_is_transposed``."""
         cdef product_t p
-        cdef ptrdiff_t i, tiles, each, rows = c.shape[0], a_bytes, bias_bytes
+        cdef ptrdiff_t i, tiles, blocks, each, rows = c.shape[0], a_bytes, bias_bytes
+        cdef bint as_it_is
+        if layout == IS_ROWS:
+            if b.nbytes > SMALL:
+                self._multiply_weights(a, b, bias, c, threads)
+                return
+            b, layout = self.pack_rows(b, threads), IS_PACKED
         if rows <= CK_LINEAR_ROWS and layout == IS_COLUMNS and not a_is_transposed:
             self._multiply_rows(a, b, c, threads)
             return
-        self.shape(&p, a.shape[0] if a_is_transposed else a.shape[1], c.shape[1])
+        self.shape(&p, a.shape[0] if a_is_transposed else a.shape[1], c.shape[1], self.vectors)
         p.rows, p.layout = rows, layout
-        p.most_rows = p.table.most_pixels[self.vectors - 1]
         # one cache line more where rows of a power of two would meet in a few sets of the L1 cache
-        p.row_pitch = rows if a_is_transposed else round_up(rows, 64 // p.itemsize)
-        if not a_is_transposed and p.row_pitch * p.itemsize % 2048 == 0:
-            p.row_pitch += 64 // p.itemsize
+        p.row_step, p.tap_step = 1, rows if a_is_transposed else round_up(rows, 64 // p.itemsize)
+        if p.tap_step * p.itemsize % 2048 == 0:
+            p.tap_step += 64 // p.itemsize
+        as_it_is = a_is_transposed and p.tap_step == rows
+        p.y_row, p.y_column = p.columns, 1
         if rows * p.depth * p.columns < MIN_MACS:
             threads = 1
         tiles = (rows + p.most_rows - 1) // p.most_rows
-        each = p.depth * p.panel_lanes * p.itemsize
+        blocks = blocks_of(p.depth)
+        each = (p.depth if blocks == 1 else CK_CONV_CHUNK * CK_CONV_CHUNKS) * p.panel_lanes * p.itemsize
         p.group, p.row_blocks, p.packed_bytes = 1, 1, 0
         if layout != IS_PACKED:
             p.group = max(<ptrdiff_t>1, min(NEAR // each, p.panels // (4 * threads)))
@@ -247,19 +331,15 @@ cdef class Product:
             p.row_blocks = min(tiles, max(<ptrdiff_t>1, (4 * threads + p.panels - 1) // p.panels))
 
         bias_bytes = round_up(p.panels * p.panel_lanes * p.itemsize, 64)
-        a_bytes = 0 if a_is_transposed else round_up(p.depth * p.row_pitch * p.itemsize, 64)
-        p.a, p.b = <const char*>reading(a, a.nbytes), <const char*>reading(b, b.nbytes)
-        p.c = <char*>writing(c, c.nbytes)
+        a_bytes = 0 if as_it_is else round_up(p.depth * p.tap_step * p.itemsize, 64)
         cdef const char* given = <const char*>reading(bias, p.columns * p.itemsize)
         cdef char* memory = <char*>scratch(a_bytes + bias_bytes + p.packed_bytes * threads
                                            + p.depth * <ptrdiff_t>sizeof(ptrdiff_t))
         cdef ptrdiff_t* off = <ptrdiff_t*>(memory + a_bytes + bias_bytes + p.packed_bytes * threads)
-        p.transposed = memory
-        p.a_t = p.a if a_is_transposed else memory
-        p.packed = memory + a_bytes + bias_bytes
-        p.off = off
+        p.a, p.packed, p.off = <const char*>reading(a, a.nbytes), memory, off
+        p.b, p.c = <const char*>reading(b, b.nbytes), <char*>writing(c, c.nbytes)
         p.bias = NULL
-        if given != NULL:
+        if given != NULL and (blocks == 1 or rows == 1):
             p.bias = memory + a_bytes
             memset(memory + a_bytes, 0, bias_bytes)
             memcpy(memory + a_bytes, given, p.columns * p.itemsize)
@@ -268,11 +348,47 @@ cdef class Product:
             return
         with nogil:
             for i in range(p.depth):
-                off[i] = i * p.row_pitch
+                off[i] = i * p.tap_step
             if not a_is_transposed:
                 parallel_for(transpose_block, &p, (p.depth + 255) // 256, threads)
-            parallel_for(multiply_block, &p, (p.panels + p.group - 1) // p.group * p.row_blocks, threads)
+            elif not as_it_is:
+                p.table.pad(p.a, rows, memory, p.depth, 0, rows, p.tap_step - rows)
+            if not as_it_is:
+                p.a = memory
+            p.packed = memory + a_bytes + bias_bytes
+            add_blocks(&p, threads)
+            if p.bias == NULL:
+                add_bias(p.c, given, rows, p.columns, p.itemsize)
             scratch_done()
+
+    cdef int _multiply_weights(self, a, b, bias, c, int threads) except -1:
+        """Fill ``c`` with ``a b' + bias`` by weights (columns, depth) as they lie: ``a`` is in the lanes, and a tile
+        goes along some rows of weights, which memory has side by side."""
+        cdef product_t p
+        cdef ptrdiff_t i, tiles, rows = c.shape[0], packed_bytes
+        self.shape(&p, b.shape[1], rows, min(self.row_vectors, (rows + self.table.lanes - 1) // self.table.lanes))
+        p.rows, p.layout, p.bias = c.shape[1], IS_ROWS, NULL
+        p.most_rows = min(p.most_rows, MOST_STREAMS)
+        p.row_step, p.tap_step, p.y_row, p.y_column = p.depth, 1, 1, p.rows
+        if rows * p.depth * p.rows < MIN_MACS:
+            threads = 1
+        tiles = (p.rows + p.most_rows - 1) // p.most_rows
+        p.group, p.row_blocks = p.panels, (tiles + CK_CONV_TOGETHER - 1) // CK_CONV_TOGETHER
+        packed_bytes = round_up(p.depth * round_up(rows, self.table.lanes) * p.itemsize, 64)
+        cdef char* memory = <char*>scratch(packed_bytes + p.depth * <ptrdiff_t>sizeof(ptrdiff_t))
+        cdef ptrdiff_t* off = <ptrdiff_t*>(memory + packed_bytes)
+        p.a, p.b, p.packed = <const char*>reading(b, b.nbytes), <const char*>reading(a, a.nbytes), memory
+        p.c, p.off = <char*>writing(c, c.nbytes), off
+        cdef const char* given = <const char*>reading(bias, p.rows * p.itemsize)
+        with nogil:
+            for i in range(p.depth):
+                off[i] = i
+            parallel_for(pack_task, &p, p.panels, threads)
+            p.layout, p.b = IS_PACKED, memory
+            add_blocks(&p, threads)
+            add_bias(p.c, given, rows, p.rows, p.itemsize)
+            scratch_done()
+        return 0
 
     cdef int _multiply_rows(self, a, b, c, int threads) except -1:
         """A few rows by weights that are read once, as they lie."""

@@ -15,6 +15,11 @@ from convkit.reference.linear import bias_gradient, forward, input_gradient, wei
 BATCH = 64
 
 
+# So many panels of three vectors waste little on the last one. Narrower ones take more rows to a tile and more taps to
+# a turn of them, where the registers hold twelve sums: a batch's numbers for those taps do not stay in 32 KB of L1.
+MANY_PANELS = 8
+
+
 class _Product:
     """What the three share: the kernel for a product of ``rows`` rows or so and so many columns."""
 
@@ -23,7 +28,10 @@ class _Product:
 
         lanes, most = conv.tile_limits(isa, spec.dtype.itemsize)
         vectors = geometry.tile_vectors(columns, [(rows, 1)], depth, lanes, most)
-        self.kernels, self.kernel = linear, linear.Product(isa, spec.dtype, vectors)
+        if rows == BATCH and 3 * most[2] == 12 and columns >= 3 * lanes * MANY_PANELS:
+            vectors = 3
+        row_vectors = geometry.tile_vectors(rows, [(columns, 1)], depth, lanes, most)
+        self.kernels, self.kernel = linear, linear.Product(isa, spec.dtype, vectors, row_vectors)
         self.pack_key = ("direct", isa, vectors)
 
 
