@@ -128,12 +128,14 @@ def in_place(three, channels, itemsize):
             and not aliases(three[2].source, itemsize) and channels * three[2].source * itemsize <= IN_PLACE_BYTES)
 
 
-def blocks(three, channels, itemsize, nbytes=SOURCE_BYTES):
-    """Targets per axis that one padded box serves, so that the box stays near ``nbytes``.
+def blocks(three, channels, itemsize, nbytes=None):
+    """Targets per axis that one padded box serves, so that the box stays near ``nbytes``, ``SOURCE_BYTES`` if None.
 
     Each step splits the axis that leaves the least padded source to copy per target: every split reads the
     kernel's overhang twice, and a short row costs about ``ROW`` elements more than its length.
     """
+    nbytes = SOURCE_BYTES if nbytes is None else nbytes
+
     def block(parts):
         return [-(-a.count // p) for a, p in zip(three, parts, strict=True)]
 
