@@ -622,7 +622,10 @@ cdef struct gradient_t:
     ptrdiff_t stride[3]
     ptrdiff_t block[3]       # output pixels of a box
     ptrdiff_t box[3]         # padded input pixels of a box
-    ptrdiff_t image_pitch    # elements of one image's transposed box, all groups
+    bint in_place            # the channels of x as they lie, and not transposed
+    ptrdiff_t image_pitch    # elements of one image's transposed box, all groups; or of an image
+    ptrdiff_t row_step       # elements of it between neighbouring rows of a run,
+    ptrdiff_t step[3]        # and neighbouring output pixels
     ptrdiff_t images         # per round
     ptrdiff_t run            # rows of one sum: neighbouring (kernel column, channel) pairs
     ptrdiff_t n_bases
@@ -715,8 +718,7 @@ cdef void transpose_dy(void* job, ptrdiff_t task, int worker) noexcept nogil:
         plane, out, r.pixel_step * lanes, filters, r.count[2])
     if panel == 0:
         for x in range(r.count[2]):
-            r.off[pixel + x * r.pixel_step] = image * p.image_pitch + p.channel_lanes * (
-                (z * p.stride[0] * p.box[1] + y * p.stride[1]) * p.box[2] + x * p.stride[2])
+            r.off[pixel + x * r.pixel_step] = image * p.image_pitch + z * p.step[0] + y * p.step[1] + x * p.step[2]
 
 
 cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -736,11 +738,14 @@ cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t i, m
     cdef const char* source = r.columns + (
         group * p.box[0] * p.box[1] * p.box[2] * p.channel_lanes + p.base[base]) * size
+    if p.in_place:
+        source = r.x + (group * p.group_channels * p.row_step
+                        + r.origin[0] * p.step[0] + r.origin[1] * p.step[1] + r.origin[2] * p.step[2]) * size
     cdef char* target = r.sums + ((group * p.n_bases + base) * p.group_lanes + filter0) * p.run * size
     cdef ck_conv_tile tile, some
     tile.off = r.off
     tile.taps = r.pixels
-    tile.x_step = 1
+    tile.x_step = p.row_step
     tile.x_half = 0
     tile.w = r.panels + (group * p.group_lanes + filter0) * r.pixels * size
     tile.ahead = tile.w
@@ -755,7 +760,7 @@ cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.finish = NULL
     for i in range(tiles * part // r.parts, tiles * (part + 1) // r.parts):
         m = p.run * i // tiles
-        tile.x = source + m * size
+        tile.x = source + m * p.row_step * size
         tile.y = target + m * lanes * size
         if r.skip:
             some = tile
@@ -840,7 +845,8 @@ cdef class WeightGradient:
     """A planned weight gradient: k of the tile runs over output pixels, m over (kernel column, channel) pairs.
 
     Both operands are transposed once per box, x to ``[pixel][channel]`` and dy to ``[pixel][filter]``; ``bases`` are
-    the offsets of the runs in the transposed box and ``taps[b]`` the kernel position of each column of run b.
+    the offsets of the runs in the transposed box and ``taps[b]`` the kernel position of each column of run b. With
+    ``in_place``, for a kernel of one position that meets no padding, x is read as it lies.
     The sums of all images and boxes are added up in their order.
     """
 
@@ -848,11 +854,12 @@ cdef class WeightGradient:
     cdef object _keep
     cdef object _taps
     cdef ptrdiff_t columns, positions
+    cdef readonly bint in_place
     cdef readonly ptrdiff_t vectors, most_pixels, lanes, images
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  stride, block, box, ptrdiff_t channel_lanes, ptrdiff_t images, ptrdiff_t vectors, ptrdiff_t macs,
-                 bases, taps, inside=None):
+                 bases, taps, inside=None, bint in_place=False):
         cdef gradient_t* p = &self.plan
         cdef ptrdiff_t i
         p.itemsize = dtype.itemsize
@@ -868,7 +875,15 @@ cdef class WeightGradient:
         for i in range(3):
             p.source[i], p.target[i], p.lo[i] = source[i], target[i], lo[i]
             p.stride[i], p.block[i], p.box[i] = stride[i], block[i], box[i]
+        p.in_place = self.in_place = in_place
+        p.row_step = 1
         p.image_pitch = groups * p.box[0] * p.box[1] * p.box[2] * channel_lanes
+        if in_place:
+            p.row_step = p.source[0] * p.source[1] * p.source[2]
+            p.image_pitch = channels * p.row_step
+        p.step[2] = p.stride[2] * (1 if in_place else channel_lanes)
+        p.step[1] = p.stride[1] * (p.source[2] if in_place else p.box[2] * channel_lanes)
+        p.step[0] = p.stride[0] * (p.source[1] * p.source[2] if in_place else p.box[1] * p.box[2] * channel_lanes)
         p.images = images
         p.macs = macs
         base = np.ascontiguousarray(bases, np.intp)
@@ -894,8 +909,11 @@ cdef class WeightGradient:
     cdef ptrdiff_t _scratch_bytes(self, ptrdiff_t images, int threads):
         cdef gradient_t* p = &self.plan
         return self._pixels(images) * <ptrdiff_t>sizeof(ptrdiff_t) + p.itemsize * (
-            images * p.image_pitch + self._pixels(images) * p.groups * p.group_lanes + self._sums()
+            self._copied(images) + self._pixels(images) * p.groups * p.group_lanes + self._sums()
             ) + threads * self._block_bytes() + 4 * 64
+
+    cdef ptrdiff_t _copied(self, ptrdiff_t images):
+        return 0 if self.plan.in_place else images * self.plan.image_pitch
 
     cdef ptrdiff_t _block_bytes(self):
         return round_up(UNPACKED * self.positions * self.plan.panel_filters * self.plan.itemsize, 64)
@@ -925,7 +943,7 @@ cdef class WeightGradient:
         r.sums = memory
         r.panels = r.sums + round_up(self._sums() * p.itemsize, 64)
         r.columns = r.panels + round_up(self._pixels(images) * p.groups * p.group_lanes * p.itemsize, 64)
-        r.blocks = r.columns + round_up(images * p.image_pitch * p.itemsize, 64)
+        r.blocks = r.columns + round_up(self._copied(images) * p.itemsize, 64)
         r.off = <ptrdiff_t*>(r.blocks + threads * r.block_bytes)
         r.first = True
         with nogil:
@@ -958,7 +976,8 @@ cdef int gradient_boxes(gradient_round_t* r, int threads) except -1 nogil:
                 r.pixels = r.images * r.image_step
                 if r.skip:
                     r.image_step, r.pixel_step = 1, r.images
-                parallel_for(transpose_x, r, r.images * p.groups * p.box[0] * p.box[1], threads)
+                if not p.in_place:
+                    parallel_for(transpose_x, r, r.images * p.groups * p.box[0] * p.box[1], threads)
                 parallel_for(transpose_dy, r, panels * r.images * r.count[0] * r.count[1], threads)
                 x += p.block[2]
                 last = r.last and x >= p.target[2] and y + p.block[1] >= p.target[1] and z + p.block[0] >= p.target[0]

@@ -127,7 +127,9 @@ def _weight_sums(spec, isa, three, skips):
     itemsize = spec.dtype.itemsize
     channels, filters = spec.c_in_per_group, spec.c_out_per_group
     channel_lanes = channels
-    if geometry.aliases(channels, itemsize):
+    # with a stride, half of each cache line would be read for nothing, once for every panel
+    in_place = not skips and set(kernel) == set(stride) == {1} and source == target and not any(lo)
+    if geometry.aliases(channels, itemsize) and not in_place:
         channel_lanes += 64 // itemsize
     block = geometry.blocks(three, spec.groups * (channel_lanes + filters), itemsize)
     box = [a.extent(b) for a, b in zip(three, block, strict=True)]
@@ -145,7 +147,7 @@ def _weight_sums(spec, isa, three, skips):
     vectors = geometry.tile_vectors(filters, [(columns * channel_lanes, 1)], images * prod(block), lanes, most_pixels)
     inside = [sum(met, ()) for met in product(*map(_inside, three, dilation))] if skips else None
     return conv.WeightGradient(spec.dtype, isa, spec.groups, spec.c_in, spec.c_out, source, target, lo, stride, block,
-                               box, channel_lanes, images, vectors, spec.macs, bases, taps, inside)
+                               box, channel_lanes, images, vectors, spec.macs, bases, taps, inside, in_place)
 
 
 def _runs(three, block):
