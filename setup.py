@@ -11,7 +11,10 @@ Switches (environment variables):
 import os
 import platform
 import re
+import shlex
+import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
@@ -25,6 +28,14 @@ ROOT = Path(__file__).parent
 
 def switch(name):
     return os.environ.get(f"CONVKIT_{name}", "0") not in ("", "0")
+
+
+def compiler_knows(option):
+    cc = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    try:
+        return not subprocess.run([*cc, "-Werror", option, "-E", "-x", "c", os.devnull], capture_output=True).returncode
+    except OSError:  # no compiler: setup goes on without kernels, and says so
+        return False
 
 
 DEBUG, WERROR, REQUIRE_NATIVE = switch("DEBUG"), switch("WERROR"), switch("REQUIRE_NATIVE")
@@ -57,6 +68,8 @@ elif SANITIZE:  # AVX-512 alone has masked loads and stores, which no sanitizer 
 # multiply-add is fused where the kernel says so and nowhere else, so bits do not depend on the compiler's mood.
 CFLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden",
           "-fno-semantic-interposition"]
+# Kernels write out the loops that should be there twice; GCC would split and unswitch others too, 28 KB of the wheel.
+CFLAGS += [option for option in ("-fno-split-loops", "-fno-unswitch-loops") if compiler_knows(option)]
 # -Wno-pass-failed: Clang warns where it cannot unroll a loop whose length is known only after inlining.
 WARNINGS = ["-Wall", "-Wextra", "-Wno-pass-failed", *(["-Werror"] if WERROR else [])]
 # Cython's own code: it wraps integers on purpose, and leaves helpers and parameters unused. Its loops only call
