@@ -69,7 +69,7 @@ CK_INLINE const char *CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_ch
     const int near = N > 1 && M % 2 == 0 ? M / 2 : M; /* pixels found from x; the others from x_half after it */
     const ptrdiff_t half = t->x_half ? t->x_half : near * x_step;
     const ptrdiff_t *off = t->off + c->first;
-    const char *ahead_end = (const char *)((const T *)t->ahead_end + beside);
+    const char *ahead_end = t->ahead_end ? (const char *)((const T *)t->ahead_end + beside) : NULL;
     const ptrdiff_t ahead_step = t->ahead_end ? t->ahead_step : turn * t->ahead_step;
     const ptrdiff_t back = 64 - ((const char *)t->ahead_end - (const char *)t->ahead);
     for (ptrdiff_t i = 0, line = c->line; i < c->count; i++) {
