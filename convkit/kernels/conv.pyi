@@ -50,6 +50,7 @@ class WeightGradient:
     most_pixels: int
     lanes: int
     images: int
+    in_place: bool
     def __init__(
         self,
         dtype: np.dtype[Any],
