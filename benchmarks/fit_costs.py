@@ -84,7 +84,7 @@ def measure(args):
 # ---- fitting
 
 KNOWN = {spec for spec, _ in table_specs(1e12)}
-amounts = functools.cache(cost.amounts)
+amounts, row = functools.cache(cost.amounts), functools.cache(cost.row)
 
 
 def read(paths):
@@ -117,7 +117,7 @@ def fitted(found):
     for (spec, isa), times in found.items():
         for name, t in times.items():
             line = np.array(amounts(name, spec, isa)) / t
-            rows.setdefault(name, []).append((line, TABLE if spec in KNOWN else 1))
+            rows.setdefault(row(name, spec, isa), []).append((line, TABLE if spec in KNOWN else 1))
     result = {}
     for name, lines in sorted(rows.items()):
         relative, counts = (np.array(values, float) for values in zip(*lines, strict=True))
@@ -137,7 +137,7 @@ def fitted(found):
 def regrets(found, coefficients):
     """What is predicted fastest over what is fastest, of every shape."""
     def predicted(name, key):
-        return np.dot(coefficients[name], amounts(name, *key))
+        return np.dot(coefficients[row(name, *key)], amounts(name, *key))
 
     return [times[min(times, key=lambda name: predicted(name, key))] / min(times.values())
             for key, times in found.items()]

@@ -115,7 +115,7 @@ def test_every_tile_is_exact(isa, dtype, vectors, pixels, monkeypatch):
         # input gradient: filters are input channels; runs of `pixels` inputs, stored in rows and then scattered
         for stride, pads in ((1, (1, 1)), (2, (0, 0))):
             width = pixels * stride
-            _, towards_x, _ = all_directions(rng, isa, dtype, (1, filters, 1, width), (2, filters, 1, 2), (1, stride),
+            _, towards_x, _ = all_directions(rng, isa, dtype, (1, filters, 2, width), (2, filters, 1, 2), (1, stride),
                                              ((0, 0), pads))
             assert towards_x.kernel.vectors == vectors
         # weight gradient: rows of the tile are input channels
@@ -271,6 +271,46 @@ def test_weight_gradients_of_one_position_read_x_as_it_lies(isa, dtype, source_b
         assert not all_directions(rng, isa, dtype, (2, 9, 6, 6), (8, 9, 1, 1), stride, pads)[2].kernel.in_place
 
 
+GRIDS = [
+    # x, weight, groups: panels of 2 and of 3 vectors and what is left of the last, chunks of taps, more than 16 of them,
+    # blocks of pixels, images together and the last of them alone, one pixel
+    ((1, 70, 1, 1), (9, 70, 1, 1), 1), ((1, 3, 5, 5), (16, 3, 1, 1), 1), ((2, 64, 7, 7), (24, 64, 1, 1), 1),
+    ((11, 65, 7, 7), (31, 65, 1, 1), 1), ((3, 129, 5, 8), (40, 129, 1, 1), 1), ((1, 20, 17, 19), (56, 20, 1, 1), 1),
+    ((1, 1030, 3, 3), (27, 1030, 1, 1), 1), ((2, 2200, 2, 3), (10, 2200, 1, 1), 1), ((1, 33, 29, 31), (50, 33, 1, 1), 1),
+    ((3, 38, 6, 7), (66, 19, 1, 1), 2), ((1, 40, 16, 17), (300, 40, 1, 1), 1), ((300, 30, 1, 1), (24, 30, 1, 1), 1),
+    ((2, 25, 1, 50), (30, 25, 1, 3), 1),
+]
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize(("x", "w", "groups"), GRIDS, ids=str)
+def test_grids_of_tiles_are_exact(isa, dtype, x, w, groups):
+    from convkit.kernels import conv
+
+    forward, towards_x, _ = all_directions(np.random.default_rng(7), isa, dtype, x, w, groups=groups)
+    grids = conv.has_grids(isa, dtype.itemsize)
+    assert grids == (isa == "avx2" and dtype == np.float32)
+    assert forward.kernel.in_grids == grids
+    assert towards_x.kernel.in_grids == (grids and x[1] // groups > limits(isa, dtype)[0] and w[3] == 1)
+
+
+@every_isa
+def test_grids_turn_kernels_around(isa):
+    """The input gradient of a layer that is padded by all of its kernel meets no padding itself."""
+    _, towards_x, _ = all_directions(np.random.default_rng(8), isa, np.dtype("f4"), (2, 20, 1, 50), (30, 20, 1, 3),
+                                     pads=((0, 0), (2, 2)))
+    assert towards_x.kernel.in_grids == (isa == "avx2")
+
+
+@every_isa
+@pytest.mark.parametrize("stride", [1, 2])
+def test_planes_that_alias_or_have_a_stride_are_copied(isa, stride):
+    shape = (1, 16, 32, 16) if stride == 1 else (1, 16, 9, 9)
+    forward, *_ = all_directions(np.random.default_rng(9), isa, np.dtype("f4"), shape, (24, 16, 1, 1), (stride, stride))
+    assert not forward.kernel.in_grids
+
+
 @every_isa
 @every_dtype
 def test_boxes_do_not_change_a_bit_of_the_forward_pass(isa, dtype, small_source):
@@ -293,6 +333,7 @@ THREADED = [
     ((2, 8, 9, 14, 15), (24, 8, 3, 3, 3), {"stride": (2, 1, 1), "padding": 1}),
     ((5, 8, 700), (48, 8, 5), {"stride": 3}),
     ((1, 256, 7, 7), (160, 256, 3, 3), {"padding": 1}),
+    ((9, 130, 7, 7), (50, 130, 1, 1), {}), ((1, 48, 33, 31), (120, 48, 1, 1), {}), ((3, 1100, 4, 5), (90, 1100, 1, 1), {}),
 ]
 
 

@@ -160,12 +160,21 @@ def test_every_way_that_can_has_a_prediction_and_the_least_is_taken(isa):
 
 
 def test_every_level_has_coefficients_for_every_amount():
-    spec = spec_of()
+    shape = cost.Shape(spec_of(), native.ISA_LEVELS[-1])
     for isa in native.KNOWN_ISAS:
-        assert cost.COEFFICIENTS[isa].keys() == cost.AMOUNTS.keys()
+        assert cost.COEFFICIENTS[isa].keys() - {"grids"} == cost.AMOUNTS.keys() - {"grids"}
         for name, coefficients in cost.COEFFICIENTS[isa].items():
-            assert len(coefficients) == len(cost.amounts(name, spec, native.ISA_LEVELS[-1]))
+            assert len(coefficients) == len(cost.AMOUNTS[name](shape))
             assert all(c >= 0 for c in coefficients)
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize(("size", "c_out", "grids"), [((7, 7), 16, True), ((7, 7), 8, False), ((64, 64), 64, False)])
+def test_direct_convolution_has_the_coefficients_of_its_way(isa, size, c_out, grids):
+    spec = spec_of(64, c_out, size, (1, 1), padding=0)
+    assert cost.row("direct", spec, isa) == ("grids" if grids and isa == "avx2" else "direct")
+    assert cost.row("gemm", spec, isa) == "gemm"
+    assert cost.microseconds("direct", spec, isa) > 0
 
 
 @pytest.mark.skipif("avx512" not in native.ISA_LEVELS, reason="choices of AVX-512")

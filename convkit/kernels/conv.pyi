@@ -6,6 +6,7 @@ import numpy as np
 from convkit.kernels.elementwise import Finish
 
 def tile_limits(isa: str, itemsize: int) -> tuple[int, tuple[int, ...]]: ...
+def has_grids(isa: str, itemsize: int) -> bool: ...
 
 class Direct:
     packed_size: int
@@ -14,6 +15,7 @@ class Direct:
     lanes: int
     images: int
     by_position: bool
+    in_grids: bool
     def __init__(
         self,
         dtype: np.dtype[Any],
@@ -31,6 +33,7 @@ class Direct:
         images: int,
         in_place: bool,
         by_position: bool,
+        in_grids: bool,
         vectors: int,
         macs: int,
         phases: Sequence[tuple[Any, ...]],

@@ -5,13 +5,18 @@ per plan by ``convkit.plan`` from the tables of ``convkit.plan.geometry`` and ho
 the tiles of csrc/conv. A round copies some images, or a box of one image, into zero-padded planes, then its
 tasks run over that copy: one task is one panel of filters on one image, so no two tasks write the same output
 and no sum depends on how many threads there are.
+
+Where a layer of stride 1 can read x as it lies, and the level has kernels for grids of tiles, a task is a block of
+pixels, and all panels take a chunk of the taps before the next one: ``sum_block``.
 """
 
 from libc.string cimport memcpy, memset
-from convkit.kernels.elementwise cimport Finish, finish_early, finish_from, finish_t, move_finish, set_finish
+from convkit.kernels.elementwise cimport (
+    Finish, finish_early, finish_from, finish_late, finish_t, move_finish, set_finish)
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
-from convkit.kernels.tiles cimport CK_CONV_TOGETHER, CK_CONV_VECTORS, ck_conv_table, ck_conv_tile, real, round_up
+from convkit.kernels.tiles cimport CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_TOGETHER, CK_CONV_VECTORS, FETCHED_TILES
+from convkit.kernels.tiles cimport ck_conv_grid, ck_conv_table, ck_conv_tile, real, round_up, run_rows
 
 import numpy as np
 
@@ -26,6 +31,9 @@ cdef ptrdiff_t MIN_MACS = 1_000_000
 cdef ptrdiff_t OWN_WEIGHTS = 1024 * 1024
 # A panel of weights with more taps does not stay in L2 while the tiles pass: they take it in segments.
 cdef ptrdiff_t SEGMENT = 4096
+# Pixels of a task in grids: a chunk of their taps stays in L2 while panels pass by, with sums of so many bytes.
+cdef ptrdiff_t GRID_PIXELS = 256
+cdef ptrdiff_t GRID_SUMS = 128 * 1024
 # The weights of so few taps stay in L1: their tiles fetch the lines of y that the next one writes.
 cdef ptrdiff_t SHORT = 160
 
@@ -43,6 +51,11 @@ def tile_limits(isa, int itemsize):
     """(lanes, longest pixel run per number of vectors) of a level's tiles."""
     cdef const ck_conv_table* table = tiles_of(isa, itemsize)
     return table.lanes, tuple([table.most_pixels[v] for v in range(CK_CONV_VECTORS)])
+
+
+def has_grids(isa, int itemsize):
+    """Whether a level has kernels for grids of tiles."""
+    return bool(tiles_of(isa, itemsize).grids)
 
 
 cdef struct phase_t:
@@ -72,6 +85,8 @@ cdef struct direct_t:
     ptrdiff_t images         # per round
     bint in_place            # the tiles read the source itself: nothing is padded
     bint by_position         # taps are ordered (position, channel), so that positions in the padding can be left out
+    bint in_grids            # in place, every panel a chunk of the taps before the next chunk
+    ptrdiff_t wide           # panels of a group in grids, which have 3 vectors; the others have 2
     ptrdiff_t macs
     phase_t* phase
     ptrdiff_t n_phases
@@ -90,7 +105,11 @@ cdef struct round_t:
     ptrdiff_t images
     ptrdiff_t origin[3]      # first j of the box
     ptrdiff_t boxes[3]       # of an image, along each axis
-    ptrdiff_t parts          # tasks that share the rows of a box
+    ptrdiff_t parts          # tasks that share the rows of a box; in grids, the panels of a group
+    ptrdiff_t blocks         # in grids: tasks that share the pixels of an image,
+    ptrdiff_t together       # or whole images of one task
+    char* own                # of each worker: sums
+    ptrdiff_t own_bytes
     finish_t then            # on what a task has written
 
 
@@ -314,6 +333,103 @@ cdef inline void run_taps(const round_t* r, const ck_conv_tile* whole, ck_conv_t
     r.plan.table.run(tile, <int>pixels, vectors)
 
 
+cdef inline ptrdiff_t grid_lane(const direct_t* p, ptrdiff_t panel) noexcept nogil:
+    """The first lane of a panel of grids."""
+    return (3 * panel - max(<ptrdiff_t>0, panel - p.wide)) * p.table.lanes
+
+
+cdef inline ptrdiff_t grid_chunks(const phase_t* f) noexcept nogil:
+    return (f.taps + CK_CONV_CHUNK - 1) // CK_CONV_CHUNK
+
+
+cdef inline ptrdiff_t grid_pixel(const round_t* r, ptrdiff_t block) noexcept nogil:
+    """The first pixel of a block: whole tiles lie before it."""
+    cdef ptrdiff_t pixels = r.phase.count[2]
+    return min(pixels, round_up(pixels * block // r.blocks, 4))
+
+
+cdef void sum_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """A part of the panels of one group on a block of pixels, or on those of a few images: chunk after chunk of the
+    taps, so that the weights of a panel stay in L1 while all tiles pass, and x is read once.
+    """
+    cdef const round_t* r = <const round_t*>job
+    cdef const direct_t* p = r.plan
+    cdef const phase_t* f = r.phase
+    cdef ptrdiff_t part = task % r.parts, group = task // r.parts % p.groups, at = task // r.parts // p.groups
+    cdef ptrdiff_t image = at // r.blocks * r.together, first_pixel = grid_pixel(r, at % r.blocks)
+    cdef ptrdiff_t pixels = grid_pixel(r, at % r.blocks + 1) - first_pixel, images = min(r.together, r.images - image)
+    cdef ptrdiff_t first = p.group_panels * part // r.parts, last = p.group_panels * (part + 1) // r.parts
+    cdef ptrdiff_t chunks = grid_chunks(f), i, size = p.itemsize
+    cdef ptrdiff_t elements = (grid_lane(p, last) - grid_lane(p, first)) * images * pixels
+    cdef char* sums = r.own + worker * r.own_bytes
+    cdef char* totals = sums + round_up(elements * size, 64)
+    cdef ck_conv_tile tile
+    cdef ck_conv_grid grid
+    if pixels == 0:
+        return
+    tile.x = r.x + ((image * p.channels + group * p.group_channels) * p.source[2] + first_pixel) * size
+    tile.x_step = tile.y_filter = 1
+    tile.x_half = 0
+    tile.bias = tile.row_bias = tile.ahead_end = NULL
+    tile.finish = NULL
+    grid.rows, grid.x_row = images, p.channels * p.source[2]
+    for i in range(chunks):
+        tile.accumulate = i % CK_CONV_CHUNKS > 0
+        tile.off = f.off + f.taps * i // chunks
+        tile.taps = f.taps * (i + 1) // chunks - f.taps * i // chunks
+        sum_chunk(r, &tile, &grid, group, first, min(last, p.wide), 3, pixels, sums)
+        sum_chunk(r, &tile, &grid, group, max(first, p.wide), last, 2, pixels,
+                  sums + max(<ptrdiff_t>0, grid_lane(p, p.wide) - grid_lane(p, first)) * images * pixels * size)
+        if chunks > CK_CONV_CHUNKS and (i + 1 == chunks or (i + 1) % CK_CONV_CHUNKS == 0):
+            p.table.add(totals, sums, elements, i < CK_CONV_CHUNKS)
+    store_panels(r, &tile, group, first, last, image, images, first_pixel, pixels,
+                 totals if chunks > CK_CONV_CHUNKS else sums)
+
+
+cdef void sum_chunk(const round_t* r, ck_conv_tile* tile, ck_conv_grid* grid, ptrdiff_t group, ptrdiff_t first,
+                    ptrdiff_t last, ptrdiff_t vectors, ptrdiff_t pixels, char* sums) noexcept nogil:
+    """The taps that ``tile`` has for panels ``first`` to ``last``, alike."""
+    cdef const direct_t* p = r.plan
+    cdef ptrdiff_t lanes = vectors * p.table.lanes, size = p.itemsize
+    cdef ptrdiff_t runs = (pixels + p.table.most_pixels[vectors - 1] - 1) // p.table.most_pixels[vectors - 1]
+    if first >= last:
+        return
+    tile.filters = tile.y_pixel = lanes
+    tile.w = r.w + (round_up(p.group_filters, p.table.lanes) * (group * r.phase.taps + (tile.off - r.phase.off))
+                    + grid_lane(p, first) * tile.taps) * size
+    tile.y = sums
+    grid.panels = last - first
+    grid.w_panel = grid.ahead_panel = tile.taps * lanes
+    grid.y_row = pixels * lanes
+    grid.y_panel = grid.rows * grid.y_row
+    # While the tiles of one panel are summed they fetch the weights of one soon to come.
+    tile.ahead = <const char*>tile.w + max(<ptrdiff_t>1, FETCHED_TILES // (grid.rows * runs)) * grid.w_panel * size
+    run_rows(p.table, p.itemsize, tile, grid, pixels, runs, 1)
+
+
+cdef void store_panels(const round_t* r, ck_conv_tile* tile, ptrdiff_t group, ptrdiff_t first, ptrdiff_t last,
+                       ptrdiff_t image, ptrdiff_t images, ptrdiff_t first_pixel, ptrdiff_t pixels, const char* sums
+                       ) noexcept nogil:
+    """The sums of some panels, [panel][image][pixel][lane], into y."""
+    cdef const direct_t* p = r.plan
+    cdef ptrdiff_t size = p.itemsize, panel, i, f, filter0, lanes, at
+    tile.accumulate = 0
+    tile.finish = finish_early(&r.then)
+    tile.y_pixel, tile.y_filter = 1, r.phase.count[2]
+    for panel in range(first, last):
+        filter0, lanes = grid_lane(p, panel), grid_lane(p, panel + 1) - grid_lane(p, panel)
+        tile.filters = min(lanes, p.group_filters - filter0)
+        if r.bias != NULL:
+            tile.bias = r.bias + (group * p.group_panels * p.panel_filters + filter0) * size
+        for i in range(images):
+            at = ((image + i) * p.filters + group * p.group_filters + filter0) * tile.y_filter + first_pixel
+            tile.y = r.y + at * size
+            p.table.store(tile, sums, pixels, <int>(lanes // p.table.lanes))
+            sums += pixels * lanes * size
+            for f in range(tile.filters if r.then.steps > r.then.late else 0):
+                finish_late(&r.then, at + f * tile.y_filter, pixels)
+
+
 cdef struct pack_t:
     const direct_t* plan
     const void* w
@@ -327,7 +443,35 @@ cdef void pack_panels(real* dtype, const pack_t* a, const phase_t* f, const ptrd
     cdef ptrdiff_t group, panel
     for group in range(a.plan.groups):
         for panel in range(a.plan.group_panels):
-            pack_panel(dtype, a, f, tap, positions, in_order, group, panel * a.plan.panel_filters)
+            if a.plan.in_grids:
+                pack_chunks(dtype, a, f, positions, group, panel)
+            else:
+                pack_panel(dtype, a, f, tap, positions, in_order, group, panel * a.plan.panel_filters)
+
+
+cdef void pack_chunks(real* _dtype, const pack_t* a, const phase_t* f, ptrdiff_t positions, ptrdiff_t group,
+                      ptrdiff_t panel) noexcept nogil:
+    """A panel of grids, whose packed weights are [group][chunk][panel][tap][lane], taps in the weight array's order."""
+    cdef const direct_t* p = a.plan
+    cdef ptrdiff_t all_lanes = round_up(p.group_filters, p.table.lanes), filter0 = grid_lane(p, panel)
+    cdef ptrdiff_t lanes = grid_lane(p, panel + 1) - filter0, filters = min(lanes, p.group_filters - filter0)
+    cdef ptrdiff_t chunks = grid_chunks(f), i, tap, end, n
+    cdef ptrdiff_t columns = f.taps if a.w_channel == positions else positions  # of the weight array side by side
+    cdef const real* w = <const real*>a.w + group * a.w_group + filter0 * a.w_filter
+    cdef real* out
+    for i in range(chunks):
+        tap, end = f.taps * i // chunks, f.taps * (i + 1) // chunks
+        out = <real*>a.packed + all_lanes * (group * f.taps + tap) + filter0 * (end - tap)
+        if a.w_filter == 1:  # filters follow each other, of a single kernel position
+            p.table.pad(w + tap * a.w_channel, a.w_channel, out, end - tap, 0, filters, lanes - filters)
+            continue
+        if filters < lanes:
+            memset(out, 0, (end - tap) * lanes * sizeof(real))
+        while tap < end:
+            n = min(end, (tap // columns + 1) * columns) - tap
+            p.table.transpose(w + tap // columns * a.w_channel + tap % columns, a.w_filter, out, lanes, filters, n)
+            out += n * lanes
+            tap += n
 
 
 cdef void pack_panel(real* _dtype, const pack_t* a, const phase_t* f, const ptrdiff_t* tap, ptrdiff_t positions,
@@ -371,8 +515,9 @@ cdef class Direct:
     Built from plain tuples: ``source`` and ``target`` sizes, ``lo``, ``source_step``, ``block`` and ``box`` per axis,
     and per phase ``(start, step, count, kernel positions, offsets, reach)``, where ``reach`` has for each axis how far
     from target 0 its positions lie in the source. ``by_position`` orders the taps so that positions in the padding can
-    be left out. ``w_strides`` are the strides of the weight array, in elements, from group to group, filter to filter
-    and channel to channel; ``kernel_size`` is the number of positions of the whole kernel.
+    be left out; ``in_grids``, of a single phase in place, sums in grids, three vectors to a panel. ``w_strides`` are
+    the strides of the weight array, in elements, from group to group, filter to filter and channel to channel;
+    ``kernel_size`` is the number of positions of the whole kernel.
     """
 
     cdef direct_t plan
@@ -384,11 +529,12 @@ cdef class Direct:
     cdef readonly ptrdiff_t packed_size
     cdef readonly ptrdiff_t vectors, most_pixels, lanes
     cdef readonly ptrdiff_t images
-    cdef readonly bint by_position
+    cdef readonly bint by_position, in_grids
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  source_step, block, box, ptrdiff_t channel_pitch, ptrdiff_t images, bint in_place,
-                 bint by_position, ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides, ptrdiff_t kernel_size):
+                 bint by_position, bint in_grids, ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides,
+                 ptrdiff_t kernel_size):
         cdef direct_t* p = &self.plan
         cdef ptrdiff_t i, elements = 0
         p.itemsize = dtype.itemsize
@@ -407,6 +553,8 @@ cdef class Direct:
         p.image_pitch = channel_pitch * channels
         p.images = images
         p.in_place, p.by_position = in_place, by_position
+        p.in_grids = self.in_grids = in_grids
+        p.wide = (p.group_filters + p.table.lanes - 1) // p.table.lanes - 2 * p.group_panels
         p.macs = macs
         p.n_phases = len(phases)
         table = np.zeros(max(1, p.n_phases) * sizeof(phase_t), np.uint8)
@@ -441,7 +589,31 @@ cdef class Direct:
     @property
     def workspace_bytes(self):
         """Scratch of one call with enough images to fill a round."""
+        cdef round_t r
+        if self.plan.in_grids:
+            self._share_grids(&r, self.plan.images, 1)
+            return r.own_bytes + self._bias_elements() * self.plan.itemsize
         return self._scratch_bytes(self.plan.images, True)
+
+    cdef ptrdiff_t _share_grids(self, round_t* r, ptrdiff_t n, int threads):
+        """How blocks and panels are shared out as tasks; returns how many."""
+        cdef direct_t* p = &self.plan
+        cdef ptrdiff_t places = p.phase.count[2], pixels, tasks
+        r.plan, r.phase, r.images = p, p.phase, n
+        r.blocks = max(<ptrdiff_t>1, (places + GRID_PIXELS - 1) // GRID_PIXELS)
+        r.together = max(<ptrdiff_t>1, min(n, GRID_PIXELS // max(<ptrdiff_t>1, places)))
+        pixels = r.together * min(places, (places + r.blocks - 1) // r.blocks + 4)
+        tasks = (n + r.together - 1) // r.together * r.blocks * p.groups
+        r.parts = (pixels * p.panel_filters * p.group_panels * p.itemsize + GRID_SUMS - 1) // GRID_SUMS
+        if threads > 1:  # a few tasks per thread even out their ends; more only cost
+            r.parts = max(r.parts, (4 * threads + tasks - 1) // tasks)
+        r.parts = max(<ptrdiff_t>1, min(r.parts, p.group_panels))
+        # a vector's pixels more: the store reads them
+        r.own_bytes = round_up((p.group_panels + r.parts - 1) // r.parts * p.panel_filters
+                               * (pixels + p.table.lanes) * p.itemsize, 64) + 64
+        if grid_chunks(p.phase) > CK_CONV_CHUNKS:
+            r.own_bytes *= 2
+        return tasks * r.parts
 
     cdef ptrdiff_t _bias_elements(self):
         return self.plan.groups * self.plan.group_panels * self.plan.panel_filters
@@ -498,12 +670,17 @@ cdef class Direct:
         cdef const char* source = <const char*>reading(x, n * source_bytes)
         cdef char* target = <char*>writing(y, n * target_bytes)
         cdef const void* given = reading(bias, p.filters * p.itemsize)
+        cdef ptrdiff_t tasks = 0, own_bytes = 0
+        if p.in_grids:
+            tasks = self._share_grids(&r, n, threads)
+            own_bytes = threads * r.own_bytes
         r.plan = p
         r.w = <const char*>reading(packed, self.packed_size * p.itemsize)
         r.skip = p.by_position and is_zero(r.w, self.packed_size - 1, p.itemsize)
         set_finish(&r.then, then, target, n * target_bytes)
         r.bias = NULL
-        cdef char* memory = <char*>scratch(self._scratch_bytes(images, bias is not None))
+        r.own = <char*>scratch(own_bytes + self._scratch_bytes(images, bias is not None))
+        cdef char* memory = r.own + own_bytes
         r.padded = memory
         if given != NULL:
             r.bias = memory + self._padded_elements(images) * p.itemsize
@@ -513,11 +690,15 @@ cdef class Direct:
                 spread_bias(p, <const double*>given, <double*>r.bias)
         r.x, r.y = source, target
         with nogil:
-            if alone:
+            first = n
+            if p.in_grids:
+                parallel_for(sum_block, &r, tasks, threads)
+            elif alone:
                 smaller = p[0]
                 count_boxes(&r, &smaller, (2 * threads + n - 1) // n)
                 parallel_for(sum_box, &r, n * r.boxes[0] * r.boxes[1] * r.boxes[2], threads)
-            first = n if alone else 0
+            else:
+                first = 0
             while first < n:
                 r.images = min(images, n - first)
                 r.x = source + first * source_bytes

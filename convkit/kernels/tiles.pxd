@@ -49,9 +49,12 @@ cdef extern from "conv/conv.h" nogil:
     ctypedef struct ck_conv_table:
         ptrdiff_t lanes
         int most_pixels[4]
+        int grids
         void run(const ck_conv_tile* tile, int pixels, int vectors) noexcept nogil
         void run_together(const ck_conv_tile* tile, const int* pixels, ptrdiff_t n, int vectors) noexcept nogil
         void run_grid(const ck_conv_tile* tile, int pixels, int vectors, const ck_conv_grid* grid) noexcept nogil
+        void add(void* to, const void* more, ptrdiff_t n, int start) noexcept nogil
+        void store(const ck_conv_tile* tile, const void* sum, ptrdiff_t pixels, int vectors) noexcept nogil
         void transpose(const void* src, ptrdiff_t src_row, void* dst, ptrdiff_t dst_row, ptrdiff_t rows,
                        ptrdiff_t columns) noexcept nogil
         void fill(const ck_conv_fill* job) noexcept nogil
@@ -69,3 +72,27 @@ ctypedef fused real:
 
 cdef inline ptrdiff_t round_up(ptrdiff_t n, ptrdiff_t to) noexcept nogil:
     return (n + to - 1) // to * to
+
+
+cdef enum:
+    FETCHED_TILES = 8  # of a grid: weights are fetched so many tiles before they are used, some 2,000 cycles
+
+
+cdef inline void run_rows(const ck_conv_table* tiles, int itemsize, ck_conv_tile* tile, ck_conv_grid* grid,
+                          ptrdiff_t columns, ptrdiff_t runs, int height) noexcept nogil:
+    """A grid with rows of so many pixels, ``height`` at a time, in runs as even as they can be, first the length of
+    which there are more."""
+    cdef ptrdiff_t length = columns // runs, longer = columns - length * runs, i, at
+    cdef const char* x = <const char*>tile.x
+    cdef char* y = <char*>tile.y
+    cdef bint more = 2 * longer > runs
+    for i in range(2):
+        grid.runs = longer if more else runs - longer
+        at = 0 if more else longer * (length + 1)
+        if grid.runs:
+            tile.x, tile.y = x + at * itemsize, y + at * tile.filters * itemsize
+            # a line of weights each few taps, all of them in the first grid
+            tile.ahead_step = 0 if i else min(<ptrdiff_t>64, itemsize * tile.filters // (grid.rows * grid.runs) + 1)
+            tiles.run_grid(tile, <int>(length + more) * height, <int>(tile.filters // tiles.lanes), grid)
+        more = not more
+    tile.x, tile.y = x, y

@@ -19,7 +19,7 @@ from convkit.kernels.elementwise cimport Finish, ck_finish, finish_early, finish
 from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of, task_t
-from convkit.kernels.tiles cimport ck_conv_grid, ck_conv_table, ck_conv_tile, round_up
+from convkit.kernels.tiles cimport FETCHED_TILES, ck_conv_grid, ck_conv_table, ck_conv_tile, round_up, run_rows
 
 import numpy as np
 
@@ -89,7 +89,6 @@ cdef ptrdiff_t MIN_SHARED_MACS = 16_000_000
 
 cdef enum:
     MOST_TOGETHER = 32           # panels
-    FETCHED_TILES = 8            # weights are fetched so many tiles before they are used, some 2,000 cycles
 
 
 cdef struct extent_t:            # of a round
@@ -446,30 +445,10 @@ cdef void sum_product(const round_t* r, ck_conv_tile* tile, const panel_t* panel
                 if not p.segments:
                     tile.ahead = r.call.u + weights_offset(p, panel.group, panel.filter0, panel.lanes,
                                                            p.weight_of[product + 1], s)
-                sum_runs(p, tile, &grid, strip.columns, runs, strip.two)
+                run_rows(p.tiles, sizeof(float), tile, &grid, strip.columns, runs, 2 if strip.two else 1)
             elif begin == end and not tile.accumulate:
                 for j in range(panels):
                     memset(<float*>tile.y + j * of_panel, 0, strip.rows * grid.y_row * sizeof(float))
-
-
-cdef void sum_runs(const winograd_t* p, ck_conv_tile* tile, ck_conv_grid* grid, ptrdiff_t columns, ptrdiff_t runs,
-                   bint two) noexcept nogil:
-    """A grid with rows of so many tiles, in runs as even as they can be, first the length of which there are more."""
-    cdef ptrdiff_t length = columns // runs, longer = columns - length * runs, i, at
-    cdef const float* x = <const float*>tile.x
-    cdef float* y = <float*>tile.y
-    cdef bint more = 2 * longer > runs
-    for i in range(2):
-        grid.runs = longer if more else runs - longer
-        at = 0 if more else longer * (length + 1)
-        if grid.runs:
-            tile.x, tile.y = x + at, y + at * tile.filters
-            # a line of weights each few taps, all of them in the first grid
-            tile.ahead_step = 0 if i else min(<ptrdiff_t>64, 4 * tile.filters // (grid.rows * grid.runs) + 1)
-            p.tiles.run_grid(tile, <int>((length + more) * (2 if two else 1)),
-                             <int>(tile.filters // p.tiles.lanes), grid)
-        more = not more
-    tile.x, tile.y = x, y
 
 
 cdef void join_rows(const round_t* r, const panel_t* panel, ptrdiff_t first, ptrdiff_t last) noexcept nogil:

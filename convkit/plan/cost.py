@@ -20,6 +20,7 @@ if native.available:
 L1_BYTES = 32 * 1024
 L2_BYTES = 1024 * 1024  # half of it where the times were fitted
 PROBE_SECONDS = 0.05
+CHUNK = 64  # taps of a sum that a tile closes
 # Small planes, of which Winograd has several side by side, come in batches: images that share the reading of weights.
 SMALL_BATCH = 8
 # Slots and splitting of Winograd's 64 points (4 or 5 taps), in those of 36, where coefficients were seen to need it:
@@ -93,6 +94,18 @@ def direct(shape):
             far_weights, shape.far_source, shape.far_target)
 
 
+def in_grids(shape):
+    """Slots; tiles' chunks closed; target written; weights that every block of pixels reads, from L2 and from beyond;
+    source and target beyond L2.
+    """
+    pixels, vectors = shape.rows * shape.columns, -(-shape.filters // shape.lanes)
+    blocks = max(1 / shape.batch, pixels / by_channel.GRID_PIXELS)
+    sums = shape.groups * pixels * vectors
+    read = shape.weight_bytes * blocks
+    return (sums * shape.taps, sums * -(-shape.taps // CHUNK), shape.target, read, read * _far(shape.weight_bytes),
+            shape.far_source, shape.far_target)
+
+
 def matrix_product(shape):
     """Slots; elements filled, with a stride and without, and pieces of rows; source read for each of its taps."""
     pixels, width = prod(axis.target for axis in shape.axes), gemm.VECTORS * shape.lanes
@@ -147,13 +160,14 @@ def by_plane(shape):
             shape.target if shape.phases > 1 else 0, shape.far_source, shape.far_target)
 
 
-AMOUNTS = {"direct": direct, "gemm": matrix_product, "winograd": by_tiles, "depthwise": by_plane}
+AMOUNTS = {"direct": direct, "grids": in_grids, "gemm": matrix_product, "winograd": by_tiles, "depthwise": by_plane}
 # On one core: "avx2" of a Zen 3 server, the others of a Sapphire Rapids one; the depthwise row of "portable" is a guess
 # from AVX2's there.
 COEFFICIENTS = {
     "avx2": {
         "depthwise": (0.000145, 0.000338, 0.00133, 0.000143, 0.000244, 0.00498, 0, 0.000211, 0),
         "direct": (0.000195, 0.000125, 0.0136, 0.0193, 0.000315, 5.04e-05, 0.000571, 0),
+        "grids": (0.000157, 0.00056, 0.000211, 1.5e-06, 0, 0.000453, 0.000515),
         "gemm": (0.000164, 5.55e-05, 0.000267, 0.0043, 1.88e-05, 9e-05, 1.82e-05, 4.25e-05, 0),
         "winograd": (0.000214, 0.000614, 0.000114, 2.29e-05, 0, 0.00255, 0.000119, 0.000309),
     },
@@ -174,9 +188,16 @@ COEFFICIENTS["neon"] = COEFFICIENTS["avx2"]  # not measured; of the others the n
 _shape = lru_cache(maxsize=64)(Shape)
 
 
+def row(algorithm, spec, isa):
+    """Which coefficients are those of an algorithm: direct convolution has two ways."""
+    shape = _shape(spec, isa)
+    grids = algorithm == "direct" and by_channel.in_grids(shape.axes, shape.filters, isa, shape.itemsize)
+    return "grids" if grids else algorithm
+
+
 def amounts(algorithm, spec, isa):
     """The amounts of work of an algorithm that can compute ``spec``."""
-    return AMOUNTS[algorithm](_shape(spec, isa))
+    return AMOUNTS[row(algorithm, spec, isa)](_shape(spec, isa))
 
 
 def by_rule(algorithm, spec):
@@ -197,7 +218,7 @@ def microseconds(algorithm, spec, isa):
         return 0.0  # no tap reaches any target
     if by_rule(algorithm, spec):
         return None
-    return sum(map(mul, COEFFICIENTS[isa][algorithm], amounts(algorithm, spec, isa)))
+    return sum(map(mul, COEFFICIENTS[isa][row(algorithm, spec, isa)], amounts(algorithm, spec, isa)))
 
 
 # ---- the limits of this machine

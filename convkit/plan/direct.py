@@ -20,6 +20,8 @@ MOST_INSIDE = 7 / 8
 FEW_TARGETS = 16
 MOST_INSIDE_OF_FEW = 3 / 4
 MANY_IMAGES = 4
+GRID_PIXELS = 256  # that share the weights they read, see kernels.conv
+GRID_VECTORS = 3  # of most panels in grids; one or two at the end have 2
 
 
 class Sums(Packing):
@@ -33,7 +35,8 @@ class Sums(Packing):
         self.complete = all(axis.complete for axis in three)
         self.finishes = self.adds = all(axis.phases[0].step == 1 for axis in three)
         taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in three)
-        self.pack_key = ("direct", isa, self.kernel.vectors, self.kernel.by_position, spec.direction, taps)
+        self.pack_key = ("direct", isa, self.kernel.vectors, self.kernel.by_position, self.kernel.in_grids,
+                         spec.direction, taps)
 
     def with_packed(self, x, packed, bias, y, then=None):
         if not self.complete:
@@ -79,6 +82,15 @@ class WeightGradient:
         return self.kernel.workspace_bytes
 
 
+def in_grids(three, filters, isa, itemsize):
+    """Whether tiles of stride 1 read the source in place, panel after panel a chunk of the taps."""
+    from convkit.kernels import conv
+
+    return (conv.has_grids(isa, itemsize) and filters > conv.tile_limits(isa, itemsize)[0]
+            and geometry.in_rows(three, itemsize)
+            and all(a.source_step == 1 and [phase.step for phase in a.phases] == [1] for a in three))
+
+
 def _sums(spec, isa, three):
     from convkit.kernels import conv
 
@@ -89,19 +101,21 @@ def _sums(spec, isa, three):
 
     block = geometry.blocks(three, channels, itemsize)
     box = [a.extent(b) for a, b in zip(three, block, strict=True)]
-    in_place = geometry.in_place(three, channels, itemsize)
+    grids = in_grids(three, group_filters, isa, itemsize)
+    in_place = grids or geometry.in_place(three, channels, itemsize)
     channel_pitch = three[2].source if in_place else geometry.pitch(prod(box), itemsize)
     images = max(1, geometry.SOURCE_BYTES // (channel_pitch * channels * itemsize))
 
     tables = [_phase(three, parts, taps, box) for parts, taps in geometry.phases(three)]
     lanes, most_pixels = conv.tile_limits(isa, itemsize)
     taps = group_channels * max(len(positions) for *_, positions, _ in tables)
-    vectors = geometry.tile_vectors(group_filters, _runs(three, block), taps, lanes, most_pixels)
+    vectors = GRID_VECTORS if grids else geometry.tile_vectors(group_filters, _runs(three, block), taps, lanes,
+                                                               most_pixels)
 
     return conv.Direct(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
         [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, in_place,
-        _leaves_out(three, group_channels, most_pixels[vectors - 1]), vectors, spec.macs, tables,
+        _leaves_out(three, group_channels, most_pixels[vectors - 1]), grids, vectors, spec.macs, tables,
         geometry.weight_strides(spec), prod(spec.kernel))
 
 

@@ -122,10 +122,15 @@ def pitch(elements, itemsize):
     return (-(-elements // per_line) | 1) * per_line
 
 
-def in_place(three, channels, itemsize):
-    """Whether the tiles can read the source itself: one row per channel, no padding, and small enough."""
+def in_rows(three, itemsize):
+    """Whether the source is one row per channel, without padding, that the tiles could read themselves."""
     return (all(a.lo == 0 and a.extent(a.count) <= a.source for a in three) and three[0].source == three[1].source == 1
-            and not aliases(three[2].source, itemsize) and channels * three[2].source * itemsize <= IN_PLACE_BYTES)
+            and not aliases(three[2].source, itemsize))
+
+
+def in_place(three, channels, itemsize):
+    """Whether the tiles read the source itself because it is small enough."""
+    return in_rows(three, itemsize) and channels * three[2].source * itemsize <= IN_PLACE_BYTES
 
 
 def blocks(three, channels, itemsize, nbytes=None):

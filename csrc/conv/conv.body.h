@@ -176,12 +176,12 @@ static const CK_TYPED(grid_kernel) CK_TYPED(grid_kernels)[CK_CONV_VECTORS][CK_CO
  * the code small. `sum` is [pixel][vectors * L]. */
 
 /* Pixels are neighbours in y: transpose L x L blocks so that every filter stores a run of pixels. */
-CK_NOINLINE void CK_TYPED(store_rows)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
+CK_NOINLINE void CK_TYPED(store_rows)(const ck_conv_tile *t, const T *sum, ptrdiff_t pixels, int vectors)
 {
     for (int v = 0; v < vectors; v++) {
         const ptrdiff_t filters = t->filters - v * L < L ? t->filters - v * L : L;
         const V bias = t->bias ? vload((const T *)t->bias + v * L) : (V){0};
-        for (int m = 0; m < pixels; m += L) {
+        for (ptrdiff_t m = 0; m < pixels; m += L) {
             const ptrdiff_t n = pixels - m < L ? pixels - m : L;
             T *y = (T *)t->y + v * L * t->y_filter + m;
             V r[L];
@@ -206,14 +206,14 @@ CK_NOINLINE void CK_TYPED(store_rows)(const ck_conv_tile *t, const T *sum, int p
 }
 
 /* Filters are neighbours in y (linear layers, weight gradients): the sums go out as they are. */
-CK_NOINLINE void CK_TYPED(store_columns)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
+CK_NOINLINE void CK_TYPED(store_columns)(const ck_conv_tile *t, const T *sum, ptrdiff_t pixels, int vectors)
 {
     for (int v = 0; t->finish && v < vectors; v++) {
         const ptrdiff_t filters = t->filters - v * L < L ? t->filters - v * L : L;
         CK_TYPED(store_finished)(t->finish, sum + v * L, vectors, (T *)t->y + v * L, t->y_pixel, pixels, filters);
     }
     if (t->finish) return;
-    for (int m = 0; m < pixels; m++)
+    for (ptrdiff_t m = 0; m < pixels; m++)
         for (int v = 0; v < vectors; v++) {
             const ptrdiff_t filters = t->filters - v * L < L ? t->filters - v * L : L;
             T *p = (T *)t->y + m * t->y_pixel + v * L;
@@ -225,10 +225,10 @@ CK_NOINLINE void CK_TYPED(store_columns)(const ck_conv_tile *t, const T *sum, in
 }
 
 /* Any other layout of y (input gradients of strided layers write every s-th pixel). */
-CK_NOINLINE void CK_TYPED(store_scattered)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
+CK_NOINLINE void CK_TYPED(store_scattered)(const ck_conv_tile *t, const T *sum, ptrdiff_t pixels, int vectors)
 {
     for (ptrdiff_t f = 0; f < t->filters; f++)
-        for (int m = 0; m < pixels; m++) {
+        for (ptrdiff_t m = 0; m < pixels; m++) {
             T *p = (T *)t->y + m * t->y_pixel + f * t->y_filter;
             T s = sum[m * vectors * L + f];
             if (t->bias) s += ((const T *)t->bias)[f];
@@ -237,14 +237,14 @@ CK_NOINLINE void CK_TYPED(store_scattered)(const ck_conv_tile *t, const T *sum, 
 }
 
 /* Every other pixel of y (transposed layers and input gradients of stride 2): the pixels between keep what they hold. */
-CK_NOINLINE void CK_TYPED(store_every_other)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
+CK_NOINLINE void CK_TYPED(store_every_other)(const ck_conv_tile *t, const T *sum, ptrdiff_t pixels, int vectors)
 {
     VI even;
     CK_UNROLL for (int i = 0; i < L; i++) even[i] = i % 2 ? 0 : -1;
     for (int v = 0; v < vectors; v++) {
         const ptrdiff_t filters = t->filters - v * L < L ? t->filters - v * L : L;
         const V bias = t->bias ? vload((const T *)t->bias + v * L) : (V){0};
-        for (int m = 0; m < pixels; m += L) {
+        for (ptrdiff_t m = 0; m < pixels; m += L) {
             const ptrdiff_t n = 2 * (pixels - m < L ? pixels - m : L) - 1, low = n < L ? n : L;
             T *y = (T *)t->y + v * L * t->y_filter + 2 * m;
             V r[L];
@@ -261,7 +261,7 @@ CK_NOINLINE void CK_TYPED(store_every_other)(const ck_conv_tile *t, const T *sum
     }
 }
 
-CK_NOINLINE void CK_TYPED(store)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
+CK_NOINLINE void CK_TYPED(store)(const ck_conv_tile *t, const void *sum, ptrdiff_t pixels, int vectors)
 {
     CK_ASSERT(!t->finish || (!t->accumulate && (t->y_pixel == 1 || (t->y_filter == 1 && !t->bias))));
     if (t->y_pixel == 1)
@@ -274,9 +274,10 @@ CK_NOINLINE void CK_TYPED(store)(const ck_conv_tile *t, const T *sum, int pixels
         CK_TYPED(store_scattered)(t, sum, pixels, vectors);
 }
 
-/* to = from, or to += from. */
-CK_NOINLINE void CK_TYPED(add_sums)(T *to, const T *from, ptrdiff_t n, int start)
+CK_NOINLINE void CK_TYPED(add_sums)(void *sums, const void *more, ptrdiff_t n, int start)
 {
+    T *to = sums;
+    const T *from = more;
     for (ptrdiff_t i = 0; i < n; i += L) vstore(to + i, start ? vload(from + i) : vload(to + i) + vload(from + i));
 }
 
@@ -516,9 +517,12 @@ extern const ck_conv_table CK_KERNEL(ck_conv);
 const ck_conv_table CK_KERNEL(ck_conv) = {
     .lanes = L,
     .most_pixels = {CK_CONV_CAP(1, 16), CK_CONV_CAP(2, 14), CK_CONV_CAP(3, 9), CK_CONV_CAP(4, 7)},
+    .grids = CK_CONV_HAS_GRID(2) && CK_CONV_HAS_GRID(3),
     .run = CK_TYPED(conv_run),
     .run_together = CK_TYPED(conv_run_together),
     .run_grid = CK_TYPED(conv_run_grid),
+    .add = CK_TYPED(add_sums),
+    .store = CK_TYPED(store),
     .transpose = CK_TYPED(conv_transpose),
     .fill = CK_TYPED(conv_fill),
     .pad = CK_TYPED(conv_pad),

@@ -52,6 +52,12 @@ typedef struct {
 /* The sums go into y as they are: y_filter is 1, filters are vectors * L, x_step is 1; without `bias`. */
 typedef void (*ck_conv_run_grid)(const ck_conv_tile *tile, int pixels, int vectors, const ck_conv_grid *grid);
 
+/* to[i] = from[i] for i below n, whole vectors, where `start`; else to[i] += from[i]. */
+typedef void (*ck_conv_add)(void *to, const void *from, ptrdiff_t n, int start);
+
+/* The sums of a tile of any length, [pixel][vectors * L], into y as the tile says; up to L - 1 pixels more are read. */
+typedef void (*ck_conv_store)(const ck_conv_tile *tile, const void *sum, ptrdiff_t pixels, int vectors);
+
 /* Partial sums are closed every CK_CONV_CHUNK taps and added up, and those again every CK_CONV_CHUNKS, which keeps the
  * error of a long reduction at that of a short one. Fixed, so that a sum does not depend on the tile that computes it. */
 enum { CK_CONV_CHUNK = 64, CK_CONV_CHUNKS = 16, CK_CONV_VECTORS = 4, CK_CONV_PIXELS = 16 };
@@ -112,9 +118,12 @@ typedef void (*ck_conv_spread)(const void *sums, ptrdiff_t row, void *y, ptrdiff
 typedef struct {
     ptrdiff_t lanes;
     int most_pixels[CK_CONV_VECTORS];
+    int grids; /* whether grids of 2 and of 3 vectors have kernels: else they are calls of `run` */
     ck_conv_run run;
     ck_conv_run_together run_together;
     ck_conv_run_grid run_grid;
+    ck_conv_add add;
+    ck_conv_store store;
     ck_conv_transpose transpose;
     void (*fill)(const ck_conv_fill *job);
     ck_conv_pad pad;
