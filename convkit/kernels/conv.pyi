@@ -15,7 +15,8 @@ class Direct:
     lanes: int
     images: int
     by_position: bool
-    in_grids: bool
+    grids: bool
+    in_place: bool
     def __init__(
         self,
         dtype: np.dtype[Any],
@@ -33,7 +34,7 @@ class Direct:
         images: int,
         in_place: bool,
         by_position: bool,
-        in_grids: bool,
+        grids: bool,
         vectors: int,
         macs: int,
         phases: Sequence[tuple[Any, ...]],

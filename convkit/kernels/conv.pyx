@@ -6,8 +6,8 @@ the tiles of csrc/conv. A round copies some images, or a box of one image, into 
 tasks run over that copy: one task is one panel of filters on one image, so no two tasks write the same output
 and no sum depends on how many threads there are.
 
-Where a layer of stride 1 can read x as it lies, and the level has kernels for grids of tiles, a task is a block of
-pixels, and all panels take a chunk of the taps before the next one: ``sum_block``.
+Where the level has kernels for grids of tiles they take a chunk of the taps on a block of pixels before the next chunk.
+Of a layer that can read x as it lies all panels take it in turn: there a task is such a block, ``sum_block``.
 """
 
 from libc.string cimport memcpy, memset
@@ -85,8 +85,8 @@ cdef struct direct_t:
     ptrdiff_t images         # per round
     bint in_place            # the tiles read the source itself: nothing is padded
     bint by_position         # taps are ordered (position, channel), so that positions in the padding can be left out
-    bint in_grids            # in place, every panel a chunk of the taps before the next chunk
-    ptrdiff_t wide           # panels of a group in grids, which have 3 vectors; the others have 2
+    bint grids               # of tiles, chunk after chunk of the taps; in place all panels take one before the next
+    ptrdiff_t wide           # panels of a group that have all vectors; the others have one less
     ptrdiff_t macs
     phase_t* phase
     ptrdiff_t n_phases
@@ -151,11 +151,11 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t image = (task // r.parts) % r.images
     cdef ptrdiff_t panel = (task // r.parts) // r.images
     cdef ptrdiff_t group = panel // p.group_panels
-    cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
-    cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
-    cdef ptrdiff_t lanes = (filters + p.table.lanes - 1) // p.table.lanes * p.table.lanes
+    cdef ptrdiff_t filter0 = panel_lane(p, panel % p.group_panels)
+    cdef ptrdiff_t filters = min(p.group_filters, panel_lane(p, panel % p.group_panels + 1)) - filter0
+    cdef ptrdiff_t lanes = round_up(filters, p.table.lanes)
     cdef ptrdiff_t size = p.itemsize, i, first, last
-    cdef ptrdiff_t segments = (f.taps + SEGMENT - 1) // SEGMENT
+    cdef ptrdiff_t segments = 1 if p.grids else (f.taps + SEGMENT - 1) // SEGMENT
     cdef ptrdiff_t count[3]
     cdef const char* w = r.w + (f.panels + (group * round_up(p.group_filters, p.table.lanes) + filter0) * f.taps) * size
     cdef ck_conv_tile tile
@@ -178,7 +178,10 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
         tile.taps = last - first
         tile.w = w + first * lanes * size
         tile.accumulate = i > 0
-        sum_rows(r, &tile, image, group, filter0, part, count)
+        if p.grids:
+            sum_rows_in_grids(r, &tile, image, group, filter0, part, count, r.own + worker * r.own_bytes)
+        else:
+            sum_rows(r, &tile, image, group, filter0, part, count)
         tile.bias = NULL
     if r.then.steps > (r.then.late if tile.finish != NULL else 0):
         finish_rows(r, (image * p.filters + group * p.group_filters + filter0) * tile.y_filter, &tile, part, count)
@@ -269,7 +272,7 @@ cdef void finish_rows(const round_t* r, ptrdiff_t plane, const ck_conv_tile* til
 
 cdef inline ptrdiff_t row_height(const direct_t* p, const ck_conv_tile* tile, const ptrdiff_t* count) noexcept nogil:
     """Two rows to a tile that holds them: the weights are read half as often."""
-    return 2 if tile.filters > p.table.lanes and 2 * count[2] <= p.most_pixels else 1
+    return 2 if tile.filters > p.table.lanes and 2 * count[2] <= p.most_pixels and not p.grids else 1
 
 
 cdef inline void positions_inside(const round_t* r, int axis, ptrdiff_t target, ptrdiff_t count,
@@ -333,9 +336,77 @@ cdef inline void run_taps(const round_t* r, const ck_conv_tile* whole, ck_conv_t
     r.plan.table.run(tile, <int>pixels, vectors)
 
 
-cdef inline ptrdiff_t grid_lane(const direct_t* p, ptrdiff_t panel) noexcept nogil:
-    """The first lane of a panel of grids."""
-    return (3 * panel - max(<ptrdiff_t>0, panel - p.wide)) * p.table.lanes
+cdef void sum_rows_in_grids(const round_t* r, const ck_conv_tile* panel, ptrdiff_t image, ptrdiff_t group,
+                            ptrdiff_t filter0, ptrdiff_t part, const ptrdiff_t* count, char* own) noexcept nogil:
+    """The part's rows with the panel that ``panel`` has, a few rows of a slice, or a part of one, at a time."""
+    cdef const direct_t* p = r.plan
+    cdef const phase_t* f = r.phase
+    cdef ptrdiff_t rows = count[0] * count[1], row = rows * part // r.parts, last = rows * (part + 1) // r.parts
+    cdef ptrdiff_t parts = (count[2] + GRID_PIXELS - 1) // GRID_PIXELS, size = p.itemsize, z, y, x, i, lines, pixels
+    cdef const char* source
+    cdef char* target
+    while row < last:
+        z, y = row // count[1], row % count[1]
+        lines = min(max(<ptrdiff_t>1, GRID_PIXELS // count[2]), min(last, (z + 1) * count[1]) - row)
+        source = r.source + (image * p.image_pitch + group * p.group_channels * p.channel_pitch
+                             + (z * p.source_step[0] * p.box[1] + y * p.source_step[1]) * p.box[2]) * size
+        target = r.y + ((image * p.filters + group * p.group_filters + filter0) * panel.y_filter
+                        + ((f.start[0] + (r.origin[0] + z) * f.step[0]) * p.target[1]
+                           + f.start[1] + (r.origin[1] + y) * f.step[1]) * p.target[2]
+                        + f.start[2] + r.origin[2] * f.step[2]) * size
+        for i in range(parts):
+            x = min(count[2], round_up(count[2] * i // parts, 4))
+            pixels = min(count[2], round_up(count[2] * (i + 1) // parts, 4)) - x
+            sum_grid(r, panel, source + x * size, target + x * f.step[2] * size, lines, pixels, own)
+        row += lines
+
+
+cdef void sum_grid(const round_t* r, const ck_conv_tile* panel, const char* x, char* y, ptrdiff_t lines,
+                   ptrdiff_t pixels, char* sums) noexcept nogil:
+    """Some pixels of neighbouring lines: chunk after chunk, so that the sums and a chunk's weights stay in L1."""
+    cdef const direct_t* p = r.plan
+    cdef ptrdiff_t chunks = grid_chunks(r.phase), lanes = round_up(panel.filters, p.table.lanes), i, first
+    cdef ptrdiff_t runs
+    cdef int vectors = <int>(lanes // p.table.lanes)
+    cdef char* totals = sums + grid_bytes(p)
+    cdef ck_conv_tile tile = panel[0]
+    cdef ck_conv_grid grid
+    tile.x, tile.y = x, sums
+    tile.bias = tile.ahead_end = NULL
+    tile.finish = NULL
+    tile.x_half = 0
+    tile.filters = tile.y_pixel = lanes
+    tile.y_filter = 1
+    grid.panels, grid.rows = 1, lines
+    grid.y_panel = grid.w_panel = grid.ahead_panel = 0
+    grid.x_row, grid.y_row = p.source_step[1] * p.box[2], pixels * lanes
+    for i in range(chunks):
+        first = panel.taps * i // chunks
+        tile.off = panel.off + first
+        tile.taps = panel.taps * (i + 1) // chunks - first
+        tile.w = <const char*>panel.w + first * lanes * p.itemsize
+        tile.ahead = <const char*>tile.w + tile.taps * lanes * p.itemsize
+        tile.accumulate = i % CK_CONV_CHUNKS > 0
+        runs = (pixels + p.table.most_pixels[vectors - 1] - 1) // p.table.most_pixels[vectors - 1]
+        run_rows(p.table, p.itemsize, &tile, &grid, pixels, runs, 1)
+        if chunks > CK_CONV_CHUNKS and (i + 1 == chunks or (i + 1) % CK_CONV_CHUNKS == 0):
+            p.table.add(totals, sums, lines * grid.y_row, i < CK_CONV_CHUNKS)
+    tile = panel[0]
+    tile.accumulate = 0
+    for i in range(lines):
+        tile.y = y + i * r.phase.step[1] * p.target[2] * p.itemsize
+        p.table.store(&tile, (totals if chunks > CK_CONV_CHUNKS else sums) + i * grid.y_row * p.itemsize, pixels,
+                      vectors)
+
+
+cdef inline ptrdiff_t grid_bytes(const direct_t* p) noexcept nogil:
+    """The sums of a panel on a block of pixels, whose ends are rounded, and some pixels that only the store reads."""
+    return round_up((GRID_PIXELS + 4 + p.table.lanes) * p.panel_filters * p.itemsize, 64)
+
+
+cdef inline ptrdiff_t panel_lane(const direct_t* p, ptrdiff_t panel) noexcept nogil:
+    """The first lane of a panel."""
+    return (p.vectors * panel - max(<ptrdiff_t>0, panel - p.wide)) * p.table.lanes
 
 
 cdef inline ptrdiff_t grid_chunks(const phase_t* f) noexcept nogil:
@@ -360,7 +431,7 @@ cdef void sum_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t pixels = grid_pixel(r, at % r.blocks + 1) - first_pixel, images = min(r.together, r.images - image)
     cdef ptrdiff_t first = p.group_panels * part // r.parts, last = p.group_panels * (part + 1) // r.parts
     cdef ptrdiff_t chunks = grid_chunks(f), i, size = p.itemsize
-    cdef ptrdiff_t elements = (grid_lane(p, last) - grid_lane(p, first)) * images * pixels
+    cdef ptrdiff_t elements = (panel_lane(p, last) - panel_lane(p, first)) * images * pixels
     cdef char* sums = r.own + worker * r.own_bytes
     cdef char* totals = sums + round_up(elements * size, 64)
     cdef ck_conv_tile tile
@@ -377,9 +448,9 @@ cdef void sum_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
         tile.accumulate = i % CK_CONV_CHUNKS > 0
         tile.off = f.off + f.taps * i // chunks
         tile.taps = f.taps * (i + 1) // chunks - f.taps * i // chunks
-        sum_chunk(r, &tile, &grid, group, first, min(last, p.wide), 3, pixels, sums)
-        sum_chunk(r, &tile, &grid, group, max(first, p.wide), last, 2, pixels,
-                  sums + max(<ptrdiff_t>0, grid_lane(p, p.wide) - grid_lane(p, first)) * images * pixels * size)
+        sum_chunk(r, &tile, &grid, group, first, min(last, p.wide), p.vectors, pixels, sums)
+        sum_chunk(r, &tile, &grid, group, max(first, p.wide), last, p.vectors - 1, pixels,
+                  sums + max(<ptrdiff_t>0, panel_lane(p, p.wide) - panel_lane(p, first)) * images * pixels * size)
         if chunks > CK_CONV_CHUNKS and (i + 1 == chunks or (i + 1) % CK_CONV_CHUNKS == 0):
             p.table.add(totals, sums, elements, i < CK_CONV_CHUNKS)
     store_panels(r, &tile, group, first, last, image, images, first_pixel, pixels,
@@ -396,7 +467,7 @@ cdef void sum_chunk(const round_t* r, ck_conv_tile* tile, ck_conv_grid* grid, pt
         return
     tile.filters = tile.y_pixel = lanes
     tile.w = r.w + (round_up(p.group_filters, p.table.lanes) * (group * r.phase.taps + (tile.off - r.phase.off))
-                    + grid_lane(p, first) * tile.taps) * size
+                    + panel_lane(p, first) * tile.taps) * size
     tile.y = sums
     grid.panels = last - first
     grid.w_panel = grid.ahead_panel = tile.taps * lanes
@@ -417,7 +488,7 @@ cdef void store_panels(const round_t* r, ck_conv_tile* tile, ptrdiff_t group, pt
     tile.finish = finish_early(&r.then)
     tile.y_pixel, tile.y_filter = 1, r.phase.count[2]
     for panel in range(first, last):
-        filter0, lanes = grid_lane(p, panel), grid_lane(p, panel + 1) - grid_lane(p, panel)
+        filter0, lanes = panel_lane(p, panel), panel_lane(p, panel + 1) - panel_lane(p, panel)
         tile.filters = min(lanes, p.group_filters - filter0)
         if r.bias != NULL:
             tile.bias = r.bias + (group * p.group_panels * p.panel_filters + filter0) * size
@@ -443,18 +514,18 @@ cdef void pack_panels(real* dtype, const pack_t* a, const phase_t* f, const ptrd
     cdef ptrdiff_t group, panel
     for group in range(a.plan.groups):
         for panel in range(a.plan.group_panels):
-            if a.plan.in_grids:
+            if a.plan.grids and a.plan.in_place:
                 pack_chunks(dtype, a, f, positions, group, panel)
             else:
-                pack_panel(dtype, a, f, tap, positions, in_order, group, panel * a.plan.panel_filters)
+                pack_panel(dtype, a, f, tap, positions, in_order, group, panel)
 
 
 cdef void pack_chunks(real* _dtype, const pack_t* a, const phase_t* f, ptrdiff_t positions, ptrdiff_t group,
                       ptrdiff_t panel) noexcept nogil:
     """A panel of grids, whose packed weights are [group][chunk][panel][tap][lane], taps in the weight array's order."""
     cdef const direct_t* p = a.plan
-    cdef ptrdiff_t all_lanes = round_up(p.group_filters, p.table.lanes), filter0 = grid_lane(p, panel)
-    cdef ptrdiff_t lanes = grid_lane(p, panel + 1) - filter0, filters = min(lanes, p.group_filters - filter0)
+    cdef ptrdiff_t all_lanes = round_up(p.group_filters, p.table.lanes), filter0 = panel_lane(p, panel)
+    cdef ptrdiff_t lanes = panel_lane(p, panel + 1) - filter0, filters = min(lanes, p.group_filters - filter0)
     cdef ptrdiff_t chunks = grid_chunks(f), i, tap, end, n
     cdef ptrdiff_t columns = f.taps if a.w_channel == positions else positions  # of the weight array side by side
     cdef const real* w = <const real*>a.w + group * a.w_group + filter0 * a.w_filter
@@ -475,10 +546,10 @@ cdef void pack_chunks(real* _dtype, const pack_t* a, const phase_t* f, ptrdiff_t
 
 
 cdef void pack_panel(real* _dtype, const pack_t* a, const phase_t* f, const ptrdiff_t* tap, ptrdiff_t positions,
-                     bint in_order, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
+                     bint in_order, ptrdiff_t group, ptrdiff_t panel) noexcept nogil:
     """[filters][taps] of the weight array into [taps][panel lanes], zero past the last filter."""
     cdef const direct_t* p = a.plan
-    cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
+    cdef ptrdiff_t filter0 = panel_lane(p, panel), filters = min(p.group_filters, panel_lane(p, panel + 1)) - filter0
     cdef ptrdiff_t lanes = round_up(filters, p.table.lanes)
     cdef ptrdiff_t lane, c, t, columns = positions
     cdef ptrdiff_t channel_taps = 1 if p.by_position else positions
@@ -515,9 +586,9 @@ cdef class Direct:
     Built from plain tuples: ``source`` and ``target`` sizes, ``lo``, ``source_step``, ``block`` and ``box`` per axis,
     and per phase ``(start, step, count, kernel positions, offsets, reach)``, where ``reach`` has for each axis how far
     from target 0 its positions lie in the source. ``by_position`` orders the taps so that positions in the padding can
-    be left out; ``in_grids``, of a single phase in place, sums in grids, three vectors to a panel. ``w_strides`` are
-    the strides of the weight array, in elements, from group to group, filter to filter and channel to channel;
-    ``kernel_size`` is the number of positions of the whole kernel.
+    be left out; with ``grids``, of stride 1 along rows, tiles are summed in those, and the last panels have one vector
+    less rather than a single one. ``w_strides`` are the strides of the weight array, in elements, from group to group,
+    filter to filter and channel to channel; ``kernel_size`` is the number of positions of the whole kernel.
     """
 
     cdef direct_t plan
@@ -529,11 +600,11 @@ cdef class Direct:
     cdef readonly ptrdiff_t packed_size
     cdef readonly ptrdiff_t vectors, most_pixels, lanes
     cdef readonly ptrdiff_t images
-    cdef readonly bint by_position, in_grids
+    cdef readonly bint by_position, grids, in_place
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  source_step, block, box, ptrdiff_t channel_pitch, ptrdiff_t images, bint in_place,
-                 bint by_position, bint in_grids, ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides,
+                 bint by_position, bint grids, ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides,
                  ptrdiff_t kernel_size):
         cdef direct_t* p = &self.plan
         cdef ptrdiff_t i, elements = 0
@@ -552,9 +623,11 @@ cdef class Direct:
         p.channel_pitch = channel_pitch
         p.image_pitch = channel_pitch * channels
         p.images = images
-        p.in_place, p.by_position = in_place, by_position
-        p.in_grids = self.in_grids = in_grids
-        p.wide = (p.group_filters + p.table.lanes - 1) // p.table.lanes - 2 * p.group_panels
+        p.in_place, p.by_position, p.grids = in_place, by_position, grids
+        self.in_place, self.grids = in_place, grids
+        p.wide = p.group_panels
+        if grids:
+            p.wide -= p.group_panels * vectors - (p.group_filters + p.table.lanes - 1) // p.table.lanes
         p.macs = macs
         p.n_phases = len(phases)
         table = np.zeros(max(1, p.n_phases) * sizeof(phase_t), np.uint8)
@@ -590,10 +663,10 @@ cdef class Direct:
     def workspace_bytes(self):
         """Scratch of one call with enough images to fill a round."""
         cdef round_t r
-        if self.plan.in_grids:
+        if self.plan.grids and self.plan.in_place:
             self._share_grids(&r, self.plan.images, 1)
             return r.own_bytes + self._bias_elements() * self.plan.itemsize
-        return self._scratch_bytes(self.plan.images, True)
+        return self._scratch_bytes(self.plan.images, True) + (2 * grid_bytes(&self.plan) if self.plan.grids else 0)
 
     cdef ptrdiff_t _share_grids(self, round_t* r, ptrdiff_t n, int threads):
         """How blocks and panels are shared out as tasks; returns how many."""
@@ -670,17 +743,17 @@ cdef class Direct:
         cdef const char* source = <const char*>reading(x, n * source_bytes)
         cdef char* target = <char*>writing(y, n * target_bytes)
         cdef const void* given = reading(bias, p.filters * p.itemsize)
-        cdef ptrdiff_t tasks = 0, own_bytes = 0
-        if p.in_grids:
+        cdef ptrdiff_t tasks = 0
+        r.own_bytes = 2 * grid_bytes(p) if p.grids else 0
+        if p.grids and p.in_place:
             tasks = self._share_grids(&r, n, threads)
-            own_bytes = threads * r.own_bytes
         r.plan = p
         r.w = <const char*>reading(packed, self.packed_size * p.itemsize)
         r.skip = p.by_position and is_zero(r.w, self.packed_size - 1, p.itemsize)
         set_finish(&r.then, then, target, n * target_bytes)
         r.bias = NULL
-        r.own = <char*>scratch(own_bytes + self._scratch_bytes(images, bias is not None))
-        cdef char* memory = r.own + own_bytes
+        r.own = <char*>scratch(threads * r.own_bytes + self._scratch_bytes(images, bias is not None))
+        cdef char* memory = r.own + threads * r.own_bytes
         r.padded = memory
         if given != NULL:
             r.bias = memory + self._padded_elements(images) * p.itemsize
@@ -691,7 +764,7 @@ cdef class Direct:
         r.x, r.y = source, target
         with nogil:
             first = n
-            if p.in_grids:
+            if p.grids and p.in_place:
                 parallel_for(sum_block, &r, tasks, threads)
             elif alone:
                 smaller = p[0]

@@ -20,7 +20,6 @@ if native.available:
 L1_BYTES = 32 * 1024
 L2_BYTES = 1024 * 1024  # half of it where the times were fitted
 PROBE_SECONDS = 0.05
-CHUNK = 64  # taps of a sum that a tile closes
 # Small planes, of which Winograd has several side by side, come in batches: images that share the reading of weights.
 SMALL_BATCH = 8
 # Slots and splitting of Winograd's 64 points (4 or 5 taps), in those of 36, where coefficients were seen to need it:
@@ -102,8 +101,8 @@ def in_grids(shape):
     blocks = max(1 / shape.batch, pixels / by_channel.GRID_PIXELS)
     sums = shape.groups * pixels * vectors
     read = shape.weight_bytes * blocks
-    return (sums * shape.taps, sums * -(-shape.taps // CHUNK), shape.target, read, read * _far(shape.weight_bytes),
-            shape.far_source, shape.far_target)
+    return (sums * shape.taps, sums * -(-shape.taps // by_channel.CHUNK), shape.target, read,
+            read * _far(shape.weight_bytes), shape.far_source, shape.far_target)
 
 
 def matrix_product(shape):
@@ -191,7 +190,7 @@ _shape = lru_cache(maxsize=64)(Shape)
 def row(algorithm, spec, isa):
     """Which coefficients are those of an algorithm: direct convolution has two ways."""
     shape = _shape(spec, isa)
-    grids = algorithm == "direct" and by_channel.in_grids(shape.axes, shape.filters, isa, shape.itemsize)
+    grids = algorithm == "direct" and by_channel.in_place_in_grids(shape.axes, shape.filters, isa, shape.itemsize)
     return "grids" if grids else algorithm
 
 

@@ -22,6 +22,9 @@ MOST_INSIDE_OF_FEW = 3 / 4
 MANY_IMAGES = 4
 GRID_PIXELS = 256  # that share the weights they read, see kernels.conv
 GRID_VECTORS = 3  # of most panels in grids; one or two at the end have 2
+MOST_SLOTS = 1.05  # of a panel in grids, over those of the best tiles
+SHORT = 160  # taps whose weights stay in L1 while single tiles pass
+CHUNK = 64  # taps of a sum that a tile closes
 
 
 class Sums(Packing):
@@ -35,8 +38,8 @@ class Sums(Packing):
         self.complete = all(axis.complete for axis in three)
         self.finishes = self.adds = all(axis.phases[0].step == 1 for axis in three)
         taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in three)
-        self.pack_key = ("direct", isa, self.kernel.vectors, self.kernel.by_position, self.kernel.in_grids,
-                         spec.direction, taps)
+        self.pack_key = ("direct", isa, self.kernel.vectors, self.kernel.by_position, self.kernel.grids,
+                         self.kernel.in_place, spec.direction, taps)
 
     def with_packed(self, x, packed, bias, y, then=None):
         if not self.complete:
@@ -82,12 +85,17 @@ class WeightGradient:
         return self.kernel.workspace_bytes
 
 
-def in_grids(three, filters, isa, itemsize):
-    """Whether tiles of stride 1 read the source in place, panel after panel a chunk of the taps."""
+def has_grids(three, filters, isa, itemsize):
+    """Whether there are grids of tiles for it: of stride 1 along rows, of more filters than a vector has."""
     from convkit.kernels import conv
 
-    return (conv.has_grids(isa, itemsize) and filters > conv.tile_limits(isa, itemsize)[0]
-            and geometry.in_rows(three, itemsize)
+    return (three[2].source_step == 1 and conv.has_grids(isa, itemsize)
+            and filters > conv.tile_limits(isa, itemsize)[0])
+
+
+def in_place_in_grids(three, filters, isa, itemsize):
+    """Whether they read the source itself, whatever its size."""
+    return (has_grids(three, filters, isa, itemsize) and geometry.in_rows(three, itemsize)
             and all(a.source_step == 1 and [phase.step for phase in a.phases] == [1] for a in three))
 
 
@@ -101,22 +109,33 @@ def _sums(spec, isa, three):
 
     block = geometry.blocks(three, channels, itemsize)
     box = [a.extent(b) for a, b in zip(three, block, strict=True)]
-    grids = in_grids(three, group_filters, isa, itemsize)
-    in_place = grids or geometry.in_place(three, channels, itemsize)
+    in_grids = in_place_in_grids(three, group_filters, isa, itemsize)
+    in_place = in_grids or geometry.in_place(three, channels, itemsize)
     channel_pitch = three[2].source if in_place else geometry.pitch(prod(box), itemsize)
     images = max(1, geometry.SOURCE_BYTES // (channel_pitch * channels * itemsize))
 
     tables = [_phase(three, parts, taps, box) for parts, taps in geometry.phases(three)]
     lanes, most_pixels = conv.tile_limits(isa, itemsize)
     taps = group_channels * max(len(positions) for *_, positions, _ in tables)
-    vectors = GRID_VECTORS if grids else geometry.tile_vectors(group_filters, _runs(three, block), taps, lanes,
-                                                               most_pixels)
+    runs = _runs(three, block)
+    vectors = geometry.tile_vectors(group_filters, runs, taps, lanes, most_pixels)
+    by_position = _leaves_out(three, group_channels, most_pixels[vectors - 1])
+    grids = in_grids or (has_grids(three, group_filters, isa, itemsize) and not in_place and not by_position
+                         and taps > SHORT and _fits_grids(group_filters, runs, vectors, lanes, most_pixels))
 
     return conv.Direct(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
         [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, in_place,
-        _leaves_out(three, group_channels, most_pixels[vectors - 1]), grids, vectors, spec.macs, tables,
-        geometry.weight_strides(spec), prod(spec.kernel))
+        by_position, grids, GRID_VECTORS if grids else vectors, spec.macs, tables, geometry.weight_strides(spec),
+        prod(spec.kernel))
+
+
+def _fits_grids(filters, runs, vectors, lanes, most_pixels):
+    """Whether panels of 2 or 3 vectors lose little on runs of such lengths."""
+    def slots(v):
+        return geometry.tile_slots(v, filters, runs, CHUNK, lanes, most_pixels)
+
+    return min(slots(GRID_VECTORS - 1), slots(GRID_VECTORS)) <= MOST_SLOTS * slots(vectors)
 
 
 def _pixels_to_skip(spec, three):
