@@ -303,6 +303,32 @@ def test_grids_turn_kernels_around(isa):
     assert towards_x.kernel.grids and towards_x.kernel.in_place if isa == "avx2" else not towards_x.kernel.grids
 
 
+BOXED_GRIDS = [
+    # x, weight, stride, pads, groups: rows a few at a time and one in parts, panels of 2 vectors last, more than 16 chunks,
+    # groups, both strides, the stride of one axis alone, phases of the input gradient
+    ((2, 20, 9, 11), (40, 20, 3, 3), (1, 1), ((1, 1), (1, 1)), 1),
+    ((1, 60, 1, 700), (33, 60, 1, 3), (1, 1), ((0, 0), (1, 1)), 1),
+    ((1, 24, 40, 37), (24, 24, 3, 3), (1, 1), ((1, 0), (2, 1)), 1),
+    ((1, 130, 12, 16), (17, 130, 3, 3), (1, 1), ((1, 1), (1, 1)), 1),
+    ((3, 70, 6, 7), (66, 35, 3, 2), (1, 1), ((1, 1), (0, 1)), 2), ((2, 50, 19, 21), (56, 50, 3, 3), (2, 2), ((1, 1), (1, 1)), 1),
+    ((1, 90, 1, 1100), (27, 90, 1, 2), (1, 2), ((0, 0), (1, 0)), 1),
+    ((1, 33, 14, 15), (48, 33, 3, 3), (2, 1), ((1, 1), (1, 1)), 1),
+    ((2, 64, 12, 10), (90, 64, 4, 4), (2, 2), ((1, 1), (1, 1)), 1),
+]
+
+
+@every_isa
+@pytest.mark.parametrize("source_bytes", [2000, 512 * 1024])
+@pytest.mark.parametrize(("x", "w", "stride", "pads", "groups"), BOXED_GRIDS, ids=str)
+def test_grids_of_boxes_are_exact(isa, x, w, stride, pads, groups, source_bytes, small_source):
+    small_source(source_bytes)
+    forward, towards_x, _ = all_directions(np.random.default_rng(11), isa, np.dtype("f4"), x, w, stride, pads,
+                                           groups=groups)
+    assert not forward.kernel.in_place
+    if source_bytes > 2000:
+        assert (forward.kernel.grids or towards_x.kernel.grids) == (isa == "avx2")
+
+
 @every_isa
 @pytest.mark.parametrize("stride", [1, 2])
 def test_planes_that_alias_or_have_a_stride_are_copied(isa, stride):
@@ -333,6 +359,7 @@ THREADED = [
     ((2, 8, 9, 14, 15), (24, 8, 3, 3, 3), {"stride": (2, 1, 1), "padding": 1}),
     ((5, 8, 700), (48, 8, 5), {"stride": 3}),
     ((1, 256, 7, 7), (160, 256, 3, 3), {"padding": 1}),
+    ((1, 40, 30, 31), (50, 40, 3, 3), {"padding": 1}), ((2, 30, 9, 14, 15), (40, 30, 2, 3, 3), {"stride": (1, 1, 2)}),
     ((9, 130, 7, 7), (50, 130, 1, 1), {}), ((1, 48, 33, 31), (120, 48, 1, 1), {}), ((3, 1100, 4, 5), (90, 1100, 1, 1), {}),
 ]
 

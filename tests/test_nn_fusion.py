@@ -114,7 +114,7 @@ def test_activations_by_the_tasks_of_a_convolution_have_the_same_bits(algorithm,
 # What finishes its sums in registers: tiles and rows of filters, panels in one go, panels of two images, lines.
 FINISHING = [
     ("direct", (1, 2), (5, 40, 3), (3, 7)), ("direct", (2, 3), (17, 33, 3), (12, 13)), ("direct", (1, 3), (700, 8, 3), (9,)),
-    ("direct", (1, 3), (70, 45, 1), (5, 6)), ("direct", (2, 1), (1100, 18, 1), (11, 27)),
+    ("direct", (2, 2), (130, 45, 3), (9, 30)), ("direct", (1, 3), (70, 45, 1), (5, 6)), ("direct", (2, 1), (1100, 18, 1), (11, 27)),
     ("gemm", (1, 3), (70, 40, 1), (5, 5)), ("gemm", (1, 1), (20, 9, 1), (40, 40)), ("gemm", (2, 2), (1100, 5, 1), (9, 20)),
     ("winograd", (1, 2), (9, 40, 3), (15, 14)), ("winograd", (1, 2), (9, 21, 3), (37,)),
     ("winograd", (1, 5), (9, 21, 3), (5, 6)),
