@@ -22,7 +22,8 @@ sanitize() {
     build address,undefined
     export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
     export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)"
-    python -m pytest -q -p no:cacheprovider tests -k "kernels or fuzz or arrays or bits"
+    # what a sanitizer says goes past pytest, whose capture would die with the process
+    python -m pytest -q --capture=sys -p no:cacheprovider tests -k "kernels or fuzz or arrays or bits"
     python tests/fuzz.py --seconds 300
 }
 

@@ -390,7 +390,8 @@ CK_NOINLINE void CK_TYPED(conv_run_together)(const ck_conv_tile *t, const int *p
         for (ptrdiff_t i = 0; i < n; i++) CK_TYPED(conv_run)(t + i, pixels[i], vectors);
         return;
     }
-    CK_TYPED(tile_sums) sum[CK_CONV_TOGETHER], total[CK_CONV_TOGETHER] __attribute__((aligned(64)));
+    /* and one more: the store of the last tile reads a vector's pixels */
+    CK_TYPED(tile_sums) sum[CK_CONV_TOGETHER + 1], total[CK_CONV_TOGETHER + 1] __attribute__((aligned(64)));
     CK_ASSERT(n <= CK_CONV_TOGETHER && CK_CONV_CHUNKS % segment == 0 && !t->row_bias);
     c.count = chunks < segment ? chunks : segment;
     c.row = vectors * L;
