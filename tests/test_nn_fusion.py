@@ -153,6 +153,42 @@ def test_sums_finished_in_registers_have_the_bits_of_passes(algorithm, threads_a
         assert got.tobytes() == want.tobytes()
 
 
+# Kernel, stride, size, channels, filters, groups: planes of one vector and of two, strips, kernels in parts, channels in the
+# lanes, taps in place, from a copy and as one run, rows shorter than a vector, blocks of a plane, many filters.
+DEPTHWISE = [(3, 1, (7, 7), 21, 21, 21), (3, 1, (14, 14), 9, 9, 9), (3, 1, (31, 40), 5, 5, 5), (3, 2, (30, 61), 5, 5, 5),
+             (5, 1, (28, 27), 5, 5, 5), (7, 1, (23, 56), 3, 3, 3), (5, 2, (14, 14), 20, 20, 20), (7, 1, (7, 7), 20, 20, 20),
+             (1, 1, (20, 30), 9, 6, 1), (3, 2, (30, 30), 3, 13, 1), (3, 1, (14, 14), 32, 32, 2), (5, 1, (6, 5), 2, 6, 2),
+             (3, 1, (300, 190), 3, 50, 1), (3, 1, (3, 9, 20), 4, 4, 4)]
+
+
+@pytest.mark.skipif(not native.available, reason="needs the compiled kernels")
+@pytest.mark.parametrize("short_cut", [False, True])
+@pytest.mark.parametrize("activation", [None, "relu", "relu6", "silu"])
+@pytest.mark.parametrize(("k", "stride", "size", "channels", "filters", "groups"), DEPTHWISE)
+def test_depthwise_sums_are_finished_with_the_bits_of_passes(k, stride, size, channels, filters, groups, activation,
+                                                             short_cut):
+    rank = len(size)
+    for dtype, threads, n in ((np.float32, 1, 2), (np.float32, 3, 1), (np.float64, 2, 1)):
+        rng = np.random.default_rng(channels)
+        weight = 3 * rng.standard_normal((filters, channels // groups, *[k] * rank)).astype(dtype)
+        weight[1] *= np.finfo(dtype).tiny  # sums that end as -0
+        bias = rng.standard_normal(filters).astype(dtype)
+        bias[1] = -0.0
+        x = rng.standard_normal((n, channels, *size)).astype(dtype)
+        x[0, :, ..., -1] = np.finfo(dtype).tiny * np.sign(x[0, :, ..., -1])
+        x[0, 0].flat[3] = np.nan
+        arguments = (stride, k // 2, 1, groups, "zeros", rank)
+        with convkit.use(algorithm="depthwise"), convkit.threads(threads):
+            want = functional_conv.convolution_then((), *arguments)(x, weight, bias, None)
+            past = rng.standard_normal(want.shape).astype(dtype) if short_cut else None
+            got = functional_conv.convolution_then((activation,) if activation else (), *arguments)(
+                x, weight, bias, None, past)
+        if short_cut:
+            want += past
+        want = getattr(convkit.functional, activation)(want) if activation else want
+        assert got.tobytes() == want.tobytes()
+
+
 def test_what_is_not_computed_together():
     class Loud(nn.ReLU):
         pass

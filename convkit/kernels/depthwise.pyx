@@ -7,7 +7,7 @@ result depends on how many threads there are. The kernels are those of csrc/dept
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cython cimport floating
-from convkit.kernels.elementwise cimport Finish, finish, finish_t, set_finish
+from convkit.kernels.elementwise cimport Finish, ck_finish, finish_early, finish_from, finish_t, set_finish
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 
 import numpy as np
@@ -40,6 +40,7 @@ cdef extern from "depthwise/depthwise.h" nogil:
         int in_place, flat
         ptrdiff_t w_group, w_filter, w_plane, w_packed
         ptrdiff_t first_filter, end_filter, copied
+        const ck_finish* finish
         ptrdiff_t reversed
         const ptrdiff_t* place
         const ptrdiff_t* place_tap
@@ -54,7 +55,7 @@ cdef extern from "depthwise/depthwise.h" nogil:
     ctypedef void (*ck_depthwise_pack)(const ck_depthwise* g, const void* w, void* packed) noexcept nogil
     ctypedef struct ck_depthwise_row:
         const char* name
-        int kernel, stride, lanes
+        int kernel, stride, lanes, finishes
         ck_depthwise_pack pack
         ck_depthwise_sum sum
         ck_depthwise_dot dot
@@ -64,7 +65,9 @@ cdef extern from "depthwise/depthwise.h" nogil:
 # A unit is worth its multiply-adds and the elements that it moves. A call of less than SERIAL stays on its thread,
 # a task is worth about TASK: tens of microseconds, so that the threads end together.
 cdef double SERIAL = 1e6, TASK = 2.5e5, LONGEST = 1e9
-cdef ptrdiff_t FILTERS = CK_DEPTHWISE_FILTERS, LEAST_FILTERS = 16, STEP_BYTES = 512 * 1024
+cdef ptrdiff_t FILTERS = CK_DEPTHWISE_FILTERS, LEAST_FILTERS = 16
+# What is written between two passes of what follows: of many filters it stays in L2, of small units in L1.
+cdef ptrdiff_t STEP_BYTES = 512 * 1024, NEAR_BYTES = 12 * 1024
 
 
 def variants(isa, int itemsize):
@@ -85,9 +88,10 @@ cdef struct job_t:
     const void* bias
     void* target
     ptrdiff_t units, share
-    # of a sum: what follows on so many filters at a time, and the parts of the filters that are tasks of their own
+    # of a sum: what follows on so many units, or filters of one, at a time; and the parts of the filters that are tasks
+    # of their own
     finish_t then
-    ptrdiff_t step, parts
+    ptrdiff_t near, step, parts
     # of a weight gradient: blocks of images, and the parts of them that are summed apart
     ptrdiff_t items, chunks, chunk_bytes
     char* memory
@@ -103,22 +107,46 @@ cdef void sum_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t first = blocks * part // j.parts * FILTERS
     cdef ptrdiff_t last = min(plan.filters, blocks * (part + 1) // j.parts * FILTERS)
     cdef char* memory = j.memory + worker * j.memory_bytes
+    cdef ptrdiff_t near
+    cdef int late = 0
+    if j.kernel.finishes and finish_early(&j.then) != NULL and not j.then.early.past:
+        plan.finish, late = &j.then.early, j.then.late
     plan.first_filter, plan.end_filter = first, last
-    if not j.then.steps:
+    if j.then.steps == late:
         j.kernel.sum(&plan, j.source, j.w, j.bias, j.target, unit, end, memory)
         return
     while unit < end:
         plan.first_filter, plan.copied = first, False
+        near = min(end, unit + j.near)
         while plan.first_filter < last:
             plan.end_filter = min(last, plan.first_filter + j.step)
-            j.kernel.sum(&plan, j.source, j.w, j.bias, j.target, unit, unit + 1, memory)
-            finish_unit(j, unit, plan.first_filter, plan.end_filter)
+            j.kernel.sum(&plan, j.source, j.w, j.bias, j.target, unit, near, memory)
+            finish_units(j, late, unit, near, plan.first_filter, plan.end_filter)
             plan.first_filter, plan.copied = plan.end_filter, True
+        unit = near
+
+
+cdef inline ptrdiff_t first_plane(const ck_depthwise* p, ptrdiff_t unit) noexcept nogil:
+    """Where a unit of whole planes begins."""
+    cdef ptrdiff_t parts = (p.groups + p.lanes - 1) // p.lanes
+    return (unit // parts * p.groups + unit % parts * p.lanes) * p.filters
+
+
+cdef void finish_units(const job_t* j, int late, ptrdiff_t unit, ptrdiff_t end, ptrdiff_t first, ptrdiff_t last
+                       ) noexcept nogil:
+    """Steps from ``late`` on, of what follows, on the targets that filters of units wrote."""
+    cdef const ck_depthwise* p = j.plan
+    cdef ptrdiff_t volume = p.target[0] * p.target[1] * p.target[2], at = first_plane(p, unit) * volume
+    if p.blocks[0] * p.blocks[1] * p.blocks[2] == 1 and last - first == p.filters:
+        finish_from(&j.then, late, j.then.steps, at, first_plane(p, end) * volume - at)
+        return
+    while unit < end:
+        finish_unit(j, late, unit, first, last)
         unit += 1
 
 
-cdef void finish_unit(const job_t* j, ptrdiff_t unit, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
-    """What follows on the targets that filters of a unit of a forward pass wrote."""
+cdef void finish_unit(const job_t* j, int late, ptrdiff_t unit, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
+    """The same for one unit, which may be a block of its planes."""
     cdef const ck_depthwise* p = j.plan
     cdef ptrdiff_t origin[3]
     cdef ptrdiff_t count[3]
@@ -135,10 +163,10 @@ cdef void finish_unit(const job_t* j, ptrdiff_t unit, ptrdiff_t first, ptrdiff_t
         for z in range(count[0]):
             at = ((plane * p.target[0] + origin[0] + z) * p.target[1] + origin[1]) * p.target[2] + origin[2]
             if count[2] == p.target[2]:
-                finish(&j.then, at, count[1] * count[2])
+                finish_from(&j.then, late, j.then.steps, at, count[1] * count[2])
             else:
                 for y in range(count[1]):
-                    finish(&j.then, at + y * p.target[2], count[2])
+                    finish_from(&j.then, late, j.then.steps, at + y * p.target[2], count[2])
         plane += 1
 
 
@@ -297,10 +325,11 @@ cdef class Depthwise:
             return 1
         return max(1, min(self.plan.filters // LEAST_FILTERS, 4 * threads // units))
 
-    cdef ptrdiff_t _step(self, ptrdiff_t units):
-        """Filters whose targets in one of so many units stay in L2."""
-        cdef ptrdiff_t written = self._volume(self.plan.target) // units
-        return max(1, STEP_BYTES // (FILTERS * max(1, written))) * FILTERS
+    cdef int _set_steps(self, job_t* j, ptrdiff_t units) except -1:
+        """After how many of the units of an image, and of the filters of one, what follows takes its turn."""
+        cdef ptrdiff_t written = max(1, self._volume(self.plan.target) // units)
+        j.step = max(1, STEP_BYTES // (FILTERS * written)) * FILTERS
+        j.near = max(1, NEAR_BYTES // (self.plan.filters * written))
 
     def sum(self, source not None, w not None, bias, target not None, ptrdiff_t n, int threads, bint packed=False,
             Finish then=None):
@@ -330,7 +359,7 @@ cdef class Depthwise:
             set_finish(&j.then, then, j.target, views[2].len)
             j.units = n * self._parts() * p.blocks[0] * p.blocks[1] * p.blocks[2]
             j.parts = self._filter_parts(n, j.units, threads)
-            j.step = self._step(j.units // n)
+            self._set_steps(&j, j.units // n)
             threads = self._start(&j, n * self.work, threads)
             with nogil:
                 parallel_for(sum_task, &j, (j.units + j.share - 1) // j.share * j.parts, threads)

@@ -282,6 +282,9 @@ static void CK_TYPED(sum_channels)(const ck_depthwise *g, const void *source, co
                 CK_TYPED(sum_pixels)(g, g->phase + j, origin, from, to, box, own, b, skip, out);
             const ptrdiff_t top = (origin + from) * step,
                             height = CK_TYPED(least)((to - from) * step, g->target[1] - top);
+            if (CK_TYPED(finishes) && g->finish)
+                for (ptrdiff_t p = 0; p < height * width * L; p += L)
+                    vstore(out + p, CK_TYPED(within_limits)(g->finish, vload(out + p)));
             CK_TYPED(from_lanes)(y + top * width, area, channels, out, height * width);
         }
     }

@@ -1,5 +1,13 @@
 /* Compiled once per dtype by depthwise.kernel.c. */
 
+/* Whether kernels finish their sums, and n of them where something follows: 40 bytes a vector, which only float32 at AVX2
+ * has been seen to be worth; others leave it to a pass over what is still in L1. */
+enum { CK_TYPED(finishes) = CK_VBYTES == 32 && sizeof(T) == 4 };
+CK_INLINE void CK_TYPED(limit_sums)(const ck_finish *f, V *sums, const int n)
+{
+    if (CK_TYPED(finishes) && f) CK_UNROLL for (int i = 0; i < n; i++) sums[i] = CK_TYPED(within_limits)(f, sums[i]);
+}
+
 /* ---- the padded copy ---------------------------------------------------------------------------------- */
 
 CK_INLINE ptrdiff_t CK_TYPED(lane)(ptrdiff_t i) { return i < 0 ? 0 : i > L ? L : i; }
@@ -126,6 +134,7 @@ typedef struct {
     ptrdiff_t taps, chunk;
     const T *w; /* [taps][F] */
     const T *bias; /* F of them */
+    const ck_finish *finish; /* or NULL */
     ptrdiff_t y_filter;
 } CK_TYPED(run);
 
@@ -173,22 +182,21 @@ CK_INLINE void CK_TYPED(run_tiles)(const CK_TYPED(run) * t, const int F, const i
         }
         T *y[CK_TYPED(slots)];
         CK_UNROLL for (int p = 0; p < P; p++) y[p] = t->y + t->to[i + p];
-        if (n == L) CK_UNROLL for (int f = 0; f < F; f++)
+        CK_UNROLL for (int f = 0; f < F; f++)
+        {
+            V b = vset1(bias[f]);
+            CK_UNROLL for (int p = 0; p < P; p++) acc[f * P + p] += b;
+        }
+        CK_TYPED(limit_sums)(t->finish, acc, F * P);
+        if (n == L) CK_UNROLL for (int f = 0; f < F; f++) CK_UNROLL for (int p = 0; p < P; p++)
             {
-                V b = vset1(bias[f]);
-                CK_UNROLL for (int p = 0; p < P; p++)
-                {
-                    if (CK_VBYTES != 32) __builtin_prefetch(y[p] + P * L, 1, 3); /* for the next tile */
-                    vstore(y[p], acc[f * P + p] + b);
-                    y[p] += y_filter;
-                }
+                if (CK_VBYTES != 32) __builtin_prefetch(y[p] + P * L, 1, 3); /* for the next tile */
+                vstore(y[p], acc[f * P + p]);
+                y[p] += y_filter;
             }
         else
-            CK_UNROLL for (int f = 0; f < F; f++)
-            {
-                V b = vset1(bias[f]);
-                CK_UNROLL for (int p = 0; p < P; p++) vstore_part(y[p] + f * y_filter, acc[f * P + p] + b, n);
-            }
+            CK_UNROLL for (int f = 0; f < F; f++) CK_UNROLL for (int p = 0; p < P; p++)
+                vstore_part(y[p] + f * y_filter, acc[f * P + p], n);
     }
 }
 
@@ -267,6 +275,7 @@ CK_NOINLINE void CK_TYPED(sum_filters)(const ck_depthwise *g, const ck_depthwise
          .chunk = g->planes > 1 ? CK_DEPTHWISE_CHUNK_OF_PLANES : CK_DEPTHWISE_CHUNK,
          .most = CK_VBYTES == 32 && s->taps > 16 * s->across ? CK_TYPED(most_run) / 2 : CK_TYPED(most_run),
          .n = CK_TYPED(least)(count[2], L),
+         .finish = g->finish,
          .y_filter = to.y_filter};
     for (ptrdiff_t next; first < end; first = next) {
         ptrdiff_t at[3] = {0, 0, 0};
@@ -544,6 +553,7 @@ typedef struct {
     ptrdiff_t y_row, rows, n; /* rows of y, and how many elements the strip's last vector has */
     const T *w;
     const T *bias;
+    const ck_finish *finish; /* or NULL */
 } CK_TYPED(strip);
 
 /* What one tap of a row sees; if S is 2 the next one too, whose pixels are the odd lanes of the same loads. */
@@ -570,6 +580,7 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int 
     const V bias = vset1(t->bias ? *t->bias : 0);
     const T *w = t->w, *top = t->x;
     const T *zeros = t->zeros;
+    const ck_finish *const finish = t->finish;
     T *y = t->y, *nowhere = t->nowhere;
     V acc[MOST * VECTORS], held[MOST * MOST];
     CK_UNROLL for (int i = 0; i < A * N; i++) acc[i] = (V){0};
@@ -599,13 +610,15 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int K, const int 
             }
         }
         T *out = i < A - 1 ? nowhere : y + (i - A + 1) * y_row;
+        V *const sums = acc + (A - 1) * N;
+        CK_UNROLL for (int v = 0; v < N; v++) sums[v] += bias;
+        CK_TYPED(limit_sums)(finish, sums, N);
         CK_UNROLL for (int v = 0; v < N; v++)
         {
-            V sum = acc[(A - 1) * N + v] + bias;
             if (masked && v == N - 1)
-                vstore_part(out + v * L, sum, n);
+                vstore_part(out + v * L, sums[v], n);
             else
-                vstore(out + v * L, sum);
+                vstore(out + v * L, sums[v]);
         }
         CK_UNROLL for (int j = A * N - 1; j >= N; j--) acc[j] = acc[j - N];
         CK_UNROLL for (int j = 0; j < N; j++) acc[j] = (V){0};
@@ -686,7 +699,8 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
          .dilation = g->dilation[2],
          .zeros = scratch,
          .nowhere = scratch + zeros,
-         .y_row = step * across};
+         .y_row = step * across,
+         .finish = g->finish};
     ptrdiff_t prepared = -1;
     memset(scratch, 0, (size_t)zeros * sizeof(T));
     for (ptrdiff_t i = first; i < last; i++) {
@@ -740,13 +754,13 @@ CK_SUM_ROWS(7, 2)
 /* ---- registry ------------------------------------------------------------------------------------------ */
 
 #define CK_DEPTHWISE_ROW(name, kernel, stride, lanes, pack, sum, dot)                                                  \
-    {#name, kernel, stride, lanes, CK_TYPED(pack), CK_TYPED(sum), CK_TYPED(dot)},
+    {#name, kernel, stride, lanes, CK_TYPED(finishes), CK_TYPED(pack), CK_TYPED(sum), CK_TYPED(dot)},
 #define none_f32 NULL
 #define none_f64 NULL
 extern const ck_depthwise_row CK_KERNEL(ck_depthwise)[];
 const ck_depthwise_row CK_KERNEL(ck_depthwise)[] = {
 #include "depthwise/kernels.def"
-    {NULL, 0, 0, 0, NULL, NULL, NULL}};
+    {NULL, 0, 0, 0, 0, NULL, NULL, NULL}};
 #undef CK_DEPTHWISE_ROW
 #undef none_f32
 #undef none_f64

@@ -15,6 +15,7 @@
 #define CK_DEPTHWISE_H
 
 #include "base/isa.h"
+#include "elementwise/finish.h"
 
 enum { CK_DEPTHWISE_CHUNK = 256, CK_DEPTHWISE_CHUNK_OF_PLANES = 64, CK_DEPTHWISE_FILTERS = 8 };
 
@@ -48,6 +49,7 @@ typedef struct {
     /* a sum with taps of any kind: those of the filters of a group that this call computes, from and to a multiple of
      * CK_DEPTHWISE_FILTERS or the last, and whether `scratch` holds the copy of the source from a call before */
     ptrdiff_t first_filter, end_filter, copied;
+    const ck_finish *finish; /* what follows the sums of a forward pass, without `past`, or NULL */
     ptrdiff_t reversed; /* the kernel is applied from its last tap to its first */
     /* channels in the lanes: where pixels go in the box, weights among those of their phase, and anything side by side */
     const ptrdiff_t *place, *place_tap, *dense;
@@ -78,6 +80,7 @@ typedef struct {
     const char *name;
     int kernel, stride; /* of a 2-d depthwise convolution: square kernel size, stride; dilation only at stride 1 */
     int lanes; /* groups that one unit takes: 1, or one per lane */
+    int finishes; /* whether `sum` takes a `finish` */
     ck_depthwise_pack pack;
     ck_depthwise_sum sum;
     ck_depthwise_dot dot;

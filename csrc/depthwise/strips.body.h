@@ -24,6 +24,7 @@ typedef struct {
     T *y, *nowhere; /* where the sums go, and where those that belong to no output row */
     ptrdiff_t across, y_row, y_far, count;
     const T *w; /* of this part */
+    const ck_finish *finish; /* of the last part, or NULL */
     T bias[L];
 } CK_TYPED(strip);
 
@@ -63,6 +64,7 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int H, const int 
     const ptrdiff_t column = t->column, far = t->far, y_far = t->y_far, y_row = t->y_row, across = t->across;
     const ptrdiff_t dilation = S == 1 ? t->dilation : 1;
     const T *const skipped = t->skipped, *const w = t->w;
+    const ck_finish *const finish = t->finish;
     /* pointers and no counter, which GCC would make two loops of, and spill in both */
     const T *const *rows = t->rows, *const *const full = rows + (A - 1) * S, *const *const end = full + t->count * S;
     const T *from = t->from;
@@ -110,11 +112,11 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int H, const int 
         }
         T *out = rows < full ? t->nowhere : y;
         const ptrdiff_t away = rows < full ? 0 : y_far;
+        V *const sums = acc + (A - 1) * N;
+        CK_UNROLL for (int v = 0; v < N; v++) sums[v] += vload(t->bias); /* no register is left to hold it */
+        CK_TYPED(limit_sums)(finish, sums, N);
         CK_UNROLL for (int v = 0; v < N; v++)
-        {
-            V sum = acc[(A - 1) * N + v] + vload(t->bias); /* no register is left to hold it */
-            vstore(out + (v < N - 1 ? v * L : away), S == 2 ? vordered(sum) : sum);
-        }
+            vstore(out + (v < N - 1 ? v * L : away), S == 2 ? vordered(sums[v]) : sums[v]);
         CK_UNROLL for (int j = A * N - 1; j >= N; j--) acc[j] = acc[j - N];
         rows += S, y += y_row;
     } while (rows != end);
@@ -238,6 +240,7 @@ CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) * t, co
         t->w = w;
         t->y = last ? y : sums;
         t->y_row = last ? y_row : across;
+        t->finish = last ? g->finish : NULL;
         vstore(t->bias, last ? bias : vset1((T)-0.0)); /* which changes nothing */
         CK_TYPED(sum_columns)(g, t, H, K, S, CK_TYPED(walks_of)[K / 2 - 1][S - 1][part % halves]);
         t->from = sums;
@@ -253,9 +256,10 @@ CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) * t, co
 
 /* Planes of 3 x 3 taps, stride 1, whose rows N vectors hold; a unit is a plane. The second vector overlaps the first, and
  * only its last tap and the first tap of the first see lanes outside. A row in one vector is stored with lanes that belong
- * to the next one, of the next plane too, which is stored after it; the last rows of all by parts. */
+ * to the next one, of the next plane too, which is stored after it; the last rows of all by parts. `finish` is g's or
+ * NULL: where nothing follows, asking would take a tenth of the time. */
 CK_INLINE void CK_TYPED(walk_planes)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
-                                     ptrdiff_t first, ptrdiff_t last, T *scratch, const int N)
+                                     ptrdiff_t first, ptrdiff_t last, T *scratch, const ck_finish *finish, const int N)
 {
     const ptrdiff_t width = g->source[2], height = g->source[1], across = g->target[2], rows = g->target[1];
     const ptrdiff_t far = N == 1 ? 0 : across - L;
@@ -288,6 +292,7 @@ CK_INLINE void CK_TYPED(walk_planes)(const ck_depthwise *g, const T *source, con
             if (r >= 0) CK_UNROLL for (int v = 0; v < N; v++)
                 {
                     V sum = acc[2 * N + v] + b;
+                    CK_TYPED(limit_sums)(finish, &sum, 1);
                     if (N == 2 || end - y >= L)
                         vstore(y + v * far, sum);
                     else
@@ -302,7 +307,13 @@ CK_INLINE void CK_TYPED(walk_planes)(const ck_depthwise *g, const T *source, con
     CK_NOINLINE void CK_TYPED(planes_##N)(const ck_depthwise *g, const T *source, const T *w, const T *bias,           \
                                           T *target, ptrdiff_t first, ptrdiff_t last, T *scratch)                      \
     {                                                                                                                  \
-        CK_TYPED(walk_planes)(g, source, w, bias, target, first, last, scratch, N);                                    \
+        CK_TYPED(walk_planes)(g, source, w, bias, target, first, last, scratch, NULL, N);                              \
+    }                                                                                                                  \
+    CK_NOINLINE void CK_TYPED(finished_##N)(const ck_depthwise *g, const T *source, const T *w, const T *bias,         \
+                                            T *target, ptrdiff_t first, ptrdiff_t last, T *scratch)                    \
+    {                                                                                                                  \
+        if (CK_TYPED(finishes) && g->finish)                                                                           \
+            CK_TYPED(walk_planes)(g, source, w, bias, target, first, last, scratch, g->finish, N);                     \
     }
 CK_PLANES(1)
 CK_PLANES(2)
@@ -333,11 +344,11 @@ CK_NOINLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, cons
 {
     const int K = (int)g->phase->across, S = (int)g->source_step[2];
     if (g->target[2] <= L) {
-        CK_TYPED(planes_1)(g, source, w, bias, target, first, last, scratch);
+        (g->finish ? CK_TYPED(finished_1) : CK_TYPED(planes_1))(g, source, w, bias, target, first, last, scratch);
         return;
     }
     if (CK_TYPED(two_hold)(g, K, S)) {
-        CK_TYPED(planes_2)(g, source, w, bias, target, first, last, scratch);
+        (g->finish ? CK_TYPED(finished_2) : CK_TYPED(planes_2))(g, source, w, bias, target, first, last, scratch);
         return;
     }
     const ptrdiff_t width = g->source[2], plane = g->source[1] * width, across = g->target[2], step = g->dilation[1];

@@ -8,8 +8,8 @@ CK_INLINE V CK_TYPED(within_limits)(const ck_finish *f, V v)
 
 /* Rows of n sums, up to L of them, `step` vectors apart, into y. One copy for all stores: beside the others it would double
  * their code. */
-CK_NOINLINE void CK_TYPED(store_finished)(const ck_finish *f, const T *sum, ptrdiff_t step, T *y, ptrdiff_t y_row,
-                                          ptrdiff_t rows, ptrdiff_t n)
+CK_NOINLINE __attribute__((unused)) void CK_TYPED(store_finished)(const ck_finish *f, const T *sum, ptrdiff_t step,
+                                                                  T *y, ptrdiff_t y_row, ptrdiff_t rows, ptrdiff_t n)
 {
     const ck_finish own = *f; /* stores through y cannot change a copy: nothing is reloaded */
     for (ptrdiff_t i = 0; i < rows; i++, sum += step * L, y += y_row) {
