@@ -349,7 +349,7 @@ def test_a_wrong_operand_is_refused():
     spec = spec_of((8, 8), (3, 3))
     x, w, bias, dy = operands(spec, 1)
     kernel = plan.make(spec, levels()[-1])
-    with pytest.raises(ValueError, match="planned for an operand of"):
+    with pytest.raises(ValueError, match="called for an operand of"):
         kernel.sum(x[:, :2].copy(), w, bias, dy, 1, 1)
     dy.flags.writeable = False
     with pytest.raises((BufferError, ValueError)):

@@ -5,9 +5,9 @@ block of one group of one image: it copies what it reads into scratch of its own
 result depends on how many threads there are. The kernels are those of csrc/depthwise.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cython cimport floating
 from convkit.kernels.elementwise cimport Finish, ck_finish, finish_early, finish_from, finish_t, set_finish
+from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 
 import numpy as np
@@ -188,16 +188,6 @@ cdef void add_chunks(floating* target, const floating* parts, ptrdiff_t n, ptrdi
             target[i] += parts[c * n + i]
 
 
-cdef int open_buffer(Py_buffer* view, a, int flags, ptrdiff_t nbytes) except -1:
-    """The memory of a C-contiguous array, whose size the plan knows."""
-    PyObject_GetBuffer(a, view, PyBUF_SIMPLE | flags)
-    if view.len != nbytes:
-        got = view.len
-        PyBuffer_Release(view)
-        raise ValueError(f"the kernel was planned for an operand of {nbytes} bytes and got {got}")
-    return 0
-
-
 cdef class Depthwise:
     """A planned forward pass, input gradient (``sum``) or weight gradient (``dot``).
 
@@ -311,12 +301,10 @@ cdef class Depthwise:
     def pack(self, w not None):
         """The weight array, C-contiguous, for ``sum(..., packed=True)``."""
         packed = aligned_empty(self._packed_bytes() // self.itemsize, self.dtype)
-        cdef unsigned char[::1] out = packed.view(np.uint8)
-        cdef Py_buffer view
-        open_buffer(&view, w, 0, self.plan.groups * self.plan.w_group * self.itemsize)
+        cdef void* to = writing(packed, self._packed_bytes())
+        cdef const void* given = reading(w, self.plan.groups * self.plan.w_group * self.itemsize)
         with nogil:
-            self.kernel.pack(&self.plan, view.buf, &out[0])
-        PyBuffer_Release(&view)
+            self.kernel.pack(&self.plan, given, to)
         return packed
 
     cdef ptrdiff_t _filter_parts(self, ptrdiff_t n, ptrdiff_t units, int threads):
@@ -336,72 +324,47 @@ cdef class Depthwise:
         """Convolve ``n`` images: C-contiguous arrays, ``bias`` one per filter or None, ``w`` made by ``pack``;
         ``then`` is applied to the target of a forward pass.
         """
-        if self.packs and not packed:
+        if self.kernel.pack != NULL and not packed:
             w, packed = self.pack(w), True
         cdef ck_depthwise* p = &self.plan
-        cdef Py_buffer views[4]
         cdef job_t j
-        cdef int opened = 0
-        try:
-            open_buffer(&views[0], source, 0, n * p.planes * self._volume(p.source))
-            opened = 1
-            open_buffer(&views[1], w, 0, self._packed_bytes() if packed else p.groups * p.w_group * self.itemsize)
-            opened = 2
-            open_buffer(&views[2], target, PyBUF_WRITABLE, n * p.filters * self._volume(p.target))
-            opened = 3
-            j.bias = NULL
-            j.chunks, j.chunk_bytes = 1, 0
-            if bias is not None:
-                open_buffer(&views[3], bias, 0, p.groups * p.filters * self.itemsize)
-                opened = 4
-                j.bias = views[3].buf
-            j.source, j.w, j.target = views[0].buf, views[1].buf, views[2].buf
-            set_finish(&j.then, then, j.target, views[2].len)
-            j.units = n * self._parts() * p.blocks[0] * p.blocks[1] * p.blocks[2]
-            j.parts = self._filter_parts(n, j.units, threads)
-            self._set_steps(&j, j.units // n)
-            threads = self._start(&j, n * self.work, threads)
-            with nogil:
-                parallel_for(sum_task, &j, (j.units + j.share - 1) // j.share * j.parts, threads)
-                scratch_done()
-        finally:
-            while opened:
-                opened -= 1
-                PyBuffer_Release(&views[opened])
+        cdef ptrdiff_t target_bytes = n * p.filters * self._volume(p.target)
+        j.source = reading(source, n * p.planes * self._volume(p.source))
+        j.w = reading(w, self._packed_bytes() if packed else p.groups * p.w_group * self.itemsize)
+        j.bias = reading(bias, p.groups * p.filters * self.itemsize)
+        j.target = writing(target, target_bytes)
+        set_finish(&j.then, then, j.target, target_bytes)
+        j.chunks, j.chunk_bytes = 1, 0
+        j.units = n * self._parts() * p.blocks[0] * p.blocks[1] * p.blocks[2]
+        j.parts = self._filter_parts(n, j.units, threads)
+        self._set_steps(&j, j.units // n)
+        threads = self._start(&j, n * self.work, threads)
+        with nogil:
+            parallel_for(sum_task, &j, (j.units + j.share - 1) // j.share * j.parts, threads)
+            scratch_done()
 
     def dot(self, dy not None, x not None, dw not None, ptrdiff_t n, int threads):
         """The weight gradient over ``n`` images: C-contiguous arrays."""
         cdef ck_depthwise* p = &self.plan
-        cdef Py_buffer views[3]
         cdef job_t j
-        cdef int opened = 0
         cdef ptrdiff_t shares, elements = p.groups * p.w_group
-        try:
-            open_buffer(&views[0], dy, 0, n * p.filters * self._volume(p.target))
-            opened = 1
-            open_buffer(&views[1], x, 0, n * p.planes * self._volume(p.source))
-            opened = 2
-            open_buffer(&views[2], dw, PyBUF_WRITABLE, elements * self.itemsize)
-            opened = 3
-            j.source, j.w = views[0].buf, views[1].buf
-            j.units = self._parts() * p.filters * p.planes
-            j.items = n * p.blocks[0] * p.blocks[1] * p.blocks[2]
-            j.chunks, j.parts = self._chunks(&j, n * self.work), 1
-            j.chunk_bytes = elements * self.itemsize if j.chunks > 1 else 0
-            threads = self._start(&j, n * self.work, threads)
-            j.target = j.memory + threads * j.memory_bytes if j.chunks > 1 else views[2].buf
-            shares = (j.units + j.share - 1) // j.share
-            with nogil:
-                parallel_for(dot_task, &j, shares * j.chunks, threads)
-                if j.chunks > 1 and self.itemsize == 4:
-                    add_chunks(<float*>views[2].buf, <float*>j.target, elements, j.chunks)
-                elif j.chunks > 1:
-                    add_chunks(<double*>views[2].buf, <double*>j.target, elements, j.chunks)
-                scratch_done()
-        finally:
-            while opened:
-                opened -= 1
-                PyBuffer_Release(&views[opened])
+        cdef void* sums = writing(dw, elements * self.itemsize)
+        j.source = reading(dy, n * p.filters * self._volume(p.target))
+        j.w = reading(x, n * p.planes * self._volume(p.source))
+        j.units = self._parts() * p.filters * p.planes
+        j.items = n * p.blocks[0] * p.blocks[1] * p.blocks[2]
+        j.chunks, j.parts = self._chunks(&j, n * self.work), 1
+        j.chunk_bytes = elements * self.itemsize if j.chunks > 1 else 0
+        threads = self._start(&j, n * self.work, threads)
+        j.target = j.memory + threads * j.memory_bytes if j.chunks > 1 else sums
+        shares = (j.units + j.share - 1) // j.share
+        with nogil:
+            parallel_for(dot_task, &j, shares * j.chunks, threads)
+            if j.chunks > 1 and self.itemsize == 4:
+                add_chunks(<float*>sums, <float*>j.target, elements, j.chunks)
+            elif j.chunks > 1:
+                add_chunks(<double*>sums, <double*>j.target, elements, j.chunks)
+            scratch_done()
 
     cdef ptrdiff_t _chunks(self, job_t* j, double work):
         """Parts of the items, by shape alone: tasks enough for many threads, none too long to be interrupted."""

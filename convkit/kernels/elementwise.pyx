@@ -7,7 +7,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t, uint16_t
 
 from convkit.kernels.elementwise cimport ck_elementwise, ck_elementwise_kernel
-from convkit.kernels.operands cimport reading, writing
+from convkit.kernels.operands cimport nbytes_of, reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for
 
 cdef extern from "elementwise/elementwise.h" nogil:
@@ -66,7 +66,7 @@ cdef class Elementwise:
     def __call__(self, x not None, y not None, int threads, other=None, mask=None):
         """Fill ``y``; all operands are C-contiguous and of as many elements, ``mask`` of bools."""
         cdef job_t job
-        cdef ptrdiff_t nbytes = y.nbytes
+        cdef ptrdiff_t nbytes = nbytes_of(y)
         job.kernel, job.count = self.kernel, nbytes // self.itemsize
         job.arrays.x, job.arrays.y = reading(x, nbytes), writing(y, nbytes)
         job.arrays.other, job.arrays.mask = reading(other, nbytes), <const uint8_t*>reading(mask, job.count)

@@ -459,7 +459,7 @@ cdef class Gemm:
         r.w = <const char*>reading(packed, self.packed_size * p.itemsize)
         r.y = <char*>writing(y, n * p.filters * p.target_plane * p.itemsize)
         r.bias = <const char*>reading(bias, p.filters * p.itemsize)
-        set_finish(&r.then, then, r.y, y.nbytes)
+        set_finish(&r.then, then, r.y, n * p.filters * p.target_plane * p.itemsize)
         r.own_bytes = self._own_bytes()
         r.own = <char*>scratch(threads * r.own_bytes)
         with nogil:

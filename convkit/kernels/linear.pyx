@@ -12,7 +12,7 @@ a time, and the gradient of a few rows one that takes the weights as they lie (c
 from libc.string cimport memcpy, memset
 
 from convkit.kernels.conv cimport tiles_of
-from convkit.kernels.operands cimport reading, writing
+from convkit.kernels.operands cimport length_of, nbytes_of, reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for, scratch, scratch_done
 from convkit.kernels.tiles cimport (
     CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_TOGETHER, ck_conv_table, ck_conv_tile, real, round_up,
@@ -273,15 +273,20 @@ cdef class Product:
     they lie, of ``row_vectors`` vectors of rows of ``a``."""
 
     cdef const ck_conv_table* table
-    cdef object isa, dtype
+    cdef object dtype
+    cdef int itemsize
+    cdef ck_linear_kernel row_kernel
+    cdef ck_linear_rows_kernel rows_kernel
     cdef ptrdiff_t vectors, row_vectors
 
     def __init__(self, isa, dtype, ptrdiff_t vectors, ptrdiff_t row_vectors=1):
-        self.isa, self.dtype, self.vectors, self.row_vectors = isa, dtype, vectors, row_vectors
-        self.table = tiles_of(isa, dtype.itemsize)
+        self.dtype, self.itemsize, self.vectors, self.row_vectors = dtype, dtype.itemsize, vectors, row_vectors
+        self.table = tiles_of(isa, self.itemsize)
+        self.row_kernel = ck_linear_for(level_of(isa), self.itemsize)
+        self.rows_kernel = ck_linear_rows_for(level_of(isa), self.itemsize)
 
     cdef void shape(self, product_t* p, ptrdiff_t depth, ptrdiff_t columns, ptrdiff_t vectors):
-        p.itemsize, p.table = self.dtype.itemsize, self.table
+        p.itemsize, p.table = self.itemsize, self.table
         p.panel_lanes, p.most_rows = vectors * self.table.lanes, self.table.most_pixels[vectors - 1]
         p.depth, p.columns = depth, columns
         p.first, p.taps = 0, depth
@@ -300,17 +305,17 @@ cdef class Product:
     def multiply(self, a not None, b not None, int layout, bias, c not None, bint a_is_transposed, int threads):
         """Fill ``c`` with ``a b + bias``; ``a`` is (rows, depth), or (depth, rows) with ``a_is_transposed``."""
         cdef product_t p
-        cdef ptrdiff_t i, tiles, blocks, each, rows = c.shape[0], a_bytes, bias_bytes
+        cdef ptrdiff_t i, tiles, blocks, each, rows = length_of(c, 0), a_bytes, bias_bytes
         cdef bint as_it_is
         if layout == IS_ROWS:
-            if b.nbytes > SMALL:
+            if nbytes_of(b) > SMALL:
                 self._multiply_weights(a, b, bias, c, threads)
                 return
             b, layout = self.pack_rows(b, threads), IS_PACKED
         if rows <= CK_LINEAR_ROWS and layout == IS_COLUMNS and not a_is_transposed:
             self._multiply_rows(a, b, c, threads)
             return
-        self.shape(&p, a.shape[0] if a_is_transposed else a.shape[1], c.shape[1], self.vectors)
+        self.shape(&p, length_of(a, 0) if a_is_transposed else length_of(a, 1), length_of(c, 1), self.vectors)
         p.rows, p.layout = rows, layout
         # one cache line more where rows of a power of two would meet in a few sets of the L1 cache
         p.row_step, p.tap_step = 1, rows if a_is_transposed else round_up(rows, 64 // p.itemsize)
@@ -336,8 +341,8 @@ cdef class Product:
         cdef char* memory = <char*>scratch(a_bytes + bias_bytes + p.packed_bytes * threads
                                            + p.depth * <ptrdiff_t>sizeof(ptrdiff_t))
         cdef ptrdiff_t* off = <ptrdiff_t*>(memory + a_bytes + bias_bytes + p.packed_bytes * threads)
-        p.a, p.packed, p.off = <const char*>reading(a, a.nbytes), memory, off
-        p.b, p.c = <const char*>reading(b, b.nbytes), <char*>writing(c, c.nbytes)
+        p.a, p.packed, p.off = <const char*>reading(a, nbytes_of(a)), memory, off
+        p.b, p.c = <const char*>reading(b, nbytes_of(b)), <char*>writing(c, nbytes_of(c))
         p.bias = NULL
         if given != NULL and (blocks == 1 or rows == 1):
             p.bias = memory + a_bytes
@@ -365,9 +370,9 @@ cdef class Product:
         """Fill ``c`` with ``a b' + bias`` by weights (columns, depth) as they lie: ``a`` is in the lanes, and a tile
         goes along some rows of weights, which memory has side by side."""
         cdef product_t p
-        cdef ptrdiff_t i, tiles, rows = c.shape[0], packed_bytes
-        self.shape(&p, b.shape[1], rows, min(self.row_vectors, (rows + self.table.lanes - 1) // self.table.lanes))
-        p.rows, p.layout, p.bias = c.shape[1], IS_ROWS, NULL
+        cdef ptrdiff_t i, tiles, rows = length_of(c, 0), packed_bytes
+        self.shape(&p, length_of(b, 1), rows, min(self.row_vectors, (rows + self.table.lanes - 1) // self.table.lanes))
+        p.rows, p.layout, p.bias = length_of(c, 1), IS_ROWS, NULL
         p.most_rows = min(p.most_rows, MOST_STREAMS)
         p.row_step, p.tap_step, p.y_row, p.y_column = p.depth, 1, 1, p.rows
         if rows * p.depth * p.rows < MIN_MACS:
@@ -377,8 +382,8 @@ cdef class Product:
         packed_bytes = round_up(p.depth * round_up(rows, self.table.lanes) * p.itemsize, 64)
         cdef char* memory = <char*>scratch(packed_bytes + p.depth * <ptrdiff_t>sizeof(ptrdiff_t))
         cdef ptrdiff_t* off = <ptrdiff_t*>(memory + packed_bytes)
-        p.a, p.b, p.packed = <const char*>reading(b, b.nbytes), <const char*>reading(a, a.nbytes), memory
-        p.c, p.off = <char*>writing(c, c.nbytes), off
+        p.a, p.b, p.packed = <const char*>reading(b, nbytes_of(b)), <const char*>reading(a, nbytes_of(a)), memory
+        p.c, p.off = <char*>writing(c, nbytes_of(c)), off
         cdef const char* given = <const char*>reading(bias, p.rows * p.itemsize)
         with nogil:
             for i in range(p.depth):
@@ -393,10 +398,10 @@ cdef class Product:
     cdef int _multiply_rows(self, a, b, c, int threads) except -1:
         """A few rows by weights that are read once, as they lie."""
         cdef rows_t r
-        r.rows.rows, r.rows.depth, r.rows.columns = a.shape[0], a.shape[1], c.shape[1]
-        r.rows.x, r.rows.w, r.rows.y = reading(a, a.nbytes), reading(b, b.nbytes), writing(c, c.nbytes)
-        r.kernel = ck_linear_rows_for(level_of(self.isa), self.dtype.itemsize)
-        r.share = CK_LINEAR_SUMS // (r.rows.rows * <int>self.dtype.itemsize) // self.table.lanes * self.table.lanes
+        r.rows.rows, r.rows.depth, r.rows.columns = length_of(a, 0), length_of(a, 1), length_of(c, 1)
+        r.rows.x, r.rows.w, r.rows.y = reading(a, nbytes_of(a)), reading(b, nbytes_of(b)), writing(c, nbytes_of(c))
+        r.kernel = self.rows_kernel
+        r.share = CK_LINEAR_SUMS // (r.rows.rows * self.itemsize) // self.table.lanes * self.table.lanes
         if r.rows.rows * r.rows.depth * r.rows.columns < MIN_MACS:
             threads = 1
         with nogil:
@@ -407,7 +412,7 @@ cdef class Product:
         cdef row_t r
         r.row.x, r.row.panels, r.row.bias, r.row.y = p.a, p.b, p.bias, p.c
         r.row.depth, r.row.columns, r.row.vectors = p.depth, p.columns, <int>self.vectors
-        r.kernel, r.panels = ck_linear_for(level_of(self.isa), p.itemsize), p.panels
+        r.kernel, r.panels = self.row_kernel, p.panels
         with nogil:
             parallel_for(multiply_row, &r, (p.panels + CK_LINEAR_STREAMS - 1) // CK_LINEAR_STREAMS, threads)
             scratch_done()

@@ -1,6 +1,8 @@
 # What every kernel module asks of the arrays that it is called with.
 
 cdef void* memory(a, bint writes, ptrdiff_t nbytes) except? NULL
+cdef ptrdiff_t nbytes_of(a) except -1
+cdef ptrdiff_t length_of(a, int axis) except -1
 
 
 cdef inline const void* reading(a, ptrdiff_t nbytes) except? NULL:

@@ -10,6 +10,7 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.stdint cimport int64_t
 from libc.string cimport memcmp, memcpy
 
 from convkit.kernels.runtime cimport LARGE_PAGE, large_pages
@@ -62,6 +63,25 @@ cdef void* memory(a, bint writes, ptrdiff_t nbytes) except? NULL:
     if writes and not PyArray_CHKFLAGS(array, NPY_ARRAY_WRITEABLE):
         raise ValueError("the kernel was called to write into a read-only array")
     return PyArray_DATA(array)
+
+
+cdef PyArrayObject* array_of(a) except NULL:
+    if not PyArray_Check(a):
+        raise ValueError("the kernel was called for an operand that is no array")
+    return <PyArrayObject*>a
+
+
+cdef ptrdiff_t nbytes_of(a) except -1:
+    """``a.nbytes``, without a number of Python's on the way."""
+    return PyArray_NBYTES(array_of(a))
+
+
+cdef ptrdiff_t length_of(a, int axis) except -1:
+    """``a.shape[axis]``, likewise."""
+    cdef PyArrayObject* array = array_of(a)
+    if axis >= PyArray_NDIM(array):
+        raise ValueError(f"the kernel was called for an operand of too few axes: {PyArray_NDIM(array)}")
+    return PyArray_DIMS(array)[axis]
 
 
 def aligned_empty(ptrdiff_t elements, dtype):
@@ -133,29 +153,53 @@ def holds(tuple kept, tuple arrays):
 
 
 cdef enum:
-    ROOM = 1024  # bytes; what does not fit is not remembered
+    ROOM = 128  # words; what does not fit is not remembered
 
 
 cdef struct key_t:
     ptrdiff_t size
-    char bytes[ROOM]
+    int64_t words[ROOM]
 
 
-cdef inline bint put(key_t* key, const void* data, ptrdiff_t size) noexcept:
-    if size > <ptrdiff_t>ROOM - key.size:
+cdef inline bint put(key_t* key, int64_t word) noexcept:
+    if key.size == ROOM:
         return False
-    if size:  # an array without axes has no pointer to its shape
-        memcpy(key.bytes + key.size, data, size)
-    key.size += size
+    key.words[key.size] = word
+    key.size += 1
     return True
 
 
-cdef bint describe_dtype(key_t* key, const PyArray_Descr* dtype) noexcept:
-    cdef char tag[2]
+cdef bint put_text(key_t* key, const char* text, ptrdiff_t size) noexcept:
+    cdef ptrdiff_t words = (size + 7) // 8
+    if words > ROOM - key.size:
+        return False
+    if words:
+        key.words[key.size + words - 1] = 0
+        memcpy(&key.words[key.size], text, size)
+    key.size += words
+    return True
+
+
+cdef inline int64_t word_of(char tag, int64_t what) noexcept:
+    """A tag and up to 56 bits: what a key says of one object begins with one."""
+    return tag | what << 8
+
+
+cdef inline int64_t number_of(const PyArray_Descr* dtype) noexcept:
+    """The number of a dtype that it says all of, or -1."""
     if (dtype.type_num > NPY_CLONGDOUBLE and dtype.type_num != NPY_HALF) or not PyArray_ISNBO(dtype.byteorder):
-        return False  # of a string, the number does not tell the length
-    tag[0], tag[1] = b"D", <char>dtype.type_num
-    return put(key, tag, 2)
+        return -1  # of a string, the number does not tell the length
+    return dtype.type_num
+
+
+cdef bint describe_array(key_t* key, const PyArrayObject* array, int flags) noexcept:
+    cdef int64_t dtype = number_of(PyArray_DESCR(array)), axes = PyArray_NDIM(array), i
+    if dtype < 0 or not put(key, word_of(b"a", axes | dtype << 8 | <int64_t>(flags & PyArray_FLAGS(array)) << 16)):
+        return False
+    for i in range(axes):
+        if not put(key, PyArray_DIMS(array)[i]):
+            return False
+    return True
 
 
 cdef bint describe(key_t* key, a, bint by_identity, int flags) except -1:
@@ -167,43 +211,34 @@ cdef bint describe(key_t* key, a, bint by_identity, int flags) except -1:
     cdef Py_ssize_t size
     cdef const char* text
     cdef int overflow = 0
-    cdef char tag[2]
-    cdef PyArrayObject* array
     cdef object kind = type(a)
     if PyArray_CheckExact(a):
-        array = <PyArrayObject*>a
-        tag[0], tag[1] = b"a", <char>PyArray_NDIM(array)
-        flags &= PyArray_FLAGS(array)
-        return (put(key, tag, 2) and put(key, &flags, sizeof(flags))
-                and put(key, PyArray_DIMS(array), PyArray_NDIM(array) * <ptrdiff_t>sizeof(npy_intp))
-                and describe_dtype(key, PyArray_DESCR(array)))
+        return describe_array(key, <PyArrayObject*>a, flags)
     if a is None or a is True or a is False:
-        tag[0] = b"n" if a is None else b"t" if a else b"f"
-        return put(key, tag, 1)
+        return put(key, word_of(b"n" if a is None else b"t" if a else b"f", 0))
     if kind is int:
         number = PyLong_AsLongLongAndOverflow(a, &overflow)
-        return not overflow and put(key, b"i", 1) and put(key, &number, sizeof(number))
+        return not overflow and put(key, word_of(b"i", 0)) and put(key, number)
     if kind is float:
         real = PyFloat_AS_DOUBLE(a)
-        return put(key, b"d", 1) and put(key, &real, sizeof(real))
+        return put(key, word_of(b"d", 0)) and put_text(key, <const char*>&real, sizeof(real))
     if kind is str:
         try:
             text = PyUnicode_AsUTF8AndSize(a, &size)
         except UnicodeEncodeError:
             return False
-        return put(key, b"s", 1) and put(key, &size, sizeof(size)) and put(key, text, size)
+        return put(key, word_of(b"s", size)) and put_text(key, text, size)
     if kind is tuple and not by_identity:
-        size = len(a)
-        if not put(key, b"(", 1) or not put(key, &size, sizeof(size)):
+        if not put(key, word_of(b"(", len(a))):
             return False
         for each in <tuple>a:
             if not describe(key, each, by_identity, flags):
                 return False
         return True
     if PyArray_DescrCheck(a):
-        return describe_dtype(key, <PyArray_Descr*>a)
-    number = <long long><size_t><void*>a
-    return by_identity and put(key, b"o", 1) and put(key, &number, sizeof(number))
+        number = number_of(<PyArray_Descr*>a)
+        return number >= 0 and put(key, word_of(b"D", number))
+    return by_identity and put(key, word_of(b"o", 0)) and put(key, <int64_t><size_t><void*>a)
 
 
 cdef now(variable):
@@ -240,14 +275,12 @@ cdef class Remembered:
         cdef key_t key
         cdef dict known = self.known  # what `clear` puts aside meanwhile is not added to
         cdef object kept = arguments if self.by_identity else None
-        cdef void* address
         key.size = 0
         if self.choice is not None:
             if now(self.record) is not None:
                 return self.function(*arguments, **options)
             kept = now(self.choice)
-            address = <void*>kept
-            put(&key, &address, sizeof(address))
+            put(&key, <int64_t><size_t><void*>kept)
         for each in arguments:
             if not describe(&key, each, self.by_identity, self.flags):
                 return self.function(*arguments, **options)
@@ -256,7 +289,7 @@ cdef class Remembered:
                 if (not describe(&key, each, self.by_identity, self.flags)
                         or not describe(&key, value, self.by_identity, self.flags)):
                     return self.function(*arguments, **options)
-        name = PyBytes_FromStringAndSize(key.bytes, key.size)
+        name = PyBytes_FromStringAndSize(<char*>key.words, 8 * key.size)
         found = known.get(name)
         if found is None:
             found = self.function(*arguments, **options), kept  # an address stands for an object as long as that lives

@@ -5,7 +5,7 @@ columns; what a task writes depends on no other task, so no result depends on ho
 kernels are those of csrc/pool.
 """
 
-from convkit.kernels.operands cimport reading, writing
+from convkit.kernels.operands cimport nbytes_of, reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for, scratch, scratch_done
 
 cdef extern from "pool/pool.h" nogil:
@@ -157,7 +157,8 @@ cdef class Pool:
         reads the forward pass's ``x`` and ``y``. Returns False if an index lies outside its plane.
         """
         cdef job_t job
-        cdef ptrdiff_t planes = source.nbytes // ((self.out_size if self.backward else self.in_size) * self.itemsize)
+        cdef ptrdiff_t each = (self.out_size if self.backward else self.in_size) * self.itemsize
+        cdef ptrdiff_t planes = nbytes_of(source) // each
         cdef ptrdiff_t plane = planes * self.in_size * self.itemsize, windows = planes * self.out_size * self.itemsize
         cdef ptrdiff_t choices = planes * self.out_size * self.chosen_itemsize
         job.arrays.input = reading(source, windows if self.backward else plane)

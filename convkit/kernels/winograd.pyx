@@ -17,7 +17,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memset
 from convkit.kernels.elementwise cimport Finish, ck_finish, finish_early, finish_late, finish_t, set_finish
 from convkit.kernels.conv cimport tiles_of
-from convkit.kernels.operands cimport reading, writing
+from convkit.kernels.operands cimport nbytes_of, reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of, task_t
 from convkit.kernels.tiles cimport FETCHED_TILES, ck_conv_grid, ck_conv_table, ck_conv_tile, round_up, run_rows
 
@@ -779,9 +779,9 @@ cdef class Winograd:
         if p.macs * n < MIN_MACS:
             threads = 1
         a.plan, a.n = p, n
-        a.x, a.u = <const float*>reading(x, x.nbytes), <const float*>reading(packed, 4 * self.packed_size)
-        a.y = <float*>writing(y, y.nbytes)
-        set_finish(&a.then, then, a.y, y.nbytes)
+        a.x, a.u = <const float*>reading(x, nbytes_of(x)), <const float*>reading(packed, 4 * self.packed_size)
+        a.y = <float*>writing(y, nbytes_of(y))
+        set_finish(&a.then, then, a.y, nbytes_of(y))
         share_out(&a, threads)
         lay_out(&a)
         rounds = a.image_rounds * a.slice_rounds * a.row_rounds
@@ -794,7 +794,7 @@ cdef class Winograd:
         a.bad = <uint8_t*>(a.off + p.taps)
         a.bias = NULL
         if bias is not None:
-            a.bias = spread_bias(p, <const float*>reading(bias, bias.nbytes), a.own + threads * a.own_step)
+            a.bias = spread_bias(p, <const float*>reading(bias, nbytes_of(bias)), a.own + threads * a.own_step)
         with nogil:
             memset(a.bad, 0, threads * n)
             for i in range(p.taps):

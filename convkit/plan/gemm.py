@@ -110,7 +110,7 @@ class Sums(Packing):
     def with_packed(self, x, packed, bias, y, then=None):
         if not self.complete:
             fill(y, bias)
-        self.kernel.run(x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads(), then)
+        self.kernel.run(x, packed, bias, y, len(x), settings.get_threads(), then)
 
 
 class ByPlace(Packing):
@@ -132,7 +132,7 @@ class ByPlace(Packing):
     def with_packed(self, x, packed, bias, y):
         if not self.complete:
             fill(y, bias)
-        operands = x.reshape(-1), packed, bias, y.reshape(-1), x.shape[0], settings.get_threads()
+        operands = x, packed, bias, y, len(x), settings.get_threads()
         self.kernel.run(*operands)
         if self.spec.direction == "forward" and not np.isfinite(y).all() and not np.isfinite(packed).all():
             self._with_padding.run(*operands)

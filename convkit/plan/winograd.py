@@ -230,7 +230,7 @@ class Sums(Packing):
         return direct.Sums(self.spec, self.isa)
 
     def _run(self, x, at_points, bias, y, n, then):
-        return self.kernel.run(x.reshape(-1), at_points, bias, y.reshape(-1), n, settings.get_threads(), then)
+        return self.kernel.run(x, at_points, bias, y, n, settings.get_threads(), then)
 
     def _run_apart(self, x, at_points, bias, y, then):
         """Every residue's targets, and what they meet of the source, as an image of its own."""
