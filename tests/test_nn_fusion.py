@@ -1,5 +1,8 @@
 """What Sequential computes together in eval mode: the same numbers, nobody's array overwritten, no change missed."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -140,13 +143,12 @@ def test_sums_finished_in_registers_have_the_bits_of_passes(algorithm, threads_a
         past[:, 0].flat[:4] = np.nan, np.inf, -np.inf, -0.0
         past = past if short_cut else None
 
-        def packed(_key, make, weight=weight):
-            return make(weight)
+        def operands(weight=weight):
+            return weight, None, lambda _key, make: make(weight)
 
         with convkit.use(algorithm=algorithm), convkit.threads(threads):
-            got = functional_conv.convolution_then((activation,) if activation else (), *arguments)(
-                x, weight, None, packed, past)
-            want = functional_conv.convolution_then((), *arguments)(x, weight, None, packed)
+            got = functional_conv.convolution_of(operands, (activation,) if activation else (), *arguments)(x, past)
+            want = functional_conv.convolution_of(operands, (), *arguments)(x)
         if short_cut:
             want += past
         want = getattr(convkit.functional, activation)(want) if activation else want
@@ -247,6 +249,45 @@ def test_no_change_is_missed():
     changed(lambda: norm.weight.data.__imul__(0.5))
     changed(lambda: norm.bias.data.__isub__(2))
     changed(lambda: setattr(norm, "eps", 1.0))
+    for parameter in (conv.weight, conv.bias, norm.weight, norm.bias):
+        view = parameter.data  # as long as this is held, every call looks
+        for _ in range(3):
+            changed(lambda view=view: view.__iadd__(1))
+        del view
+        changed(lambda parameter=parameter: setattr(parameter, "data", parameter.data - 1))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_layer_notices_what_becomes_of_it(norm):
+    rng = np.random.default_rng(1)
+    layer = nn.Conv2d(8, 16, 3, rng=rng)
+    net = nn.Sequential(layer, normed(nn.BatchNorm2d(16), rng)).eval() if norm else layer
+    x = rng.standard_normal((1, 8, 9, 9), np.float32)
+
+    def right(x):
+        weight, bias = layer.weight.data.copy(), None if layer.bias is None else layer.bias.data.copy()
+        for _ in range(2):
+            y = layer(x)
+            close(y, convkit.functional.conv2d(x, weight, bias, layer.stride, layer.padding, padding_mode=mode))
+            close(net(x), one_by_one(net, x) if norm else y)
+
+    mode = "zeros"
+    for image in (x, x[..., :5], np.ascontiguousarray(x[..., :5]), *([] if norm else [x[0]]), x):
+        right(image)
+    for name, value in (("stride", (2, 1)), ("padding", 1), ("bias", nn.Parameter(np.ones(16, np.float32))),
+                        ("weight", nn.Parameter(rng.standard_normal((16, 8, 3, 3), np.float32))), ("bias", None)):
+        setattr(layer, name, value)
+        right(x)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        other.weight.data *= 2
+        close(other(x), 2 * layer(x))
+    mode = layer.padding_mode = "circular"
+    right(x)
+    layer.weight.data = layer.weight.data.astype(np.float64)
+    with pytest.raises(convkit.DtypeError):
+        layer(x)
+    close(layer(x.astype(np.float64)), convkit.functional.conv2d(
+        x.astype(np.float64), layer.weight.data, None, layer.stride, layer.padding, padding_mode=mode))
 
 
 @needs_kernels

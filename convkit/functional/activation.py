@@ -290,7 +290,7 @@ def _prelu_of(x, weight):
 
 @in_float32
 def _prelu(spec, x, weight):
-    y = np.empty(x.shape, spec.dtype)
+    y = empty(x.shape, spec.dtype)
     if y.size:
         prelu_plan(spec).run(_by_channel(spec, x), _per_channel(spec, weight), _by_channel(spec, y))
     return y
@@ -298,7 +298,7 @@ def _prelu(spec, x, weight):
 
 @in_float32
 def _prelu_gradients(spec, dy, x, weight):
-    dx, dweight = np.empty(x.shape, spec.dtype), np.zeros(spec.channels, spec.dtype)
+    dx, dweight = empty(x.shape, spec.dtype), np.zeros(spec.channels, spec.dtype)
     if dx.size:
         prelu_backward_plan(spec).run(_by_channel(spec, dy), _by_channel(spec, x), _per_channel(spec, weight),
                                       _by_channel(spec, dx), dweight)
@@ -329,8 +329,7 @@ def _activation_in_place(name, x, *arguments):
     run = plan(activation_spec(name, x, *arguments)).run
 
     def call(x):
-        flat = x.reshape(-1)
-        run(flat, flat)
+        run(x, x)
         return x
 
     return call
@@ -345,8 +344,7 @@ def in_place_backward(name, dy, other, *arguments):
     """The gradient of an activation into the memory of ``dy``, which nobody else holds, where it can be."""
     if not _is_plain(dy) or not _is_plain(other):
         return _backward(name, dy, other, *arguments)
-    flat = dy.reshape(-1)
-    backward_plan(_activation_backward_spec(name, dy, other, *arguments)).run(flat, other.reshape(-1), flat)
+    backward_plan(_activation_backward_spec(name, dy, other, *arguments)).run(dy, other, dy)
     return dy
 
 
@@ -377,13 +375,13 @@ def _gradient(name, dy, other, *arguments):
 
 @in_float32
 def _run(spec, x):
-    y = np.empty(x.shape, spec.dtype)
+    y = empty(x.shape, spec.dtype)
     plan(spec).run(contiguous(x, spec.dtype), y)
     return y
 
 
 @in_float32
 def _run_backward(spec, dy, other):
-    dx = np.empty(dy.shape, spec.dtype)
+    dx = empty(dy.shape, spec.dtype)
     backward_plan(spec).run(contiguous(dy, spec.dtype), contiguous(other, spec.dtype), dx)
     return dx

@@ -47,7 +47,7 @@ def narrowed(result):
 
 
 def _converted(a, dtype, plan):
-    y = np.empty(a.shape, dtype)
+    y = empty(a.shape, dtype)
     if y.size:
         plan().run(a, y)
     return y
@@ -116,7 +116,7 @@ def target_for(out, shape, dtype, *inputs):
     """Where the kernel writes: ``out`` if it is plain memory that no input overlaps, else a new array."""
     if out is not None and plain(out, dtype) and all(a is None or apart(out, a) for a in inputs):
         return out
-    return np.empty(shape, dtype)
+    return empty(shape, dtype)
 
 
 def deliver(y, out):

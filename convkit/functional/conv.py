@@ -18,7 +18,7 @@ from convkit.functional.common import (
 )
 from convkit.functional.pad import padded, unpadded
 from convkit.plan.activation import finishing
-from convkit.plan.calls import empty, planned
+from convkit.plan.calls import MAX_OF_A_LAYER, empty, planned
 from convkit.plan.conv import plan
 from convkit.spec.common import check_sum
 from convkit.spec.conv import (
@@ -246,14 +246,16 @@ def convolve(x, weight, bias, stride, padding, dilation, groups, padding_mode, o
         x, weight, bias, out, packed)
 
 
-def convolution_then(then, stride, padding, dilation, groups, padding_mode, rank):
-    """``f(x, weight, bias, packed, past=None)``: such convolutions, plus ``past``, what a short cut gives, and then an
-    activation: its name and its arguments, or ``()``. Each kind of arrays is checked once.
+def convolution_of(operands, then, stride, padding, dilation, groups, padding_mode, rank):
+    """``f(x, past=None)``: such convolutions with the weight, bias and keeper of the weight (as in ``convolve``) that
+    ``operands()`` gives, plus ``past``, what a short cut gives, and then an activation: its name and its arguments, or
+    ``()``. Each kind of arrays is checked once.
     """
     made = planned(lambda x, weight, bias, past: _computed(x, weight, bias, stride, padding, dilation, groups,
-                                                           padding_mode, None, rank, then, past))
+                                                           padding_mode, None, rank, then, past), MAX_OF_A_LAYER)
 
-    def call(x, weight, bias, packed, past=None):
+    def call(x, past=None):
+        weight, bias, packed = operands()
         return made(x, weight, bias, past)(x, weight, bias, None, packed, past)
 
     return call
@@ -398,7 +400,7 @@ def _gradients(spec, n, runs, dy, x, weight):
     dy_n = contiguous(dy, spec.dtype).reshape(y_shape)
     dx = dw = db = None
     if run_x is not None:
-        dx = np.empty(x.shape, spec.dtype)
+        dx = empty(x.shape, spec.dtype)
         if run_x:
             run_x(dy_n, contiguous(weight, spec.dtype), None, dx.reshape(x_shape))
     if run_w is not None:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from convkit.functional.common import contiguous, in_float32
+from convkit.plan.calls import empty
 from convkit.plan.dropout import channel_plan, plan
 from convkit.spec.dropout import dropout_backward_spec, dropout_spec
 from convkit.typing import Floats, Mask
@@ -121,7 +122,7 @@ def _channels_backward(rank, dy, mask, p):
 
 @in_float32
 def _apply_to_channels(spec, x, mask):
-    y = np.empty(x.shape, spec.dtype)
+    y = empty(x.shape, spec.dtype)
     if y.size:
         channels = (1, mask.size, -1)
         channel_plan(spec).run(contiguous(x, spec.dtype).reshape(channels),
@@ -131,7 +132,7 @@ def _apply_to_channels(spec, x, mask):
 
 @in_float32
 def _apply(spec, x, mask):
-    y = np.empty(x.shape, spec.dtype)
+    y = empty(x.shape, spec.dtype)
     plan(spec).run(
         contiguous(x, spec.dtype).reshape(-1),
         contiguous(np.asarray(mask), np.dtype(bool)).reshape(-1),

@@ -1,7 +1,5 @@
 """Embedding without state."""
 
-import numpy as np
-
 from convkit.functional.common import as_they_are, contiguous, in_float32
 from convkit.plan.calls import empty, planned
 from convkit.plan.embedding import backward_plan, plan
@@ -79,7 +77,7 @@ def embedding_backward(dy: Floats, indices: Labels, num_embeddings: int, padding
 
 @in_float32
 def _gradient(spec, dy, indices):
-    dweight = np.empty((spec.rows, spec.width), spec.dtype)
+    dweight = empty((spec.rows, spec.width), spec.dtype)
     if dweight.size:
         backward_plan(spec).run(contiguous(dy, spec.dtype).reshape(indices.size, spec.width),
                                 contiguous(indices, INT64).reshape(-1), dweight)

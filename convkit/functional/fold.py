@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from math import prod
 
-import numpy as np
-
 from convkit.functional.common import contiguous, in_float32
-from convkit.plan.calls import remembered
+from convkit.plan.calls import empty, remembered
 from convkit.plan.fold import fold_plan, unfold_plan
 from convkit.spec.common import array
 from convkit.spec.fold import fold_spec, unfold_backward_spec, unfold_spec
@@ -45,7 +43,7 @@ def unfold(x: Floats, kernel_size: Size, dilation: Size = 1, padding: Padding = 
 
 @in_float32
 def _unfold(spec, lead, channels, x):
-    y = np.empty((*lead, channels * spec.taps, prod(spec.out_size)), spec.dtype)
+    y = empty((*lead, channels * spec.taps, prod(spec.out_size)), spec.dtype)
     if y.size:
         planes = prod(lead) * channels
         unfold_plan(spec).run(contiguous(x, spec.dtype).reshape(planes, *spec.size),
@@ -118,7 +116,7 @@ def fold_backward(dy: Floats, kernel_size: Size, dilation: Size = 1, padding: Pa
 
 @in_float32
 def _fold(spec, lead, channels, columns):
-    y, planes = np.empty((*lead, channels, *spec.size), spec.dtype), prod(lead) * channels
+    y, planes = empty((*lead, channels, *spec.size), spec.dtype), prod(lead) * channels
     if y.size:
         fold_plan(spec).run(contiguous(columns, spec.dtype).reshape(planes, spec.taps, *spec.out_size),
                             y.reshape(planes, *spec.size))

@@ -50,10 +50,14 @@ def _product(x, weight, bias):
     if not as_they_are(spec.dtype, x, weight, bias) or x.ndim != 2 or 0 in y_shape:
         return partial(_multiply, spec, y_shape)
     run, dtype = plan(spec).run, spec.dtype
+    packs = hasattr(run, "pack")
 
     def call(x, weight, bias, packed):
         y = empty(y_shape, dtype)
-        run_packed(spec, run, x, weight, bias, y, packed)
+        if packs and packed is not None:
+            run.with_packed(x, packed(run.pack_key, run.pack), bias, y)
+        else:
+            run(x, weight, bias, y)
         return y
 
     return call
@@ -96,7 +100,7 @@ def _gradients_of(dy, x, weight, needs):
 
 @in_float32
 def _multiply(spec, y_shape, x, weight, bias, packed):
-    y = np.empty(y_shape, spec.dtype)
+    y = empty(y_shape, spec.dtype)
     if y.size:
         run_packed(spec, plan(spec).run, _rows(x, spec.dtype), weight, optional(bias, spec.dtype),
                    _rows(y, spec.dtype), packed)

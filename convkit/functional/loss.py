@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from convkit.functional.common import as_they_are, contiguous, in_float32, optional
-from convkit.plan.calls import planned, remembered
+from convkit.plan.calls import empty, planned, remembered
 from convkit.plan.loss import (
     backward_plan,
     count_targets,
@@ -85,7 +85,7 @@ def cross_entropy(logits: Floats, target: Labels | Floats, weight: Floats | None
 @in_float32
 def _entropy(spec, logits, target, weight, ignore_index, reduction, label_smoothing):
     axis = class_axis(logits.ndim)
-    losses = np.empty(logits.shape[:axis] + logits.shape[axis + 1:], spec.dtype)
+    losses = empty(logits.shape[:axis] + logits.shape[axis + 1:], spec.dtype)
     call = _Targets("logits", spec, target, weight, ignore_index, label_smoothing)
     if losses.size:
         plan(spec).run(_scores(spec, logits), *call.forward(), losses.reshape(spec.outer, spec.inner))
@@ -122,7 +122,7 @@ def cross_entropy_backward(logits: Floats, target: Labels | Floats, weight: Floa
 
 @in_float32
 def _entropy_gradient(spec, logits, target, weight, ignore_index, reduction, label_smoothing, dloss):
-    dlogits = np.empty(logits.shape, spec.dtype)
+    dlogits = empty(logits.shape, spec.dtype)
     if dlogits.size:
         call = _Targets("logits", spec, target, weight, ignore_index, label_smoothing)
         backward_plan(spec).run(_scores(spec, logits), *call.backward(_share(dloss, call.count, reduction)),
@@ -173,7 +173,7 @@ def _nll_of(x, target, weight, ignore_index, reduction):
 @in_float32
 def _nll(spec, x, target, weight, ignore_index, reduction):
     number = _numbers("x", spec, target, ignore_index)[0]
-    losses = np.empty(target.shape, spec.dtype) if reduction == "none" else None
+    losses = empty(target.shape, spec.dtype) if reduction == "none" else None
     total, count = nll_plan(spec).run(_scores(spec, x), number, optional(weight, spec.dtype), ignore_index,
                                       None if losses is None else losses.reshape(number.shape))
     return _quotient(spec.dtype, total, 1 if reduction == "sum" else count) if losses is None else losses
@@ -206,7 +206,7 @@ def _nll_gradient(spec, x, target, weight, ignore_index, reduction, dloss):
     weight = optional(weight, spec.dtype)
     if weight is not None:
         count = weight[number[number != ignore_index]].sum(dtype=np.float64)
-    dx, share = np.zeros(x.shape, spec.dtype), np.empty(target.shape, spec.dtype)
+    dx, share = np.zeros(x.shape, spec.dtype), empty(target.shape, spec.dtype)
     with np.errstate(all="ignore"):
         share[...] = _share(dloss, count, reduction)
     nll_backward_plan(spec).run(number, weight, ignore_index, share.reshape(number.shape), _scores(spec, dx))
@@ -267,7 +267,7 @@ class _Targets:
         shape, dtype = (self.spec.outer, self.spec.inner), self.spec.dtype
         share = np.asarray(share, dtype)
         share = share if share.ndim == 0 else share.reshape(shape)
-        every = np.empty(shape, dtype)
+        every = empty(shape, dtype)
         every[...] = share if self.used is None else np.where(self.used, share, dtype.type(0))
         hit = every if self.each is None else np.where(self.each == 0, 0, every * self.each)
         if self.soft is None:
@@ -425,7 +425,7 @@ def _bce(logits, target, weight, reduction, pos_weight):
 
 @in_float32
 def _pair(spec, x, target, reduction, weight=None, pos_weight=None):
-    losses = np.empty(x.shape, spec.dtype) if reduction == "none" else None
+    losses = empty(x.shape, spec.dtype) if reduction == "none" else None
     total = pair_plan(spec).run(*_flat(spec, x, target, weight, pos_weight),
                                 None if losses is None else losses.reshape(-1))
     return _quotient(spec.dtype, total, 1 if reduction == "sum" else x.size) if losses is None else losses
@@ -438,7 +438,7 @@ def _pair_backward(spec, x, target, reduction, dloss, weight=None, pos_weight=No
 
 @in_float32
 def _pair_gradient(spec, x, target, reduction, dloss, weight, pos_weight):
-    dx = np.empty(x.shape, spec.dtype)
+    dx = empty(x.shape, spec.dtype)
     if dx.size:
         scale = _share(dloss, x.size, reduction)
         scale = float(scale) if np.ndim(scale) == 0 else contiguous(scale, spec.dtype).reshape(-1)
@@ -512,7 +512,7 @@ def _dice(spec, x, target, smooth, reduction):
 
 @in_float32
 def _dice_gradient(spec, x, target, smooth, reduction, dloss):
-    dx = np.empty(x.shape, spec.dtype)
+    dx = empty(x.shape, spec.dtype)
     overlap, whole = _dice_sums(spec, x, target, smooth)
     if dx.size:
         with np.errstate(all="ignore"):

@@ -7,7 +7,7 @@ import numpy as np
 
 from convkit.functional.activation import in_place
 from convkit.functional.common import contiguous, deliver, in_float32, optional
-from convkit.plan.calls import remembered
+from convkit.plan.calls import empty, remembered
 from convkit.plan.norm import (
     backward_plan,
     plan,
@@ -126,7 +126,7 @@ def batch_norm_relu(x, running_mean, running_var, weight, bias, training, moment
 
 @in_float32
 def _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum, keep, line=None):
-    y = np.empty(x.shape, spec.dtype)
+    y = empty(x.shape, spec.dtype)
     saved = np.empty((spec.channels, 3)) if keep and spec.training and y.size else None
     if y.size:
         mean, var = optional(running_mean, spec.dtype), optional(running_var, spec.dtype)
@@ -141,7 +141,7 @@ def _batch_norm(spec, x, running_mean, running_var, weight, bias, momentum, keep
 @in_float32
 def _batch_norm_gradients(spec, dy, x, weight, mean, var, saved, line, over_dy):
     dy = contiguous(dy, spec.dtype)
-    dx = dy if over_dy else np.empty(x.shape, spec.dtype)
+    dx = dy if over_dy else empty(x.shape, spec.dtype)
     dweight, dbias = np.zeros(spec.channels, spec.dtype), np.zeros(spec.channels, spec.dtype)
     if dx.size:
         if line is not None and not over_dy:
@@ -360,7 +360,7 @@ def local_response_norm(x: Floats, size: int, alpha: float = 1e-4, beta: float =
 
 @in_float32
 def _respond(spec, x):
-    y = np.empty(x.shape, spec.dtype)
+    y = empty(x.shape, spec.dtype)
     if y.size:
         response_plan(spec).run(_by_channel(spec, x), _by_channel(spec, y))
     return y
@@ -376,7 +376,7 @@ def local_response_norm_backward(dy: Floats, x: Floats, size: int, alpha: float 
 
 @in_float32
 def _respond_backward(spec, dy, x):
-    dx = np.empty(x.shape, spec.dtype)
+    dx = empty(x.shape, spec.dtype)
     if dx.size:
         response_backward_plan(spec).run(_by_channel(spec, dy), _by_channel(spec, x), _by_channel(spec, dx))
     return dx
@@ -384,7 +384,7 @@ def _respond_backward(spec, dy, x):
 
 @in_float32
 def _rows_forward(spec, x, weight, bias, keep=True):
-    y = np.empty(x.shape, spec.dtype)
+    y = empty(x.shape, spec.dtype)
     saved = np.empty((y.size // spec.length, 3)) if keep and y.size else None
     if y.size:
         rows_plan(spec).run(_by_row(spec, x), optional(weight, spec.dtype), optional(bias, spec.dtype),
@@ -394,7 +394,7 @@ def _rows_forward(spec, x, weight, bias, keep=True):
 
 @in_float32
 def _rows_gradients(spec, dy, x, weight, shape, saved):
-    dx = np.empty(x.shape, spec.dtype)
+    dx = empty(x.shape, spec.dtype)
     dweight, dbias = np.zeros(shape, spec.dtype), np.zeros(shape, spec.dtype)
     if dx.size:
         gradients = rows_backward_plan(spec).run(_by_row(spec, dy), _by_row(spec, x), optional(weight, spec.dtype),

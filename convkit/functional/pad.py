@@ -98,7 +98,7 @@ def padded(x, pairs, mode, value=0.0):
 
 @in_float32
 def _run(spec, planes, x, value):
-    y = np.empty((*x.shape[:x.ndim - len(spec.size)], *spec.out_size), spec.dtype)
+    y = empty((*x.shape[:x.ndim - len(spec.size)], *spec.out_size), spec.dtype)
     if y.size:
         x = contiguous(x, spec.dtype).reshape(planes, *spec.size)
         plan(spec).run(x, value, y.reshape(planes, *spec.out_size))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from convkit.functional.common import filled_by, in_float32, planes
-from convkit.plan.calls import planned, remembered, remembered_of_same, running
+from convkit.plan.calls import empty, planned, remembered, remembered_of_same, running
 from convkit.plan.pool import gradient_plan, plan, scatter_plan, taps_gradient_plan, taps_pay, taps_plan
 from convkit.spec.common import INT64
 from convkit.spec.pool import (
@@ -336,7 +336,7 @@ def train_extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mod
 
 @in_float32
 def _run_taps(spec, lead, x):
-    y = np.empty(lead + spec.out_size, spec.dtype)
+    y = empty(lead + spec.out_size, spec.dtype)
     taps = np.empty(y.shape, np.uint8)
     if y.size:
         taps_plan(spec).run(planes(x, spec.dtype, spec.size), planes(y, spec.dtype, spec.out_size),
@@ -346,7 +346,7 @@ def _run_taps(spec, lead, x):
 
 @in_float32
 def _run_taps_backward(spec, dy, taps, shape):
-    dx = np.empty(shape, spec.dtype)
+    dx = empty(shape, spec.dtype)
     if dx.size:
         taps_gradient_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(taps, taps.dtype, spec.out_size),
                                      planes(dx, spec.dtype, spec.size))
@@ -359,8 +359,8 @@ def _extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, re
 
 @in_float32
 def _run_extreme(spec, lead, return_indices, x):
-    y = np.empty(lead + spec.out_size, spec.dtype)
-    indices = np.empty(y.shape, INT64) if return_indices else None
+    y = empty(lead + spec.out_size, spec.dtype)
+    indices = empty(y.shape, INT64) if return_indices else None
     if y.size:
         plan(spec).run(planes(x, spec.dtype, spec.size), planes(y, spec.dtype, spec.out_size),
                        None if indices is None else planes(indices, INT64, spec.out_size))
@@ -380,7 +380,7 @@ def _gradient_by_index(dy, indices, input_shape, rank):
 
 @in_float32
 def _scatter(spec, shape, dy, indices):
-    dx = np.empty(shape, spec.dtype)
+    dx = empty(shape, spec.dtype)
     if dx.size:
         scatter_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(indices, INT64, spec.out_size),
                                planes(dx, spec.dtype, spec.size))
@@ -389,7 +389,7 @@ def _scatter(spec, shape, dy, indices):
 
 @in_float32
 def _run_sum(spec, lead, x):
-    y = np.empty(lead + spec.out_size, spec.dtype)
+    y = empty(lead + spec.out_size, spec.dtype)
     if y.size:
         plan(spec).run(planes(x, spec.dtype, spec.size), planes(y, spec.dtype, spec.out_size))
     return y
@@ -397,7 +397,7 @@ def _run_sum(spec, lead, x):
 
 @in_float32
 def _run_sum_backward(spec, shape, dy):
-    dx = np.empty(shape, spec.dtype)
+    dx = empty(shape, spec.dtype)
     if dx.size:
         gradient_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(dx, spec.dtype, spec.size))
     return dx
@@ -405,7 +405,7 @@ def _run_sum_backward(spec, shape, dy):
 
 @in_float32
 def _lp_backward(spec, dy, x, y):
-    dx = np.empty(x.shape, spec.dtype)
+    dx = empty(x.shape, spec.dtype)
     if dx.size:
         gradient_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(x, spec.dtype, spec.size),
                                 planes(y, spec.dtype, spec.out_size), planes(dx, spec.dtype, spec.size))

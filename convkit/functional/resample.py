@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from math import prod
 
-import numpy as np
-
 from convkit.functional.common import contiguous, in_float32
-from convkit.plan.calls import remembered
+from convkit.plan.calls import empty, remembered
 from convkit.plan.resample import backward_plan, plan
 from convkit.spec.common import array
 from convkit.spec.resample import resample_backward_spec, resample_spec
@@ -60,7 +58,7 @@ def interpolate(x: Floats, size: Size | None = None, scale_factor: float | Seque
 
 @in_float32
 def _run(spec, lead, x):
-    y = np.empty((*lead, *spec.out_size), spec.dtype)
+    y = empty((*lead, *spec.out_size), spec.dtype)
     if y.size:
         plan(spec).run(_planes(x, spec.size, spec.dtype), _planes(y, spec.out_size, spec.dtype))
     return y
@@ -95,7 +93,7 @@ def interpolate_backward(dy: Floats, input_shape: Sequence[int], size: Size | No
 
 @in_float32
 def _run_backward(spec, lead, dy):
-    dx = np.empty((*lead, *spec.size), spec.dtype)
+    dx = empty((*lead, *spec.size), spec.dtype)
     if dx.size:
         backward_plan(spec).run(_planes(dy, spec.out_size, spec.dtype), _planes(dx, spec.size, spec.dtype))
     return dx

@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from convkit.plan.calls import empty, remembered
 from convkit.spec.shape import channel_shuffle_spec, flatten_shape, pixel_shuffle_spec, pixel_unshuffle_spec
 from convkit.typing import Floats
+
+_flatten_shape = remembered(flatten_shape)
 
 
 def flatten(x: Floats, start_dim: int = 1, end_dim: int = -1) -> Floats:
@@ -21,8 +24,7 @@ def flatten(x: Floats, start_dim: int = 1, end_dim: int = -1) -> Floats:
     ndarray
         A view where the memory layout allows, else a copy.
     """
-    shape = flatten_shape(x, start_dim, end_dim)
-    return x.reshape(shape)
+    return x.reshape(_flatten_shape(x, start_dim, end_dim))
 
 
 def pixel_shuffle(x: Floats, upscale_factor: int) -> Floats:
@@ -83,14 +85,14 @@ def pixel_unshuffle_backward(dy: Floats, downscale_factor: int) -> Floats:
 
 def _shuffle(x, r, lead, size, dtype):
     h, w = size
-    y, split = np.empty((*lead, h * r, w * r), dtype), x.reshape(*lead, r, r, h, w)
+    y, split = empty((*lead, h * r, w * r), dtype), x.reshape(*lead, r, r, h, w)
     for i, j in np.ndindex(r, r):  # one long strided copy each, not many of r elements
         y[..., i::r, j::r] = split[..., i, j, :, :]
     return y
 
 
 def _unshuffle(x, r, lead, size, dtype):
-    y = np.empty((*lead, r, r, *size), dtype)
+    y = empty((*lead, r, r, *size), dtype)
     for i, j in np.ndindex(r, r):
         y[..., i, j, :, :] = x[..., i::r, j::r]
     return y.reshape(*lead[:-1], lead[-1] * r * r, *size)
@@ -128,7 +130,7 @@ def channel_shuffle_backward(dy: Floats, groups: int) -> Floats:
 
 def _deal(x, groups, dtype):
     n, c, *size = x.shape
-    y = np.empty(x.shape, dtype)
+    y = empty(x.shape, dtype)
     if y.size:
         y.reshape(n, c // groups, groups, *size)[...] = x.reshape(n, groups, c // groups, *size).swapaxes(1, 2)
     return y

@@ -3,10 +3,8 @@
 from functools import partial
 from math import prod
 
-import numpy as np
-
 from convkit.functional.common import contiguous, filled_by, in_float32
-from convkit.plan.calls import planned
+from convkit.plan.calls import empty, planned
 from convkit.plan.softmax import backward_plan, plan
 from convkit.spec.softmax import softmax_backward_spec, softmax_spec
 from convkit.typing import Floats
@@ -69,7 +67,7 @@ def _gradient_of(dy, y, axis, log):
 
 @in_float32
 def _run(spec, axis, x):
-    y = np.empty(x.shape, spec.dtype)
+    y = empty(x.shape, spec.dtype)
     if y.size:
         plan(spec).run(_around(x, axis, spec.dtype), _around(y, axis, spec.dtype))
     return y
@@ -77,7 +75,7 @@ def _run(spec, axis, x):
 
 @in_float32
 def _run_backward(spec, axis, dy, y):
-    dx = np.empty(y.shape, spec.dtype)
+    dx = empty(y.shape, spec.dtype)
     if dx.size:
         backward_plan(spec).run(_around(dy, axis, spec.dtype), _around(y, axis, spec.dtype),
                                 _around(dx, axis, spec.dtype))

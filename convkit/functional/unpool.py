@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from convkit.functional.common import in_float32, planes
-from convkit.plan.calls import remembered
+from convkit.plan.calls import empty, remembered
 from convkit.plan.pool import gradient_plan, plan
 from convkit.spec.common import INT64
 from convkit.spec.unpool import unpool_backward_spec, unpool_spec
@@ -94,7 +92,7 @@ def max_unpool3d_backward(dy: Floats, indices: Indices) -> Floats:
 
 @in_float32
 def _unpool(spec, x, indices):
-    y = np.empty(x.shape[:-spec.rank] + spec.size, spec.dtype)
+    y = empty(x.shape[:-spec.rank] + spec.size, spec.dtype)
     if y.size:
         plan(spec).run(planes(x, spec.dtype, spec.out_size), planes(indices, INT64, spec.out_size),
                        planes(y, spec.dtype, spec.size))
@@ -103,7 +101,7 @@ def _unpool(spec, x, indices):
 
 @in_float32
 def _unpool_backward(spec, dy, indices):
-    dx = np.empty(indices.shape, spec.dtype)
+    dx = empty(indices.shape, spec.dtype)
     if dx.size:
         gradient_plan(spec).run(planes(dy, spec.dtype, spec.size), planes(indices, INT64, spec.out_size),
                                 planes(dx, spec.dtype, spec.out_size))

@@ -1,14 +1,15 @@
 """Convolution layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from convkit import functional as F
 from convkit.errors import ShapeError
-from convkit.functional.conv import convolve, convolve_transposed
+from convkit.functional.conv import convolution_of, convolve_transposed
 from convkit.nn import init
 from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, array_or_none, wants_grad
@@ -85,9 +86,25 @@ class _Conv(_ConvBase):
         return conv_spec(x_shape, dtype, weight_shape, dtype, None, None, self.stride, self.padding, self.dilation,
                          self.groups, rank=self.rank)[0]
 
+    def operands(self) -> Callable[[], tuple[Any, ...]]:
+        """``f()``: the weight, the bias and the weight's keeper, good until an attribute changes."""
+        weight, bias, packed = self.weight, self.bias, self.weight.packed
+        if bias is None:
+            return lambda: (weight._data, None, packed)
+        return lambda: (weight._data, bias._data, packed)
+
+    def computing(self, operands: Callable[[], tuple[Any, ...]], then: tuple[Any, ...]) -> Callable[..., Floats]:
+        """``f(x, past=None)``: this convolution with other operands, plus ``past``, and an activation, as in
+        ``functional.conv.convolution_of``."""
+        return convolution_of(operands, then, self.stride, self.padding, self.dilation, self.groups, self.padding_mode,
+                              self.rank)
+
     def predict(self, x: Floats) -> Floats:
-        return convolve(x, self.weight._data, array_or_none(self.bias), self.stride, self.padding, self.dilation,
-                        self.groups, self.padding_mode, rank=self.rank, packed=self.weight.packed)
+        state = vars(self)
+        compute = state.get("_compute")
+        if compute is None:
+            compute = state["_compute"] = self.computing(self.operands(), ())
+        return compute(x)
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         return self.predict(x), self._backward_of(x, self._conv_backward, self.stride, self.padding, self.dilation,

@@ -15,10 +15,9 @@ import numpy as np
 
 from convkit.functional.activation import in_place
 from convkit.functional.common import bytes_of
-from convkit.functional.conv import convolution_then
 from convkit.nn import activation, conv, linear, norm
 from convkit.nn.module import Module
-from convkit.nn.parameter import array_or_none
+from convkit.nn.parameter import remembering_last
 from convkit.spec.common import FLOAT16, check_sum
 from convkit.typing import Floats
 
@@ -114,12 +113,7 @@ def _in_turn(first, calls, x):
 
 def _convolution(layer, after, then):
     """``f(x, past=None)``: a convolution, the batch norm after it or None, plus ``past``, and an activation."""
-    compute = convolution_then(then, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode,
-                               layer.rank)
-    if after is None:
-        return lambda x, past=None: compute(x, layer.weight._data, array_or_none(layer.bias), layer.weight.packed, past)
-    folded = _folding(layer, after)
-    return lambda x, past=None: compute(x, *folded(), past)
+    return layer.computing(layer.operands() if after is None else _folding(layer, after), then)
 
 
 def _folding(layer, after):
@@ -127,18 +121,25 @@ def _folding(layer, after):
     w' = w * scale, b' = (b - mean) * scale + beta with scale = gamma / sqrt(var + eps) (Ioffe and Szegedy, 2015, arXiv
     1502.03167).
     """
-    mean, var, gamma, beta, bias = after.running_mean, after.running_var, after.weight, after.bias, layer.bias
-    kept: tuple[bytes | None, ...] = ()
+    mean, var, gamma, beta, bias, weight = (after.running_mean, after.running_var, after.weight, after.bias, layer.bias,
+                                            layer.weight)
+    last: tuple[Any, ...] = None, (), None  # the weight's stamp, the bytes of all else, and what was made of both
 
     def folded():
-        nonlocal kept
+        nonlocal last
+        stamp, (before, kept, result) = weight.stamp(), last
         numbers = (mean, var, None if gamma is None else gamma._data, None if beta is None else beta._data,
                    None if bias is None else bias._data)
+        now = bytes_of(numbers, kept)
+        if now is kept and stamp is not None and stamp == before:
+            return result
         # What is made of the weight is kept under the numbers of the others: whoever changes those gets another.
-        kept = bytes_of(numbers, kept)
-        key = after.eps, kept
-        weight, shift = layer.weight.packed(key, lambda w: _product(w, after.eps, *numbers))
-        return weight, shift, lambda name, make: layer.weight.packed((key, name), lambda _: make(weight))
+        key = after.eps, now
+        product, shift = weight.packed(key, lambda w: _product(w, after.eps, *numbers))
+        result = product, shift, remembering_last(
+            lambda name, make: weight.packed((key, name), lambda _: make(product)))
+        last = stamp, now, result
+        return result
 
     return folded
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from convkit.nn.summary import Summary
 
 
+_MADE = {"_kept", "_compute"}  # by a module for itself, out of all else: a copy makes its own
+
+
 class KeyDifference(NamedTuple):
     """What ``load_state_dict(strict=False)`` found no partner for."""
 
@@ -73,14 +76,18 @@ class Module:
                              f"to change its values write .{name}.data = array")
         if vars(self).get(name, self) is not value:
             super().__setattr__(name, value)
-            changed()
+            self._changed()
 
     def __delattr__(self, name):
         super().__delattr__(name)
+        self._changed()
+
+    def _changed(self):
+        vars(self).pop("_compute", None)
         changed()
 
     def __getstate__(self):
-        return {name: value for name, value in vars(self).items() if name != "_kept"}  # a copy makes its own
+        return {name: value for name, value in vars(self).items() if name not in _MADE}
 
     def register_buffer(self, name: str, array: NDArray[Any] | None) -> None:
         """Set an attribute that is no parameter but belongs to the state, such as a running mean."""

@@ -53,6 +53,7 @@ class Parameter:
         self._take(_own_copy("data", data))
         self._grad = None
         self._packed = (0, {})
+        self._last = (-1, None, None)  # of `packed`: the version, the key and what was kept
         self.version = 0
         self.requires_grad = requires_grad
 
@@ -119,6 +120,9 @@ class Parameter:
         version = self.version
         if sys.getrefcount(self._buffer) > _ALONE:
             return make(self._data)
+        last_version, last_key, kept = self._last
+        if last_key is key and last_version == version:  # no long key is hashed for every call
+            return kept
         packed_version, packings = self._packed
         if packed_version != version:
             packings = {}
@@ -129,7 +133,13 @@ class Parameter:
             while len(packings) >= MOST_PACKINGS:
                 packings.pop(next(iter(packings)), None)
             packings[key] = kept
+        self._last = version, key, kept
         return kept
+
+    def stamp(self) -> int | None:
+        """What tells that the values are the same: equal stamps. None while a view of the buffer is alive outside."""
+        version = self.version
+        return None if sys.getrefcount(self._buffer) > _ALONE else version
 
     def _references(self):
         return sys.getrefcount(self._buffer)  # as in `packed`
@@ -147,6 +157,21 @@ class Parameter:
 
 # How many references a buffer has that nobody outside holds: measured, because it differs between Pythons.
 _ALONE = Parameter(np.zeros(1, np.float32))._references()
+
+
+def remembering_last(packed: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """``packed(key, make)``, whose answers for a key are all alike, not asked twice in a row for the same object."""
+    last = None, None
+
+    def keeper(key, make):
+        nonlocal last
+        known, kept = last
+        if known is not key:
+            kept = packed(key, make)
+            last = key, kept
+        return kept
+
+    return keeper
 
 
 def array_or_none(parameter):

@@ -13,6 +13,9 @@ class Flatten(Module):
         self.start_dim = common.integer("start_dim", start_dim)
         self.end_dim = common.integer("end_dim", end_dim)
 
+    def predict(self, x: Floats) -> Floats:
+        return F.flatten(x, self.start_dim, self.end_dim)
+
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         y = F.flatten(x, self.start_dim, self.end_dim)
         shape = x.shape

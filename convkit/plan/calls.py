@@ -22,6 +22,7 @@ from convkit import settings
 from convkit.kernels import native
 
 MAX_CALLS = 1024  # of each function; the oldest goes first
+MAX_OF_A_LAYER = 64  # where each layer has a function of its own
 
 if native.available:
     from convkit.kernels.operands import Remembered, apart, empty, holds, plain
@@ -66,11 +67,11 @@ def remembered_of_same(function: Callable[..., Any]) -> Remembered:
     return Remembered(function, True, MAX_CALLS)
 
 
-def planned(function: Callable[..., Any]) -> Remembered:
+def planned(function: Callable[..., Any], most: int = MAX_CALLS) -> Remembered:
     """``function(*arrays_and_arguments)``, which may choose plans, asked once for each kind of call under the same
     settings, and by every call whose plans are recorded.
     """
-    each = Remembered(function, False, MAX_CALLS, settings.chosen, record)
+    each = Remembered(function, False, most, settings.chosen, record)
     _planned.add(each)
     return each
 
