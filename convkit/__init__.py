@@ -5,7 +5,7 @@ import os
 
 from convkit import settings
 from convkit.errors import DtypeError, FormatError, NativeUnavailable, ShapeError
-from convkit.settings import get_threads, set_threads, threads, use
+from convkit.settings import get_spare_memory, get_threads, set_spare_memory, set_threads, threads, use
 
 __version__ = "0.1.0"
 
@@ -24,8 +24,8 @@ _LAZY_NAMES = {
     "clear_tuning": "convkit.tuning",
 }
 
-__all__ = ["DtypeError", "FormatError", "NativeUnavailable", "ShapeError", "__version__", "get_threads", "set_threads",
-           "threads", "use", *_LAZY_MODULES, *_LAZY_NAMES]
+__all__ = ["DtypeError", "FormatError", "NativeUnavailable", "ShapeError", "__version__", "get_spare_memory",
+           "get_threads", "set_spare_memory", "set_threads", "threads", "use", *_LAZY_MODULES, *_LAZY_NAMES]
 
 
 def __getattr__(name):

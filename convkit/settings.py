@@ -1,4 +1,4 @@
-"""Process-wide and scoped settings: instruction set, algorithm, threads.
+"""Process-wide and scoped settings: instruction set, algorithm, threads, spare memory.
 
 ``use`` and ``threads`` are scoped to the current thread or asyncio task (a ``ContextVar``), so that one
 caller's experiment never changes another caller's results; ``set_threads`` changes the process default.
@@ -16,6 +16,7 @@ ALGORITHM_ENV = "CONVKIT_ALGORITHM"
 PRECISION_ENV = "CONVKIT_PRECISION"
 THREADS_ENV = "CONVKIT_NUM_THREADS"
 TUNING_ENV = "CONVKIT_TUNING"
+SPARE_ENV = "CONVKIT_SPARE_MB"
 
 # Names that a plan can be told to take. An operation that offers no candidate of the forced name keeps its
 # own order; one that offers it but cannot use it raises, so that a forced run never measures something else.
@@ -98,6 +99,16 @@ def _default_threads():
     return min(cpus, cgroup_cpus() or cpus)
 
 
+def _checked_spare(amount, where):
+    try:
+        number = int(amount) if isinstance(amount, str) else operator.index(amount)
+    except (TypeError, ValueError):
+        number = -1
+    if not 0 <= number < 1 << 43:
+        raise ValueError(f"{where} must be a whole number of at least 0, got {amount!r}")
+    return number
+
+
 _process_threads = _default_threads()
 _scoped_threads = ContextVar("convkit_threads", default=None)
 _no_choice = (native.ISA_LEVELS[-1] if native.ISA_LEVELS else None,
@@ -159,3 +170,29 @@ def threads(n: int) -> Iterator[None]:
         yield
     finally:
         _scoped_threads.reset(token)
+
+
+def set_spare_memory(nbytes: int) -> None:
+    """Keep the memory of at most so many bytes of large results that have died, for those that come next.
+
+    The system fills memory with zeros before it hands it out, for a large result a good part of the time of computing
+    it. So what a result of 32 MiB or more leaves behind waits for the next one that is hardly smaller: at most 256 MiB
+    of it, or what ``CONVKIT_SPARE_MB`` says. Such arrays own their memory and can be resized like any other.
+
+    Parameters
+    ----------
+    nbytes : int
+        With 0 nothing is kept. What is kept beyond this goes back to the system at once.
+    """
+    global _spare_memory
+    _spare_memory = _checked_spare(nbytes, "nbytes")
+    if native.available:
+        native.operands.spare_limit(_spare_memory)
+
+
+def get_spare_memory() -> int:
+    """The bytes that ``set_spare_memory`` allows."""
+    return _spare_memory
+
+
+set_spare_memory(_checked_spare(os.environ.get(SPARE_ENV, "256"), SPARE_ENV) << 20)

@@ -11,11 +11,11 @@ from convkit.errors import NativeUnavailable
 ISA_ENV = "CONVKIT_ISA"
 
 try:
-    from convkit.kernels import operands, runtime  # noqa: F401 - of all, `operands` needs NumPy as it was compiled for
+    from convkit.kernels import operands, runtime  # of all, `operands` needs NumPy as it was compiled for
 except ImportError as exc:
     if os.environ.get("CONVKIT_REQUIRE_NATIVE", "0") not in ("", "0"):
         raise NativeUnavailable(f"CONVKIT_REQUIRE_NATIVE is set, but the compiled kernels do not load: {exc}") from exc
-    runtime = None
+    operands = runtime = None
     available = False
     reason = f"the compiled kernels are not installed ({exc})"
 else:

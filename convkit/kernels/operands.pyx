@@ -8,6 +8,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.float cimport PyFloat_AS_DOUBLE
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t
@@ -15,14 +16,65 @@ from libc.string cimport memcmp, memcpy
 
 from convkit.kernels.runtime cimport LARGE_PAGE, large_pages
 
+cdef extern from "base/spare.h":
+    void ck_spare_limit(size_t nbytes)
+    size_t ck_spare_kept()
+
+# Bytes from which the memory of a result is kept: malloc keeps what is smaller (see `_keep_freed_memory` in runtime).
+cdef enum:
+    LARGE = 32 << 20
+
 cdef extern from *:
     int PyContextVar_Get(object var, PyObject* default, PyObject** value) except -1
 
 cdef extern from *:
     """
     #define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
+    #define NPY_TARGET_VERSION NPY_1_22_API_VERSION
     #include <numpy/arrayobject.h>
+    #include "base/spare.h"
+
+    /* NumPy's way to data of our own: arrays of it are as all others, theirs to free and to resize. */
+    static void* ck_data_new(void* context, size_t bytes)
+    {
+        (void)context;
+        return ck_spare_take(bytes);
+    }
+
+    static void* ck_data_zeros(void* context, size_t elements, size_t bytes)
+    {
+        void* data = bytes && elements > SIZE_MAX / bytes ? NULL : ck_spare_take(elements * bytes);
+        (void)context;
+        return data ? memset(data, 0, elements * bytes) : NULL;
+    }
+
+    static void ck_data_free(void* context, void* data, size_t bytes)
+    {
+        (void)context, (void)bytes;
+        if (data) ck_spare_give(data);
+    }
+
+    static void* ck_data_resize(void* context, void* data, size_t bytes)
+    {
+        size_t room = data ? ck_spare_room(data) : 0;
+        void* other = bytes <= room && bytes >= room / 2 ? data : ck_spare_take(bytes);
+        if (data && other && other != data) {
+            memcpy(other, data, bytes < room ? bytes : room);
+            ck_data_free(context, data, room);
+        }
+        return other;
+    }
+
+    static PyDataMem_Handler ck_data_handler = {
+        "convkit_spare", 1, {NULL, ck_data_new, ck_data_zeros, ck_data_resize, ck_data_free}};
     """
+    ctypedef struct PyDataMem_Handler:
+        pass
+    PyDataMem_Handler ck_data_handler
+    PyObject* PyDataMem_DefaultHandler
+    object PyDataMem_GetHandler()
+    object PyDataMem_SetHandler(handler)
+    ptrdiff_t PyDataType_ELSIZE(const PyArray_Descr* dtype)
     ctypedef ptrdiff_t npy_intp
     ctypedef struct PyArrayObject:
         pass
@@ -103,14 +155,41 @@ def aligned_empty(ptrdiff_t elements, dtype):
 
 
 def empty(tuple shape, dtype):
-    """``np.empty(shape, dtype)`` for a native dtype, in half of its time."""
+    """``np.empty(shape, dtype)`` for a native dtype, in half of its time; a large one in memory that another had."""
     cdef npy_intp sizes[64]
     cdef int axes = len(shape), i
+    cdef double nbytes = PyDataType_ELSIZE(<PyArray_Descr*>dtype)
     if axes > 64:
         raise ValueError("an array has at most 64 axes")
     for i in range(axes):
         sizes[i] = shape[i]
-    return PyArray_SimpleNew(axes, sizes, (<PyArray_Descr*>dtype).type_num)
+        nbytes *= sizes[i]
+    if nbytes < LARGE or _spare_limit == 0:
+        return PyArray_SimpleNew(axes, sizes, (<PyArray_Descr*>dtype).type_num)
+    handler = PyDataMem_GetHandler()
+    if <PyObject*>handler != PyDataMem_DefaultHandler:  # the caller has set one
+        return PyArray_SimpleNew(axes, sizes, (<PyArray_Descr*>dtype).type_num)
+    PyDataMem_SetHandler(_handler)
+    try:
+        return PyArray_SimpleNew(axes, sizes, (<PyArray_Descr*>dtype).type_num)
+    finally:
+        PyDataMem_SetHandler(handler)
+
+
+cdef object _handler = PyCapsule_New(&ck_data_handler, "mem_handler", NULL)
+cdef size_t _spare_limit = 0
+
+
+def spare_limit(size_t nbytes):
+    """Keep at most so many bytes of large arrays that died; of 0, none is taken from there either."""
+    global _spare_limit
+    _spare_limit = nbytes
+    ck_spare_limit(nbytes)
+
+
+def spare_kept():
+    """Bytes kept now."""
+    return ck_spare_kept()
 
 
 def plain(a, dtype):

@@ -7,7 +7,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -229,15 +228,6 @@ static pthread_key_t scratch_key;
 static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
 static __thread scratch_t *scratch;
 static atomic_int poison;
-
-void ck_large_pages(void *data, size_t bytes)
-{
-#ifdef MADV_HUGEPAGE
-    if ((uintptr_t)data % CK_LARGE_PAGE == 0) madvise(data, bytes, MADV_HUGEPAGE); /* a refusal changes nothing */
-#else
-    (void)data, (void)bytes;
-#endif
-}
 
 static void free_scratch(void *s)
 {

@@ -3,6 +3,8 @@
 #define CK_THREADS_H
 
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
 
 /* One task. `worker` is below the number of threads that the job was given, 0 for the caller. */
 typedef void (*ck_task)(void *job, ptrdiff_t task, int worker);
@@ -22,7 +24,14 @@ int ck_parallel_for(ck_task task, void *job, ptrdiff_t tasks, int threads, ck_po
 /* Ask for large pages behind `bytes` from `data`, a boundary of such pages: memory beyond L2 in pages of 4 KB spends
  * a good part of its time on finding them. No more than a hint. */
 #define CK_LARGE_PAGE ((size_t)2 << 20)
-void ck_large_pages(void *data, size_t bytes);
+static inline void ck_large_pages(void *data, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    if ((uintptr_t)data % CK_LARGE_PAGE == 0) madvise(data, bytes, MADV_HUGEPAGE); /* a refusal changes nothing */
+#else
+    (void)data, (void)bytes;
+#endif
+}
 
 /* 64-byte aligned scratch of the calling thread, valid until its next ck_scratch; NULL when out of memory.
  * Kept for the next call up to CK_SCRATCH_KEEP bytes; ck_scratch_done gives back what is larger. */
