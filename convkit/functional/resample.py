@@ -1,17 +1,15 @@
 """Resampling without state."""
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 
-from convkit.functional.common import contiguous, in_float32
-from convkit.plan.calls import empty, remembered
+from convkit.functional.common import contiguous, filled_by, in_float32
+from convkit.plan.calls import empty, planned
 from convkit.plan.resample import backward_plan, plan
 from convkit.spec.common import array
 from convkit.spec.resample import resample_backward_spec, resample_spec
 from convkit.typing import Floats, Size
-
-_resample_spec = remembered(resample_spec)
-_resample_backward_spec = remembered(resample_backward_spec)
 
 
 def interpolate(x: Floats, size: Size | None = None, scale_factor: float | Sequence[float] | None = None,
@@ -52,8 +50,14 @@ def interpolate(x: Floats, size: Size | None = None, scale_factor: float | Seque
     An axis that keeps its size is left as it is whatever the factor, and for "nearest" one that doubles is doubled, as
     PyTorch does in 2-d.
     """
-    return _run(*_resample_spec(array("x", x).shape, x.dtype, size, scale_factor, mode, align_corners,
-                               recompute_scale_factor), x)
+    return _resampled(x, size, scale_factor, mode, align_corners, recompute_scale_factor)(x)
+
+
+@planned
+def _resampled(x, *options):
+    """What computes such calls."""
+    spec, lead = resample_spec(array("x", x).shape, x.dtype, *options)
+    return filled_by(plan, spec, (*lead, *spec.out_size), x) or partial(_run, spec, lead)
 
 
 @in_float32
@@ -87,8 +91,13 @@ def interpolate_backward(dy: Floats, input_shape: Sequence[int], size: Size | No
     ShapeError, DtypeError
         If ``dy`` is not shaped like the output, or as ``interpolate``.
     """
-    return _run_backward(*_resample_backward_spec(dy, input_shape, size, scale_factor, mode, align_corners,
-                                                 recompute_scale_factor), dy)
+    return _gradient(dy, input_shape, size, scale_factor, mode, align_corners, recompute_scale_factor)(dy)
+
+
+@planned
+def _gradient(dy, input_shape, *options):
+    spec, lead = resample_backward_spec(dy, input_shape, *options)
+    return filled_by(backward_plan, spec, (*lead, *spec.size), dy) or partial(_run_backward, spec, lead)
 
 
 @in_float32

@@ -7,7 +7,7 @@ import numpy as np
 
 from libc.stdint cimport int32_t, int64_t
 
-from convkit.kernels.operands cimport reading, writing
+from convkit.kernels.operands cimport nbytes_of, reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for, scratch, scratch_done
 
 cdef extern from "resample/resample.h" nogil:
@@ -105,7 +105,7 @@ cdef class Resample:
         """Fill ``y`` from ``x``: C-contiguous, as many planes each."""
         cdef job_t job
         cdef ck_resample resample = self.resample
-        cdef ptrdiff_t planes = len(x), tasks
+        cdef ptrdiff_t planes = nbytes_of(x) // (self.source_size * self.itemsize), tasks
         resample.value = value
         job.resample, job.kernel, job.memory_bytes = &resample, self.kernel, self.workspace_bytes
         job.x = reading(x, planes * self.source_size * self.itemsize)
