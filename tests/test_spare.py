@@ -155,6 +155,23 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0 and good
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there may be no such limit")
+def test_what_is_kept_goes_before_memory_runs_out():
+    code = f"""
+import resource, numpy as np, convkit.functional as F
+from convkit.kernels import operands
+small, large = np.ones({LARGE} // 4, np.float32), np.ones(3 * {LARGE} // 4, np.float32)
+F.relu(small), F.relu(large)
+assert operands.spare_kept() >= 4 * {LARGE}
+with open("/proc/self/statm") as f:
+    used = int(f.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + {LARGE}, resource.RLIM_INFINITY))
+y = F.relu(large[:2 * {LARGE} // 4])
+assert operands.spare_kept() == 0 and y[0] == y[-1] == 1
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize(("value", "bound"), [("0", 0), ("64", 64 << 20)])
 def test_the_environment_sets_the_bound(value, bound, monkeypatch):
     monkeypatch.setenv("CONVKIT_SPARE_MB", value)

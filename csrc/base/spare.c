@@ -75,19 +75,22 @@ static void *find_spare(size_t bytes)
     return best < 0 ? NULL : remove_spare(best);
 }
 
-void *ck_spare_take(size_t bytes)
-{
-    void *data = NULL;
-    if (enter()) {
-        data = find_spare(bytes);
-        leave();
-    }
-    return data ? data : from_system(bytes);
-}
-
 static void shrink(size_t bytes)
 {
     while (blocks && kept > bytes) to_system(remove_spare(0));
+}
+
+void *ck_spare_take(size_t bytes)
+{
+    if (!enter()) return from_system(bytes);
+    void *data = find_spare(bytes);
+    if (!data) data = from_system(bytes);
+    if (!data) { /* what is kept may be all that was missing */
+        shrink(0);
+        data = from_system(bytes);
+    }
+    leave();
+    return data;
 }
 
 void ck_spare_give(void *data)
