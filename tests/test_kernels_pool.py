@@ -224,6 +224,53 @@ def test_a_nan_met_late(size, kernel, stride, padding):
     check_extreme(np.where(rng.random(quiet.shape) < 0.5, 2.0**127, -(2.0**127)), kernel, stride, padding, 1)
 
 
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (3, 2), (2, 1)])
+@pytest.mark.parametrize("padding", [0, 1, ((0, 1), (1, 0))])
+def test_three_by_three(stride, padding):
+    """Rows by twos and one left over, at the edges too; rows cut anywhere."""
+    rng = rng_for(*stride)
+    for height, width in ((3, 20), (4, 17), (5, 25), (9, 33)):
+        x = integers(rng, (2, height, width))
+        for ceil_mode in (False, True):
+            check_extreme(x, 3, stride, padding, 1, ceil_mode)
+            check_average(x, 3, stride, padding, ceil_mode, include_pad=ceil_mode)
+
+
+@pytest.mark.parametrize(("depth", "stride", "padding"), [(3, 1, 1), (2, 2, 0), (3, (1, 2, 2), 1), (2, (2, 9, 2), 1)])
+def test_three_by_three_behind_each_other(depth, stride, padding):
+    x = integers(rng_for(depth), (1, 3, 24, 18))
+    check_extreme(x, (depth, 3, 3), stride, padding, 1)
+    check_extreme(x, (depth, 3, 3), stride, padding, (2, 1, 1))
+    check_average(x, (depth, 3, 3), stride, padding)
+
+
+@pytest.mark.parametrize("size", [(7, 19), (3, 4, 18)])
+def test_no_nan_is_overlooked(size):
+    """Wherever it is; beside infinities too."""
+    pool = {2: F.max_pool2d, 3: F.max_pool3d}[len(size)]
+    planes = np.prod(size)
+    x = np.tile(integers(rng_for(*size), size), (1, planes) + (1,) * len(size))
+    for at in range(planes):
+        x[0, at].flat[at], x[0, at].flat[at // 2] = np.nan, np.inf
+    for isa, dtype in levels_and_dtypes():
+        for stride in (1, 2):
+            with ck.use(isa=isa, algorithm="direct"):
+                y = pool(x.astype(dtype), 3, stride, 1)
+            with ck.use(algorithm="reference"):
+                np.testing.assert_array_equal(y, pool(x.astype(dtype), 3, stride, 1))
+
+
+def test_no_nan_is_overlooked_where_tasks_end():
+    x = rng_for(3).standard_normal((1, 1, 300, 200))
+    for isa, dtype in levels_and_dtypes():
+        for row in range(60, 200):
+            x_t = x.astype(dtype)
+            x_t[0, 0, row, 70] = np.nan
+            with ck.use(isa=isa, algorithm="direct"):
+                y = F.max_pool2d(x_t, 3, 1, 1)
+            assert np.argwhere(np.isnan(y[0, 0])).tolist() == [[row + i, 70 + j] for i in (-1, 0, 1) for j in (-1, 0, 1)]
+
+
 def test_whole_planes_by_themselves_give_the_same_bits():
     x = rng_for(12).standard_normal((1, 35, 7, 7)).astype(np.float32)
     for isa in native.ISA_LEVELS:

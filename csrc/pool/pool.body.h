@@ -22,6 +22,9 @@ CK_INLINE V CK_TYPED(join)(int op, V next, V acc)
 CK_INLINE int CK_TYPED(any_nan)(const V v[4])
 {
     const V sum = (v[0] + v[1]) + (v[2] + v[3]);
+#if CK_VBYTES == 32
+    return _mm256_movemask_epi8((__m256i)(sum != sum)) != 0;
+#endif
     return vsum(vselect((VI)(sum != sum), vset1(1), vset1(0))) != 0;
 }
 
@@ -127,48 +130,19 @@ CK_INLINE void CK_TYPED(columns)(int op, const ROWS *r, ptrdiff_t nd, ptrdiff_t 
     }
 }
 
-/* Two rows of windows of three rows, one below the other: the two rows in both are joined once. */
-CK_INLINE void CK_TYPED(columns_of_two)(int op, const ROWS *r, ptrdiff_t j, const int some, T *out, ptrdiff_t pitch,
-                                        V total[4])
-{
-    CK_UNROLL for (int q = 0; q < some; q++)
-    {
-        const T *x = r->x + j + q * L;
-        const V a = vload(x), b = vload(x + r->step_h), c = vload(x + 2 * r->step_h), d = vload(x + 3 * r->step_h);
-        const V middle = CK_TYPED(join)(op, c, b);
-        vstore(out + j + q * L, CK_TYPED(join)(op, middle, a));
-        vstore(out + pitch + j + q * L, CK_TYPED(join)(op, d, middle));
-        total[q] += (a + b) + (c + d);
-    }
-}
-
-CK_INLINE void CK_TYPED(vertical_row)(int op, const ROWS *r, ptrdiff_t nd, ptrdiff_t nh, const int some, const int two,
-                                      T *out, ptrdiff_t pitch, V total[4])
-{
-    const ptrdiff_t last = r->n - some * L; /* the last vectors overlap those before */
-    for (ptrdiff_t j = 0; j < r->n; j += some * L) {
-        const ptrdiff_t from = j < last ? j : last;
-        if (two)
-            CK_TYPED(columns_of_two)(op, r, from, some, out, pitch, total);
-        else
-            CK_TYPED(columns)(op, r, nd, nh, from, some, 0, out, total);
-    }
-}
-
 /* `rows` rows of windows into rows `pitch` apart, those of x `step` apart. */
 CK_INLINE void CK_TYPED(vertical_rows)(int op, ROWS r, ptrdiff_t nd, ptrdiff_t nh, const int some, ptrdiff_t step,
                                        ptrdiff_t rows, T *out, ptrdiff_t pitch, V total[4])
 {
+    const ptrdiff_t last = r.n - some * L; /* the last vectors overlap those before */
     V sum[4] = {total[0], total[1], total[2], total[3]};
     for (; rows > 0; rows--, r.x += step, out += pitch) {
         if (CK_POOL_FETCHES || nd * nh > 4) CK_TYPED(fetch)(r.x, step);
-        if (some == 0) {
+        if (some == 0)
             CK_TYPED(columns)(op, &r, nd, nh, 0, 1, 1, out, sum);
-        } else if (POOL_NO_NAN(op) && nd == 1 && nh == 3 && step == r.step_h && rows > 1) {
-            CK_TYPED(vertical_row)(op, &r, 1, 3, 1, 1, out, pitch, sum);
-            rows--, r.x += step, out += pitch;
-        } else
-            CK_TYPED(vertical_row)(op, &r, nd, nh, some, 0, out, pitch, sum);
+        else
+            for (ptrdiff_t j = 0; j < r.n; j += some * L)
+                CK_TYPED(columns)(op, &r, nd, nh, j < last ? j : last, some, 0, out, sum);
     }
     CK_UNROLL for (int q = 0; q < 4; q++) total[q] = sum[q];
 }
@@ -181,8 +155,6 @@ CK_INLINE void CK_TYPED(vertical_some)(int op, const ROWS *r, ptrdiff_t step, pt
 {
     if (r->n < L)
         CK_TYPED(vertical_rows)(op, *r, r->nd, r->nh, 0, step, rows, out, pitch, total);
-    else if (OFTEN(op) && r->n < CK_POOL_BESIDE * L && r->nd == 1 && r->nh == 3)
-        CK_TYPED(vertical_rows)(op, *r, 1, 3, 1, step, rows, out, pitch, total);
     else if (r->n < CK_POOL_BESIDE * L)
         CK_TYPED(vertical_rows)(op, *r, r->nd, r->nh, 1, step, rows, out, pitch, total);
     else if (OFTEN(op) && r->nd == 1 && r->nh == 3)
@@ -662,6 +634,16 @@ CK_INLINE void CK_TYPED(split_some)(int op, const ck_pool *p, const SPLIT *s, co
     }
 }
 
+/* Windows of three rows and three columns: the rows of one row of them, and where two of these share rows that of the
+ * next one too: the three again, one row on. The rows of the next windows lie `step` after them. Of x there are `cols`
+ * columns, before which the first window `lacks` one or none. */
+typedef struct {
+    const T *row[4];
+    ptrdiff_t step, cols, lacks;
+} CK_TYPED(three_t);
+
+#define THREE CK_TYPED(three_t)
+
 /* What an operation does by functions of its own: their loops have the registers to themselves. */
 typedef struct {
     int op;
@@ -673,9 +655,19 @@ typedef struct {
     void (*apart)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, T *counts, ptrdiff_t same);
     void (*split)(const ck_pool *p, const SPLIT *s, const T *v, ptrdiff_t pitch, ptrdiff_t rows, T *all,
                   const MEAN *mean, T *y, ptrdiff_t n);
+    /* of three columns: two rows of windows at a time, and one of every second column; or NULL */
+    void (*three[2])(const THREE *t, const MEAN *mean, T *y, ptrdiff_t pitch, ptrdiff_t n, ptrdiff_t rows, V *total);
 } CK_TYPED(passes_t);
 
 #define PASSES CK_TYPED(passes_t)
+
+#if CK_POOL_GUESSES
+#include "pool/three.body.h"
+#define THREE_OF(op)                                                                                                   \
+    {sizeof(T) == 4 ? CK_TYPED(three_pairs_##op) : NULL, sizeof(T) == 4 ? CK_TYPED(three_seconds_##op) : NULL}
+#else
+#define THREE_OF(op) {NULL}
+#endif
 
 #define MOST(op)                                                                                                       \
     static void CK_TYPED(vertical_##op)(const ROWS *r, ptrdiff_t step, ptrdiff_t rows, T *out, ptrdiff_t pitch,        \
@@ -704,30 +696,24 @@ typedef struct {
     {                                                                                                                  \
         CK_TYPED(split_some)(op, p, s, v, pitch, rows, all, mean, y, n);                                               \
     }
-#define PASSES_OF_MOST(op)                                                                                             \
+#define PASSES_OF(op, ...)                                                                                             \
     MOST(op)                                                                                                           \
-    static const PASSES CK_TYPED(passes_##op) = {                                                                      \
-        op, CK_TYPED(vertical_##op), CK_TYPED(horizontal_##op), CK_TYPED(together_##op), NULL, NULL};
-#define PASSES_OF_ALL(op)                                                                                              \
-    MOST(op)                                                                                                           \
-    REST(op)                                                                                                           \
-    static const PASSES CK_TYPED(passes_##op) = {op,                                                                   \
-                                                 CK_TYPED(vertical_##op),                                              \
-                                                 CK_TYPED(horizontal_##op),                                            \
-                                                 CK_TYPED(together_##op),                                              \
-                                                 CK_TYPED(apart_##op),                                                 \
-                                                 CK_TYPED(split_##op)};
-PASSES_OF_ALL(POOL_MAX)
-PASSES_OF_ALL(POOL_MIN)
-PASSES_OF_ALL(POOL_SUM)
-PASSES_OF_MOST(POOL_POWER)
+    static const PASSES CK_TYPED(passes_##op) = {op, CK_TYPED(vertical_##op), CK_TYPED(horizontal_##op),               \
+                                                 CK_TYPED(together_##op), __VA_ARGS__};
+REST(POOL_MAX)
+REST(POOL_MIN)
+REST(POOL_SUM)
+PASSES_OF(POOL_MAX, CK_TYPED(apart_POOL_MAX), CK_TYPED(split_POOL_MAX), {NULL})
+PASSES_OF(POOL_MIN, CK_TYPED(apart_POOL_MIN), CK_TYPED(split_POOL_MIN), {NULL})
+PASSES_OF(POOL_SUM, CK_TYPED(apart_POOL_SUM), CK_TYPED(split_POOL_SUM), THREE_OF(POOL_SUM))
+PASSES_OF(POOL_POWER, NULL, NULL, {NULL})
 #if CK_POOL_GUESSES
-PASSES_OF_MOST(POOL_SQUARES)
-PASSES_OF_MOST(POOL_LARGER)
-PASSES_OF_MOST(POOL_SMALLER)
+PASSES_OF(POOL_SQUARES, NULL, NULL, {NULL})
+PASSES_OF(POOL_LARGER, NULL, NULL, THREE_OF(POOL_LARGER))
+PASSES_OF(POOL_SMALLER, NULL, NULL, THREE_OF(POOL_SMALLER))
 #endif
-#undef PASSES_OF_MOST
-#undef PASSES_OF_ALL
+#undef PASSES_OF
+#undef THREE_OF
 #undef MOST
 #undef REST
 
@@ -750,6 +736,10 @@ static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const c
         pass->apart(p, a, b, counts, same);
         return b->row1;
     }
+#if CK_POOL_GUESSES
+    if (sizeof(T) == 4 && pass->three[0] && pool_three(p, op == POOL_SUM))
+        return CK_TYPED(forward_three)(pass, p, a, b, r, counts, same, scratch);
+#endif
     pool_cursor c = pool_seek(p->out, r);
     if (pool_side_by_side(p, 2) || pool_side_by_side(p, 4)) {
         for (ptrdiff_t rows; r < b->row1; r += rows) {
@@ -1588,6 +1578,7 @@ static int CK_KERNEL(ck_pool_taps_backward)(const ck_pool *p, const ck_pool_arra
 
 #undef SPLIT
 #undef PASSES
+#undef THREE
 #undef OFTEN
 #undef EVEN
 #undef ODD

@@ -73,7 +73,8 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
         }
         PIECE(width, item);
         PIECE(cols + CK_POOL_LINE, item);
-        total += CK_POOL_ROWS * (((size_t)width * item + 63) / 64 * 64);
+        rows = p->kernel[0] > 1 ? CK_POOL_BEHIND : CK_POOL_ROWS;
+        total += (size_t)rows * (((size_t)width * item + 63) / 64 * 64);
         rows = ck_pool_split_rows(cols) * cols + CK_POOL_LINE;
         if (p->adaptive) PIECE((1 + p->kernel[2]) * rows, item);
     }

@@ -74,6 +74,7 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
 
 enum { CK_POOL_LANES = 16, CK_POOL_SMALL = 1024 }; /* planes side by side at most; elements of one at most */
 enum { CK_POOL_ROWS = 8 };           /* rows that a kernel has in scratch memory at a time */
+enum { CK_POOL_BEHIND = 2 * CK_POOL_ROWS + 2 }; /* of those that windows hold one behind the other, joined */
 #define CK_POOL_LINE ((ptrdiff_t)64) /* elements: more than any vector, what a row may be over-read by */
 
 /* A power of two: what numbers a ring, without a division. */

@@ -106,6 +106,15 @@ CK_INLINE int pool_side_by_side(const ck_pool *p, ptrdiff_t n)
     return p->kernel[2] == n && p->stride[2] == n && p->dilation[2] == 1 && pool_inside_rows(p);
 }
 
+/* Whether windows hold three rows and three columns, side by side or every second column; sums of one such only, whose
+ * order a third axis would change. */
+CK_INLINE int pool_three(const ck_pool *p, int sum)
+{
+    return !p->adaptive && p->kernel[1] == 3 && p->kernel[2] == 3 && p->dilation[1] * p->dilation[2] == 1 &&
+           (p->stride[2] == 2 || (p->stride[2] == 1 && p->stride[1] == 1)) && p->pad[1] <= 1 && p->pad[2] <= 1 &&
+           !(sum && p->kernel[0] > 1);
+}
+
 /* Whether vectors for each window pay: other ways look at every column, so at taps times stride of them for each. */
 CK_INLINE int pool_apart(const ck_pool *p, ptrdiff_t least)
 {
