@@ -124,20 +124,6 @@ typedef int64_t ck_i64v __attribute__((vector_size(CK_VBYTES)));
         for (int half = N / 2; half > 0; half /= 2)                                                                    \
             for (int i = 0; i < half; i++) lane[i] += lane[i + half];                                                  \
         return lane[0];                                                                                                \
-    }                                                                                                                  \
-    /* Transpose N rows of N in registers: log2(N) rounds of interleaving rows half apart. */                          \
-    CK_INLINE void ck_transpose_##t(ck_##t##v r[N])                                                                    \
-    {                                                                                                                  \
-        ck_##t##v s[N];                                                                                                \
-        CK_UNROLL for (int round = 1; round < N; round *= 2)                                                           \
-        {                                                                                                              \
-            CK_UNROLL for (int i = 0; i < N / 2; i++)                                                                  \
-            {                                                                                                          \
-                s[2 * i] = ck_ziplo_##t(r[i], r[i + N / 2]);                                                           \
-                s[2 * i + 1] = ck_ziphi_##t(r[i], r[i + N / 2]);                                                       \
-            }                                                                                                          \
-            CK_UNROLL for (int i = 0; i < N; i++) r[i] = s[i];                                                         \
-        }                                                                                                              \
     }
 
 CK_DEFINE_VECTOR(f32, float, ck_i32v, CK_N32)
@@ -165,6 +151,65 @@ CK_DEFINE_VECTOR(f64, double, ck_i64v, CK_N64)
 #endif
 CK_DEFINE_PAIRS(f32, ck_i32v, CK_N32, ps, __m256, 0x88, 0xdd)
 CK_DEFINE_PAIRS(f64, ck_i64v, CK_N64, pd, __m256d, 0x0, 0xf)
+
+/* Transpose as many rows as a vector has lanes, in registers. At AVX2 halves change places first, then shuffles stay within
+ * them: half of what compilers make of interleaving across. */
+#if defined(CK_AVX2)
+CK_INLINE void ck_transpose_f32(ck_f32v r[8])
+{
+    __m256 half[8], pair[8];
+    CK_UNROLL for (int i = 0; i < 4; i++)
+    {
+        half[i] = _mm256_permute2f128_ps((__m256)r[i], (__m256)r[i + 4], 0x20);
+        half[i + 4] = _mm256_permute2f128_ps((__m256)r[i], (__m256)r[i + 4], 0x31);
+    }
+    CK_UNROLL for (int i = 0; i < 8; i += 2)
+    {
+        pair[i] = _mm256_unpacklo_ps(half[i], half[i + 1]);
+        pair[i + 1] = _mm256_unpackhi_ps(half[i], half[i + 1]);
+    }
+    CK_UNROLL for (int i = 0; i < 8; i += 4)
+    {
+        CK_UNROLL for (int k = 0; k < 2; k++)
+        {
+            r[i + 2 * k] = (ck_f32v)_mm256_shuffle_ps(pair[i + k], pair[i + 2 + k], 0x44);
+            r[i + 2 * k + 1] = (ck_f32v)_mm256_shuffle_ps(pair[i + k], pair[i + 2 + k], 0xee);
+        }
+    }
+}
+CK_INLINE void ck_transpose_f64(ck_f64v r[4])
+{
+    __m256d half[4];
+    CK_UNROLL for (int i = 0; i < 2; i++)
+    {
+        half[i] = _mm256_permute2f128_pd((__m256d)r[i], (__m256d)r[i + 2], 0x20);
+        half[i + 2] = _mm256_permute2f128_pd((__m256d)r[i], (__m256d)r[i + 2], 0x31);
+    }
+    CK_UNROLL for (int i = 0; i < 4; i += 2)
+    {
+        r[i] = (ck_f64v)_mm256_unpacklo_pd(half[i], half[i + 1]);
+        r[i + 1] = (ck_f64v)_mm256_unpackhi_pd(half[i], half[i + 1]);
+    }
+}
+#else
+/* log2(N) rounds of interleaving rows half apart. */
+#define CK_DEFINE_TRANSPOSE(t, N)                                                                                      \
+    CK_INLINE void ck_transpose_##t(ck_##t##v r[N])                                                                    \
+    {                                                                                                                  \
+        ck_##t##v s[N];                                                                                                \
+        CK_UNROLL for (int round = 1; round < N; round *= 2)                                                           \
+        {                                                                                                              \
+            CK_UNROLL for (int i = 0; i < N / 2; i++)                                                                  \
+            {                                                                                                          \
+                s[2 * i] = ck_ziplo_##t(r[i], r[i + N / 2]);                                                           \
+                s[2 * i + 1] = ck_ziphi_##t(r[i], r[i + N / 2]);                                                       \
+            }                                                                                                          \
+            CK_UNROLL for (int i = 0; i < N; i++) r[i] = s[i];                                                         \
+        }                                                                                                              \
+    }
+CK_DEFINE_TRANSPOSE(f32, CK_N32)
+CK_DEFINE_TRANSPOSE(f64, CK_N64)
+#endif
 
 /* What differs by level: fused multiply-add (one rounding wherever the level has it, two at the portable
  * level), the larger or smaller lane with NaN on either side giving NaN, and the first n of N lanes (lanes past
