@@ -145,6 +145,8 @@ def test_windows_far_apart(kernel, stride, padding):
         x = integers(rng, (3, kernel + (windows - 1) * stride + windows % 3))
         check_extreme(x, kernel, stride, padding, 1)
         check_average(x, kernel, stride, padding)
+        x[0, kernel - 1], x[1, -1], x[2, 0] = np.nan, np.inf, -np.inf
+        check_extreme(x, kernel, stride, padding, 1)
     x = integers(rng, (2, 2 * kernel, kernel + 20 * stride))
     check_extreme(x, (2, kernel), (1, stride), (0, padding), 1)
     check_average(x, (2, kernel), (1, stride), (0, padding))

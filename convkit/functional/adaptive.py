@@ -9,8 +9,9 @@ from convkit.spec.adaptive import adaptive_avg_backward_spec, check_adaptive
 from convkit.spec.pool import check_global, global_avg_backward_spec, global_rank
 from convkit.typing import AdaptiveSize, Floats, Indices
 
-_extreme = running(check_adaptive, extreme_run)
-_average = running(lambda *arguments, **options: check_adaptive(*arguments, **options)[:2], sum_run)
+_extreme = running(lambda x, rank, size, indices: check_adaptive(x, size, indices, kind="adaptive_max", rank=rank),
+                   extreme_run)
+_average = running(lambda x, rank, size: check_adaptive(x, size, kind="adaptive_avg", rank=rank)[:2], sum_run)
 _average_gradient = running(adaptive_avg_backward_spec, sum_gradient_run)
 _extreme_of_all = running(check_global, extreme_run)
 _average_of_all = running(lambda x: check_global(x, "avg")[:2], sum_run)
@@ -40,7 +41,7 @@ def adaptive_max_pool2d(x: Floats, output_size: AdaptiveSize, return_indices: bo
     ShapeError, DtypeError
         For a size without meaning, or an ``x`` that is no float array.
     """
-    return _extreme(x, output_size, return_indices, kind="adaptive_max", rank=2)(x)
+    return _extreme(x, 2, output_size, return_indices)(x)
 
 
 def adaptive_max_pool2d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -50,7 +51,7 @@ def adaptive_max_pool2d_backward(dy: Floats, indices: Indices, input_shape: Sequ
 
 def adaptive_avg_pool2d(x: Floats, output_size: AdaptiveSize) -> Floats:
     """Mean of each of the windows that the planes of ``x`` are split into; all as in ``adaptive_max_pool2d``."""
-    return _average(x, output_size, kind="adaptive_avg", rank=2)(x)
+    return _average(x, 2, output_size)(x)
 
 
 def adaptive_avg_pool2d_backward(dy: Floats, input_shape: Sequence[int]) -> Floats:
@@ -78,7 +79,7 @@ def adaptive_avg_pool2d_backward(dy: Floats, input_shape: Sequence[int]) -> Floa
 
 def adaptive_max_pool1d(x: Floats, output_size: AdaptiveSize, return_indices: bool = False) -> Floats | Any:
     """Everything as in ``adaptive_max_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
-    return _extreme(x, output_size, return_indices, kind="adaptive_max", rank=1)(x)
+    return _extreme(x, 1, output_size, return_indices)(x)
 
 
 def adaptive_max_pool1d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -88,7 +89,7 @@ def adaptive_max_pool1d_backward(dy: Floats, indices: Indices, input_shape: Sequ
 
 def adaptive_avg_pool1d(x: Floats, output_size: AdaptiveSize) -> Floats:
     """Everything as in ``adaptive_avg_pool2d``, for ``x (N, C, L)`` or ``(C, L)``."""
-    return _average(x, output_size, kind="adaptive_avg", rank=1)(x)
+    return _average(x, 1, output_size)(x)
 
 
 def adaptive_avg_pool1d_backward(dy: Floats, input_shape: Sequence[int]) -> Floats:
@@ -98,7 +99,7 @@ def adaptive_avg_pool1d_backward(dy: Floats, input_shape: Sequence[int]) -> Floa
 
 def adaptive_max_pool3d(x: Floats, output_size: AdaptiveSize, return_indices: bool = False) -> Floats | Any:
     """Everything as in ``adaptive_max_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
-    return _extreme(x, output_size, return_indices, kind="adaptive_max", rank=3)(x)
+    return _extreme(x, 3, output_size, return_indices)(x)
 
 
 def adaptive_max_pool3d_backward(dy: Floats, indices: Indices, input_shape: Sequence[int]) -> Floats:
@@ -108,7 +109,7 @@ def adaptive_max_pool3d_backward(dy: Floats, indices: Indices, input_shape: Sequ
 
 def adaptive_avg_pool3d(x: Floats, output_size: AdaptiveSize) -> Floats:
     """Everything as in ``adaptive_avg_pool2d``, for ``x (N, C, D, H, W)`` or ``(C, D, H, W)``."""
-    return _average(x, output_size, kind="adaptive_avg", rank=3)(x)
+    return _average(x, 3, output_size)(x)
 
 
 def adaptive_avg_pool3d_backward(dy: Floats, input_shape: Sequence[int]) -> Floats:

@@ -242,35 +242,55 @@ CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdif
 }
 
 /* The lanes of L vectors, each folded in a fixed tree, into one vector: every round joins the halves of two vectors in
- * one, which takes half the shuffles of a transpose. */
+ * one, which takes half the shuffles of a transpose. At AVX2 only the first round shuffles across halves of vectors. */
 CK_INLINE V CK_TYPED(fold)(int op, V acc[L])
 {
+#if CK_VBYTES == 32
+    CK_UNROLL for (int w = 0; w < L / 2; w++)
+    {
+        const __m256d a = (__m256d)acc[w], b = (__m256d)acc[w + L / 2];
+        acc[w] = CK_TYPED(join)(op, (V)_mm256_permute2f128_pd(a, b, 0x31), (V)_mm256_permute2f128_pd(a, b, 0x20));
+    }
+    CK_UNROLL for (int w = 0; L == 8 && w < 4; w += 2)
+    {
+        const __m256d a = (__m256d)acc[w], b = (__m256d)acc[w + 1];
+        acc[w / 2] = CK_TYPED(join)(op, (V)_mm256_unpackhi_pd(a, b), (V)_mm256_unpacklo_pd(a, b));
+    }
+    return CK_TYPED(join)(op, ODD(acc[0], acc[1]), EVEN(acc[0], acc[1]));
+#else
     CK_UNROLL for (int half = L / 2; half > 0; half /= 2)
     {
         CK_UNROLL for (int w = 0; w < half; w++) acc[w] =
             CK_TYPED(join)(op, vziphi(acc[w], acc[w + half]), vziplo(acc[w], acc[w + half]));
     }
     return acc[0];
+#endif
 }
 
-/* Windows far apart: each in vectors of its own, which are then folded together. */
+/* Windows far apart: each in vectors of its own, which are then folded together. The last one overlaps the one before
+ * where that changes nothing. */
 CK_INLINE void CK_TYPED(taps_apart)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t stride, const MEAN *mean, T *y,
                                     ptrdiff_t n)
 {
     const V neutral = vset1(CK_TYPED(neutral)(op));
-    const ptrdiff_t whole = kernel / L * L;
+    const int overlap = !POOL_ADDS(op) && kernel >= L;
+    const ptrdiff_t whole = overlap ? kernel - L : kernel / L * L;
+    ptrdiff_t off[L];
     VI ramp;
-    for (int w = 0; w < L; w++) ramp[w] = w;
+    for (int w = 0; w < L; w++) ramp[w] = w, off[w] = (w < n ? w : n - 1) * stride;
     const VI rest = (VI)(ramp < (TI)(kernel - whole));
     for (ptrdiff_t o = 0; o < n; o += L) {
+        const ptrdiff_t at = o + L <= n || n < L ? o : n - L; /* and so does the last vector of windows */
+        const T *from = v + at * stride;
         V acc[L];
         CK_UNROLL for (int i = 0; i < L; i++)
         {
-            const T *from = v + (o + i < n ? o + i : o) * stride;
-            acc[i] = vselect(rest, vload_part(from + whole, kernel - whole), neutral);
-            for (ptrdiff_t j = 0; j < whole; j += L) acc[i] = CK_TYPED(join)(op, vload(from + j), acc[i]);
+            const T *last = from + off[i] + whole;
+            acc[i] = overlap ? vload(last) : vselect(rest, vload_part(last, kernel - whole), neutral);
         }
-        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, mean, CK_TYPED(fold)(op, acc), o), n - o);
+        for (const T *end = from + whole; from < end; from += L)
+            CK_UNROLL for (int i = 0; i < L; i++) acc[i] = CK_TYPED(join)(op, vload(from + off[i]), acc[i]);
+        CK_TYPED(deliver)(y + at, CK_TYPED(finish)(op, mean, CK_TYPED(fold)(op, acc), at), n - at);
     }
 }
 

@@ -193,7 +193,10 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
     }
     ptrdiff_t at = i + p->pad[axis], step = p->stride[axis], before = at - p->kernel[axis];
     pool_cover c = {before < 0 ? 0 : before + 1, at};
-    if (step != 1) c = (pool_cover){before < 0 ? 0 : before / step + 1, at / step}; /* no division unless it must be */
+    if (step == 2) /* no division unless it must be */
+        c = (pool_cover){before < 0 ? 0 : (before >> 1) + 1, at >> 1};
+    else if (step != 1)
+        c = (pool_cover){before < 0 ? 0 : before / step + 1, at / step};
     if (c.last >= p->out[axis]) c.last = p->out[axis] - 1;
     return c;
 }
