@@ -46,13 +46,30 @@ CK_INLINE void CK_TYPED(flush)(CK_TYPED(rows) * r, T *y, ptrdiff_t length, int *
     *add = 1;
 }
 
+/* Half a vector from x on, every element of it twice. */
+CK_INLINE V CK_TYPED(doubled)(const T *x)
+{
+#if defined(CK_AVX2) /* one shuffle; of an interleaving compilers make four */
+    const __m128i half = _mm_loadu_si128((const __m128i *)(const void *)x);
+    if (sizeof(T) == 8) return (V)_mm256_permute4x64_epi64(_mm256_castsi128_si256(half), 0x50);
+    return (V)_mm256_permutevar_ps((__m256)_mm256_broadcastsi128_si256(half),
+                                   _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+#else
+    const V v = vload_part(x, L / 2);
+    return vziplo(v, v);
+#endif
+}
+
 /* Every element of a row twice, into one row or into `rows` alike that follow each other. */
 CK_INLINE void CK_TYPED(twice)(const T *x, T *y, ptrdiff_t n, const int rows)
 {
     ptrdiff_t i = 0;
-    for (; n >= L && i < n; i += L) {
-        i = i + L <= n ? i : n - L; /* some again: a masked store takes 5 ns on Zen 3 */
+    for (; i + L <= n; i += L) {
+#if defined(CK_AVX2)
+        const V lo = CK_TYPED(doubled)(x + i), hi = CK_TYPED(doubled)(x + i + L / 2);
+#else
         const V v = vload(x + i), lo = vziplo(v, v), hi = vziphi(v, v);
+#endif
         CK_ASK(y + 2 * rows * i, 1);
         CK_UNROLL for (int r = 0; r < rows; r++)
         {
@@ -60,11 +77,13 @@ CK_INLINE void CK_TYPED(twice)(const T *x, T *y, ptrdiff_t n, const int rows)
             vstore(y + 2 * (r * n + i) + L, hi);
         }
     }
-    const V v = vload_part(x, i < n ? n : 0);
-    for (int r = 0; r < rows && i < n; r++, y += 2 * n) {
-        vstore_part(y, vziplo(v, v), 2 * n < L ? 2 * n : L);
-        if (2 * n > L) vstore_part(y + L, vziphi(v, v), 2 * n - L);
+    for (; n >= L / 2 && i < n; i += L / 2) {
+        i = i + L / 2 <= n ? i : n - L / 2; /* some again: a masked store takes 5 ns on Zen 3 */
+        const V v = CK_TYPED(doubled)(x + i);
+        CK_UNROLL for (int r = 0; r < rows; r++) vstore(y + 2 * (r * n + i), v);
     }
+    const V v = vload_part(x, i < n ? n : 0);
+    for (int r = 0; r < rows && i < n; r++, y += 2 * n) vstore_part(y, vziplo(v, v), 2 * n);
 }
 
 /* The sums of the pairs of neighbours in two vectors. */
