@@ -159,6 +159,12 @@ EMULATED __m256i emulated_extracti64x4_epi64(__m512i v, const int half)
 }
 EMULATED __m512d emulated_cvtps_pd(__m256 v) { return __builtin_convertvector((__v8sf)v, __m512d); }
 EMULATED __m512i emulated_cvtepi32_epi64(__m256i v) { return (__m512i) __builtin_convertvector((__v8si)v, __v8di); }
+EMULATED __m512i emulated_mul_epu32(__m512i a, __m512i b)
+{
+    emulated_512 x = {.whole = a}, y = {.whole = b};
+    for (int h = 0; h < 2; h++) x.si[h] = _mm256_mul_epu32(x.si[h], y.si[h]);
+    return x.whole;
+}
 EMULATED __m512 emulated_cvtph_ps(__m256i v)
 {
     emulated_512 r;
@@ -254,6 +260,7 @@ EMULATED void emulated_mask_storeu_epi8(void *p, __mmask16 mask, __m128i v)
 #define _mm512_extracti64x4_epi64 emulated_extracti64x4_epi64
 #define _mm512_cvtps_pd emulated_cvtps_pd
 #define _mm512_cvtepi32_epi64 emulated_cvtepi32_epi64
+#define _mm512_mul_epu32 emulated_mul_epu32
 #define _mm512_cvtph_ps emulated_cvtph_ps
 #define _mm512_cvtps_ph emulated_cvtps_ph
 #define _mm512_cmpeq_epi32_mask emulated_cmpeq_epi32_mask

@@ -10,6 +10,7 @@
 #include "conv/conv.h"
 #include "elementwise/elementwise.h"
 #include "elementwise/half.h"
+#include "elementwise/keep.h"
 #include "embedding/embedding.h"
 #include "fold/fold.h"
 #include "loss/loss.h"
@@ -435,6 +436,29 @@ static void check_halves(int level)
     check(right, "float16", level, 2, 0, 0);
 }
 
+/* Philox's published numbers for key and counter 0, and the portable level's at every length of a tail. */
+static void check_keep(int level)
+{
+    enum { ALL = 300 };
+    uint8_t kept[2][ALL + 1];
+    const uint32_t word[4] = {0x5f6fb709, 0x0d893f64, 0x4f121f81, 0x4f730a48};
+    int right = 1;
+    for (int i = 0; i < 4; i++)
+        for (int more = 0; more < 2; more++) {
+            ck_keep_for(level)(&(ck_keep){.limit = (word[i] >> 1) + more, .keep = kept[0]}, 0, 4);
+            right &= kept[0][i] == !more;
+        }
+    for (int n = 1; n <= ALL; n++) {
+        for (int i = 0; i < 2; i++) {
+            kept[i][n] = 7;
+            ck_keep_for(i ? CK_LEVEL_PORTABLE
+                          : level)(&(ck_keep){.key = 0x123456789abcdef, .limit = 1u << 30, .keep = kept[i]}, 0, n);
+        }
+        right &= !memcmp(kept[0], kept[1], (size_t)n + 1);
+    }
+    check(right, "keep", level, 4, 0, 0);
+}
+
 int main(void)
 {
     for (int level = CK_LEVEL_PORTABLE; level <= CK_LEVEL_AVX512; level++) {
@@ -466,6 +490,7 @@ int main(void)
             check_weight_gradient(level, width);
         }
         check_halves(level);
+        check_keep(level);
         printf("level %d: %d checks\n", level, checks - before);
     }
     printf("%d checks, %d failures\n", checks, failures);

@@ -9,10 +9,12 @@ from dense import LENGTHS, Wide, every_dtype, every_isa, pytestmark, same_bits, 
 import convkit
 import convkit.functional as F
 from convkit.kernels import native
+from convkit.reference.dropout import kept
 from convkit.spec.activation import ACTIVATIONS
+from convkit.spec.dropout import DropoutSpec
 
 if native.available:
-    from convkit.kernels.elementwise import KERNELS, Elementwise
+    from convkit.kernels.elementwise import KERNELS, Elementwise, keep
 
 SPECIAL = (0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0)
 
@@ -270,6 +272,18 @@ def test_same_bits_at_any_thread_count_and_layout(dtype):
     same_bits(lambda x: (F.relu(x),), x)
     same_bits(lambda dy, y: (F.relu_backward(dy, y),), dy, x)
     same_bits(lambda dy: (F.dropout_backward(dy, mask, 0.3),), dy)
+
+
+@every_isa
+@pytest.mark.parametrize("count", [1, 3, 4, 63, 64, 65, 1000, 32768, 300_001])
+def test_a_mask_is_the_twins_at_any_thread_count(isa, count):
+    for p, key in ((0.3, 0x0123456789ABCDEF), (0.5, 2**64 - 1), (1e-9, 7), (0.0, 5), (1.0, 5)):
+        spec = DropoutSpec(p, np.dtype(np.float32))
+        want = kept(spec, key, count)
+        for threads in (1, 2, 3):
+            got = np.full(count + 2, 7, np.uint8)  # the neighbours show a store past the end
+            keep(isa, key, spec.limit, got[1:-1].view(bool), threads)
+            np.testing.assert_array_equal(got, [7, *want, 7])
 
 
 def test_dropout_draws_what_the_twin_draws():

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from convkit import functional, reference
+from convkit.reference.dropout import kept, philox
+from convkit.spec.dropout import DropoutSpec
 
 
 def test_the_two_floors_have_the_same_names_and_signatures():
@@ -91,10 +93,45 @@ def test_dropout_keeps_the_mean_and_depends_only_on_the_generator(floor):
     assert no_mask is None
     assert not np.shares_memory(same, x)
     np.testing.assert_array_equal(floor.dropout_backward(x, None, 0.25), same)
-    for p, kept in ((0.0, x), (1.0, np.zeros_like(x))):
-        np.testing.assert_array_equal(floor.dropout(x, p, rng=np.random.default_rng(7))[0], kept)
+    for p, left in ((0.0, x), (1.0, np.zeros_like(x))):
+        np.testing.assert_array_equal(floor.dropout(x, p, rng=np.random.default_rng(7))[0], left)
     np.testing.assert_array_equal(functional.dropout(x, rng=np.random.default_rng(1))[1],
                                   reference.dropout(x, rng=np.random.default_rng(1))[1])
+
+
+@pytest.mark.parametrize("counter, key, want", [
+    ((0, 0, 0, 0), 0, (0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48)),
+    ((2**32 - 1,) * 4, 2**64 - 1, (0x5207DDC2, 0x45165E59, 0x4D8EE751, 0x8C52F662)),
+    ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), 0x299F31D0A4093822, (0x4DFCCABA, 0x190A87F0, 0xC47362BA, 0xB6B5242A)),
+])
+def test_philox_gives_the_numbers_of_its_authors(counter, key, want):
+    assert philox([np.array([word], np.uint64) for word in counter], key) == want
+
+
+def test_masks_have_the_moments_of_independent_draws():
+    n = 1 << 18
+    spec = DropoutSpec(0.3, np.dtype(np.float32))
+    for key in (0, 1, 2, 3 << 32):
+        mask = kept(spec, key, n).astype(float) - 0.7
+        assert abs(mask.mean()) < 4.5 * (0.21 / n) ** 0.5
+        for lag in (1, 2, 4, 8, 32, 64, 1000):  # neighbours in a counter, in a vector and in between
+            assert abs((mask[lag:] * mask[:-lag]).mean()) < 4.5 * 0.21 / n**0.5
+        other = kept(spec, key + 1, n) - 0.7
+        assert abs((mask * other).mean()) < 4.5 * 0.21 / n**0.5
+
+
+@both
+def test_dropout_of_channels_follows_the_generator(floor):
+    x = np.ones((40, 50, 3, 2), np.float32)
+    y, mask = floor.dropout2d(x, 0.25, rng=np.random.default_rng(7))
+    assert mask.shape == (40, 50)
+    assert 0.7 < mask.mean() < 0.8
+    np.testing.assert_array_equal(y, np.broadcast_to(mask[..., None, None] * np.float32(1 / 0.75), x.shape))
+    np.testing.assert_array_equal(mask, floor.dropout(x[..., 0, 0], 0.25, rng=np.random.default_rng(7))[1])
+    rng = np.random.default_rng(7)
+    first, second = (floor.dropout2d(x, 0.25, rng=rng)[1] for _ in range(2))
+    assert (first == mask).all()
+    assert 0.5 < (first == second).mean() < 0.75
 
 
 @both

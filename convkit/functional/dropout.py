@@ -4,8 +4,8 @@ import numpy as np
 
 from convkit.functional.common import contiguous, in_float32
 from convkit.plan.calls import empty
-from convkit.plan.dropout import channel_plan, plan
-from convkit.spec.dropout import dropout_backward_spec, dropout_spec
+from convkit.plan.dropout import channel_plan, mask_plan, plan
+from convkit.spec.dropout import draw_key, dropout_backward_spec, dropout_spec
 from convkit.typing import Floats, Mask
 
 
@@ -22,7 +22,8 @@ def dropout(x: Floats, p: float = 0.5, training: bool = True, *,
     training : bool
         Without it, the result is a copy of ``x``.
     rng : numpy.random.Generator
-        Draws one float32 for each element, in C order; an element stays where it is at least ``p``.
+        Gives 64 bits, the key of a generator that makes a number from each element's place in C order, the same at any
+        number of threads; an element stays where its number is at least ``p``.
 
     Returns
     -------
@@ -32,7 +33,7 @@ def dropout(x: Floats, p: float = 0.5, training: bool = True, *,
     spec, training = dropout_spec(x, p, training, rng)
     if not training:
         return x.astype(spec.dtype), None
-    mask = rng.random(x.shape, np.float32) >= spec.p
+    mask = _mask(spec, draw_key(rng), x.shape)
     return _apply(spec, x, mask), mask
 
 
@@ -81,7 +82,7 @@ def dropout2d(x: Floats, p: float = 0.5, training: bool = True, *,
     training : bool
         Without it, the result is a copy of ``x``.
     rng : numpy.random.Generator
-        Draws one float32 for each channel of each image; a channel stays where it is at least ``p``.
+        Gives the key of the mask, see ``dropout``; a channel of an image stays where its number is at least ``p``.
 
     Returns
     -------
@@ -111,13 +112,20 @@ def _drop_channels(rank, x, p, training, rng):
     spec, training = dropout_spec(x, p, training, rng, rank)
     if not training:
         return x.astype(spec.dtype), None
-    mask = rng.random(x.shape[:x.ndim - rank], np.float32) >= spec.p
+    mask = _mask(spec, draw_key(rng), x.shape[:x.ndim - rank])
     return _apply_to_channels(spec, x, mask), mask
 
 
 def _channels_backward(rank, dy, mask, p):
     spec = dropout_backward_spec(dy, mask, p, rank)
     return dy.astype(spec.dtype) if mask is None else _apply_to_channels(spec, dy, mask)
+
+
+def _mask(spec, key, shape):
+    mask = empty(shape, np.dtype(bool))
+    if mask.size:
+        mask_plan(spec).run(key, mask.size, mask.reshape(-1))
+    return mask
 
 
 @in_float32

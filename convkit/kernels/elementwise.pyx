@@ -4,7 +4,7 @@ The kernels are csrc/elementwise.
 """
 
 from libc.math cimport INFINITY
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from convkit.kernels.elementwise cimport ck_elementwise, ck_elementwise_kernel
 from convkit.kernels.operands cimport nbytes_of, reading, writing
@@ -19,6 +19,14 @@ cdef extern from "elementwise/half.h" nogil:
     ctypedef void (*ck_narrow_kernel)(const float* x, uint16_t* y, ptrdiff_t n) noexcept nogil
     ck_widen_kernel ck_widen_for(int level)
     ck_narrow_kernel ck_narrow_for(int level)
+
+cdef extern from "elementwise/keep.h" nogil:
+    ctypedef struct ck_keep:
+        uint64_t key
+        uint32_t limit
+        uint8_t* keep
+    ctypedef void (*ck_keep_kernel)(const ck_keep* job, ptrdiff_t first, ptrdiff_t count) noexcept nogil
+    ck_keep_kernel ck_keep_for(int level)
 
 # Elements of a task, and the number below which all stay on the calling thread (about 50 us).
 cdef enum:
@@ -148,3 +156,24 @@ def narrow(isa, x not None, y not None, int threads):
     job.wide, job.half = <float*>reading(x, 4 * job.count), <uint16_t*>writing(y, 2 * job.count)
     with nogil:
         parallel_for(narrow_task, &job, (job.count + TASK - 1) // TASK, 1 if job.count < SERIAL else threads)
+
+
+cdef struct keep_t:
+    ck_keep job
+    ck_keep_kernel kernel
+    ptrdiff_t count
+
+
+cdef void keep_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    cdef const keep_t* j = <const keep_t*>job
+    cdef ptrdiff_t first = task * TASK
+    j.kernel(&j.job, first, min(<ptrdiff_t>TASK, j.count - first))
+
+
+def keep(isa, uint64_t key, uint32_t limit, mask not None, int threads):
+    """Fill ``mask`` (bool, C-contiguous) with what a dropout keeps: where a number of 31 bits is at least ``limit``."""
+    cdef keep_t job
+    job.kernel, job.count = ck_keep_for(level_of(isa)), mask.size
+    job.job.key, job.job.limit, job.job.keep = key, limit, <uint8_t*>writing(mask, job.count)
+    with nogil:
+        parallel_for(keep_task, &job, (job.count + TASK - 1) // TASK, 1 if job.count < SERIAL else threads)

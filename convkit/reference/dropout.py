@@ -1,22 +1,27 @@
 """Dropout: zero each element with probability p, and scale the rest so that the mean stays."""
 
+from math import prod
+
 import numpy as np
 
 from convkit.reference.common import narrow, widen
-from convkit.spec.dropout import dropout_backward_spec, dropout_spec
+from convkit.spec.dropout import draw_key, dropout_backward_spec, dropout_spec
 from convkit.typing import Floats, Mask
+
+ROUNDS = 7  # the fewest with which Philox-4x32 passes every test of BigCrush
+LOW = 0xFFFFFFFF
 
 
 def dropout(x: Floats, p: float = 0.5, training: bool = True, *,
             rng: np.random.Generator) -> tuple[Floats, Mask | None]:
-    """``y = x * mask / (1 - p)`` and the mask: elements stay where ``rng``'s float32 is at least ``p``.
+    """``y = x * mask / (1 - p)`` and the mask: elements stay where their number is at least ``p`` (``kept``).
 
     Without training, a copy of ``x``, and None for the mask.
     """
     spec, training = dropout_spec(x, p, training, rng)
     if not training:
         return x.astype(spec.dtype), None
-    mask = rng.random(x.shape, np.float32) >= spec.p
+    mask = kept(spec, draw_key(rng), x.size).reshape(x.shape)
     return _masked(spec, x, mask), mask
 
 
@@ -63,7 +68,8 @@ def _drop_channels(rank, x, p, training, rng):
     spec, training = dropout_spec(x, p, training, rng, rank)
     if not training:
         return x.astype(spec.dtype), None
-    mask = rng.random(x.shape[:x.ndim - rank], np.float32) >= spec.p
+    channels = x.shape[:x.ndim - rank]
+    mask = kept(spec, draw_key(rng), prod(channels)).reshape(channels)
     return _masked(spec, x, _over_channels(mask, rank)), mask
 
 
@@ -74,6 +80,27 @@ def _channels_backward(rank, dy, mask, p):
 
 def _over_channels(mask, rank):
     return np.expand_dims(mask, tuple(range(-rank, 0)))
+
+
+def kept(spec, key, count):
+    """Which of ``count`` elements stay: the number of element e is 31 bits of word e % 4 of counter e // 4."""
+    blocks = np.arange((count + 3) // 4, dtype=np.uint64)
+    words = philox([blocks & LOW, blocks >> 32, np.zeros_like(blocks), np.zeros_like(blocks)], key)
+    return (np.stack(words, -1).reshape(-1)[:count] >> 1) >= spec.limit
+
+
+def philox(counter, key):
+    """The four random words of each counter, itself four words, by Philox-4x32 with a key of 64 bits.
+
+    Salmon and others, "Parallel random numbers: as easy as 1, 2, 3", 2011.
+    """
+    a, b, c, d = counter
+    low, high = key & LOW, key >> 32
+    for _ in range(ROUNDS):
+        even, odd = a * np.uint64(0xD2511F53), c * np.uint64(0xCD9E8D57)
+        a, b, c, d = (odd >> 32) ^ b ^ low, odd & LOW, (even >> 32) ^ d ^ high, even & LOW
+        low, high = (low + 0x9E3779B9) & LOW, (high + 0xBB67AE85) & LOW
+    return a, b, c, d
 
 
 @np.errstate(invalid="ignore")  # an infinite element that p = 1 drops

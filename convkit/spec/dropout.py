@@ -20,6 +20,16 @@ class DropoutSpec:
         """1 / (1 - p), and 0 where everything is dropped."""
         return 1.0 / (1.0 - self.p) if self.p < 1.0 else 0.0
 
+    @property
+    def limit(self):
+        """Of the numbers from 0 to 2^31 - 1 those below it drop their element."""
+        return round(self.p * 2**31)
+
+
+def draw_key(rng):
+    """64 bits of a generator, from which all of a mask follows."""
+    return int(rng.integers(2**64, dtype=np.uint64))
+
 
 def dropout_spec(x, p, training, rng, rank=0):
     """Check the operands (``rank`` as below); returns the DropoutSpec and ``training`` as a bool."""

@@ -23,11 +23,9 @@ CK_INLINE V CK_TYPED(add_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n
 
 CK_INLINE V CK_TYPED(dropout_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)
 {
-    typedef int8_t bytes __attribute__((vector_size(L)));
-    bytes mask = {0};
-    memcpy(&mask, job->mask + i, (size_t)n);
-    VI keep = -__builtin_convertvector(mask, VI);
-    return CK_TYPED(unless)(~keep, CK_TYPED(load)(job->x, i, n) * (T)job->a);
+    uint8_t mask[L] = {0};
+    memcpy(mask, job->mask + i, (size_t)n);
+    return CK_TYPED(unless)(CK_TYPED(of_bytes)(mask) == 0, CK_TYPED(load)(job->x, i, n) * (T)job->a);
 }
 
 CK_INLINE V CK_TYPED(exp_at)(const ck_elementwise *job, ptrdiff_t i, ptrdiff_t n)

@@ -11,6 +11,41 @@
 #define CK_MIXED 1
 #endif
 
+#include "base/simd.h"
+
+/* As many bytes as a vector has lanes, in its lanes; GCC would take them one by one. */
+#if defined(CK_AVX512)
+CK_INLINE ck_i32v of_bytes_f32(const uint8_t *b)
+{
+    return (ck_i32v)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)b));
+}
+CK_INLINE ck_i64v of_bytes_f64(const uint8_t *b)
+{
+    return (ck_i64v)_mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)b));
+}
+#elif defined(CK_AVX2)
+CK_INLINE ck_i32v of_bytes_f32(const uint8_t *b)
+{
+    return (ck_i32v)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)b));
+}
+CK_INLINE ck_i64v of_bytes_f64(const uint8_t *b)
+{
+    int32_t four;
+    memcpy(&four, b, sizeof four);
+    return (ck_i64v)_mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
+}
+#else
+#define CK_DEFINE_OF_BYTES(t, IV, N)                                                                                   \
+    CK_INLINE IV of_bytes_##t(const uint8_t *b)                                                                        \
+    {                                                                                                                  \
+        IV v;                                                                                                          \
+        for (int i = 0; i < N; i++) v[i] = b[i];                                                                       \
+        return v;                                                                                                      \
+    }
+CK_DEFINE_OF_BYTES(f32, ck_i32v, CK_N32)
+CK_DEFINE_OF_BYTES(f64, ck_i64v, CK_N64)
+#endif
+
 #include "base/float32.h"
 #include "elementwise/elementwise.body.h"
 
