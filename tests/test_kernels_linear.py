@@ -129,3 +129,25 @@ def test_gradients_of_a_few_rows_touch_nothing_outside(isa, at_end, rows):
             spec = linear_spec(np.empty((rows, columns), np.float32), w)[0].towards("input_gradient")
             plans.plan(spec).run(dy, w, dx)
         np.testing.assert_allclose(dx, dy.astype(np.float64) @ w, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("at_end", [False, True])
+def test_a_batch_through_wide_layers(isa, dtype, at_end):
+    """Groups of panels with a narrow one at the end, tiles that rows do not fill, chunks of all lengths, blocks of rows
+    where threads are more than groups."""
+    rng = np.random.default_rng(0)
+    for rows, depth, columns in ((9, 5, 200), (64, 64, 640), (65, 1030, 601), (13, 4100, 193), (101, 2048, 775)):
+        x, w, b = (guards.guarded(rng.integers(-3, 4, shape).astype(dtype), at_end=at_end)
+                   for shape in ((rows, depth), (columns, depth), columns))
+        turned = guards.guarded(np.ascontiguousarray(w.T), at_end=at_end)
+        y, dx = (guards.guarded_empty((rows, columns), dtype, at_end=at_end) for _ in range(2))
+        for threads in (1, 2, 3):
+            y[:], dx[:] = np.nan, np.nan
+            with ck.use(isa=isa), ck.threads(threads):
+                run = plans.plan(linear_spec(x, w, b)[0]).run
+                run.with_packed(x, guards.guarded(run.pack(w), at_end=at_end), b, y)
+                plans.plan(linear_spec(y, turned)[0].towards("input_gradient")).run(x, turned, dx)
+            np.testing.assert_array_equal(y, x @ w.T + b)
+            np.testing.assert_array_equal(dx, x @ w.T)

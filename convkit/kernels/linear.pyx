@@ -5,8 +5,9 @@
 A tile reads ``b`` in panels ``[panel][k][panel lanes]``, which a prediction packs once for all calls. A training step
 meets every weight once: forward ``a`` becomes the panels, and the tiles go along rows of weights as memory has them;
 for a gradient the task packs what it needs where it stays near. There ``a`` has k outermost, because the tile reads
-neighbouring rows of one k. A single row, which waits for nothing but packed panels, has a kernel that reads several at
-a time, and the gradient of a few rows one that takes the weights as they lie (csrc/linear).
+neighbouring rows of one k. Where csrc/linear has tiles of its own, a batch takes those by packed weights and for its
+gradient. A single row, which waits for nothing but packed panels, has a kernel that reads several at a time, and the
+gradient of a few rows one that takes the weights as they lie (csrc/linear).
 """
 
 from libc.string cimport memcpy, memset
@@ -35,7 +36,20 @@ cdef extern from "linear/linear.h" nogil:
         void* y
         ptrdiff_t rows, depth, columns
     ctypedef void (*ck_linear_rows_kernel)(const ck_linear_rows* rows, ptrdiff_t first, ptrdiff_t count) noexcept nogil
-    int CK_LINEAR_STREAMS, CK_LINEAR_ROWS, CK_LINEAR_SUMS
+    ctypedef struct ck_linear_tiles:
+        const void* x
+        ptrdiff_t tap_step, taps, tiles
+        void* w
+        const void* source
+        ptrdiff_t source_step, columns
+        const void* sum
+        const void* total
+        void* to
+        const char* ahead
+        ptrdiff_t ahead_rows, ahead_lines, ahead_step
+    ctypedef void (*ck_linear_tiles_kernel)(const ck_linear_tiles* job) noexcept nogil
+    ck_linear_tiles_kernel ck_linear_tiles_for(int level, int itemsize)
+    int CK_LINEAR_STREAMS, CK_LINEAR_ROWS, CK_LINEAR_SUMS, CK_LINEAR_HIGH, CK_LINEAR_WIDE
     ck_linear_kernel ck_linear_for(int level, int itemsize)
     ck_linear_rows_kernel ck_linear_rows_for(int level, int itemsize)
 
@@ -48,6 +62,7 @@ cdef enum:
     NEAR = 1 << 19    # bytes of neighbouring panels that one task packs: long rows of weights and of c
     TRANSPOSED = 64   # elements of a row at a time
     COPIED = 8        # rows at a time
+    TOGETHER = 16     # panels that a chunk of the depth meets before the next chunk
     MOST_STREAMS = 8  # rows of weights that a tile reads side by side: each takes a register
 
 cdef enum:
@@ -76,6 +91,7 @@ cdef struct product_t:
     const char* bias         # panels, or NULL
     char* c
     ptrdiff_t y_row, y_column
+    ck_linear_tiles_kernel tiles
 
 
 cdef inline void fetch(const char* rows, ptrdiff_t pitch, ptrdiff_t n, ptrdiff_t bytes) noexcept nogil:
@@ -152,11 +168,16 @@ cdef ptrdiff_t blocks_of(ptrdiff_t depth) noexcept nogil:
     return (chunks + CK_CONV_CHUNKS - 1) // CK_CONV_CHUNKS
 
 
-cdef ptrdiff_t block_start(ptrdiff_t depth, ptrdiff_t block) noexcept nogil:
-    """First tap of a part; chunks are as even as they can be, the longer ones last."""
+cdef ptrdiff_t chunk_start(ptrdiff_t depth, ptrdiff_t chunk) noexcept nogil:
+    """First tap of a chunk; they are as even as they can be, the longer ones last."""
     cdef ptrdiff_t chunks = (depth + CK_CONV_CHUNK - 1) // CK_CONV_CHUNK
-    cdef ptrdiff_t chunk = min(block * CK_CONV_CHUNKS, chunks) if block < blocks_of(depth) else chunks
     return chunk * (depth // chunks) + max(<ptrdiff_t>0, chunk - chunks + depth % chunks)
+
+
+cdef ptrdiff_t block_start(ptrdiff_t depth, ptrdiff_t block) noexcept nogil:
+    """First tap of a part."""
+    cdef ptrdiff_t chunks = (depth + CK_CONV_CHUNK - 1) // CK_CONV_CHUNK
+    return chunk_start(depth, min(block * CK_CONV_CHUNKS, chunks) if block < blocks_of(depth) else chunks)
 
 
 cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -214,6 +235,63 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
             if many > 1:
                 p.table.run_together(together, rows, n, <int>(width // p.table.lanes))
         i += n
+
+
+cdef void multiply_group(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """Some neighbouring panels by one block of rows, a chunk of the depth at a time: the chunk's numbers and a panel's
+    stay in L1, the sums in L2, and the weights of what comes next are fetched meanwhile."""
+    cdef const product_t* p = <const product_t*>job
+    cdef ptrdiff_t size = p.itemsize, lanes = p.panel_lanes, all_tiles = (p.rows + CK_LINEAR_HIGH - 1) // CK_LINEAR_HIGH
+    cdef ptrdiff_t first = task // p.row_blocks * p.group, block = task % p.row_blocks
+    cdef ptrdiff_t n = min(p.group, p.panels - first), tile = all_tiles * block // p.row_blocks
+    cdef ptrdiff_t chunks = (p.depth + CK_CONV_CHUNK - 1) // CK_CONV_CHUNK, i, j, k
+    cdef ck_linear_tiles t
+    t.tiles = all_tiles * (block + 1) // p.row_blocks - tile
+    cdef ptrdiff_t each = t.tiles * CK_LINEAR_HIGH * lanes * size, copied = CK_CONV_CHUNK * lanes * size
+    cdef char* panel = p.packed + worker * p.packed_bytes
+    cdef char* sums = panel + copied
+    cdef char* totals = sums + n * each
+    t.tap_step = p.tap_step
+    for i in range(chunks):
+        k = chunk_start(p.depth, i)
+        t.taps = chunk_start(p.depth, i + 1) - k
+        t.x = p.a + (k * p.tap_step + tile * CK_LINEAR_HIGH) * size
+        for j in range(n):
+            set_weights(p, &t, first, n, j, k, panel)
+            t.sum = sums + j * each if i % CK_CONV_CHUNKS else NULL
+            t.total, t.to = NULL, sums + j * each
+            if chunks > CK_CONV_CHUNKS and (i + 1 == chunks or (i + 1) % CK_CONV_CHUNKS == 0):
+                t.to = totals + j * each
+                t.total = t.to if i >= CK_CONV_CHUNKS else NULL
+            p.tiles(&t)
+    if chunks > CK_CONV_CHUNKS:
+        sums = totals
+    tile *= CK_LINEAR_HIGH
+    for i in range(tile, min(p.rows, tile + t.tiles * CK_LINEAR_HIGH)):
+        for j in range(n):
+            memcpy(p.c + (i * p.columns + (first + j) * lanes) * size, sums + j * each + (i - tile) * lanes * size,
+                   min(lanes, p.columns - (first + j) * lanes) * size)
+
+
+cdef void set_weights(const product_t* p, ck_linear_tiles* t, ptrdiff_t first, ptrdiff_t n, ptrdiff_t j, ptrdiff_t k,
+                      char* panel) noexcept nogil:
+    """Those of panel ``first + j`` of a group of n, from tap k on, and of what is fetched beside them: of packed ones
+    the next panel's, of rows as they lie a share of the next chunk's rows."""
+    cdef ptrdiff_t size = p.itemsize, lanes = p.panel_lanes, column = (first + j) * lanes
+    t.columns = min(lanes, p.columns - column)
+    if p.layout == IS_PACKED:
+        t.source_step = width_of(p, first + j)
+        t.source = p.b + (column * p.depth + k * t.source_step) * size
+        t.ahead_rows, t.ahead_step, t.ahead_lines = 1, 0, (t.taps * lanes * size + 63) // 64
+        t.ahead = p.b + (((first + j + 1) * p.depth + k if j + 1 < n else first * p.depth + k + t.taps) * lanes) * size
+    else:
+        t.source_step, t.source = p.columns, p.b + (k * p.columns + column) * size
+        t.ahead_step, t.ahead_lines = p.columns * size, (n * lanes * size + 63) // 64
+        t.ahead_rows = t.taps * (j + 1) // n - t.taps * j // n
+        t.ahead = p.b + ((k + t.taps + t.taps * j // n) * p.columns + first * lanes) * size
+    t.w = panel
+    if p.layout == IS_PACKED and t.source_step == lanes:  # as the kernel reads it
+        t.w, t.source = <void*>t.source, NULL
 
 
 cdef void add_blocks(product_t* p, int threads) noexcept nogil:
@@ -277,13 +355,16 @@ cdef class Product:
     cdef int itemsize
     cdef ck_linear_kernel row_kernel
     cdef ck_linear_rows_kernel rows_kernel
+    cdef ck_linear_tiles_kernel tiles
     cdef ptrdiff_t vectors, row_vectors
 
     def __init__(self, isa, dtype, ptrdiff_t vectors, ptrdiff_t row_vectors=1):
+        cdef int level = level_of(isa)
         self.dtype, self.itemsize, self.vectors, self.row_vectors = dtype, dtype.itemsize, vectors, row_vectors
         self.table = tiles_of(isa, self.itemsize)
-        self.row_kernel = ck_linear_for(level_of(isa), self.itemsize)
-        self.rows_kernel = ck_linear_rows_for(level_of(isa), self.itemsize)
+        self.row_kernel = ck_linear_for(level, self.itemsize)
+        self.rows_kernel = ck_linear_rows_for(level, self.itemsize)
+        self.tiles = ck_linear_tiles_for(level, self.itemsize) if vectors == CK_LINEAR_WIDE else NULL
 
     cdef void shape(self, product_t* p, ptrdiff_t depth, ptrdiff_t columns, ptrdiff_t vectors):
         p.itemsize, p.table = self.itemsize, self.table
@@ -314,6 +395,9 @@ cdef class Product:
             b, layout = self.pack_rows(b, threads), IS_PACKED
         if rows <= CK_LINEAR_ROWS and layout == IS_COLUMNS and not a_is_transposed:
             self._multiply_rows(a, b, c, threads)
+            return
+        if rows > CK_LINEAR_ROWS and self.tiles != NULL and not a_is_transposed:
+            self._multiply_tiles(a, b, layout, bias, c, threads)
             return
         self.shape(&p, length_of(a, 0) if a_is_transposed else length_of(a, 1), length_of(c, 1), self.vectors)
         p.rows, p.layout = rows, layout
@@ -365,6 +449,38 @@ cdef class Product:
             if p.bias == NULL:
                 add_bias(p.c, given, rows, p.columns, p.itemsize)
             scratch_done()
+
+    cdef int _multiply_tiles(self, a, b, int layout, bias, c, int threads) except -1:
+        """A batch by packed weights or by rows of them as they lie, on tiles of their own."""
+        cdef product_t p
+        cdef ptrdiff_t k, tiles, a_bytes, spare
+        self.shape(&p, length_of(a, 1), length_of(c, 1), self.vectors)
+        p.rows, p.layout, p.tiles = length_of(c, 0), layout, self.tiles
+        p.tap_step = round_up(p.rows, 64 // p.itemsize)
+        if p.tap_step * p.itemsize % 2048 == 0:
+            p.tap_step += 64 // p.itemsize
+        if p.rows * p.depth * p.columns < MIN_MACS:
+            threads = 1
+        tiles = (p.rows + CK_LINEAR_HIGH - 1) // CK_LINEAR_HIGH
+        spare = CK_LINEAR_HIGH * tiles - p.rows
+        p.packed_bytes = tiles * CK_LINEAR_HIGH * p.panel_lanes * p.itemsize  # the sums of a panel
+        p.group = max(<ptrdiff_t>1, min(min(<ptrdiff_t>TOGETHER, NEAR // p.packed_bytes), p.panels // threads))
+        p.row_blocks = min(tiles, (threads * p.group + p.panels - 1) // p.panels)
+        p.packed_bytes = round_up(2 * p.group * p.packed_bytes + CK_CONV_CHUNK * p.panel_lanes * p.itemsize, 64)
+        a_bytes = round_up(p.depth * p.tap_step * p.itemsize, 64)
+        cdef char* memory = <char*>scratch(a_bytes + p.packed_bytes * threads)
+        cdef const char* given = <const char*>reading(bias, p.columns * p.itemsize)
+        p.a, p.packed = <const char*>reading(a, nbytes_of(a)), memory
+        p.b, p.c = <const char*>reading(b, nbytes_of(b)), <char*>writing(c, nbytes_of(c))
+        with nogil:
+            parallel_for(transpose_block, &p, (p.depth + 255) // 256, threads)
+            for k in range(p.depth if spare else 0):
+                memset(memory + (k * p.tap_step + p.rows) * p.itemsize, 0, spare * p.itemsize)
+            p.a, p.packed = memory, memory + a_bytes
+            parallel_for(multiply_group, &p, (p.panels + p.group - 1) // p.group * p.row_blocks, threads)
+            add_bias(p.c, given, p.rows, p.columns, p.itemsize)
+            scratch_done()
+        return 0
 
     cdef int _multiply_weights(self, a, b, bias, c, int threads) except -1:
         """Fill ``c`` with ``a b' + bias`` by weights (columns, depth) as they lie: ``a`` is in the lanes, and a tile

@@ -128,3 +128,63 @@ static void CK_TYPED(linear_rows)(const ck_linear_rows *r, ptrdiff_t first, ptrd
 
 extern const ck_linear_rows_kernel CK_KERNEL(ck_linear_rows);
 const ck_linear_rows_kernel CK_KERNEL(ck_linear_rows) = CK_TYPED(linear_rows);
+
+extern const ck_linear_tiles_kernel CK_KERNEL(ck_linear_tiles);
+#if CK_VBYTES == 32
+enum { CK_TYPED(TILE) = CK_LINEAR_HIGH * CK_LINEAR_WIDE }; /* vectors */
+
+CK_INLINE void CK_TYPED(fill_panel)(const ck_linear_tiles *t)
+{
+    const T *from = t->source;
+    T *to = t->w;
+    for (ptrdiff_t k = 0; k < t->taps; k++, from += t->source_step, to += CK_LINEAR_WIDE * L)
+        if (t->columns == CK_LINEAR_WIDE * L)
+            CK_UNROLL for (int v = 0; v < CK_LINEAR_WIDE; v++) vstore(to + v * L, vload(from + v * L));
+        else
+            for (ptrdiff_t j = 0, left = t->columns; j < CK_LINEAR_WIDE * L; j += L, left -= L)
+                vstore(to + j, vload_part(from + j, left < 0 ? 0 : left < L ? left : L));
+}
+
+CK_INLINE void CK_TYPED(add_tap)(V *acc, const T *x, const T *w)
+{
+    V row[CK_LINEAR_WIDE];
+    CK_UNROLL for (int v = 0; v < CK_LINEAR_WIDE; v++) row[v] = vload(w + v * L);
+    CK_UNROLL for (int m = 0; m < CK_LINEAR_HIGH; m++)
+    {
+        const V value = vset1(x[m]);
+        CK_UNROLL for (int v = 0; v < CK_LINEAR_WIDE; v++) acc[m * CK_LINEAR_WIDE + v] =
+            vfma(value, row[v], acc[m * CK_LINEAR_WIDE + v]);
+    }
+}
+
+static void CK_TYPED(linear_tiles)(const ck_linear_tiles *job)
+{
+    enum { turn = 4 };
+    const ck_linear_tiles t = *job;
+    const ptrdiff_t lines = (t.ahead_lines + t.tiles - 1) / t.tiles; /* a share of each row with every tile */
+    const T *x = t.x, *sum = t.sum, *total = t.total;
+    T *to = t.to;
+    if (t.source) CK_TYPED(fill_panel)(job);
+    for (ptrdiff_t i = 0, line = 0; i < t.tiles; i++, x += CK_LINEAR_HIGH) {
+        const ptrdiff_t end = line + lines < t.ahead_lines ? line + lines : t.ahead_lines;
+        for (; line < end; line++)
+            for (ptrdiff_t row = 0; row < t.ahead_rows; row++)
+                __builtin_prefetch(t.ahead + row * t.ahead_step + 64 * line, 0, 2);
+        V acc[CK_TYPED(TILE)] = {{0}};
+        const T *p = x, *w = t.w;
+        ptrdiff_t k = t.taps;
+        for (; k >= turn; k -= turn, w += turn * CK_LINEAR_WIDE * L)
+            CK_UNROLL for (int u = 0; u < turn; u++, p += t.tap_step)
+                CK_TYPED(add_tap)(acc, p, w + u * CK_LINEAR_WIDE * L);
+        for (; k > 0; k--, w += CK_LINEAR_WIDE * L, p += t.tap_step) CK_TYPED(add_tap)(acc, p, w);
+        const ptrdiff_t at = i * CK_TYPED(TILE) * L;
+        if (sum) CK_UNROLL for (int j = 0; j < CK_TYPED(TILE); j++) acc[j] += vload(sum + at + j * L);
+        if (total) CK_UNROLL for (int j = 0; j < CK_TYPED(TILE); j++) acc[j] += vload(total + at + j * L);
+        CK_UNROLL for (int j = 0; j < CK_TYPED(TILE); j++) vstore(to + at + j * L, acc[j]);
+    }
+}
+
+const ck_linear_tiles_kernel CK_KERNEL(ck_linear_tiles) = sizeof(T) == 4 ? CK_TYPED(linear_tiles) : NULL;
+#else
+const ck_linear_tiles_kernel CK_KERNEL(ck_linear_tiles) = NULL;
+#endif

@@ -39,6 +39,32 @@ typedef void (*ck_linear_rows_kernel)(const ck_linear_rows *rows, ptrdiff_t firs
 
 enum { CK_LINEAR_STREAMS = 8 }; /* panels that are read side by side, at most */
 
+/* Tiles of CK_LINEAR_HIGH rows by one panel of CK_LINEAR_WIDE vectors, for one chunk of the depth:
+ *
+ *     to[i][j] = sum over k of x[k][i] * w[k][j]
+ *
+ * plus what `sum` holds, and then `total`. Where the weights lie as the layer keeps them, `w` is filled first. */
+enum { CK_LINEAR_HIGH = 4, CK_LINEAR_WIDE = 3 };
+
+typedef struct {
+    const void *x; /* rows of a tap are neighbours, those of whole tiles */
+    ptrdiff_t tap_step;
+    ptrdiff_t taps, tiles;
+    void *w;            /* [taps][CK_LINEAR_WIDE vectors] */
+    const void *source; /* what w is filled from, or NULL: rows of as many values as there are columns */
+    ptrdiff_t source_step, columns;
+    const void *sum, *total; /* like `to`, or NULL */
+    void *to;                /* [tile][row][CK_LINEAR_WIDE vectors] */
+    /* what will be needed next, to be fetched beside the sums: rows of so many cache lines, so many bytes apart */
+    const char *ahead;
+    ptrdiff_t ahead_rows, ahead_lines, ahead_step;
+} ck_linear_tiles;
+
+typedef void (*ck_linear_tiles_kernel)(const ck_linear_tiles *job);
+
+/* NULL where the tiles of csrc/conv are taken. */
+ck_linear_tiles_kernel ck_linear_tiles_for(int level, int itemsize);
+
 /* The kernel of one level and dtype (itemsize 4 or 8). */
 ck_linear_kernel ck_linear_for(int level, int itemsize);
 ck_linear_rows_kernel ck_linear_rows_for(int level, int itemsize);
