@@ -63,6 +63,7 @@ cdef enum:
     TRANSPOSED = 64   # elements of a row at a time
     COPIED = 8        # rows at a time
     TOGETHER = 16     # panels that a chunk of the depth meets before the next chunk
+    SHORT_RUN = 8192  # bytes of sums of a few rows, where longer runs of weights have not been measured (only AVX2)
     MOST_STREAMS = 8  # rows of weights that a tile reads side by side: each takes a register
 
 cdef enum:
@@ -517,9 +518,13 @@ cdef class Product:
         r.rows.rows, r.rows.depth, r.rows.columns = length_of(a, 0), length_of(a, 1), length_of(c, 1)
         r.rows.x, r.rows.w, r.rows.y = reading(a, nbytes_of(a)), reading(b, nbytes_of(b)), writing(c, nbytes_of(c))
         r.kernel = self.rows_kernel
-        r.share = CK_LINEAR_SUMS // (r.rows.rows * self.itemsize) // self.table.lanes * self.table.lanes
+        cdef ptrdiff_t row = r.rows.rows * self.itemsize, lanes = self.table.lanes
+        cdef ptrdiff_t most = CK_LINEAR_SUMS if lanes * self.itemsize == 32 else SHORT_RUN
+        most = most // row // lanes * lanes
         if r.rows.rows * r.rows.depth * r.rows.columns < MIN_MACS:
             threads = 1
+        cdef ptrdiff_t shares = max(<ptrdiff_t>threads, (r.rows.columns + most - 1) // most)
+        r.share = round_up((r.rows.columns + shares - 1) // shares, lanes)
         with nogil:
             parallel_for(multiply_rows, &r, (r.rows.columns + r.share - 1) // r.share, threads)
         return 0

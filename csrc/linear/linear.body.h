@@ -103,26 +103,27 @@ CK_INLINE void CK_TYPED(add_terms)(const ck_linear_rows *r, ptrdiff_t k, ptrdiff
 
 static void CK_TYPED(linear_rows)(const ck_linear_rows *r, ptrdiff_t first, ptrdiff_t count)
 {
-    /* those of a chunk, of the chunks since the last close, and of all before; a part of a vector takes a whole one */
-    T chunk[CK_LINEAR_SUMS / sizeof(T) + CK_LINEAR_ROWS * L], sum[sizeof chunk / sizeof(T)],
-        total[sizeof chunk / sizeof(T)];
+    /* those of a chunk and of the chunks since the last close; a part of a vector takes a whole one */
+    T chunk[CK_LINEAR_SUMS / sizeof(T) + CK_LINEAR_ROWS * L], sum[sizeof chunk / sizeof(T)];
     const ptrdiff_t chunks = (r->depth + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK, length = r->depth / chunks;
-    const ptrdiff_t longer = chunks - r->depth % chunks, pitch = (count + L - 1) / L * L, all = r->rows * pitch;
+    const ptrdiff_t longer = chunks - r->depth % chunks, pitch = (count + L - 1) / L * L;
     for (ptrdiff_t i = 0, k = 0; i < chunks; i++) {
         const ptrdiff_t begin = k, end = k + length + (i >= longer);
         for (; k + CK_LINEAR_DEPTH <= end; k += CK_LINEAR_DEPTH)
             CK_TYPED(add_terms)(r, k, first, count, chunk, pitch, k == begin, CK_LINEAR_DEPTH);
         for (; k < end; k++) CK_TYPED(add_terms)(r, k, first, count, chunk, pitch, k == begin, 1);
-        for (ptrdiff_t j = 0; j < all; j += L) {
-            V now = vload(chunk + j);
-            if (i % CK_CONV_CHUNKS) now += vload(sum + j);
-            vstore(sum + j, now);
-            if (i + 1 == chunks || (i + 1) % CK_CONV_CHUNKS == 0)
-                vstore(total + j, i < CK_CONV_CHUNKS ? now : vload(total + j) + now);
+        const bool closes = i + 1 == chunks || (i + 1) % CK_CONV_CHUNKS == 0;
+        for (ptrdiff_t row = 0; row < r->rows; row++) {
+            T *y = (T *)r->y + row * r->columns + first;
+            for (ptrdiff_t j = 0, at = row * pitch; j < count; j += L, at += L) {
+                const ptrdiff_t n = count - j < L ? count - j : L;
+                V now = vload(chunk + at);
+                if (i % CK_CONV_CHUNKS) now += vload(sum + at);
+                vstore(sum + at, now);
+                if (closes) vstore_part(y + j, i < CK_CONV_CHUNKS ? now : vload_part(y + j, n) + now, n);
+            }
         }
     }
-    for (ptrdiff_t row = 0; row < r->rows; row++)
-        memcpy((T *)r->y + row * r->columns + first, total + row * pitch, (size_t)count * sizeof(T));
 }
 #undef CK_LINEAR_DEPTH
 

@@ -32,7 +32,7 @@ typedef struct {
     ptrdiff_t rows, depth, columns; /* at most CK_LINEAR_ROWS rows */
 } ck_linear_rows;
 
-enum { CK_LINEAR_ROWS = 8, CK_LINEAR_SUMS = 8192 }; /* bytes of neighbouring sums, of all rows together */
+enum { CK_LINEAR_ROWS = 8, CK_LINEAR_SUMS = 36864 }; /* bytes of neighbouring sums, of all rows together */
 
 /* Columns first .. first + count - 1, at most CK_LINEAR_SUMS bytes of all rows. */
 typedef void (*ck_linear_rows_kernel)(const ck_linear_rows *rows, ptrdiff_t first, ptrdiff_t count);
