@@ -138,7 +138,7 @@ class PReLU(Module):
     def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: DTypeLike = np.float32) -> None:
         self.num_parameters = common.integer("num_parameters", num_parameters, 1)
         self.init = common.real("init", init, -float_info.max, float_info.max, "finite")
-        dtype = common.native_float("dtype", np.dtype(dtype))
+        dtype = common.float_dtype("dtype", dtype)
         self.weight = Parameter(np.full(self.num_parameters, self.init, dtype))
 
     def predict(self, x: Floats) -> Floats:

@@ -32,9 +32,11 @@ class _ConvBase(Module):
         self.groups = common.integer("groups", groups, 1)
 
     def _make_parameters(self, weight_shape, bias, rng, dtype):
+        bias = common.flag("bias", bias)
+        rng = np.random.default_rng() if rng is None else common.generator("rng", rng)
         self.weight = Parameter(np.empty(weight_shape, dtype))
         self.bias = Parameter(np.empty(self.out_channels, dtype)) if bias else None
-        init.default_(self.weight, self.bias, rng=np.random.default_rng() if rng is None else rng)
+        init.default_(self.weight, self.bias, rng=rng)
 
     def _backward_of(self, x, function, *args, **options):
         def backward(dy, need_dx=True):
@@ -69,7 +71,7 @@ class _Conv(_ConvBase):
                  rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32) -> None:
         self._set(in_channels, out_channels, kernel_size, stride, dilation, groups)
         self.padding = padding
-        dtype = common.native_float("dtype", np.dtype(dtype))
+        dtype = common.float_dtype("dtype", dtype)
         spec = self._smallest_spec(dtype)
         self.padding = padding if isinstance(padding, str) else _as_torch(spec.padding)
         border_mode(replace(spec, padding=((0, 0),) * self.rank), padding_mode)  # refuses unknown names
@@ -125,7 +127,7 @@ class _ConvTranspose(_ConvBase):
         self.padding_mode = padding_mode
         if self.out_channels % self.groups:
             raise ShapeError(f"groups must divide out_channels, got groups={groups} and out_channels={out_channels}")
-        dtype = common.native_float("dtype", np.dtype(dtype))
+        dtype = common.float_dtype("dtype", dtype)
         self.output_padding = common.tuple_of("output_padding", output_padding, self.rank, 0)
         pads = crop_pairs(padding, self.rank)
         self.padding = _as_torch(pads)
@@ -252,7 +254,7 @@ class _Separable(Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = 0,
                  dilation: Size = 1, depth_multiplier: int = 1, bias: bool = True, padding_mode: str = "zeros", *,
                  rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32) -> None:
-        rng = np.random.default_rng() if rng is None else rng
+        rng = np.random.default_rng() if rng is None else common.generator("rng", rng)
         self.depth_multiplier = common.integer("depth_multiplier", depth_multiplier, 1)
         between = common.integer("in_channels", in_channels, 1) * self.depth_multiplier
         self.depthwise = self.conv(in_channels, between, kernel_size, stride, padding, dilation, in_channels, False,

@@ -35,11 +35,11 @@ class Embedding(Module):
         self.num_embeddings = common.integer("num_embeddings", num_embeddings, 1)
         self.embedding_dim = common.integer("embedding_dim", embedding_dim, 1)
         self.padding_idx = padding_row(padding_idx, self.num_embeddings)
-        dtype = common.native_float("dtype", np.dtype(dtype))
+        dtype = common.float_dtype("dtype", dtype)
         shape = (self.num_embeddings, self.embedding_dim)
         common.check_bytes("the weight", shape, dtype)
-        values = (np.random.default_rng() if rng is None else rng).standard_normal(
-            shape, np.promote_types(dtype, np.float32)).astype(dtype, copy=False)
+        rng = np.random.default_rng() if rng is None else common.generator("rng", rng)
+        values = rng.standard_normal(shape, np.promote_types(dtype, np.float32)).astype(dtype, copy=False)
         if self.padding_idx is not None:
             values[self.padding_idx] = 0
         self.weight = Parameter(values)

@@ -12,6 +12,7 @@ import numpy as np
 
 from convkit.errors import ShapeError
 from convkit.nn.parameter import Parameter
+from convkit.spec import common
 
 _GAINS = {"linear": 1.0, "conv2d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
 
@@ -35,12 +36,12 @@ def fans(parameter: Parameter) -> tuple[int, int]:
 
 def uniform_(parameter: Parameter, low: float = 0.0, high: float = 1.0, *, rng: np.random.Generator) -> None:
     """Uniform on ``[low, high)``."""
-    return _write(parameter, rng.uniform(low, high, parameter.shape))
+    return _write(parameter, common.generator("rng", rng).uniform(low, high, parameter.shape))
 
 
 def normal_(parameter: Parameter, mean: float = 0.0, std: float = 1.0, *, rng: np.random.Generator) -> None:
     """Normal of this mean and standard deviation."""
-    return _write(parameter, rng.normal(mean, std, parameter.shape))
+    return _write(parameter, common.generator("rng", rng).normal(mean, std, parameter.shape))
 
 
 def constant_(parameter: Parameter, value: float) -> None:

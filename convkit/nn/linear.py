@@ -34,12 +34,14 @@ class Linear(Module):
                  rng: np.random.Generator | None = None, dtype: DTypeLike = np.float32) -> None:
         self.in_features = common.integer("in_features", in_features, 1)
         self.out_features = common.integer("out_features", out_features, 1)
-        dtype = common.native_float("dtype", np.dtype(dtype))
+        dtype = common.float_dtype("dtype", dtype)
+        bias = common.flag("bias", bias)
+        rng = np.random.default_rng() if rng is None else common.generator("rng", rng)
         shape = (self.out_features, self.in_features)
         common.check_bytes("the weight", shape, dtype)
         self.weight = Parameter(np.empty(shape, dtype))
         self.bias = Parameter(np.empty(self.out_features, dtype)) if bias else None
-        init.default_(self.weight, self.bias, rng=np.random.default_rng() if rng is None else rng)
+        init.default_(self.weight, self.bias, rng=rng)
 
     def predict(self, x: Floats) -> Floats:
         return multiply(x, self.weight._data, array_or_none(self.bias), self.weight.packed)

@@ -38,7 +38,7 @@ class _ChannelNorm(Module):
         self.momentum = None if momentum is None else momentum_of(momentum)
         self.affine = common.flag("affine", affine)
         self.track_running_stats = common.flag("track_running_stats", track_running_stats)
-        dtype = common.native_float("dtype", np.dtype(dtype))
+        dtype = common.float_dtype("dtype", dtype)
         self.weight = Parameter(np.ones(self.num_features, dtype)) if affine else None
         self.bias = Parameter(np.zeros(self.num_features, dtype)) if affine else None
         tracked = track_running_stats
@@ -250,7 +250,7 @@ class LayerNorm(Module):
         self.normalized_shape = normalized_shape_of(normalized_shape)
         self.eps = _eps(eps)
         self.elementwise_affine = common.flag("elementwise_affine", elementwise_affine)
-        dtype = common.native_float("dtype", np.dtype(dtype))
+        dtype = common.float_dtype("dtype", dtype)
         common.check_bytes("weight", self.normalized_shape, dtype)
         self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
         has_bias = common.flag("bias", bias) and self.elementwise_affine
@@ -299,7 +299,7 @@ class GroupNorm(Module):
                              f"num_channels={num_channels}")
         self.eps = _eps(eps)
         self.affine = common.flag("affine", affine)
-        dtype = common.native_float("dtype", np.dtype(dtype))
+        dtype = common.float_dtype("dtype", dtype)
         self.weight = Parameter(np.ones(self.num_channels, dtype)) if affine else None
         self.bias = Parameter(np.zeros(self.num_channels, dtype)) if affine else None
 

@@ -171,7 +171,7 @@ def _stand_in(name, value, dtype):
     """An array of the shape asked for that takes no memory, or the array given."""
     if isinstance(value, np.ndarray):
         return value
-    zero = np.zeros((), common.native_float("dtype", np.dtype(dtype)))
+    zero = np.zeros((), common.float_dtype("dtype", dtype))
     return np.broadcast_to(zero, common.shape_of(name, value))
 
 

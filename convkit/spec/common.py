@@ -136,6 +136,25 @@ def native_float(name, dtype):
     return native
 
 
+def float_dtype(name, value):
+    """The same for a dtype given as an argument, in any spelling but None, which NumPy takes for float64."""
+    try:
+        native = None if value is None else _NATIVE_FLOAT.get(np.dtype(value))
+    except (TypeError, ValueError):
+        native = None
+    if native is None:
+        raise DtypeError(f"{name} must be float16, float32 or float64, got {name}={shown(value)}")
+    return native
+
+
+def generator(name, value):
+    """``value`` if random numbers can be drawn from it as from all generators of today's NumPy."""
+    if not isinstance(value, np.random.Generator):
+        raise DtypeError(f"{name} must be a numpy.random.Generator, such as np.random.default_rng(0), "
+                         f"got {name}={shown(value)}")
+    return value
+
+
 def same_dtype(name, dtype, other_name, other):
     """Refuse two floating-point operands of different precision."""
     if native_float(name, dtype) is not other:
