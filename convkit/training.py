@@ -103,9 +103,9 @@ def fit(model: Module, loss: Module, optimizer: Optimizer, x: Floats, y: NDArray
     History
     """
     epochs, batch_size = common.integer("epochs", epochs, 1), common.integer("batch_size", batch_size, 1)
-    if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
-        raise ShapeError(f"scheduler must be a Scheduler of this optimizer, got {type(scheduler).__name__}")
-    rng = np.random.default_rng() if rng is None else rng
+    _check_parts(model, loss, optimizer, scheduler)
+    rng = np.random.default_rng() if rng is None else common.generator("rng", rng)
+    shuffle, callbacks = common.flag("shuffle", shuffle), _functions(callbacks)
     _check_pairs("x", x, "y", y)
     (x, y), held_back = _split(x, y, validation, rng)
     history = History()
@@ -138,13 +138,14 @@ def fit(model: Module, loss: Module, optimizer: Optimizer, x: Floats, y: NDArray
 def evaluate(model: Module, loss: Module, x: Floats, y: NDArray[Any], *,
              batch_size: int = 256) -> tuple[float, float | None]:
     """Mean loss, and accuracy or None, of the model in prediction mode."""
+    _check_model(model)
     _check_pairs("x", x, "y", y)
     score = _Score(loss)
     with _prediction_mode(model):
         for i in range(0, len(x), batch_size):
             target = y[i:i + batch_size]
             output = model(x[i:i + batch_size])
-            score.add(loss(output, target), output, target)
+            score.add(loss.forward(output, target)[0], output, target)
     return score.mean(), score.accuracy()
 
 
@@ -161,6 +162,9 @@ def predict(model: Module, x: Floats, *, batch_size: int = 256) -> Floats:
     -------
     ndarray, shape (N, ...)
     """
+    _check_model(model)
+    if common.array("x", x).ndim < 1:
+        raise ShapeError("x must have at least 1 axis, that of the images, got x.shape=()")
     batch_size = common.integer("batch_size", batch_size, 1)
     with _prediction_mode(model):
         return np.concatenate([model(x[i:i + batch_size]) for i in range(0, max(len(x), 1), batch_size)])
@@ -210,6 +214,33 @@ class _Score:
 
     def accuracy(self):
         return self._right / self._positions if self._positions else None
+
+
+def _check_parts(model, loss, optimizer, scheduler):
+    _check_model(model)
+    if isinstance(loss, type) or not callable(getattr(loss, "forward", None)):
+        raise DtypeError(f"loss must have a forward of output and target, as CrossEntropyLoss() has, "
+                         f"got loss={common.shown(loss)}")
+    if not isinstance(optimizer, Optimizer):
+        raise DtypeError(f"optimizer must be an Optimizer, got optimizer={common.shown(optimizer)}")
+    moved = set(map(id, optimizer.parameters))
+    if not any(id(p) in moved for p in model.parameters()):
+        raise ShapeError("optimizer must be made of parameters of this model, got those of another one")
+    if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
+        raise ShapeError(f"scheduler must be a Scheduler of this optimizer, got {type(scheduler).__name__}")
+
+
+def _check_model(model):
+    if not isinstance(model, Module):
+        raise DtypeError(f"model must be a Module, got model={common.shown(model)}")
+
+
+def _functions(callbacks):
+    functions = list(callbacks) if isinstance(callbacks, Iterable) else [None]
+    if not all(map(callable, functions)):
+        raise DtypeError("callbacks must be a list of functions of the history, "
+                         f"got callbacks={common.shown(callbacks)}")
+    return functions
 
 
 def _check_pairs(x_name, x, y_name, y):

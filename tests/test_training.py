@@ -29,7 +29,9 @@ def _net(seed=1):
 
 def _fit(net, x, y, **changes):
     options = {"epochs": 3, "batch_size": 16, "progress": False, "rng": np.random.default_rng(2)} | changes
-    return fit(net, nn.CrossEntropyLoss(), optim.Adam(net.parameters(), lr=0.01), x, y, **options)
+    loss = options.pop("loss", None) or nn.CrossEntropyLoss()
+    optimizer = options.pop("optimizer", None) or optim.Adam(net.parameters(), lr=0.01)
+    return fit(options.pop("model", net), loss, optimizer, x, y, **options)
 
 
 def test_learns_and_keeps_a_history():
@@ -103,6 +105,17 @@ def test_targets_that_are_no_classes_have_no_accuracy():
                   batch_size=5, progress=False, validation=0.2)
     assert history.accuracy[-1] is None and history.val_accuracy[-1] is None and history.val_loss[-1] < 1e-3
     np.testing.assert_allclose(net.weight.data, 1, atol=0.05)
+
+
+def test_a_loss_of_ones_own_needs_a_forward_and_no_more():
+    class Half:
+        def forward(self, x, target):
+            return 0.5 * criterion(x, target), lambda: 0.5 * criterion.forward(x, target)[1]()
+
+    criterion = nn.CrossEntropyLoss()
+    x, y = _data()
+    own, usual = (_fit(_net(), x, y, loss=loss, validation=(x, y)) for loss in (Half(), criterion))
+    assert own.val_loss[0] == pytest.approx(0.5 * usual.val_loss[0], rel=0.05)
 
 
 def test_callbacks_may_change_the_learning_rate():
@@ -198,8 +211,27 @@ def test_silence(capsys):
     ({"validation": 1.5}, ShapeError, "validation must be between 0 and 1"),
     ({"validation": True}, DtypeError, "validation must be a pair"),
     ({"progress": 1}, DtypeError, "progress must be True or False"),
+    ({"shuffle": "no"}, DtypeError, "shuffle must be True or False"),
+    ({"rng": 0}, DtypeError, "rng must be a numpy.random.Generator, such as .*, got rng=0"),
+    ({"model": nn.Sequential}, DtypeError, "model must be a Module, got model=<class"),
+    ({"loss": nn.CrossEntropyLoss}, DtypeError, "loss must have a forward of output and target.*, got loss=<class"),
+    ({"loss": "mse"}, DtypeError, "loss must have a forward of output and target.*, got loss='mse'"),
+    ({"optimizer": "sgd"}, DtypeError, "optimizer must be an Optimizer, got optimizer='sgd'"),
+    ({"optimizer": optim.SGD(nn.Linear(1, 1).parameters())}, ShapeError, "optimizer must be made of parameters of this"),
+    ({"scheduler": optim.StepLR}, ShapeError, "scheduler must be a Scheduler of this optimizer, got type"),
+    ({"callbacks": print}, DtypeError, "callbacks must be a list of functions of the history, got"),
+    ({"callbacks": ["print"]}, DtypeError, r"callbacks must be a list of functions of the history, got .*\['print'\]"),
 ])
 def test_bad_arguments_are_refused(change, error, message):
     x, y = _data()
     with pytest.raises(error, match=message):
         _fit(_net(), change.pop("x", x), change.pop("y", y), **change)
+
+
+def test_predict_and_evaluate_refuse_what_is_no_model():
+    x, y = _data(4)
+    for call in (lambda: predict("net", x), lambda: evaluate(nn.Linear, nn.MSELoss(), x, y)):
+        with pytest.raises(DtypeError, match="model must be a Module, got model="):
+            call()
+    with pytest.raises(ShapeError, match=r"x must have at least 1 axis, that of the images, got x.shape=\(\)"):
+        predict(nn.ReLU(), np.array(1.0))
