@@ -66,7 +66,8 @@ def save(path: str | os.PathLike[str], arrays: Mapping[str, NDArray[Any]] | Modu
     """
     if hasattr(arrays, "state_dict"):
         arrays = arrays.state_dict()
-    arrays = {_checked_name(name): _little_endian(name, array) for name, array in arrays.items()}
+    named = common.mapping("arrays", arrays, "a Module or a dict of arrays")
+    arrays = {_checked_name(name): _little_endian(name, array) for name, array in named.items()}
     # Wide dtypes first, so that every array starts at a multiple of its item size.
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
     replace_file(os.path.realpath(path), [_header(arrays, metadata), *(_bytes_of(a) for a in arrays.values())])
@@ -124,8 +125,9 @@ def _little_endian(name, array):
 def _header(arrays, metadata):
     header = {}
     if metadata is not None:
+        common.mapping("metadata", metadata, "a dict of strings")
         if not all(isinstance(k, str) and isinstance(v, str) for k, v in metadata.items()):
-            raise DtypeError("metadata must map strings to strings")
+            raise DtypeError(f"metadata must map strings to strings, got metadata={shown(metadata)}")
         header[METADATA] = dict(metadata)
     offset = 0
     for name, a in arrays.items():

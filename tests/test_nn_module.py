@@ -8,7 +8,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from convkit import load, nn, save
+from convkit import load, nn, optim, save
 from convkit.errors import DtypeError, ShapeError
 from convkit.kernels import native
 
@@ -282,6 +282,15 @@ def test_state_that_does_not_fit_is_named_and_changes_nothing(change, error, mes
         net.load_state_dict(state)
     for key, value in net.state_dict().items():
         np.testing.assert_array_equal(value, before[key])
+
+
+@pytest.mark.parametrize("state", ["net.safetensors", None, [("weight", np.zeros(2))]])
+def test_a_state_is_a_dict(state):
+    net = nn.Linear(1, 1)
+    optimizer = optim.SGD(net.parameters())
+    for each in (net, optimizer, optim.StepLR(optimizer, 1)):
+        with pytest.raises(DtypeError, match="state must be a dict of arrays, got state="):
+            each.load_state_dict(state)
 
 
 def test_loading_in_parts():

@@ -96,6 +96,8 @@ def test_agrees_with_the_safetensors_package(tmp_path):
     ({"x": np.array([None])}, "object"),
     ({"x": np.ma.masked_array([1.0], [True])}, "masked"),
     ({1: np.zeros(2)}, "names of arrays must be strings, got 1"),
+    ([np.zeros(2)], r"arrays must be a Module or a dict of arrays, got arrays=\[array"),
+    ("a.safetensors", "arrays must be a Module or a dict of arrays, got arrays='a.safetensors'"),
     ({"__metadata__": np.zeros(2)}, "cannot name an array"),
 ])
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path, arrays, message):
@@ -107,8 +109,10 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path, arrays, message):
 
 
 def test_metadata_must_be_strings(tmp_path):
-    with pytest.raises(DtypeError, match="metadata must map strings to strings"):
+    with pytest.raises(DtypeError, match="metadata must map strings to strings, got metadata={'epoch': 3}"):
         save(tmp_path / "a", {}, metadata={"epoch": 3})
+    with pytest.raises(DtypeError, match=r"metadata must be a dict of strings, got metadata=\['epoch'\]"):
+        save(tmp_path / "a", {}, metadata=["epoch"])
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

@@ -183,6 +183,7 @@ class Module:
         DtypeError
             If a value is no array of numbers of the same kind.
         """
+        common.mapping("state", state)
         entries = {key: (module, name) for key, module, name in self._entries()}
         difference = KeyDifference([k for k in entries if k not in state], [k for k in state if k not in entries])
         problems = []

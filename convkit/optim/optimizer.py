@@ -70,6 +70,7 @@ class Optimizer:
 
     def load_state_dict(self, flat: Mapping[str, NDArray[Any]]) -> None:
         """Take settings and state from ``state_dict()`` of an optimiser of the same class over the same parameters."""
+        common.mapping("state", flat)
         wanted = {name: np.shape(getattr(self, name)) for name in self.settings}
         for i, p in enumerate(self.parameters):
             if any(f"{i}.{name}" in flat for name in self.state_names):

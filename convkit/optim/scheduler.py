@@ -68,7 +68,7 @@ class Scheduler:
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from ``state_dict()`` of a scheduler made with the same arguments."""
-        if set(state) != set(self.state_names):
+        if set(common.mapping("state", state)) != set(self.state_names):
             raise ShapeError(f"the state of {type(self).__name__} must hold {', '.join(self.state_names)}, "
                              f"got {', '.join(map(str, state))}")
         for name in self.state_names:

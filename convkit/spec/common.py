@@ -5,6 +5,7 @@ is allocated or handed to C.
 """
 
 import operator
+from collections.abc import Mapping
 from math import prod
 
 import numpy as np
@@ -210,6 +211,13 @@ def check_out(out, shape, dtype):
     check_shape("out", out.shape, shape, "that of the result")
     if not out.flags.writeable:
         raise ShapeError("out must be writeable, got a read-only array")
+
+
+def mapping(name, value, what="a dict of arrays"):
+    """Refuse anything but a dict or what reads like one."""
+    if not isinstance(value, Mapping):
+        raise DtypeError(f"{name} must be {what}, got {name}={shown(value)}")
+    return value
 
 
 def flag(name, value):
