@@ -84,6 +84,17 @@ def test_state_survives_a_file(tmp_path):
     assert other._states[0]["step"] == 2
 
 
+def test_settings_come_back_as_they_were_saved():
+    parameters = [Parameter(np.zeros(2))]
+    optimizer, other = optim.SGD(parameters, lr=0.25, momentum=0.5), optim.SGD(parameters)
+    scheduler = optim.StepLR(optimizer, 1)
+    other.lr = 1  # an int
+    late = optim.StepLR(other, 1)
+    late.load_state_dict(scheduler.state_dict())
+    other.load_state_dict(optimizer.state_dict())
+    assert (other.lr, other.momentum, late.base_lr) == (0.25, 0.5, 0.25)
+
+
 def test_state_of_another_network_is_refused():
     rng = np.random.default_rng(3)
     parameters = _parameters(rng)

@@ -81,7 +81,8 @@ class Optimizer:
             raise ShapeError(f"the state does not fit this {type(self).__name__} of {len(self.parameters)} parameters"
                              f": missing {missing}, unexpected or of another shape {wrong}")
         for name in self.settings:
-            setattr(self, name, type(getattr(self, name))(flat[name].tolist()))
+            value = flat[name].tolist()
+            setattr(self, name, tuple(value) if isinstance(value, list) else value)
         self._states = [{name: self._loaded(flat[f"{i}.{name}"], name, p) for name in self.state_names
                          if f"{i}.{name}" in flat} for i, p in enumerate(self.parameters)]
 

@@ -72,7 +72,7 @@ class Scheduler:
             raise ShapeError(f"the state of {type(self).__name__} must hold {', '.join(self.state_names)}, "
                              f"got {', '.join(map(str, state))}")
         for name in self.state_names:
-            setattr(self, name, type(getattr(self, name))(common.array(f"state[{name!r}]", state[name]).item()))
+            setattr(self, name, common.array(f"state[{name!r}]", state[name]).item())
 
 
 def _one_of(name, value, allowed):
