@@ -238,9 +238,9 @@ def test_dice_layer():
 
 @pytest.mark.parametrize("make, message", [
     (lambda: nn.MSELoss("max"), "reduction must be one of mean, sum, none, got reduction='max'"),
-    (lambda: nn.SmoothL1Loss(beta=-1), "beta must be not negative, got beta=-1"),
+    (lambda: nn.SmoothL1Loss(beta=-1), "beta must be finite and not negative, got beta=-1"),
     (lambda: nn.CrossEntropyLoss(label_smoothing=2), "label_smoothing must be between 0 and 1"),
-    (lambda: nn.DiceLoss(np.nan), "smooth must be not negative, got smooth=nan"),
+    (lambda: nn.DiceLoss(np.nan), "smooth must be finite and not negative, got smooth=nan"),
 ])
 def test_constructors_refuse(make, message):
     with pytest.raises(ShapeError, match=message):

@@ -581,6 +581,9 @@ def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
     (lambda: nn.AvgPool2d(2, divisor_override=0), ShapeError, "divisor_override must be at least 1"),
     (lambda: nn.BatchNorm2d(3, eps=-1), ShapeError, "eps must be finite and not negative"),
     (lambda: nn.BatchNorm2d(3, momentum=2), ShapeError, "momentum must be between 0 and 1"),
+    (lambda: nn.BatchNorm2d(2**60), ShapeError, "more than the limit"),
+    (lambda: nn.GroupNorm(1, 2**60), ShapeError, "more than the limit"),
+    (lambda: nn.PReLU(2**60), ShapeError, "more than the limit"),
     (lambda: nn.LayerNorm(()), ShapeError, "normalized_shape must name at least 1 axis"),
     (lambda: nn.LayerNorm(2**60), ShapeError, "more than the limit"),
     (lambda: nn.GroupNorm(4, 6), ShapeError, "num_groups must divide num_channels, got num_groups=4 and num_channels=6"),
@@ -594,6 +597,22 @@ def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
     (lambda: nn.Softmax("last"), DtypeError, "dim must be made of integers"),
     (lambda: nn.CrossEntropyLoss(reduction="max"), ShapeError, "reduction must be one of mean, sum, none"),
     (lambda: nn.Sequential(nn.ReLU(), "relu"), DtypeError, "layer 1 must be a Module, got str"),
+    (lambda: nn.SmoothL1Loss(beta=np.inf), ShapeError, "beta must be finite and not negative, got beta=inf"),
+    (lambda: nn.DiceLoss(smooth=np.inf), ShapeError, "smooth must be finite and not negative, got smooth=inf"),
+    (lambda: nn.Upsample(scale_factor=0), ShapeError, "scale_factor must be between .*, got scale_factor=0"),
+    (lambda: nn.Upsample(scale_factor=(2.0, -1)), ShapeError, "scale_factor must be between .*, got scale_factor=-1"),
+    (lambda: nn.Upsample(scale_factor="2"), DtypeError, "scale_factor must be a number, got scale_factor='2'"),
+    (lambda: nn.Upsample(2, 2.0), ShapeError, "exactly one of size and scale_factor must be given, got size=2 and"),
+    (lambda: nn.Upsample((2.5, 2)), DtypeError, r"size must be made of integers, got size=\(2.5, 2\)"),
+    (lambda: nn.Upsample(()), ShapeError, "size must be an integer or a tuple of"),
+    (lambda: nn.Upsample((2, 2, 2), mode="bilinear"), ShapeError, "size must be an integer or a tuple of 2 integers"),
+    (lambda: nn.Upsample(2, mode="cubic"), ShapeError, "mode must be one of nearest, .*, got mode='cubic'"),
+    (lambda: nn.Unfold(0), ShapeError, "kernel_size must be at least 1, got kernel_size=0"),
+    (lambda: nn.Unfold((2, 2), (1, 0)), ShapeError, r"dilation must be at least 1, got dilation=\(1, 0\)"),
+    (lambda: nn.Unfold(2, padding="full"), ShapeError, "padding must be integers, 'valid' or 'same'"),
+    (lambda: nn.Fold(4, 2, stride=0.5), DtypeError, "stride must be made of integers, got stride=0.5"),
+    (lambda: nn.Fold(4, 5), ShapeError, r"the window must fit into the padded output_size, got a window of \(5, 5\)"),
+    (lambda: nn.ReLU().train("no"), DtypeError, "mode must be True or False, got mode='no'"),
     (lambda: nn.PixelShuffle(0), ShapeError, "upscale_factor must be at least 1, got upscale_factor=0"),
     (lambda: nn.Concat(), ShapeError, "Concat needs at least 1 branch, got none"),
     (lambda: nn.Concat(nn.ReLU(), axis="c"), DtypeError, "axis must be made of integers"),
@@ -629,3 +648,10 @@ def test_bad_input_is_refused_by_both_ways_of_computing(layer, x, error, message
     for compute in (layer, layer.forward):
         with pytest.raises(error, match=message):
             compute(x)
+
+
+def test_flatten_refuses_the_gradient_of_another_output():
+    _, backward = nn.Flatten().forward(np.zeros((2, 3, 4), np.float32))
+    for dy in (np.zeros((2, 3, 4), np.float32), np.zeros((4, 6), np.float32)):
+        with pytest.raises(ShapeError, match=r"dy must have shape \(2, 12\)"):
+            backward(dy)

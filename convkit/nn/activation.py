@@ -139,6 +139,7 @@ class PReLU(Module):
         self.num_parameters = common.integer("num_parameters", num_parameters, 1)
         self.init = common.real("init", init, -float_info.max, float_info.max, "finite")
         dtype = common.float_dtype("dtype", dtype)
+        common.check_bytes("weight", (self.num_parameters,), dtype)
         self.weight = Parameter(np.full(self.num_parameters, self.init, dtype))
 
     def predict(self, x: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from convkit import functional as F
 from convkit.nn.module import Module
+from convkit.spec.fold import check_window
 from convkit.typing import Backward, Floats, Padding, Size
 
 
@@ -13,7 +14,10 @@ class Unfold(Module):
     kernel_size, dilation, padding, stride : int or tuple
     """
 
+    output_size: Size | None = None
+
     def __init__(self, kernel_size: Size, dilation: Size = 1, padding: Padding = 0, stride: Size = 1) -> None:
+        check_window(self.output_size, kernel_size, dilation, padding, stride)
         self.kernel_size = kernel_size
         self.dilation = dilation
         self.padding = padding

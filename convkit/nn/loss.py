@@ -1,6 +1,7 @@
 """Losses: ``loss, backward = criterion.forward(x, target)``, then ``dx = backward()``."""
 
 from collections.abc import Callable
+from sys import float_info
 from typing import Any
 
 from convkit import functional as F
@@ -128,7 +129,7 @@ class SmoothL1Loss(_Loss):
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
-        self.beta = common.real("beta", beta, 0.0, float("inf"), "not negative")
+        self.beta = common.real("beta", beta, 0.0, float_info.max, "finite and not negative")
 
 
 class DiceLoss(_Loss):
@@ -140,4 +141,4 @@ class DiceLoss(_Loss):
 
     def __init__(self, smooth: float = 1.0, reduction: str = "mean") -> None:
         super().__init__(reduction)
-        self.smooth = common.real("smooth", smooth, 0.0, float("inf"), "not negative")
+        self.smooth = common.real("smooth", smooth, 0.0, float_info.max, "finite and not negative")

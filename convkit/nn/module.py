@@ -139,8 +139,9 @@ class Module:
 
     def train(self, mode: bool = True) -> Self:
         """Put this module and all inside into training mode; returns it."""
+        mode = common.flag("mode", mode)
         for module in self.modules():
-            module.training = bool(mode)
+            module.training = mode
         return self
 
     def eval(self) -> Self:

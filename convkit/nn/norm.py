@@ -39,6 +39,7 @@ class _ChannelNorm(Module):
         self.affine = common.flag("affine", affine)
         self.track_running_stats = common.flag("track_running_stats", track_running_stats)
         dtype = common.float_dtype("dtype", dtype)
+        common.check_bytes("weight", (self.num_features,), dtype)
         self.weight = Parameter(np.ones(self.num_features, dtype)) if affine else None
         self.bias = Parameter(np.zeros(self.num_features, dtype)) if affine else None
         tracked = track_running_stats
@@ -300,6 +301,7 @@ class GroupNorm(Module):
         self.eps = _eps(eps)
         self.affine = common.flag("affine", affine)
         dtype = common.float_dtype("dtype", dtype)
+        common.check_bytes("weight", (self.num_channels,), dtype)
         self.weight = Parameter(np.ones(self.num_channels, dtype)) if affine else None
         self.bias = Parameter(np.zeros(self.num_channels, dtype)) if affine else None
 

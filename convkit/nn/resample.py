@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from convkit import functional as F
 from convkit.nn.module import Module
-from convkit.spec.resample import check_scale
+from convkit.spec.resample import check_options
 from convkit.typing import Backward, Floats, Size
 
 
@@ -24,10 +24,8 @@ class Upsample(Module):
     def __init__(self, size: Size | None = None, scale_factor: float | Sequence[float] | None = None,
                  mode: str = "nearest", align_corners: bool | None = None,
                  recompute_scale_factor: bool | None = None) -> None:
-        check_scale(size, scale_factor)
         self.size = size
-        self.scale_factor = tuple(map(float, scale_factor)) if isinstance(scale_factor, (tuple, list)) else \
-            float(scale_factor) if scale_factor else None
+        self.scale_factor = check_options(size, scale_factor, mode)
         self.mode = mode
         self.align_corners = align_corners
         self.recompute_scale_factor = recompute_scale_factor

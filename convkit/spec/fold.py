@@ -74,6 +74,17 @@ def unfold_backward_spec(dy, input_shape, kernel_size, dilation, padding, stride
     return spec, lead, channels
 
 
+def check_window(output_size, kernel_size, dilation, padding, stride):
+    """Refuse what is wrong with any input; ``output_size`` is None if that is what the input decides."""
+    if output_size is None:
+        rank = _rank("kernel_size", kernel_size)
+        size = common.spans(common.tuple_of("kernel_size", kernel_size, rank, 1),
+                            common.tuple_of("dilation", dilation, rank, 1))
+    else:
+        size = common.tuple_of("output_size", output_size, _rank("output_size", output_size), 1)
+    _spec(size, kernel_size, dilation, padding, stride, common.FLOAT32, "output_size")
+
+
 def _rank(name, value):
     """2 as in PyTorch, or the length of a tuple of 1 to 3."""
     rank = len(value) if isinstance(value, (tuple, list)) else 2

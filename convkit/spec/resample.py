@@ -5,7 +5,7 @@ from math import floor
 
 import numpy as np
 
-from convkit.errors import DtypeError, ShapeError
+from convkit.errors import ShapeError
 from convkit.spec import common
 
 MODES = {"nearest": ("nearest", None), "nearest-exact": ("nearest-exact", None), "linear": ("linear", 1),
@@ -56,21 +56,29 @@ def resample_spec(x_shape, x_dtype, size, scale_factor, mode, align_corners, rec
 
 
 def _mode(mode, name, shape):
-    if not isinstance(mode, str) or mode not in MODES:
-        raise ShapeError(f"mode must be one of {', '.join(MODES)}, got mode={common.shown(mode)}")
-    kind, rank = MODES[mode]
+    kind, rank = _known_mode(mode)
     if len(shape) - 2 != rank if rank else not 3 <= len(shape) <= 5:
         axes = f"{rank + 2} axes (N, C, {common.AXES[rank]})" if rank else "3 to 5 axes (N, C, ...)"
         raise ShapeError(f"{name} must have {axes} for mode={mode!r}, got {name}.shape={shape}")
     return kind, len(shape) - 2
 
 
-def _out_size(in_size, size, scale_factor):
-    """Output size, and the factors as given (None per axis where the size was)."""
-    rank = len(in_size)
+def _known_mode(mode):
+    if not isinstance(mode, str) or mode not in MODES:
+        raise ShapeError(f"mode must be one of {', '.join(MODES)}, got mode={common.shown(mode)}")
+    return MODES[mode]
+
+
+def _check_exclusive(size, scale_factor):
     if (size is None) == (scale_factor is None):
         raise ShapeError(f"exactly one of size and scale_factor must be given, got size={common.shown(size)} and "
                          f"scale_factor={common.shown(scale_factor)}")
+
+
+def _out_size(in_size, size, scale_factor):
+    """Output size, and the factors as given (None per axis where the size was)."""
+    rank = len(in_size)
+    _check_exclusive(size, scale_factor)
     if scale_factor is None:
         out, scale = common.tuple_of("size", size, rank, 1), (None,) * rank
     else:
@@ -99,11 +107,14 @@ def resample_backward_spec(dy, input_shape, *options):
     return spec, lead
 
 
-def check_scale(size, scale_factor):
-    """What of ``size`` and ``scale_factor`` can be checked without an input."""
-    for name, value in (("size", size), ("scale_factor", scale_factor)):
-        if value is not None and not isinstance(value, (int, float, tuple, list, np.integer, np.floating)):
-            raise DtypeError(f"{name} must be a number or a tuple of numbers, got {name}={common.shown(value)}")
-    if (size is None) == (scale_factor is None):
-        raise ShapeError(f"exactly one of size and scale_factor must be given, got size={common.shown(size)} and "
-                         f"scale_factor={common.shown(scale_factor)}")
+def check_options(size, scale_factor, mode):
+    """Refuse what is wrong with any input; returns the factors as floats, one or a tuple as they were given."""
+    rank = _known_mode(mode)[1]
+    _check_exclusive(size, scale_factor)
+    given = size if scale_factor is None else scale_factor
+    rank = rank or (len(given) if isinstance(given, (tuple, list)) and given else 1)
+    if scale_factor is None:
+        common.tuple_of("size", size, rank, 1)
+        return None
+    factors = _factors(scale_factor, rank)
+    return factors if isinstance(scale_factor, (tuple, list)) else factors[0]
