@@ -18,7 +18,7 @@ from convkit import functional, reference, settings
 from convkit.kernels import native
 from convkit.plan import common
 from convkit.spec.activation import ACTIVATIONS, FROM_OUTPUT
-from convkit.spec.common import pad_pairs, tuple_of
+from convkit.spec.common import integer, pad_pairs, tuple_of
 from convkit.spec.conv import crop_pairs
 
 DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
@@ -1142,7 +1142,7 @@ class Report:
         return "\n".join(lines)
 
 
-def verify(cases: int = 30, seed: int = 0, operations: Sequence[str] | None = None,
+def verify(cases: int = 30, seed: int = 0, operations: str | Sequence[str] | None = None,
            progress: Callable[[str], object] | None = None) -> Report:
     """Compare every operation, ISA level, algorithm and dtype with its NumPy twin.
 
@@ -1152,7 +1152,7 @@ def verify(cases: int = 30, seed: int = 0, operations: Sequence[str] | None = No
         Calls drawn per operation and dtype; each is made at every ISA level and with every algorithm.
     seed : int
         Decides all shapes and numbers.
-    operations : sequence of str, optional
+    operations : str or sequence of str, optional
         Names from ``convkit.functional``; all by default.
     progress : callable, optional
         Called with the name of each operation as it begins.
@@ -1162,6 +1162,9 @@ def verify(cases: int = 30, seed: int = 0, operations: Sequence[str] | None = No
     Report
         ``report.passed``, ``report.rows``; printing it gives a table.
     """
+    integer("cases", cases, 1), integer("seed", seed, 0)
+    if isinstance(operations, str):
+        operations = (operations,)
     unknown = set(operations or ()) - {op.name for op in OPERATIONS}
     if unknown:
         raise ValueError(f"operations must be among {', '.join(op.name for op in OPERATIONS)}, "

@@ -241,6 +241,18 @@ def test_verify_finds_one_missing_tap(monkeypatch):
     assert not verify(4, operations=["conv2d"]).passed
 
 
+@pytest.mark.parametrize("arguments, error, message", [
+    ({"cases": 0}, convkit.ShapeError, "cases must be at least 1, got cases=0"),  # nothing was wrong with no call
+    ({"cases": "relu"}, convkit.DtypeError, "cases must be made of integers, got cases='relu'"),
+    ({"seed": -1}, convkit.ShapeError, "seed must not be negative"),
+    ({"operations": "conv"}, ValueError, "operations must be among conv1d, .*, got conv$"),
+])
+def test_verify_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        verify(**arguments)
+    assert {row.operation for row in verify(1, operations="relu").rows} == {"relu"}
+
+
 # ---- bench
 
 
