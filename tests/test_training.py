@@ -209,6 +209,7 @@ def test_silence(capsys):
     ({"validation": (np.zeros(3), np.zeros(2))}, ShapeError, r"validation\[0\] and validation\[1\] must have the same"),
     ({"validation": 0.001}, ShapeError, "leaves none to measure on"),
     ({"validation": 1.5}, ShapeError, "validation must be between 0 and 1"),
+    ({"validation": np.zeros((9, 3))}, DtypeError, r"a fraction or None, got array\(\[\[0., 0., 0.\], \[0., 0., .*\.\.\.$"),
     ({"validation": True}, DtypeError, "validation must be a pair"),
     ({"progress": 1}, DtypeError, "progress must be True or False"),
     ({"shuffle": "no"}, DtypeError, "shuffle must be True or False"),

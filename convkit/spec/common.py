@@ -53,6 +53,7 @@ def shown(value):
         text = repr(value)
     except ValueError:  # Python refuses to write out an int of thousands of digits
         text = "an integer of thousands of digits"
+    text = " ".join(text.split())  # an array is written in several lines
     return text if len(text) <= 80 else text[:77] + "..."
 
 
