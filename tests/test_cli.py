@@ -72,6 +72,9 @@ def test_help_tells_what_a_command_does(capsys, command):
      "stride must be at least 1, got stride=0"),
     (["explain", "conv2d", "--x", "1,3,9,9"],
      "the arguments do not fit conv2d: missing a required argument: 'weight'"),
+    (["explain", "relu", "--x", "4", "--option", "axis=1"], "the arguments do not fit relu: got an unexpected"),
+    (["explain", "interpolate", "--x", "1,2,4", "--option", "scale_factor=two"],
+     "scale_factor must be a number, got scale_factor='two'"),
     (["explain", "convolve", "--x", "1"], "the operation must be one of conv1d, "),
     (["verify", "convolve"], "an operation must be one of conv1d, "),
     (["verify", "--seed", "-1"], "--seed must not be negative, got -1"),
@@ -92,7 +95,8 @@ def test_a_wrong_request_is_one_sentence_and_status_2(capsys, argv, sentence):
 
 @pytest.mark.parametrize("argv", [["verify", "--cases", "0"], ["bench", "--threads", "two"],
                                   ["bench", "--seconds", "nan"], ["explain", "conv2d", "--x", "1,a"],
-                                  ["fly"], []])
+                                  ["explain", "relu", "--x", "4", "--option", "axis"],
+                                  ["explain", "relu", "--x", "4", "--option", "dtype=float64"], ["fly"], []])
 def test_an_option_that_cannot_be_read_is_status_2(capsys, argv):
     assert run(capsys, *argv)[0] == 2
 
@@ -176,6 +180,19 @@ def test_explain_names_the_algorithm_that_a_call_takes(operation):
     for step in told.steps:
         assert step.candidates[-1] == ("reference", None)
         assert f"taken       {step.algorithm}" in str(step)
+
+
+@pytest.mark.parametrize("argv, shapes", [
+    (["interpolate", "--x", "1,2,4,4", "--option", "scale_factor=2", "--option", "mode=bilinear"], "y (1, 2, 8, 8)"),
+    (["lp_pool2d", "--x", "1,2,4,4", "--kernel-size", "2", "--option", "norm_type=2.0"], "y (1, 2, 2, 2)"),
+    (["adaptive_avg_pool2d", "--x", "1,2,4,4", "--option", "output_size=(1,None)"], "y (1, 2, 1, 4)"),
+    (["conv_transpose1d", "--x", "1,2,4", "--weight", "2,3,3", "--stride", "2", "--option", "output_padding=1"],
+     "y (1, 3, 10)"),
+])
+def test_explain_takes_any_argument(capsys, argv, shapes):
+    status, out, err = run(capsys, "explain", *argv)
+    assert status == 0, err
+    assert f"-> {shapes}" in out.splitlines()[1]
 
 
 def test_explain_counts_arithmetic_and_bytes():
