@@ -373,12 +373,22 @@ def test_constants_and_gains():
     assert nn.init.ones_(p).data.sum() == 3 and nn.init.zeros_(p).data.sum() == 0
     assert nn.init.constant_(p, 2.5).data.sum() == 7.5
     assert nn.init.calculate_gain("leaky_relu", 2.0) == math.sqrt(2 / 5)
+    with pytest.raises(DtypeError, match="parameter must be a Parameter, got ndarray"):
+        nn.init.zeros_(np.ones(3))
     square = nn.Parameter(np.zeros((2, 2)))
     for act, message in [(lambda: nn.init.calculate_gain("what"), "nonlinearity must be one of"),
                          (lambda: nn.init.fans(p), "at least 2 axes"),
                          (lambda: nn.init.kaiming_normal_(square, mode="in", rng=_rng()), "mode must be 'fan_in' or")]:
         with pytest.raises(ShapeError, match=message):
             act()
+
+
+def test_gains_are_those_of_torch():
+    torch = pytest.importorskip("torch")
+    names = ["linear", "sigmoid", "tanh", "relu", "selu", "leaky_relu",
+             *(f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3))]
+    for name in names:
+        assert nn.init.calculate_gain(name) == torch.nn.init.calculate_gain(name)
 
 
 def test_layers_start_as_those_of_torch_and_repeat_with_their_generator():

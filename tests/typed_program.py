@@ -48,6 +48,8 @@ def main() -> None:
     if convkit.tune(model, (32, 1, 8, 8), backward=True, path="tuning.json").in_use:
         convkit.clear_tuning()
     print(convkit.load_tuning("tuning.json").layers)
+    first: nn.Parameter = nn.init.zeros_(model[-1].bias)
+    print(first.shape)
     print(convkit.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1), convkit.verify(cases=1).passed)
 
 

@@ -80,7 +80,7 @@ class Sequential(Module):
     def __iter__(self) -> Iterator[Module]:
         return (child for _, child in self.named_children())
 
-    def __getitem__(self, index: int | str | slice) -> Any:
+    def __getitem__(self, index: int | slice) -> Any:
         named = list(self.named_children())
         if isinstance(index, slice):
             return type(self)(dict(named[index]))

@@ -10,11 +10,12 @@ import math
 
 import numpy as np
 
-from convkit.errors import ShapeError
+from convkit.errors import DtypeError, ShapeError
 from convkit.nn.parameter import Parameter
 from convkit.spec import common
 
-_GAINS = {"linear": 1.0, "conv2d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
+_GAINS = {"linear": 1.0, **{f"conv{kind}{rank}d": 1.0 for kind in ("", "_transpose") for rank in (1, 2, 3)},
+          "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -34,51 +35,51 @@ def fans(parameter: Parameter) -> tuple[int, int]:
     return parameter.shape[1] * field, parameter.shape[0] * field
 
 
-def uniform_(parameter: Parameter, low: float = 0.0, high: float = 1.0, *, rng: np.random.Generator) -> None:
+def uniform_(parameter: Parameter, low: float = 0.0, high: float = 1.0, *, rng: np.random.Generator) -> Parameter:
     """Uniform on ``[low, high)``."""
     return _write(parameter, common.generator("rng", rng).uniform(low, high, parameter.shape))
 
 
-def normal_(parameter: Parameter, mean: float = 0.0, std: float = 1.0, *, rng: np.random.Generator) -> None:
+def normal_(parameter: Parameter, mean: float = 0.0, std: float = 1.0, *, rng: np.random.Generator) -> Parameter:
     """Normal of this mean and standard deviation."""
     return _write(parameter, common.generator("rng", rng).normal(mean, std, parameter.shape))
 
 
-def constant_(parameter: Parameter, value: float) -> None:
+def constant_(parameter: Parameter, value: float) -> Parameter:
     """Every element ``value``."""
     return _write(parameter, np.full(parameter.shape, value))
 
 
-def zeros_(parameter: Parameter) -> None:
+def zeros_(parameter: Parameter) -> Parameter:
     """Every element 0."""
     return constant_(parameter, 0.0)
 
 
-def ones_(parameter: Parameter) -> None:
+def ones_(parameter: Parameter) -> Parameter:
     """Every element 1."""
     return constant_(parameter, 1.0)
 
 
 def kaiming_uniform_(parameter: Parameter, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", *,
-                     rng: np.random.Generator) -> None:
+                     rng: np.random.Generator) -> Parameter:
     """Uniform with ``std = gain / sqrt(fan)``."""
     bound = math.sqrt(3) * _kaiming_std(parameter, a, mode, nonlinearity)
     return uniform_(parameter, -bound, bound, rng=rng)
 
 
 def kaiming_normal_(parameter: Parameter, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", *,
-                    rng: np.random.Generator) -> None:
+                    rng: np.random.Generator) -> Parameter:
     """Normal with ``std = gain / sqrt(fan)``."""
     return normal_(parameter, 0.0, _kaiming_std(parameter, a, mode, nonlinearity), rng=rng)
 
 
-def xavier_uniform_(parameter: Parameter, gain: float = 1.0, *, rng: np.random.Generator) -> None:
+def xavier_uniform_(parameter: Parameter, gain: float = 1.0, *, rng: np.random.Generator) -> Parameter:
     """Uniform with ``std = gain * sqrt(2 / (fan_in + fan_out))``."""
     bound = gain * math.sqrt(6 / sum(fans(parameter)))
     return uniform_(parameter, -bound, bound, rng=rng)
 
 
-def xavier_normal_(parameter: Parameter, gain: float = 1.0, *, rng: np.random.Generator) -> None:
+def xavier_normal_(parameter: Parameter, gain: float = 1.0, *, rng: np.random.Generator) -> Parameter:
     """Normal with ``std = gain * sqrt(2 / (fan_in + fan_out))``."""
     return normal_(parameter, 0.0, gain * math.sqrt(2 / sum(fans(parameter))), rng=rng)
 
@@ -99,5 +100,7 @@ def _kaiming_std(parameter, a, mode, nonlinearity):
 
 
 def _write(parameter, values):
+    if not isinstance(parameter, Parameter):
+        raise DtypeError(f"parameter must be a Parameter, got {type(parameter).__name__}")
     parameter.data = values.astype(parameter.dtype)
     return parameter
