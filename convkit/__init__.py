@@ -12,10 +12,12 @@ __version__ = "0.1.0"
 # Loaded on first use, so that `import convkit` costs milliseconds.
 _LAZY_MODULES = ("functional", "nn", "optim", "reference", "typing")
 _LAZY_NAMES = {
+    "evaluate": "convkit.training",
     "fit": "convkit.training",
     "History": "convkit.training",
     "save": "convkit.serialization",
     "load": "convkit.serialization",
+    "load_metadata": "convkit.serialization",
     "predict": "convkit.training",
     "explain": "convkit.plan.explain",
     "verify": "convkit.verification",

@@ -9,12 +9,14 @@ from convkit.errors import NativeUnavailable as NativeUnavailable
 from convkit.errors import ShapeError as ShapeError
 from convkit.plan.explain import explain as explain
 from convkit.serialization import load as load
+from convkit.serialization import load_metadata as load_metadata
 from convkit.serialization import save as save
 from convkit.settings import get_threads as get_threads
 from convkit.settings import set_threads as set_threads
 from convkit.settings import threads as threads
 from convkit.settings import use as use
 from convkit.training import History as History
+from convkit.training import evaluate as evaluate
 from convkit.training import fit as fit
 from convkit.training import predict as predict
 from convkit.tuning import clear_tuning as clear_tuning

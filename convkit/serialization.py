@@ -98,7 +98,17 @@ def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The strings that ``save`` was given as ``metadata``; the file is checked as by ``load``."""
+    """The strings that ``save`` was given as ``metadata``.
+
+    Parameters
+    ----------
+    path : str or PathLike
+
+    Returns
+    -------
+    dict of str to str
+        Empty where the file has none. The file is checked as by ``load``, but its arrays are not read.
+    """
     with open(path, "rb") as file:
         return _read_header(file)[1]
 

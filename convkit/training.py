@@ -137,9 +137,26 @@ def fit(model: Module, loss: Module, optimizer: Optimizer, x: Floats, y: NDArray
 
 def evaluate(model: Module, loss: Module, x: Floats, y: NDArray[Any], *,
              batch_size: int = 256) -> tuple[float, float | None]:
-    """Mean loss, and accuracy or None, of the model in prediction mode."""
+    """Mean loss and accuracy of the model on images that it has not seen, in prediction mode and in batches.
+
+    Parameters
+    ----------
+    model : Module
+    loss : Module
+        As in ``fit``.
+    x : ndarray, shape (N, ...)
+    y : ndarray, shape (N, ...)
+        Targets; whole numbers are taken for classes.
+    batch_size : int
+
+    Returns
+    -------
+    (float, float or None)
+        The loss, and the share of right classes, or None where the targets are no classes.
+    """
     _check_model(model)
     _check_pairs("x", x, "y", y)
+    batch_size = common.integer("batch_size", batch_size, 1)
     score = _Score(loss)
     with _prediction_mode(model):
         for i in range(0, len(x), batch_size):

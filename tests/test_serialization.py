@@ -8,9 +8,9 @@ import struct
 import numpy as np
 import pytest
 
-from convkit import load, save
+from convkit import load, load_metadata, save
 from convkit.errors import DtypeError, FormatError
-from convkit.serialization import DTYPES, load_metadata
+from convkit.serialization import DTYPES
 
 
 def _file(path, header, data=b"", length=None):

@@ -6,9 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from convkit import fit, nn, optim
+from convkit import evaluate, fit, nn, optim, predict
 from convkit.errors import DtypeError, ShapeError
-from convkit.training import evaluate, predict
 
 
 def _data(n=60, seed=0):
@@ -234,5 +233,7 @@ def test_predict_and_evaluate_refuse_what_is_no_model():
     for call in (lambda: predict("net", x), lambda: evaluate(nn.Linear, nn.MSELoss(), x, y)):
         with pytest.raises(DtypeError, match="model must be a Module, got model="):
             call()
+    with pytest.raises(ShapeError, match="batch_size must be at least 1"):
+        evaluate(nn.Linear(16, 2), nn.CrossEntropyLoss(), x.reshape(4, 16), y, batch_size=0)
     with pytest.raises(ShapeError, match=r"x must have at least 1 axis, that of the images, got x.shape=\(\)"):
         predict(nn.ReLU(), np.array(1.0))

@@ -44,6 +44,7 @@ def main() -> None:
         y = F.relu(F.max_pool2d(x, kernel_size=2, stride=(2, 2)))
     convkit.save("model.safetensors", model.state_dict())
     model.load_state_dict(convkit.load("model.safetensors"))
+    print(convkit.evaluate(model, nn.CrossEntropyLoss(), x, target), convkit.load_metadata("model.safetensors").keys())
     print(rate, scores.shape, dx, dw, db, pooled, indices, up, padded, y, model.summary((1, 8, 8)).macs)
     if convkit.tune(model, (32, 1, 8, 8), backward=True, path="tuning.json").in_use:
         convkit.clear_tuning()
