@@ -20,7 +20,7 @@ if native.available:
 L1_BYTES = 32 * 1024
 L2_BYTES = 1024 * 1024  # half of it where the times were fitted
 PROBE_SECONDS = 0.05
-GRID_SLOTS = 0.88  # what a tile of direct convolution takes in a grid, over one by itself
+GRID_SLOTS = 0.88  # what a tile of direct convolution takes in a grid, over one by itself, with stride 1
 # Small planes, of which Winograd has several side by side, come in batches: images that share the reading of weights.
 SMALL_BATCH = 8
 # Slots and splitting of Winograd's 64 points (4 or 5 taps), in those of 36, where coefficients were seen to need it:
@@ -88,7 +88,8 @@ def direct(shape):
     met = inside if shape.channels >= by_channel.LONG_RUN and inside <= by_channel.MOST_INSIDE else 1
     taps = met * shape.taps / shape.phases
     slots = shape.slots([(shape.columns, shape.rows)], taps)
-    if taps > by_channel.SHORT and by_channel.has_grids(shape.axes, shape.filters, shape.isa, shape.itemsize):
+    if (taps > by_channel.SHORT and shape.axes[2].source_step == 1
+            and by_channel.has_grids(shape.axes, shape.filters, shape.isa, shape.itemsize)):
         slots *= GRID_SLOTS
     rounds = -(-copied * shape.itemsize // geometry.SOURCE_BYTES)
     far_weights = shape.weight_bytes / shape.batch * max(1, rounds) * _far(shape.weight_bytes)
@@ -170,7 +171,7 @@ COEFFICIENTS = {
     "avx2": {
         "depthwise": (0.000145, 0.000338, 0.00133, 0.000143, 0.000244, 0.00498, 0, 0.000211, 0),
         "direct": (0.000195, 0.000125, 0.0136, 0.0193, 0.000315, 5.04e-05, 0.000571, 0),
-        "grids": (0.000157, 0.00056, 0.000211, 1.5e-06, 0, 0.000453, 0.000515),
+        "grids": (0.000157, 0.00056, 0.00028, 1.5e-06, 0, 0.00012, 0.00025),
         "gemm": (0.000164, 5.55e-05, 0.000267, 0.0043, 1.88e-05, 9e-05, 1.82e-05, 4.25e-05, 0),
         "winograd": (0.000214, 0.000614, 0.000114, 2.29e-05, 0, 0.00255, 0.000119, 0.000309),
     },
