@@ -11,7 +11,9 @@ from convkit.plan.explain import explain as explain
 from convkit.serialization import load as load
 from convkit.serialization import load_metadata as load_metadata
 from convkit.serialization import save as save
+from convkit.settings import get_spare_memory as get_spare_memory
 from convkit.settings import get_threads as get_threads
+from convkit.settings import set_spare_memory as set_spare_memory
 from convkit.settings import set_threads as set_threads
 from convkit.settings import threads as threads
 from convkit.settings import use as use
