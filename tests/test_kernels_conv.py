@@ -322,11 +322,10 @@ BOXED_GRIDS = [
 @pytest.mark.parametrize(("x", "w", "stride", "pads", "groups"), BOXED_GRIDS, ids=str)
 def test_grids_of_boxes_are_exact(isa, x, w, stride, pads, groups, source_bytes, small_source):
     small_source(source_bytes)
-    forward, towards_x, _ = all_directions(np.random.default_rng(11), isa, np.dtype("f4"), x, w, stride, pads,
-                                           groups=groups)
+    forward, *_ = all_directions(np.random.default_rng(11), isa, np.dtype("f4"), x, w, stride, pads, groups=groups)
     assert not forward.kernel.in_place
     if source_bytes > 2000:
-        assert (forward.kernel.grids or towards_x.kernel.grids) == (isa == "avx2")
+        assert forward.kernel.grids == (isa == "avx2" and stride[1] == 1)
 
 
 @every_isa

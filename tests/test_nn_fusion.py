@@ -180,11 +180,14 @@ def test_depthwise_sums_are_finished_with_the_bits_of_passes(k, stride, size, ch
         x[0, :, ..., -1] = np.finfo(dtype).tiny * np.sign(x[0, :, ..., -1])
         x[0, 0].flat[3] = np.nan
         arguments = (stride, k // 2, 1, groups, "zeros", rank)
+
+        def operands(weight=weight, bias=bias):
+            return weight, bias, None
+
         with convkit.use(algorithm="depthwise"), convkit.threads(threads):
-            want = functional_conv.convolution_then((), *arguments)(x, weight, bias, None)
+            want = functional_conv.convolution_of(operands, (), *arguments)(x)
             past = rng.standard_normal(want.shape).astype(dtype) if short_cut else None
-            got = functional_conv.convolution_then((activation,) if activation else (), *arguments)(
-                x, weight, bias, None, past)
+            got = functional_conv.convolution_of(operands, (activation,) if activation else (), *arguments)(x, past)
         if short_cut:
             want += past
         want = getattr(convkit.functional, activation)(want) if activation else want

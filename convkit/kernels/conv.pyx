@@ -357,7 +357,7 @@ cdef void sum_rows_in_grids(const round_t* r, const ck_conv_tile* panel, ptrdiff
         for i in range(parts):
             x = min(count[2], round_up(count[2] * i // parts, 4))
             pixels = min(count[2], round_up(count[2] * (i + 1) // parts, 4)) - x
-            sum_grid(r, panel, source + x * p.source_step[2] * size, target + x * f.step[2] * size, lines, pixels, own)
+            sum_grid(r, panel, source + x * size, target + x * f.step[2] * size, lines, pixels, own)
         row += lines
 
 
@@ -586,7 +586,7 @@ cdef class Direct:
     Built from plain tuples: ``source`` and ``target`` sizes, ``lo``, ``source_step``, ``block`` and ``box`` per axis,
     and per phase ``(start, step, count, kernel positions, offsets, reach)``, where ``reach`` has for each axis how far
     from target 0 its positions lie in the source. ``by_position`` orders the taps so that positions in the padding can
-    be left out; with ``grids``, of stride 1 or 2 along rows, tiles are summed in those, and the last panels have one
+    be left out; with ``grids``, of stride 1 along rows, tiles are summed in those, and the last panels have one
     vector less rather than a single one. ``w_strides`` are the strides of the weight array, in elements, from group to
     group, filter to filter and channel to channel; ``kernel_size`` is the number of positions of the whole kernel.
     """

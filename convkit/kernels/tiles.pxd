@@ -90,7 +90,7 @@ cdef inline void run_rows(const ck_conv_table* tiles, int itemsize, ck_conv_tile
         grid.runs = longer if more else runs - longer
         at = 0 if more else longer * (length + 1)
         if grid.runs:
-            tile.x, tile.y = x + at * tile.x_step * itemsize, y + at * tile.filters * itemsize
+            tile.x, tile.y = x + at * itemsize, y + at * tile.filters * itemsize
             # a line of weights each few taps, all of them in the first grid
             tile.ahead_step = 0 if i else min(<ptrdiff_t>64, itemsize * tile.filters // (grid.rows * grid.runs) + 1)
             tiles.run_grid(tile, <int>(length + more) * height, <int>(tile.filters // tiles.lanes), grid)

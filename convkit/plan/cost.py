@@ -20,7 +20,7 @@ if native.available:
 L1_BYTES = 32 * 1024
 L2_BYTES = 1024 * 1024  # half of it where the times were fitted
 PROBE_SECONDS = 0.05
-GRID_SLOTS = 0.88  # what a tile of direct convolution takes in a grid, over one by itself, with stride 1
+GRID_SLOTS = 0.88  # what a tile of direct convolution takes in a grid, over one by itself
 # Small planes, of which Winograd has several side by side, come in batches: images that share the reading of weights.
 SMALL_BATCH = 8
 # Slots and splitting of Winograd's 64 points (4 or 5 taps), in those of 36, where coefficients were seen to need it:
@@ -88,8 +88,7 @@ def direct(shape):
     met = inside if shape.channels >= by_channel.LONG_RUN and inside <= by_channel.MOST_INSIDE else 1
     taps = met * shape.taps / shape.phases
     slots = shape.slots([(shape.columns, shape.rows)], taps)
-    if (taps > by_channel.SHORT and shape.axes[2].source_step == 1
-            and by_channel.has_grids(shape.axes, shape.filters, shape.isa, shape.itemsize)):
+    if taps > by_channel.SHORT and by_channel.has_grids(shape.axes, shape.filters, shape.isa, shape.itemsize):
         slots *= GRID_SLOTS
     rounds = -(-copied * shape.itemsize // geometry.SOURCE_BYTES)
     far_weights = shape.weight_bytes / shape.batch * max(1, rounds) * _far(shape.weight_bytes)

@@ -86,10 +86,10 @@ class WeightGradient:
 
 
 def has_grids(three, filters, isa, itemsize):
-    """Whether there are grids of tiles for it: of stride 1 or 2 along rows, of more filters than a vector has."""
+    """Whether there are grids of tiles for it: of stride 1 along rows, of more filters than a vector has."""
     from convkit.kernels import conv
 
-    return (three[2].source_step <= 2 and conv.has_grids(isa, itemsize)
+    return (three[2].source_step == 1 and conv.has_grids(isa, itemsize)
             and filters > conv.tile_limits(isa, itemsize)[0])
 
 

@@ -4,7 +4,7 @@
  * saves three; one vector by 14 pixels has no register left for it. */
 #define CK_CONV_TURN(vectors) (CK_VBYTES == 32 && sizeof(T) == 4 && (vectors) > 1 ? 2 : 1)
 
-/* Whether a grid of tiles has a kernel, at 3 vectors for stride 2, too; else a call for each tile. */
+/* Whether a grid of tiles has a kernel, for the panels that Winograd, gemm and direct layers take; else a call for each tile. */
 #define CK_CONV_HAS_GRID(vectors) (CK_VBYTES == 32 && sizeof(T) == 4 && ((vectors) == 2 || (vectors) == 3))
 
 /* Vectors of sums in a tile which is often the only one of its panel: it fetches with every tap. */
@@ -118,8 +118,8 @@ CK_INLINE void CK_TYPED(sum_any_step)(const ck_conv_tile *t, const ck_conv_chunk
 }
 
 /* The tiles of a grid, with the panel in the outermost loop: its weights stay in L1. */
-CK_INLINE void CK_TYPED(sum_grid)(const ck_conv_tile *t, const ck_conv_chunks *c, const ck_conv_grid *grid,
-                                  const ptrdiff_t x_step, const int M, const int N)
+CK_INLINE void CK_TYPED(sum_grid)(const ck_conv_tile *t, const ck_conv_chunks *c, const ck_conv_grid *grid, const int M,
+                                  const int N)
 {
     /* copies: what the stores may write would be read again for every tile */
     const ck_conv_tile tile = *t;
@@ -132,10 +132,9 @@ CK_INLINE void CK_TYPED(sum_grid)(const ck_conv_tile *t, const ck_conv_chunks *c
         const T *x = tile.x;
         T *to = sum;
         const char *ahead = (const char *)((const T *)tile.ahead + p * g.ahead_panel);
-        for (ptrdiff_t j = 0; j < g.rows;
-             j++, x += g.x_row - g.runs * M * x_step, to += g.y_row - g.runs * M * chunks.row)
-            for (ptrdiff_t i = 0; i < g.runs; i++, x += M * x_step, to += M * chunks.row) {
-                ahead = CK_TYPED(sum_taps)(&tile, &chunks, x_step, x, w, ahead, p * g.ahead_panel, to, M, N);
+        for (ptrdiff_t j = 0; j < g.rows; j++, x += g.x_row - g.runs * M, to += g.y_row - g.runs * M * chunks.row)
+            for (ptrdiff_t i = 0; i < g.runs; i++, x += M, to += M * chunks.row) {
+                ahead = CK_TYPED(sum_taps)(&tile, &chunks, 1, x, w, ahead, p * g.ahead_panel, to, M, N);
                 if (N == CK_CONV_FINISHED && tile.finish) CK_TYPED(finish_panel)(tile.finish, to, chunks.row, M);
             }
     }
@@ -153,11 +152,7 @@ typedef void (*CK_TYPED(grid_kernel))(const ck_conv_tile *t, const ck_conv_chunk
     CK_NOINLINE void CK_TYPED(grid_##vectors##x##pixels)(const ck_conv_tile *t, const ck_conv_chunks *c,               \
                                                          const ck_conv_grid *g)                                        \
     {                                                                                                                  \
-        if (!CK_CONV_FITS(vectors, pixels)) return;                                                                    \
-        if (t->x_step == 1)                                                                                            \
-            CK_TYPED(sum_grid)(t, c, g, 1, pixels, vectors);                                                           \
-        else if (vectors == 3)                                                                                         \
-            CK_TYPED(sum_grid)(t, c, g, 2, pixels, vectors);                                                           \
+        if (CK_CONV_FITS(vectors, pixels)) CK_TYPED(sum_grid)(t, c, g, pixels, vectors);                               \
     }
 #include "conv/kernels.def"
 #undef CK_CONV_ROW
@@ -353,11 +348,9 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
 CK_NOINLINE void CK_TYPED(conv_run_grid)(const ck_conv_tile *t, int pixels, int vectors, const ck_conv_grid *g)
 {
     ck_conv_chunks c = CK_TYPED(chunks_of)(t);
-    CK_ASSERT(t->y_filter == 1 && t->filters == vectors * L && !t->bias && t->taps >= 1);
-    CK_ASSERT(t->x_step == 1 || t->x_step == 2);
+    CK_ASSERT(t->y_filter == 1 && t->filters == vectors * L && !t->bias && t->x_step == 1 && t->taps >= 1);
     CK_ASSERT(!(t->accumulate && t->row_bias));
-    const CK_TYPED(grid_kernel) kernel =
-        t->x_step == 1 || vectors == 3 ? CK_TYPED(grid_kernels)[vectors - 1][pixels - 1] : NULL;
+    const CK_TYPED(grid_kernel) kernel = CK_TYPED(grid_kernels)[vectors - 1][pixels - 1];
     if (kernel && c.count <= CK_CONV_CHUNKS && (!t->finish || vectors == CK_CONV_FINISHED)) {
         c.add = t->accumulate;
         c.row = t->y_pixel;
@@ -368,7 +361,7 @@ CK_NOINLINE void CK_TYPED(conv_run_grid)(const ck_conv_tile *t, int pixels, int 
         for (ptrdiff_t j = 0; j < g->rows; j++)
             for (ptrdiff_t i = 0; i < g->runs; i++) {
                 ck_conv_tile tile = *t;
-                tile.x = (const T *)t->x + j * g->x_row + i * pixels * t->x_step;
+                tile.x = (const T *)t->x + j * g->x_row + i * pixels;
                 tile.w = (const T *)t->w + p * g->w_panel;
                 tile.y = (T *)t->y + p * g->y_panel + j * g->y_row + i * pixels * t->y_pixel;
                 tile.ahead = (const char *)((const T *)t->ahead + p * g->ahead_panel) +

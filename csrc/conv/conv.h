@@ -41,7 +41,7 @@ typedef void (*ck_conv_run)(const ck_conv_tile *tile, int pixels, int vectors);
 /* Up to CK_CONV_TOGETHER tiles with one panel, none with row_bias: the same sums, a segment of the panel at a time. */
 typedef void (*ck_conv_run_together)(const ck_conv_tile *tile, const int *pixels, ptrdiff_t n, int vectors);
 
-/* Tiles of one shape in one call: run `i` of row `j` with panel `p` takes its pixels from x + j * x_row + i * pixels * x_step, its
+/* Tiles of one shape in one call: run `i` of row `j` with panel `p` takes its pixels from x + j * x_row + i * pixels, its
  * weights from w + p * w_panel and writes its sums to y + p * y_panel + j * y_row + i * pixels * y_pixel. What is fetched
  * ahead begins anew with every panel, ahead_panel farther. */
 typedef struct {
@@ -49,7 +49,7 @@ typedef struct {
     ptrdiff_t w_panel, y_panel, x_row, y_row, ahead_panel; /* elements */
 } ck_conv_grid;
 
-/* The sums go into y as they are: y_filter is 1, filters are vectors * L, x_step is 1 or 2; without `bias`. */
+/* The sums go into y as they are: y_filter is 1, filters are vectors * L, x_step is 1; without `bias`. */
 typedef void (*ck_conv_run_grid)(const ck_conv_tile *tile, int pixels, int vectors, const ck_conv_grid *grid);
 
 /* to[i] = from[i] for i below n, whole vectors, where `start`; else to[i] += from[i]. */
