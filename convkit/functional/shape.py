@@ -24,7 +24,8 @@ def flatten(x: Floats, start_dim: int = 1, end_dim: int = -1) -> Floats:
     ndarray
         A view where the memory layout allows, else a copy.
     """
-    return x.reshape(_flatten_shape(x, start_dim, end_dim))
+    shape = _flatten_shape(x, start_dim, end_dim)  # which refuses what has no `reshape`
+    return x.reshape(shape)
 
 
 def pixel_shuffle(x: Floats, upscale_factor: int) -> Floats:

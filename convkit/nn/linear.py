@@ -76,8 +76,5 @@ class Identity(Module):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def predict(self, x: Floats) -> Floats:
-        return x
-
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         return x, lambda dy, need_dx=True: dy
