@@ -571,6 +571,7 @@ def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
     (lambda: nn.Conv2d(4, 4, 3, rng=0), DtypeError, "rng must be a numpy.random.Generator, such as .*, got rng=0"),
     (lambda: nn.ConvTranspose2d(4, 4, 3, rng=np.random), DtypeError, "rng must be a numpy.random.Generator"),
     (lambda: nn.SeparableConv2d(4, 4, 3, rng=0), DtypeError, "rng must be a numpy.random.Generator"),
+    (lambda: nn.Dropout(rng=3), DtypeError, "rng must be a numpy.random.Generator, .*, got rng=3"),
     (lambda: nn.Linear(4, 4, rng=0), DtypeError, "rng must be a numpy.random.Generator"),
     (lambda: nn.Embedding(4, 4, rng=np.random.RandomState(0)), DtypeError, "rng must be a numpy.random.Generator"),
     (lambda: nn.init.normal_(nn.Linear(4, 4).weight, rng=None), DtypeError, "rng must be a numpy.random.Generator"),

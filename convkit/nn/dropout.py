@@ -16,7 +16,7 @@ class _Dropout(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False, *, rng: np.random.Generator | None = None) -> None:
         self.p = common.real("p", p, 0.0, 1.0, "between 0 and 1")
         self.inplace = inplace
-        self.rng = np.random.default_rng() if rng is None else rng
+        self.rng = np.random.default_rng() if rng is None else common.generator("rng", rng)
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         y, mask = getattr(F, self.function)(x, self.p, self.training, rng=self.rng)

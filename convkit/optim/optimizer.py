@@ -28,6 +28,9 @@ class Optimizer:
     kind = ""
 
     def __init__(self, parameters: Iterable[Parameter]) -> None:
+        if not isinstance(parameters, Iterable):
+            raise DtypeError("parameters must be an iterable of Parameters, as model.parameters() gives, got "
+                             f"{type(parameters).__name__}")
         self.parameters = list(parameters)
         if not self.parameters:
             raise ShapeError("parameters must hold at least 1 Parameter, got none")
