@@ -326,7 +326,12 @@ def _activation_in_place(name, x, *arguments):
     """What computes such calls."""
     if not _is_plain(x):
         return lambda x: activate(name, x, *arguments)
-    run = plan(activation_spec(name, x, *arguments)).run
+    return acting(x, name, *arguments)
+
+
+def acting(x, name, *arguments):
+    """``f(x)``: an activation into the memory of plain arrays like ``x``; returns that array."""
+    run = plan(_activation_spec(name, x, *arguments)).run
 
     def call(x):
         run(x, x)

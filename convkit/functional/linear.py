@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from convkit.functional.activation import acting
 from convkit.functional.common import as_they_are, computing, contiguous, in_float32, optional, run_packed
-from convkit.plan.calls import empty, planned
+from convkit.plan.calls import MAX_OF_A_LAYER, empty, planned
 from convkit.plan.linear import plan
 from convkit.spec.linear import check_linear_backward, linear_spec
 from convkit.typing import Floats
@@ -35,22 +36,31 @@ def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
     ShapeError, DtypeError
         If the operands do not fit.
     """
-    return multiply(x, weight, bias)
+    return _product(x, weight, bias)(x, weight, bias, None)
 
 
-def multiply(x, weight, bias, packed=None):
-    """``linear``, with what ``packed(key, make)`` keeps of the weight (a layer's ``Parameter.packed``)."""
-    return _product(x, weight, bias)(x, weight, bias, packed)
+def linear_of(operands, then):
+    """``f(x)``: linear maps with the weight, bias and keeper of the weight (a layer's ``Parameter.packed``) that
+    ``operands()`` gives, and then an activation: its name and its arguments, or ``()``. Each kind of arrays is checked
+    once.
+    """
+    made = planned(lambda x, weight, bias: _computed(x, weight, bias, then), MAX_OF_A_LAYER)
+
+    def call(x):
+        weight, bias, packed = operands()
+        return made(x, weight, bias)(x, weight, bias, packed)
+
+    return call
 
 
-@planned
-def _product(x, weight, bias):
-    """What computes such calls."""
+def _computed(x, weight, bias, then=()):
+    """What computes such calls: ``f(x, weight, bias, packed)``."""
     spec, y_shape = linear_spec(x, weight, bias)
     if not as_they_are(spec.dtype, x, weight, bias) or x.ndim != 2 or 0 in y_shape:
-        return partial(_multiply, spec, y_shape)
+        return partial(_multiply, spec, y_shape, then)
     run, dtype = plan(spec).run, spec.dtype
     packs = hasattr(run, "pack")
+    act = acting(empty(y_shape, dtype), *then) if then else None
 
     def call(x, weight, bias, packed):
         y = empty(y_shape, dtype)
@@ -58,9 +68,14 @@ def _product(x, weight, bias):
             run.with_packed(x, packed(run.pack_key, run.pack), bias, y)
         else:
             run(x, weight, bias, y)
+        if act is not None:
+            act(y)
         return y
 
     return call
+
+
+_product = planned(_computed)
 
 
 def linear_backward(dy: Floats, x: Floats, weight: Floats, *, needs: tuple[bool, bool, bool] = (True, True, True)
@@ -99,11 +114,13 @@ def _gradients_of(dy, x, weight, needs):
 
 
 @in_float32
-def _multiply(spec, y_shape, x, weight, bias, packed):
+def _multiply(spec, y_shape, then, x, weight, bias, packed):
     y = empty(y_shape, spec.dtype)
     if y.size:
         run_packed(spec, plan(spec).run, _rows(x, spec.dtype), weight, optional(bias, spec.dtype),
                    _rows(y, spec.dtype), packed)
+        if then:
+            acting(y, *then)(y)
     return y
 
 

@@ -11,6 +11,7 @@ from convkit import functional as F
 from convkit.errors import ShapeError
 from convkit.functional.conv import convolution_of, convolve_transposed
 from convkit.nn import init
+from convkit.nn.computing import Computing
 from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, array_or_none, wants_grad
 from convkit.spec import common
@@ -63,7 +64,7 @@ class _ConvBase(Module):
         return text + "".join(f", {name}={value}" for name, value, usual in shown if value != usual)
 
 
-class _Conv(_ConvBase):
+class _Conv(_ConvBase, Computing):
     """Plain convolution layers; a subclass gives ``rank`` and the gradient."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, stride: Size = 1, padding: Padding = 0,
@@ -88,25 +89,11 @@ class _Conv(_ConvBase):
         return conv_spec(x_shape, dtype, weight_shape, dtype, None, None, self.stride, self.padding, self.dilation,
                          self.groups, rank=self.rank)[0]
 
-    def operands(self) -> Callable[[], tuple[Any, ...]]:
-        """``f()``: the weight, the bias and the weight's keeper, good until an attribute changes."""
-        weight, bias, packed = self.weight, self.bias, self.weight.packed
-        if bias is None:
-            return lambda: (weight._data, None, packed)
-        return lambda: (weight._data, bias._data, packed)
-
     def computing(self, operands: Callable[[], tuple[Any, ...]], then: tuple[Any, ...]) -> Callable[..., Floats]:
         """``f(x, past=None)``: this convolution with other operands, plus ``past``, and an activation, as in
         ``functional.conv.convolution_of``."""
         return convolution_of(operands, then, self.stride, self.padding, self.dilation, self.groups, self.padding_mode,
                               self.rank)
-
-    def predict(self, x: Floats) -> Floats:
-        state = vars(self)
-        compute = state.get("_compute")
-        if compute is None:
-            compute = state["_compute"] = self.computing(self.operands(), ())
-        return compute(x)
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         return self.predict(x), self._backward_of(x, self._conv_backward, self.stride, self.padding, self.dilation,

@@ -1,8 +1,8 @@
 """What Sequential does by itself when it predicts in eval mode, so that fewer passes go over memory.
 
 A batch norm right after a convolution becomes part of its weight and bias. An activation right after either is computed
-by the tasks of the convolution, on what they have just written; where those cannot, and after a linear layer, in a
-pass of its own where its input lies. A residual block whose last layers are a convolution adds its short cut there,
+by the tasks of the convolution, on what they have just written; where those cannot, and after a linear layer, in the
+same call where its input lies. A residual block whose last layers are a convolution adds its short cut there,
 too, before the activation after the block. Only layers of exactly these types take part, as they are: a subclass, or an
 object whose ``predict`` was replaced, may do more.
 """
@@ -22,6 +22,7 @@ from convkit.spec.common import FLOAT16, check_sum
 from convkit.typing import Floats
 
 _NORM_AFTER = {conv.Conv1d: norm.BatchNorm1d, conv.Conv2d: norm.BatchNorm2d, conv.Conv3d: norm.BatchNorm3d}
+_COMPUTING = *_NORM_AFTER, linear.Linear  # an activation in the same call
 # Layers whose output nobody else holds.
 _FRESH = (*_NORM_AFTER, *_NORM_AFTER.values(), conv.ConvTranspose1d, conv.ConvTranspose2d, conv.ConvTranspose3d,
           linear.Linear)
@@ -62,12 +63,12 @@ def function_of(group: list[Any]) -> Callable[[Floats], Floats]:
         return first
     if "predict_then" in vars(type(first)):
         first = partial(first.predict_then, _call_of(rest.pop(0)))
-    elif type(first) in _NORM_AFTER:
+    elif type(first) in _COMPUTING:
         after = rest.pop(0) if type(rest[0]) in _NORM_AFTER.values() else None
         then: tuple[Any, ...] = ()
         if rest and first.weight.dtype != FLOAT16:  # which rounds after every layer
             then = _call_of(rest.pop(0))
-        first = _convolution(first, after, then)
+        first = _computing(first, after, then)
     calls = [_call_of(layer) for layer in rest]
     return partial(_in_turn, first, calls) if calls else first
 
@@ -88,7 +89,7 @@ def _convolution_onto(layer, after):
     def convolved_onto(then, x, shortcut):
         past = shortcut()
         way = then if past.dtype == layer.weight.dtype else ()
-        compute = ways.get(way) or ways.setdefault(way, _convolution(layer, after, way))
+        compute = ways.get(way) or ways.setdefault(way, _computing(layer, after, way))
         return compute(x, past) if way is then else _added(compute, then, x, lambda: past)
 
     return convolved_onto
@@ -111,8 +112,9 @@ def _in_turn(first, calls, x):
     return y
 
 
-def _convolution(layer, after, then):
-    """``f(x, past=None)``: a convolution, the batch norm after it or None, plus ``past``, and an activation."""
+def _computing(layer, after, then):
+    """``f(x)``, of a convolution ``f(x, past=None)``: a layer, the batch norm after it or None, plus ``past``, and an
+    activation."""
     return layer.computing(layer.operands() if after is None else _folding(layer, after), then)
 
 

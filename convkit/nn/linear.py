@@ -1,6 +1,6 @@
 """The fully connected layer, and the layer that does nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from convkit import functional as F
-from convkit.functional.linear import multiply
+from convkit.functional.linear import linear_of
 from convkit.nn import init
+from convkit.nn.computing import Computing
 from convkit.nn.module import Module
 from convkit.nn.parameter import Parameter, array_or_none, wants_grad
 from convkit.spec import common
 from convkit.typing import Backward, Floats
 
 
-class Linear(Module):
+class Linear(Computing):
     """``y = x w' + b`` along the last axis of ``x (..., in_features)``.
 
     Parameters
@@ -43,8 +44,9 @@ class Linear(Module):
         self.bias = Parameter(np.empty(self.out_features, dtype)) if bias else None
         init.default_(self.weight, self.bias, rng=rng)
 
-    def predict(self, x: Floats) -> Floats:
-        return multiply(x, self.weight._data, array_or_none(self.bias), self.weight.packed)
+    def computing(self, operands: Callable[[], tuple[Any, ...]], then: tuple[Any, ...]) -> Callable[[Floats], Floats]:
+        """``f(x)``: this layer with other operands, and an activation, as in ``functional.linear.linear_of``."""
+        return linear_of(operands, then)
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         # a weight that the next step will move is not worth packing; the bits are the same
