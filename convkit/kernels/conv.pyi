@@ -5,6 +5,10 @@ import numpy as np
 
 from convkit.kernels.elementwise import Finish
 
+BLOCK_PIXELS: int
+SHORT_TAPS: int
+CHUNK_TAPS: int
+
 def tile_limits(isa: str, itemsize: int) -> tuple[int, tuple[int, ...]]: ...
 def has_grids(isa: str, itemsize: int) -> bool: ...
 

@@ -38,6 +38,10 @@ cdef ptrdiff_t GRID_SUMS = 128 * 1024
 cdef ptrdiff_t SHORT = 160
 
 
+# For the plan and its cost: pixels of a grid, taps whose weights stay in L1, taps of a sum that a tile closes.
+BLOCK_PIXELS, SHORT_TAPS, CHUNK_TAPS = GRID_PIXELS, SHORT, CK_CONV_CHUNK
+
+
 cdef enum:
     UNPACKED = 8   # channels whose weight gradients are put in order at a time
     LONG_ROW = 64  # pixels
@@ -187,6 +191,25 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
         finish_rows(r, (image * p.filters + group * p.group_filters + filter0) * tile.y_filter, &tile, part, count)
 
 
+cdef inline const char* source_row(const round_t* r, ptrdiff_t image, ptrdiff_t group, ptrdiff_t z, ptrdiff_t y
+                                   ) noexcept nogil:
+    """Where what a row of the round's targets meets begins."""
+    cdef const direct_t* p = r.plan
+    return r.source + (image * p.image_pitch + group * p.group_channels * p.channel_pitch
+                       + (z * p.source_step[0] * p.box[1] + y * p.source_step[1]) * p.box[2]) * p.itemsize
+
+
+cdef inline char* target_row(const round_t* r, ptrdiff_t image, ptrdiff_t group, ptrdiff_t filter0, ptrdiff_t z,
+                             ptrdiff_t y) noexcept nogil:
+    """Where that row of a filter begins in y."""
+    cdef const direct_t* p = r.plan
+    cdef const phase_t* f = r.phase
+    cdef ptrdiff_t plane = (image * p.filters + group * p.group_filters + filter0) * p.target[0]
+    return r.y + (((plane + f.start[0] + (r.origin[0] + z) * f.step[0]) * p.target[1]
+                   + f.start[1] + (r.origin[1] + y) * f.step[1]) * p.target[2]
+                  + f.start[2] + r.origin[2] * f.step[2]) * p.itemsize
+
+
 cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdiff_t group, ptrdiff_t filter0,
                    ptrdiff_t part, const ptrdiff_t* count) noexcept nogil:
     """The tiles of the part's rows, with the panel and the taps that ``tile`` has."""
@@ -215,12 +238,7 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
     for row in range(first, last):
         z = row // (rows // count[0])
         y = row % (rows // count[0]) * height
-        source = r.source + (image * p.image_pitch + group * p.group_channels * p.channel_pitch
-                             + (z * p.source_step[0] * p.box[1] + y * p.source_step[1]) * p.box[2]) * size
-        target = r.y + ((image * p.filters + group * p.group_filters + filter0) * tile.y_filter
-                        + ((f.start[0] + (r.origin[0] + z) * f.step[0]) * p.target[1]
-                           + f.start[1] + (r.origin[1] + y) * f.step[1]) * p.target[2]
-                        + f.start[2] + r.origin[2] * f.step[2]) * size
+        source, target = source_row(r, image, group, z, y), target_row(r, image, group, filter0, z, y)
         lines = min(height, count[1] - y)
         tile.x_half = p.source_step[1] * p.box[2] if lines == 2 else 0
         x = 0
@@ -348,12 +366,7 @@ cdef void sum_rows_in_grids(const round_t* r, const ck_conv_tile* panel, ptrdiff
     while row < last:
         z, y = row // count[1], row % count[1]
         lines = min(max(<ptrdiff_t>1, GRID_PIXELS // count[2]), min(last, (z + 1) * count[1]) - row)
-        source = r.source + (image * p.image_pitch + group * p.group_channels * p.channel_pitch
-                             + (z * p.source_step[0] * p.box[1] + y * p.source_step[1]) * p.box[2]) * size
-        target = r.y + ((image * p.filters + group * p.group_filters + filter0) * panel.y_filter
-                        + ((f.start[0] + (r.origin[0] + z) * f.step[0]) * p.target[1]
-                           + f.start[1] + (r.origin[1] + y) * f.step[1]) * p.target[2]
-                        + f.start[2] + r.origin[2] * f.step[2]) * size
+        source, target = source_row(r, image, group, z, y), target_row(r, image, group, filter0, z, y)
         for i in range(parts):
             x = min(count[2], round_up(count[2] * i // parts, 4))
             pixels = min(count[2], round_up(count[2] * (i + 1) // parts, 4)) - x
@@ -366,7 +379,6 @@ cdef void sum_grid(const round_t* r, const ck_conv_tile* panel, const char* x, c
     """Some pixels of neighbouring lines: chunk after chunk, so that the sums and a chunk's weights stay in L1."""
     cdef const direct_t* p = r.plan
     cdef ptrdiff_t chunks = grid_chunks(r.phase), lanes = round_up(panel.filters, p.table.lanes), i, first
-    cdef ptrdiff_t runs
     cdef int vectors = <int>(lanes // p.table.lanes)
     cdef char* totals = sums + grid_bytes(p)
     cdef ck_conv_tile tile = panel[0]
@@ -375,20 +387,15 @@ cdef void sum_grid(const round_t* r, const ck_conv_tile* panel, const char* x, c
     tile.bias = tile.ahead_end = NULL
     tile.finish = NULL
     tile.x_half = 0
-    tile.filters = tile.y_pixel = lanes
     tile.y_filter = 1
-    grid.panels, grid.rows = 1, lines
-    grid.y_panel = grid.w_panel = grid.ahead_panel = 0
-    grid.x_row, grid.y_row = p.source_step[1] * p.box[2], pixels * lanes
+    grid.panels, grid.rows, grid.x_row = 1, lines, p.source_step[1] * p.box[2]
     for i in range(chunks):
         first = panel.taps * i // chunks
         tile.off = panel.off + first
         tile.taps = panel.taps * (i + 1) // chunks - first
         tile.w = <const char*>panel.w + first * lanes * p.itemsize
-        tile.ahead = <const char*>tile.w + tile.taps * lanes * p.itemsize
         tile.accumulate = i % CK_CONV_CHUNKS > 0
-        runs = (pixels + p.table.most_pixels[vectors - 1] - 1) // p.table.most_pixels[vectors - 1]
-        run_rows(p.table, p.itemsize, &tile, &grid, pixels, runs, 1)
+        run_panels(p, &tile, &grid, vectors, pixels)
         if chunks > CK_CONV_CHUNKS and (i + 1 == chunks or (i + 1) % CK_CONV_CHUNKS == 0):
             p.table.add(totals, sums, lines * grid.y_row, i < CK_CONV_CHUNKS)
     tile = panel[0]
@@ -461,20 +468,28 @@ cdef void sum_chunk(const round_t* r, ck_conv_tile* tile, ck_conv_grid* grid, pt
                     ptrdiff_t last, ptrdiff_t vectors, ptrdiff_t pixels, char* sums) noexcept nogil:
     """The taps that ``tile`` has for panels ``first`` to ``last``, alike."""
     cdef const direct_t* p = r.plan
-    cdef ptrdiff_t lanes = vectors * p.table.lanes, size = p.itemsize
-    cdef ptrdiff_t runs = (pixels + p.table.most_pixels[vectors - 1] - 1) // p.table.most_pixels[vectors - 1]
     if first >= last:
         return
-    tile.filters = tile.y_pixel = lanes
     tile.w = r.w + (round_up(p.group_filters, p.table.lanes) * (group * r.phase.taps + (tile.off - r.phase.off))
-                    + panel_lane(p, first) * tile.taps) * size
+                    + panel_lane(p, first) * tile.taps) * p.itemsize
     tile.y = sums
     grid.panels = last - first
+    run_panels(p, tile, grid, vectors, pixels)
+
+
+cdef void run_panels(const direct_t* p, ck_conv_tile* tile, ck_conv_grid* grid, ptrdiff_t vectors, ptrdiff_t pixels
+                     ) noexcept nogil:
+    """The taps that ``tile`` has for the panels and the rows of ``pixels`` pixels that ``grid`` has; the sums go to
+    [panel][row][pixel][lane]."""
+    cdef ptrdiff_t lanes = vectors * p.table.lanes, most = p.table.most_pixels[vectors - 1]
+    cdef ptrdiff_t runs = (pixels + most - 1) // most
+    tile.filters = tile.y_pixel = lanes
     grid.w_panel = grid.ahead_panel = tile.taps * lanes
     grid.y_row = pixels * lanes
     grid.y_panel = grid.rows * grid.y_row
     # While the tiles of one panel are summed they fetch the weights of one soon to come.
-    tile.ahead = <const char*>tile.w + max(<ptrdiff_t>1, FETCHED_TILES // (grid.rows * runs)) * grid.w_panel * size
+    tile.ahead = <const char*>tile.w + (max(<ptrdiff_t>1, FETCHED_TILES // (grid.rows * runs)) * grid.w_panel
+                                        * p.itemsize)
     run_rows(p.table, p.itemsize, tile, grid, pixels, runs, 1)
 
 

@@ -88,7 +88,7 @@ def direct(shape):
     met = inside if shape.channels >= by_channel.LONG_RUN and inside <= by_channel.MOST_INSIDE else 1
     taps = met * shape.taps / shape.phases
     slots = shape.slots([(shape.columns, shape.rows)], taps)
-    if taps > by_channel.SHORT and by_channel.has_grids(shape.axes, shape.filters, shape.isa, shape.itemsize):
+    if taps > kernels.SHORT_TAPS and by_channel.has_grids(shape.axes, shape.filters, shape.isa, shape.itemsize):
         slots *= GRID_SLOTS
     rounds = -(-copied * shape.itemsize // geometry.SOURCE_BYTES)
     far_weights = shape.weight_bytes / shape.batch * max(1, rounds) * _far(shape.weight_bytes)
@@ -102,10 +102,10 @@ def in_grids(shape):
     source and target beyond L2.
     """
     pixels, vectors = shape.rows * shape.columns, -(-shape.filters // shape.lanes)
-    blocks = max(1 / shape.batch, pixels / by_channel.GRID_PIXELS)
+    blocks = max(1 / shape.batch, pixels / kernels.BLOCK_PIXELS)
     sums = shape.groups * pixels * vectors
     read = shape.weight_bytes * blocks
-    return (sums * shape.taps, sums * -(-shape.taps // by_channel.CHUNK), shape.target, read,
+    return (sums * shape.taps, sums * -(-shape.taps // kernels.CHUNK_TAPS), shape.target, read,
             read * _far(shape.weight_bytes), shape.far_source, shape.far_target)
 
 

@@ -20,11 +20,8 @@ MOST_INSIDE = 7 / 8
 FEW_TARGETS = 16
 MOST_INSIDE_OF_FEW = 3 / 4
 MANY_IMAGES = 4
-GRID_PIXELS = 256  # that share the weights they read, see kernels.conv
 GRID_VECTORS = 3  # of most panels in grids; one or two at the end have 2
 MOST_SLOTS = 1.05  # of a panel in grids, over those of the best tiles
-SHORT = 160  # taps whose weights stay in L1 while single tiles pass
-CHUNK = 64  # taps of a sum that a tile closes
 
 
 class Sums(Packing):
@@ -121,7 +118,7 @@ def _sums(spec, isa, three):
     vectors = geometry.tile_vectors(group_filters, runs, taps, lanes, most_pixels)
     by_position = _leaves_out(three, group_channels, most_pixels[vectors - 1])
     grids = in_grids or (has_grids(three, group_filters, isa, itemsize) and not in_place and not by_position
-                         and taps > SHORT and _fits_grids(group_filters, runs, vectors, lanes, most_pixels))
+                         and taps > conv.SHORT_TAPS and _fits_grids(group_filters, runs, vectors, lanes, most_pixels))
 
     return conv.Direct(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
@@ -132,8 +129,10 @@ def _sums(spec, isa, three):
 
 def _fits_grids(filters, runs, vectors, lanes, most_pixels):
     """Whether panels of 2 or 3 vectors lose little on runs of such lengths."""
+    from convkit.kernels import conv
+
     def slots(v):
-        return geometry.tile_slots(v, filters, runs, CHUNK, lanes, most_pixels)
+        return geometry.tile_slots(v, filters, runs, conv.CHUNK_TAPS, lanes, most_pixels)
 
     return min(slots(GRID_VECTORS - 1), slots(GRID_VECTORS)) <= MOST_SLOTS * slots(vectors)
 
