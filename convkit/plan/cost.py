@@ -17,7 +17,7 @@ from convkit.plan import gemm, geometry, winograd
 if native.available:
     from convkit.kernels import conv as kernels
 
-L1_BYTES = 32 * 1024
+L1_BYTES, L1_WAY = 32 * 1024, 4096
 L2_BYTES = 1024 * 1024  # half of it where the times were fitted
 PROBE_SECONDS = 0.05
 GRID_SLOTS = 0.88  # what a tile of direct convolution takes in a grid, over one by itself
@@ -155,7 +155,9 @@ def by_plane(shape):
     near = 1.0
     if shape.isa == "avx2":  # others were not measured since
         near = 0.5 if shape.phases == 1 and copied * shape.itemsize <= L1_BYTES * shape.groups // 2 else 1
-        rows *= not pixels.in_place(shape.spec, shape.axes)
+        if pixels.in_place(shape.spec, shape.axes):
+            rows, apart = 0, prod(axis.source for axis in shape.axes) * shape.itemsize
+            copied *= apart % L1_WAY == 0 and shape.channels > L1_BYTES // L1_WAY  # they meet in the same sets of L1
     vectors = -(-lines * -(-width // shape.lanes) // several) * several * shape.groups
     strided = shape.axes[2].source_step > 1
     return (vectors * shape.filters * shape.taps, near * vectors * -(-shape.filters // 8) * shape.taps,
