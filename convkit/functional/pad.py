@@ -1,4 +1,4 @@
-"""Padding without state. The gradient is NumPy: sums of whole slices, and one call for each padded side."""
+"""Padding without state."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from convkit.functional.common import as_they_are, contiguous, in_float32
 from convkit.plan.calls import empty, planned, remembered
-from convkit.plan.pad import plan
-from convkit.spec.pad import check_pad, check_pad_backward, pad_spec
+from convkit.plan.pad import backward_plan, plan
+from convkit.spec.pad import check_pad, check_pad_backward, pad_spec, unpad_spec
 from convkit.typing import Floats
 
-_pad_spec = remembered(pad_spec)
+_pad_spec, _unpad_spec = remembered(pad_spec), remembered(unpad_spec)
 
 
 def pad(x: Floats, padding: Sequence[int], mode: str = "constant", value: float = 0.0) -> Floats:
@@ -105,40 +105,17 @@ def _run(spec, planes, x, value):
     return y
 
 
-@np.errstate(all="ignore")
 def unpadded(dy, pairs, mode):
     """Gradient of ``padded``."""
-    dtype = dy.dtype.newbyteorder("=")
     if mode == "constant":
         return padded(dy, [(-lo, -hi) for lo, hi in pairs], mode)
-    dy = np.array(dy, np.promote_types(dtype, np.float32), order="C")  # float16 is added up in float32
-    spatial = [n - sum(pair) for n, pair in zip(dy.shape[dy.ndim - len(pairs):], pairs, strict=True)]
-    for low, inner, high in reversed(list(_sides(dy, pairs))):
-        if mode == "reflect":
-            inner[1:len(low) + 1][::-1] += low
-            inner[-len(high) - 1:-1][::-1] += high
-        elif mode == "replicate":
-            for border, edge in ((low, inner[:1]), (high, inner[-1:])):
-                for i in range(len(border)):  # one after the other: an order that no layout changes
-                    edge += border[i:i + 1]
-        else:
-            inner[len(inner) - len(low):] += low
-            inner[:len(high)] += high
-    return dy[_inner(spatial, pairs)].astype(dtype, order="C")
+    return _run_backward(*_unpad_spec(dy, tuple(pairs), mode), dy)
 
 
-def _inner(size, pairs):
-    return (..., *(slice(lo, lo + n) for n, (lo, _) in zip(size, pairs, strict=True)))
-
-
-def _sides(y, pairs):
-    """The two borders of each padded axis, and what is between them, with that axis first. A border has the corners
-    that it shares with the axes before it, so that each side is complete once those before it are.
-    """
-    first = y.ndim - len(pairs)
-    for axis, (lo, hi) in enumerate(pairs, start=first):
-        if lo or hi:
-            later = pairs[axis + 1 - first:]
-            size = [n - sum(pair) for n, pair in zip(y.shape[axis + 1:], later, strict=True)]
-            part = y[_inner(size, later)].swapaxes(0, axis)
-            yield part[:lo], part[lo:len(part) - hi], part[len(part) - hi:]
+@in_float32
+def _run_backward(spec, planes, dy):
+    dx = empty((*dy.shape[:dy.ndim - len(spec.size)], *spec.size), spec.dtype)
+    if dx.size:
+        dy = contiguous(dy, spec.dtype).reshape(planes, *spec.out_size)
+        backward_plan(spec).run(dy, dx.reshape(planes, *spec.size))
+    return dx

@@ -3,8 +3,6 @@
 The kernel is csrc/resample.
 """
 
-import numpy as np
-
 from libc.stdint cimport int32_t, int64_t
 
 from convkit.kernels.operands cimport nbytes_of, reading, writing
@@ -50,20 +48,12 @@ cdef void run_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
     j.kernel(j.resample, j.x, j.y, first, min(j.share, j.rows - first), j.memory + worker * j.memory_bytes)
 
 
-def _longest_run(index):
-    """Where neighbours of the source stand side by side the longest: from, to."""
-    inside = index[:len(index) - 1] >= 0
-    ends = np.concatenate([[0], np.flatnonzero(~inside | (np.diff(index) != 1)) + 1, [len(index)]])
-    longest = np.diff(ends).argmax()
-    first, last = ends[longest], ends[longest + 1]
-    return (first, last) if index[first] >= 0 else (0, 0)
-
-
 cdef class Resample:
     """One resampling of planes of ``source`` to planes of ``target`` sizes, three each.
 
-    ``lists`` holds ``(begin, source, weight)`` per axis: int64, int32 and the dtype. Where every target has one
-    source of weight 1, that may be -1, none: these targets hold the ``value`` of the call.
+    ``lists`` holds ``(begin, source, weight)`` per axis: int64, int32 and the dtype, and what ``resample.h`` says of them:
+    terms, copies, run, repeats, pairs. Where every target has one source of weight 1, that may be -1, none: these targets
+    hold the ``value`` of the call.
     """
 
     cdef ck_resample resample
@@ -80,20 +70,14 @@ cdef class Resample:
         self.kernel, self.itemsize, self.lists = ck_resample_for(level_of(isa), itemsize), itemsize, lists
         self.source_size = self.target_size = 1
         self.row_work = 1
-        for i, (begin, index, weight) in enumerate(lists):
+        for i, (begin, index, weight, terms, copies, run, repeats, pairs) in enumerate(lists):
             a = &self.resample.axis[i]
             a.size, a.target_size = source[i], target[i]
             a.begin = <const int64_t*>reading(begin, (a.target_size + 1) * sizeof(int64_t))
             a.source = <const int32_t*>reading(index, len(weight) * sizeof(int32_t))
             a.weight = reading(weight, len(weight) * itemsize)
-            lengths = np.diff(begin)
-            a.terms = lengths[0] if lengths.min() == lengths.max() else 0
-            a.copies = a.terms == 1 and (weight == 1).all()
-            a.run[0], a.run[1] = _longest_run(index) if a.copies else (0, 0)
-            times = a.target_size // a.size
-            a.repeats = times if a.copies and np.array_equal(index, np.repeat(np.arange(a.size), times)) else 0
-            a.pairs = (a.terms == 2 and a.size == 2 * a.target_size and (weight == 1).all()
-                       and np.array_equal(index, np.arange(a.size)))
+            a.terms, a.copies, a.repeats, a.pairs = terms, copies, repeats, pairs
+            a.run[0], a.run[1] = run
             self.source_size *= a.size
             self.target_size *= a.target_size
             self.row_work *= max(1.0, len(weight) / <double>a.target_size)

@@ -28,9 +28,20 @@ class PadSpec:
 
 def pad_spec(x, pairs, mode):
     """The PadSpec of a checked call, without the axes in front that stay as they are, and the number of planes."""
+    return _of_last_axes("x", x, x.shape, pairs, mode)
+
+
+def unpad_spec(dy, pairs, mode):
+    """The same of a checked call of ``pad_backward``, whose ``dy`` is as large as a padded array."""
+    lead = dy.ndim - len(pairs)
+    size = (n - lo - hi for n, (lo, hi) in zip(dy.shape[lead:], pairs, strict=True))
+    return _of_last_axes("dy", dy, (*dy.shape[:lead], *size), pairs, mode)
+
+
+def _of_last_axes(name, array, size, pairs, mode):
     first = next((i for i, pair in enumerate(pairs) if any(pair)), len(pairs) - 1) if pairs else 0
-    lead = x.ndim - len(pairs) + first
-    return PadSpec(mode, x.shape[lead:], tuple(pairs[first:]), common.native_float("x", x.dtype)), prod(x.shape[:lead])
+    lead = array.ndim - len(pairs) + first
+    return PadSpec(mode, size[lead:], tuple(pairs[first:]), common.native_float(name, array.dtype)), prod(size[:lead])
 
 
 def pad_pairs(shape, padding, mode):

@@ -124,6 +124,17 @@ CK_INLINE void CK_TYPED(copy)(const T *x, T *y, ptrdiff_t n)
     if (i < n) vstore_part(y, vload_part(x, n), n);
 }
 
+/* Targets first .. last - 1 of lists that may be long. */
+CK_NOINLINE void CK_TYPED(add_lists)(const ck_resample_axis *a, const T *x, T *y, ptrdiff_t first, ptrdiff_t last)
+{
+    const T *w = a->weight;
+    for (ptrdiff_t i = first; i < last; i++) {
+        double sum = 0;
+        for (int64_t k = a->begin[i]; k < a->begin[i + 1]; k++) sum += (double)w[k] * x[a->source[k]];
+        y[i] = (T)sum;
+    }
+}
+
 /* One row of y from one of x, along the last axis. */
 CK_NOINLINE void CK_TYPED(along)(const ck_resample_axis *a, const T *x, T value, T *y)
 {
@@ -144,11 +155,9 @@ CK_NOINLINE void CK_TYPED(along)(const ck_resample_axis *a, const T *x, T value,
     } else if (a->terms == 2) {
         for (ptrdiff_t i = 0; i < length; i++) y[i] = w[2 * i] * x[s[2 * i]] + w[2 * i + 1] * x[s[2 * i + 1]];
     } else {
-        for (ptrdiff_t i = 0; i < length; i++) {
-            double sum = 0; /* a list may be long */
-            for (int64_t k = a->begin[i]; k < a->begin[i + 1]; k++) sum += (double)w[k] * x[s[k]];
-            y[i] = (T)sum;
-        }
+        CK_TYPED(add_lists)(a, x, y, 0, a->run[0]);
+        if (a->run[1] > a->run[0]) CK_TYPED(copy)(x + s[a->begin[a->run[0]]], y + a->run[0], a->run[1] - a->run[0]);
+        CK_TYPED(add_lists)(a, x, y, a->run[1], length);
     }
 }
 
@@ -238,6 +247,11 @@ static void CK_TYPED(resample)(const ck_resample *r, const void *x, void *y, ptr
                 list.weight[list.count++] = weight_d[a] * weight_h[b];
                 if (list.count == CK_ROWS_AT_ONCE) CK_TYPED(flush)(&list, sum, length, &add);
             }
+        if (list.count == 1 && list.weight[0] == 1 && !add && sum != to) { /* no need to copy it first */
+            CK_TYPED(along)(width, list.row[0], 0, to);
+            list.count = 0;
+            continue;
+        }
         if (list.count) CK_TYPED(flush)(&list, sum, length, &add);
         if (!add) memset(sum, 0, (size_t)length * sizeof(T)); /* nothing was read from here */
         if (sum != to) CK_TYPED(along)(width, sum, 0, to);

@@ -20,7 +20,7 @@ typedef struct {
     const void *weight; /* of the dtype */
     int terms;          /* of every target, 0 where they differ */
     int copies;         /* every target is one source, of weight 1, or no source (-1) */
-    ptrdiff_t run[2];   /* of copies, the longest row of targets that are neighbours in the source: from, to */
+    ptrdiff_t run[2];   /* the longest row of copies of neighbours in the source, of targets: from, to */
     int repeats;        /* of each source in turn, of weight 1 and equally many; 0 where it is something else */
     int pairs;          /* every target is the sum of two neighbours, the next two of the source each */
 } ck_resample_axis;
