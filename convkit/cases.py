@@ -221,6 +221,8 @@ TRAINING = (
     _conv1d("wav2vec 2.0", 3, 512, 512, 799, stride=2),
     _conv3d("C3D", (3, 3, 3), 128, 256, (8, 28, 28)),
     _transposed("DCGAN", 4, 512, 256, (8, 8), 2, 1, batch=8),
+    _transposed("HiFi-GAN", 16, 512, 256, (100,), 8, 4),
+    _transposed("3-D U-Net", 2, 128, 128, (8, 16, 16), 2),
     _named("norms", "ResNet-18", "batch_norm 64 @56 b8", "batch_norm", (8, 64, 56, 56), "running_mean", "running_var",
            "weight", "bias", training=True),
 )
@@ -240,6 +242,8 @@ POOLINGS = (
     _pool("3-d DenseNet", "avg", 2, 2, 64, (16, 28, 28)),
     _pool("Envelope", "min", 9, 9, 8, (16000,)),
     _pool("CT filter", "min", 3, 1, 4, (32, 64, 64), padding=1),
+    _pool("M5", "avg", 31, 31, 512, (31,)),
+    _pool("Autoformer", "avg", 25, 1, 512, (120,), batch=32),
 )
 
 OTHERS = (
@@ -264,6 +268,21 @@ OTHER_POOLINGS = (
     _named("other pooling", "PointNet", "global max 1024 @1024", "global_max_pool", (1, 1024, 1024)),
     _named("other pooling", "SegNet", "unpool 2x2 64 @112", "max_unpool2d", (1, 64, 112, 112), "indices",
            kernel=(2, 2)),
+    _named("other pooling", "Deep music", "L2 35s35 512 @35", "lp_pool1d", (1, 512, 35), kernel=(35,), norm_type=2),
+    _named("other pooling", "Stacked ISA", "L2 2x2x2s2 64 @16x28x28", "lp_pool3d", (1, 64, 16, 28, 28),
+           kernel=(2, 2, 2), norm_type=2),
+    _named("other pooling", "ECAPA-TDNN", "adaptive avg 512 @200-1", "adaptive_avg_pool1d", (1, 512, 200),
+           output_size=1),
+    _named("other pooling", "ResNet3D-18", "adaptive avg 512 @2x7x7-1", "adaptive_avg_pool3d", (1, 512, 2, 7, 7),
+           output_size=1),
+    _named("other pooling", "Kim text CNN", "adaptive max 100 @53-1 b50", "adaptive_max_pool1d", (50, 100, 53),
+           output_size=1),
+    _named("other pooling", "3-d CBAM", "adaptive max 64 @16x28x28-1", "adaptive_max_pool3d", (1, 64, 16, 28, 28),
+           output_size=1),
+    _named("other pooling", "Filter", "global min 64 @112", "global_min_pool", (1, 64, 112, 112)),
+    _named("other pooling", "1-d SegNet", "unpool 4 64 @2000", "max_unpool1d", (1, 64, 2000), "indices", kernel=(4,)),
+    _named("other pooling", "3-d SegNet", "unpool 2x2x2 64 @8x28x28", "max_unpool3d", (1, 64, 8, 28, 28), "indices",
+           kernel=(2, 2, 2)),
 )
 
 NORMS = (
@@ -288,6 +307,17 @@ ACTIVATIONS = (
     _wise("ELU net", "elu", (96, 56, 56)),
     _wise("U-Net", "sigmoid", (1, 388, 388)),
     _wise("DCGAN", "tanh", (3, 64, 64), batch=64),
+    _wise("MobileNetV3", "hardsigmoid", (960, 1, 1), batch=64),
+    _wise("SNN", "selu", (1024,), batch=128),
+    _wise("Mamba", "softplus", (1536,), batch=1024),
+)
+
+# Whole channels where they are dropped.
+DROPOUTS = (
+    _named("dropout", "VGG-16", "dropout 4096 b64", "dropout", (64, 4096), p=0.5),
+    _named("dropout", "ED-TCN", "channels 64 @1000", "dropout1d", (1, 64, 1000), p=0.3),
+    _named("dropout", "ENet", "channels 128 @64", "dropout2d", (1, 128, 64, 64), p=0.1),
+    _named("dropout", "V-Net", "channels 128 @8x16x16", "dropout3d", (1, 128, 8, 16, 16), p=0.5),
 )
 
 RESAMPLINGS = (
@@ -295,12 +325,21 @@ RESAMPLINGS = (
     _named("resampling", "DeepLabV3", "bilinear 21 @65-513", "interpolate", (1, 21, 65, 65), size=(513, 513),
            mode="bilinear"),
     _named("resampling", "ESPCN", "pixel_shuffle x3 9 @256", "pixel_shuffle", (1, 9, 256, 256), upscale_factor=3),
+    _named("resampling", "Real-ESRGAN", "pixel_unshuffle x2 3 @512", "pixel_unshuffle", (1, 3, 512, 512),
+           downscale_factor=2),
     _named("resampling", "ShuffleNet", "channel_shuffle 240 g3 @28", "channel_shuffle", (1, 240, 28, 28), groups=3),
     _named("resampling", "CycleGAN", "reflect 3 3 @256", "pad", (1, 3, 256, 256), padding=(3, 3, 3, 3), mode="reflect"),
     _named("resampling", "T2T-ViT", "unfold 7x7s4 3 @224", "unfold", (1, 3, 224, 224), kernel_size=7, stride=4,
            padding=2),
     _named("resampling", "FuseFormer", "fold 7x7s3 128 @60x108", "fold", (1, 6272, 720), output_size=(60, 108),
            kernel_size=7, stride=3, padding=3),
+)
+
+# A flattened array is the same one in another shape: what is timed is the call.
+MERGES = (
+    _named("merging", "VGG-16", "flatten 512 @7", "flatten", (1, 512, 7, 7)),
+    _named("merging", "DenseNet-121", "concat 480+32 @28", "concat", (1, 480, 28, 28), "other"),
+    _named("merging", "ResNet-50", "add 256 @56", "add", (1, 256, 56, 56), "other"),
 )
 
 LOSSES = (
@@ -314,8 +353,8 @@ LOSSES = (
     _named("losses", "V-Net", "dice 2 @64x128x128", "dice_loss", (1, 2, 64, 128, 128), "target"),
 )
 
-LAYERS = (CONVOLUTIONS + OTHER_CONVOLUTIONS + POOLINGS + OTHER_POOLINGS + OTHERS + NORMS + ACTIVATIONS + RESAMPLINGS
-          + LOSSES)
+LAYERS = (CONVOLUTIONS + OTHER_CONVOLUTIONS + POOLINGS + OTHER_POOLINGS + OTHERS + NORMS + ACTIVATIONS + DROPOUTS
+          + RESAMPLINGS + MERGES + LOSSES)
 
 # What is learned behind statistics of a batch has its row in TRAINING.
 GRADIENTS = tuple((case, direction)

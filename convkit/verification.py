@@ -610,12 +610,81 @@ def _prelu_backward(fuzz):
     return Call((fuzz.numbers(*x.shape), x, weight))
 
 
-def _dropped_channels(rank):
+class _SameKey(np.random.Generator):
+    """A generator from which every dropout draws one key, so that calls alike give masks alike."""
+
+    def __init__(self, key):
+        super().__init__(np.random.PCG64(key))
+        self._key = np.uint64(key)
+
+    def integers(self, *args, **kwargs):
+        return self._key
+
+
+def _for_dropout(fuzz, rank):
+    """An array of any shape, or of channels with ``rank`` axes, and a probability."""
+    x = fuzz.numbers(*fuzz.sizes(rank + fuzz.size(1, 2), 1, 20 if fuzz.large else 6)) if rank else _any_array(fuzz)
+    return x, fuzz.size(0, 4) / 4 if fuzz.chance(0.5) else float(fuzz.rng.random())
+
+
+def _dropout(rank):
     def draw(fuzz):
-        dy = fuzz.numbers(*fuzz.sizes(rank + fuzz.size(1, 2), 1, 20 if fuzz.large else 6))
-        mask = fuzz.rng.random(dy.shape[:dy.ndim - rank]) < 0.6
-        return Call((dy, mask), {"p": fuzz.size(0, 3) / 4})
+        x, p = _for_dropout(fuzz, rank)
+        return Call((x, p, fuzz.chance(0.9)), {"rng": _SameKey(fuzz.size(0, 2**62))})
     return draw
+
+
+def _dropout_backward(rank):
+    def draw(fuzz):
+        dy, p = _for_dropout(fuzz, rank)
+        mask = fuzz.rng.random(dy.shape[:dy.ndim - rank]) < 0.6
+        return Call((dy, mask if fuzz.chance(0.9) else None, p))
+    return draw
+
+
+def _flat(fuzz):
+    x = _any_array(fuzz)
+    start = fuzz.size(-x.ndim, x.ndim - 1)
+    return x, {"start_dim": start, "end_dim": fuzz.size(start % x.ndim, x.ndim - 1)}
+
+
+def _flatten(fuzz):
+    x, dims = _flat(fuzz)
+    return Call((x,), dims)
+
+
+def _flatten_backward(fuzz):
+    x, dims = _flat(fuzz)
+    return Call((fuzz.numbers(*_shape_after("flatten", x, **dims)), x.shape), dims)
+
+
+def _beside(fuzz):
+    """A shape, an axis of it, and sizes of arrays along that."""
+    shape = fuzz.sizes(fuzz.size(1, 4), 1, 40 if fuzz.large else 9)
+    return shape, fuzz.size(-len(shape), len(shape) - 1), fuzz.sizes(fuzz.size(1, 4), 0, 9)
+
+
+def _with_size(shape, axis, size):
+    return tuple(size if i == axis % len(shape) else n for i, n in enumerate(shape))
+
+
+def _concat(fuzz):
+    shape, axis, sizes = _beside(fuzz)
+    return Call(tuple(fuzz.numbers(*_with_size(shape, axis, n)) for n in sizes), {"axis": axis})
+
+
+def _concat_backward(fuzz):
+    shape, axis, sizes = _beside(fuzz)
+    return Call((fuzz.numbers(*_with_size(shape, axis, sum(sizes))), sizes), {"axis": axis})
+
+
+def _add(fuzz):
+    x = _any_array(fuzz)
+    return Call((x, fuzz.numbers(*x.shape)))
+
+
+def _add_backward(fuzz):
+    return Call((_any_array(fuzz),))
 
 
 # ---- bounds: what the operation does to absolute values, in float64
@@ -1024,6 +1093,13 @@ def _poolings():
     yield Operation("global_avg_pool_backward", _global_avg_pool_backward, _of_absolute_values, False)
 
 
+def _dropouts():
+    for rank in (0, 1, 2, 3):
+        name = f"dropout{rank}d" if rank else "dropout"
+        yield Operation(name, _dropout(rank), _of_absolute_values, exact_on_integers=False)
+        yield Operation(f"{name}_backward", _dropout_backward(rank), _of_absolute_values, exact_on_integers=False)
+
+
 OPERATIONS = (
     *(Operation(f"conv{rank}d", _forward(_convolution, rank), _of_absolute_values) for rank in (1, 2, 3)),
     *(Operation(f"conv{rank}d_backward", _backward(_convolution, rank, f"conv{rank}d"), _of_absolute_values)
@@ -1068,8 +1144,7 @@ OPERATIONS = (
     Operation("group_norm_backward", _group_norm_backward, _row_norm_backward_bound, exact_on_integers=False),
     Operation("instance_norm", _instance_norm, _row_norm_bound, exact_on_integers=False),
     Operation("instance_norm_backward", _batch_norm_backward, _row_norm_backward_bound, exact_on_integers=False),
-    *(Operation(f"dropout{rank}d_backward", _dropped_channels(rank), _of_absolute_values, exact_on_integers=False)
-      for rank in (1, 2, 3)),
+    *_dropouts(),
     Operation("local_response_norm", _response, _response_bound, exact_on_integers=False),
     Operation("local_response_norm_backward", _response_backward, _response_backward_bound, exact_on_integers=False),
     Operation("prelu", _prelu, _prelu_bound),
@@ -1088,6 +1163,12 @@ OPERATIONS = (
     Operation("pixel_unshuffle_backward", _pixel_shuffle, _nothing),
     Operation("channel_shuffle", _channel_shuffle, _nothing),
     Operation("channel_shuffle_backward", _channel_shuffle, _nothing),
+    Operation("flatten", _flatten, _nothing),
+    Operation("flatten_backward", _flatten_backward, _nothing),
+    Operation("concat", _concat, _nothing),
+    Operation("concat_backward", _concat_backward, _nothing),
+    Operation("add", _add, _of_absolute_values),
+    Operation("add_backward", _add_backward, _nothing),
 )
 
 

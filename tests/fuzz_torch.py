@@ -64,6 +64,13 @@ def _backward(name, args, options):
         return function(dy, y, axis, y.dtype)
     if name == "fold":
         return _unfold(name, *args, **options)
+    if name == "flatten":
+        return _gradients(name, args[0], [torch.zeros(args[1], dtype=args[0].dtype)], options, (0,))[0]
+    if name == "concat":
+        dy, sizes = args
+        return torch.split(dy, sizes, options["axis"])
+    if name == "add":
+        return args[0], args[0]
     dy, x, *rest = args
     if name.startswith("conv"):
         filters = rest[0].shape[1] * options["groups"] if "transpose" in name else len(rest[0])
@@ -280,4 +287,5 @@ FORWARD = {"conv_transpose": _conv_transpose, "conv": _conv, "max_pool": _extrem
            "avg_pool": _avg_pool, "lp_pool": _lp_pool, "adaptive": _adaptive, "global": _global, "max_unpool": _unpool,
            "interpolate": _interpolate, "unfold": _unfold, "fold": _fold, "pad": _pad, "batch_norm": _batch_norm,
            "embedding": _embedding, "pixel": _shuffle, "channel_shuffle": _channel_shuffle,
-           "hardsigmoid": _hardsigmoid}
+           "hardsigmoid": _hardsigmoid, "flatten": lambda name, x, start_dim, end_dim: torch.flatten(x, start_dim, end_dim),
+           "concat": lambda name, *xs, axis: torch.cat(xs, axis), "add": lambda name, x, other: x + other}

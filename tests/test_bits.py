@@ -181,6 +181,7 @@ def calls_of_the_rest():
         "local_response_norm": ((x, 5), {}), "local_response_norm_backward": ((dy, x, 4, 0.5), {}),
         "prelu": ((x, weight), {}), "prelu_backward": ((dy, x, weight), {}),
         "dropout2d_backward": ((x, x[:, :, 0, 0] > 0, 0.3), {}),
+        "add": ((x, dy), {}),
     }
 
 
@@ -190,7 +191,8 @@ def test_everything_else():
                  *(f"dropout{rank}d{suffix}" for rank in (1, 2, 3) for suffix in ("", "_backward")),
                  # copies, which no thread shares
                  "pixel_shuffle", "pixel_shuffle_backward", "pixel_unshuffle", "pixel_unshuffle_backward",
-                 "channel_shuffle", "channel_shuffle_backward", "pad", "pad_backward"}
+                 "channel_shuffle", "channel_shuffle_backward", "pad", "pad_backward", "flatten_backward", "concat",
+                 "concat_backward", "add_backward"}
     elsewhere |= {name for name in F.__all__ if name.startswith("conv")}
     assert {key.partition(" ")[0] for key in calls} | elsewhere == set(F.__all__)
     for isa in native.ISA_LEVELS or (None,):

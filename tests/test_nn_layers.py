@@ -396,6 +396,78 @@ def test_branches_have_names_states_modes_and_a_summary():
     np.testing.assert_array_equal(net(x), net[1].block(net[0](x)) + net[1].shortcut(net[0](x)))
 
 
+def test_a_layer_of_a_sequential_can_be_replaced():
+    rng = _rng()
+    net = nn.Sequential({"conv": nn.Conv2d(2, 3, 1, rng=rng), "act": nn.ReLU()}).eval()
+    x = rng.normal(size=(1, 2, 4, 4)).astype(np.float32)
+    assert net(x).min() == 0
+    net[-1] = nn.Identity()
+    np.testing.assert_array_equal(net(x), net.conv(x))
+    net[0] = nn.Conv2d(2, 5, 1, rng=rng)
+    assert list(net.state_dict()) == ["conv.weight", "conv.bias"] and net(x).shape == (1, 5, 4, 4)
+    assert [type(layer) for layer in net] == [nn.Conv2d, nn.Identity]
+    with pytest.raises(IndexError, match="index must be between -2 and 1, got 2"):
+        net[2] = nn.ReLU()
+    with pytest.raises(DtypeError, match="layer act must be a Module, got function"):
+        net[1] = lambda x: x
+    with pytest.raises(DtypeError, match="index must be made of integers"):
+        net["conv"] = nn.ReLU()
+
+
+def test_layers_in_a_list_are_found():
+    class Tower(nn.Module):
+        def __init__(self, rng):
+            self.layers = nn.ModuleList(nn.Linear(4, 4, rng=rng) for _ in range(3))
+
+        def forward(self, x):
+            steps = []
+            for layer in self.layers:
+                y, step = layer.forward(x)
+                x = x + y
+                steps.append(step)
+
+            def backward(dy):
+                for step in reversed(steps):
+                    dy = dy + step(dy)
+                return dy
+
+            return x, backward
+
+    net = Tower(_rng())
+    assert list(net.state_dict()) == [f"layers.{i}.{name}" for i in range(3) for name in ("weight", "bias")]
+    x = np.ones((2, 4))
+    net.forward(x.astype(np.float32))[1](x.astype(np.float32))
+    assert all(p.grad is not None for p in net.parameters()) and len(list(net.parameters())) == 6
+    assert not any(layer.training for layer in net.eval().layers)
+    part = net.layers[1:]
+    assert type(part) is nn.ModuleList and next(iter(part.state_dict())) == "0.weight" and part[0] is net.layers[1]
+    part.append(nn.ReLU()).extend([nn.Tanh(), nn.Identity()])
+    assert len(part) == 5 and type(part[-2]) is nn.Tanh and len(net.layers) == 3
+    part[0] = nn.ReLU()
+    assert type(part[0]) is nn.ReLU and type(net.layers[1]) is nn.Linear
+    with pytest.raises(NotImplementedError, match="ModuleList does not define forward"):
+        part(x)
+    for bad, sentence in ((nn.ReLU, "layers must be a list of Modules, got type"), (3, "must be a list of Modules, got int"),
+                          ([nn.ReLU], "layer 0 must be a Module, got type")):
+        with pytest.raises(DtypeError, match=sentence):
+            nn.ModuleList(bad)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Conv2d(2**20, 2**20, 3), lambda: nn.Linear(2**21, 2**21),
+                                  lambda: nn.ConvTranspose1d(2**21, 2**21, 3), lambda: nn.Embedding(2**22, 2**22)])
+def test_a_weight_larger_than_the_memory_is_one_sentence(monkeypatch, make):
+    def none_left(*args, **options):
+        raise MemoryError("Unable to allocate 36. TiB")
+
+    class Memoryless(np.random.Generator):
+        standard_normal = none_left
+
+    monkeypatch.setattr(np.random, "default_rng", lambda: Memoryless(np.random.PCG64()))
+    monkeypatch.setattr(np, "empty", none_left)  # a system that promises more than it has would grant it
+    with pytest.raises(ShapeError, match=r"^the weight would have shape .* and take \d+ bytes, more than this machine can give$"):
+        make()
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_cross_entropy_loss(reduction):
     rng = _rng()
@@ -640,7 +712,7 @@ def test_bad_arguments_are_refused_by_the_constructor(make, error, message):
     (nn.LayerNorm(4), np.zeros((2, 5), np.float32), ShapeError, "normalized_shape must be the shape of the last axes"),
     (nn.Linear(3, 2), [1.0, 2.0, 3.0], DtypeError, "x must be a NumPy array, got list"),
     (nn.Concat(nn.MaxPool2d(2), nn.Identity()), np.zeros((1, 2, 4, 4)), ShapeError,
-     r"the outputs of all branches must have one shape but for axis 1, got \[\(1, 2, 2, 2\), \(1, 2, 4, 4\)\]"),
+     r"arrays that are joined must have one shape but for axis 1, got \[\(1, 2, 2, 2\), \(1, 2, 4, 4\)\]"),
     (nn.Residual(nn.Linear(3, 4)), np.zeros((2, 3), np.float32), ShapeError, "the outputs of block and shortcut must have the same shape"),
     (nn.ChannelShuffle(2), np.zeros((1, 3, 4)), ShapeError, "groups must divide the channels of x"),
     (nn.MaxPool2d(2), np.zeros((3, 4, 4), np.int64), DtypeError, "x must be float16, float32 or float64"),

@@ -367,6 +367,36 @@ def rows():
         yield row(f"gelu {bad}", Shape, F.gelu, X, bad)
     for dims in ((4, -1), (2, 1), (0, 9), (-9, 0)):
         yield row(f"flatten {dims}", Shape, F.flatten, X, *dims)
+    for dims in ((4, -1), (2, 1), (0, 9), (-9, 0), (1.0, 2), (1, None)):
+        yield row(f"flatten_backward {dims}", (Shape, Dtype), F.flatten_backward, X.reshape(2, -1), X.shape, *dims)
+    for shape in ((2, 4, 8), (2, 5, 8, 8), (2, 4, 8, -8), (2, 4, 2**40, 2**40), (2, 4, 8.0, 8), 256, None, ()):
+        yield row(f"flatten_backward {shape}", (Shape, Dtype), F.flatten_backward, X.reshape(2, -1), shape)
+    yield row("flatten_backward list", Dtype, F.flatten_backward, [1.0], (1, 1))
+    # merging
+    yield row("concat of nothing", Shape, F.concat)
+    yield row("concat of a list", Dtype, F.concat, [X, X])
+    yield row("concat of two dtypes", Dtype, F.concat, X, X.astype(float))
+    yield row("concat of integers", Dtype, F.concat, X.astype(int), X)
+    yield row("concat of two shapes", Shape, F.concat, X, X[:, :, :4])
+    yield row("concat of other axes", Shape, F.concat, X, X[0])
+    yield row("concat of more than there is", Shape, F.concat, *[np.broadcast_to(X[:1, :1, :1, :1], (1, 2**40, 1, 1))] * 99)
+    for bad in (4, -5, 2**63):
+        yield row(f"concat axis {bad}", Shape, F.concat, X, X, axis=bad)
+        yield row(f"concat_backward axis {bad}", Shape, F.concat_backward, X, (4,), bad)
+    for bad in (1.0, None, "1", True):
+        yield row(f"concat axis {bad!r}", Dtype, F.concat, X, X, axis=bad)
+        yield row(f"concat_backward axis {bad!r}", Dtype, F.concat_backward, X, (4,), bad)
+    for bad in ((), (3,), (2, 3), (5, -1), (2**63, 4), (2.0, 2), 4, None):
+        yield row(f"concat_backward sizes {bad}", (Shape, Dtype), F.concat_backward, X, bad)
+    yield row("concat_backward list", Dtype, F.concat_backward, X.tolist(), (4,))
+    yield row("concat_backward integers", Dtype, F.concat_backward, X.astype(int), (4,))
+    yield row("add shapes", Shape, F.add, X, X[:1])
+    yield row("add broadcast", Shape, F.add, X, X[:, :1])
+    yield row("add dtypes", Dtype, F.add, X, X.astype(float))
+    yield row("add integers", Dtype, F.add, X.astype(int), X.astype(int))
+    yield row("add a number", Dtype, F.add, X, 1.0)
+    yield row("add_backward list", Dtype, F.add_backward, X.tolist())
+    yield row("add_backward integers", Dtype, F.add_backward, X.astype(int))
     for shuffle in (F.pixel_shuffle, F.pixel_shuffle_backward, F.pixel_unshuffle, F.pixel_unshuffle_backward,
                     F.channel_shuffle, F.channel_shuffle_backward):
         for bad in (0, -2, 3, 2**62, 2**64, 1.0, None, True, "2"):

@@ -21,6 +21,7 @@ import numpy as np
 from convkit.cases import Case
 
 BATCH_NORM_EPS = 1e-5
+RANDOM = ("dropout", "dropout1d", "dropout2d", "dropout3d")  # operations whose results differ from call to call
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,16 @@ def _torch_global_pool(torch, case, direction, t):
     return lambda: pool(t["x"], 1)
 
 
+def _torch_global_min(torch, case, direction, t):
+    axes = tuple(range(2, t["x"].ndim))
+    return lambda: torch.amin(t["x"], axes, True)
+
+
+def _torch_lp_pool1d(torch, case, direction, t):
+    (kernel,), (stride,) = (_per_axis(case, v) for v in (case.kernel, case.stride))  # it takes no tuples
+    return lambda: torch.nn.functional.lp_pool1d(t["x"], case.options["norm_type"], kernel, stride)
+
+
 def _torch_pad(torch, case, direction, t):
     options = case.options
     return lambda: torch.nn.functional.pad(t["x"], options["padding"], options["mode"])
@@ -187,7 +198,7 @@ def _torch_by_name(torch, case, direction, t):
 
 def _torch_gradients(torch, case, direction, t):
     """Those without a function of their own, by autograd, from a forward pass that is not timed."""
-    wanted = {"dx": ("x",), "dw": ("weight", "bias")}.get(direction, ("x", "weight", "bias"))
+    wanted = {"dx": ("x",), "dw": ("weight", "bias")}.get(direction, ("x", "weight", "bias", "other"))
     tensors = {name: a for name, a in {**t, **t["arrays"]}.items() if name in wanted and a is not None}
     leaves = [tensors[name].requires_grad_() for name in wanted
               if name in tensors and tensors[name].is_floating_point()]
@@ -215,6 +226,11 @@ _TORCH_CALLS = {  # (operation, backward?)
     ("linear", False): _torch_linear,
     ("global_avg_pool", False): _torch_global_pool,
     ("global_max_pool", False): _torch_global_pool,
+    ("global_min_pool", False): _torch_global_min,
+    ("lp_pool1d", False): _torch_lp_pool1d,
+    ("flatten", False): lambda torch, case, direction, t: lambda: torch.flatten(t["x"], 1),
+    ("concat", False): lambda torch, case, direction, t: lambda: torch.cat((t["x"], *t["arrays"].values()), 1),
+    ("add", False): lambda torch, case, direction, t: lambda: t["x"] + t["arrays"]["other"],
     ("pad", False): _torch_pad,
     ("embedding", False): lambda torch, case, direction, t: (
         lambda: torch.nn.functional.embedding(t["x"], t["weight"])),
@@ -244,13 +260,20 @@ def _onnx_node(case):
     return {
         "global_avg_pool": ("GlobalAveragePool", {}, ()),
         "global_max_pool": ("GlobalMaxPool", {}, ()),
-        "lp_pool2d": ("LpPool", {"kernel_shape": case.kernel, "strides": strides, "p": more.get("norm_type")}, ()),
+        **dict.fromkeys(("lp_pool1d", "lp_pool2d", "lp_pool3d"),
+                        ("LpPool", {"kernel_shape": case.kernel, "strides": strides, "p": more.get("norm_type")}, ())),
+        "global_min_pool": ("ReduceMin", {"axes": list(range(2, len(case.x)))}, ()),
+        "concat": ("Concat", {"axis": 1}, ("other",)),
+        "add": ("Add", {}, ("other",)),
         "layer_norm": ("LayerNormalization", {"axis": -1}, ("weight", "bias")),
         "local_response_norm": ("LRN", {"size": more.get("size"), "alpha": more.get("alpha"), "beta": more.get("beta"),
                                         "bias": more.get("k")}, ()),
         "pixel_shuffle": ("DepthToSpace", {"blocksize": more.get("upscale_factor"), "mode": "CRD"}, ()),
         "leaky_relu": ("LeakyRelu", {"alpha": more.get("negative_slope")}, ()),
         "hardswish": ("HardSwish", {}, ()),
+        "hardsigmoid": ("HardSigmoid", {"alpha": 1 / 6}, ()),
+        "selu": ("Selu", {}, ()),
+        "softplus": ("Softplus", {}, ()),
         "elu": ("Elu", {}, ()),
         "sigmoid": ("Sigmoid", {}, ()),
         "tanh": ("Tanh", {}, ()),

@@ -32,7 +32,7 @@ def dropout(x: Floats, p: float = 0.5, training: bool = True, *,
     """
     spec, training = dropout_spec(x, p, training, rng)
     if not training:
-        return x.astype(spec.dtype), None
+        return np.array(x, spec.dtype, order="C"), None
     mask = _mask(spec, draw_key(rng), x.shape)
     return _apply(spec, x, mask), mask
 
@@ -55,7 +55,7 @@ def dropout_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
         Gradient of the input.
     """
     spec = dropout_backward_spec(dy, mask, p)
-    return dy.astype(spec.dtype) if mask is None else _apply(spec, dy, mask)
+    return np.array(dy, spec.dtype, order="C") if mask is None else _apply(spec, dy, mask)
 
 
 def dropout1d(x: Floats, p: float = 0.5, training: bool = True, *,
@@ -111,14 +111,14 @@ def dropout3d_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
 def _drop_channels(rank, x, p, training, rng):
     spec, training = dropout_spec(x, p, training, rng, rank)
     if not training:
-        return x.astype(spec.dtype), None
+        return np.array(x, spec.dtype, order="C"), None
     mask = _mask(spec, draw_key(rng), x.shape[:x.ndim - rank])
     return _apply_to_channels(spec, x, mask), mask
 
 
 def _channels_backward(rank, dy, mask, p):
     spec = dropout_backward_spec(dy, mask, p, rank)
-    return dy.astype(spec.dtype) if mask is None else _apply_to_channels(spec, dy, mask)
+    return np.array(dy, spec.dtype, order="C") if mask is None else _apply_to_channels(spec, dy, mask)
 
 
 def _mask(spec, key, shape):

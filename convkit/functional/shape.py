@@ -1,12 +1,20 @@
 """Changes of shape: views, and strided copies, which NumPy's own C does at the speed of memory."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from convkit.plan.calls import empty, remembered
-from convkit.spec.shape import channel_shuffle_spec, flatten_shape, pixel_shuffle_spec, pixel_unshuffle_spec
+from convkit.spec.shape import (
+    channel_shuffle_spec,
+    flatten_backward_shape,
+    flatten_shape,
+    pixel_shuffle_spec,
+    pixel_unshuffle_spec,
+)
 from convkit.typing import Floats
 
-_flatten_shape = remembered(flatten_shape)
+_flatten_shape, _flatten_backward_shape = remembered(flatten_shape), remembered(flatten_backward_shape)
 
 
 def flatten(x: Floats, start_dim: int = 1, end_dim: int = -1) -> Floats:
@@ -22,9 +30,41 @@ def flatten(x: Floats, start_dim: int = 1, end_dim: int = -1) -> Floats:
     Returns
     -------
     ndarray
-        A view where the memory layout allows, else a copy.
+        A view where the memory layout allows and the byte order is native, else a copy.
     """
     shape = _flatten_shape(x, start_dim, end_dim)  # which refuses what has no `reshape`
+    return _reshaped(x, shape)
+
+
+def flatten_backward(dy: Floats, input_shape: Sequence[int], start_dim: int = 1, end_dim: int = -1) -> Floats:
+    """Gradient of ``flatten``: ``dy`` in the shape of ``x`` again.
+
+    Parameters
+    ----------
+    dy : ndarray
+        Gradient of the output.
+    input_shape : sequence of int
+        ``x.shape``.
+    start_dim, end_dim : int
+        As in the forward pass.
+
+    Returns
+    -------
+    ndarray
+        A view of ``dy`` where possible.
+
+    Raises
+    ------
+    ShapeError
+        If ``dy`` does not have the shape of the output.
+    """
+    shape = _flatten_backward_shape(dy, input_shape, start_dim, end_dim)
+    return _reshaped(dy, shape)
+
+
+def _reshaped(x, shape):
+    if type(x) is not np.ndarray or not x.dtype.isnative:
+        x = np.asarray(x, x.dtype.newbyteorder("="))
     return x.reshape(shape)
 
 

@@ -36,7 +36,7 @@ from convkit.nn.adaptive import (
     GlobalMinPool2d,
     GlobalMinPool3d,
 )
-from convkit.nn.container import Concat, Residual, Sequential
+from convkit.nn.container import Concat, ModuleList, Residual, Sequential
 from convkit.nn.conv import (
     Conv1d,
     Conv2d,
@@ -178,6 +178,7 @@ __all__ = [
     "MinPool3d",
     "Mish",
     "Module",
+    "ModuleList",
     "NLLLoss",
     "PReLU",
     "Parameter",

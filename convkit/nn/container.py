@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial, reduce
-from itertools import accumulate
 from typing import Any, Self
 
 import numpy as np
 
+from convkit import functional as F
 from convkit.errors import DtypeError, ShapeError
 from convkit.nn.changes import kept
 from convkit.nn.fusion import function_of, stages, sum_of
@@ -17,16 +17,54 @@ from convkit.nn.module import Module
 from convkit.nn.passes import passes
 from convkit.spec import common
 from convkit.spec.common import check_sum
-from convkit.spec.shape import check_joined
 from convkit.typing import Backward, Floats
 
 
-class Sequential(Module):
+class _Layers(Module):
+    """What a list of layers can do; their order is that of the names."""
+
+    def append(self, layer: Module) -> Self:
+        """Add a layer at the end, named by its position; returns the list."""
+        _add(self, str(len(self)), layer)
+        return self
+
+    def extend(self, layers: Iterable[Module]) -> Self:
+        """Add layers at the end; returns the list."""
+        for layer in layers:
+            self.append(layer)
+        return self
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.named_children())
+
+    def __iter__(self) -> Iterator[Module]:
+        return (child for _, child in self.named_children())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return self._of(list(self.named_children())[index])
+        return getattr(self, self._name(index))
+
+    def __setitem__(self, index: int, layer: Module) -> None:
+        name = self._name(index)
+        _check_layer(name, layer)
+        setattr(self, name, layer)
+
+    def _name(self, index):
+        names = [name for name, _ in self.named_children()]
+        i = common.integer("index", index)
+        if not -len(names) <= i < len(names):
+            raise IndexError(f"index must be between {-len(names)} and {len(names) - 1}, got {i}")
+        return names[i]
+
+
+class Sequential(_Layers):
     """Layers one after the other, each fed with the output of the one before.
 
     ``Sequential(a, b)`` names them "0" and "1"; ``Sequential({"conv": a, "act": b})`` (any dict, OrderedDict too)
     gives the names, which are attributes and prefixes of the ``state_dict`` keys. ``net[i]`` is a layer,
-    ``net[i:j]`` a Sequential of the same layers under the same names, sharing their parameters.
+    ``net[i] = layer`` puts another in its place, ``net[i:j]`` is a Sequential of the same layers under the same names,
+    sharing their parameters.
 
     In eval mode ``net(x)`` folds a batch norm into the convolution before it and computes activations where their input
     lies; ``net.stages()`` shows what is computed together. ``net.forward(x)`` computes ReLU behind the max pooling that
@@ -39,10 +77,8 @@ class Sequential(Module):
     def __init__(self, *layers: Module | Mapping[str, Module]) -> None:
         _add_all(self, layers)
 
-    def append(self, layer: Module) -> Self:
-        """Add a layer at the end, named by its position; returns the Sequential."""
-        _add(self, str(len(self)), layer)
-        return self
+    def _of(self, named):
+        return type(self)(dict(named))
 
     def predict(self, x: Floats) -> Floats:
         for function in kept(self, "functions", self._make_functions):
@@ -74,20 +110,26 @@ class Sequential(Module):
         """The layers in the groups that ``net(x)`` computes together: each by itself in training mode."""
         return [[layer] for layer in self] if self.training else stages(self)
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self.named_children())
 
-    def __iter__(self) -> Iterator[Module]:
-        return (child for _, child in self.named_children())
+class ModuleList(_Layers):
+    """Layers in a list, for a layer of your own whose ``forward`` says what happens between them.
 
-    def __getitem__(self, index: int | slice) -> Any:
-        named = list(self.named_children())
-        if isinstance(index, slice):
-            return type(self)(dict(named[index]))
-        i = common.integer("index", index)
-        if not -len(named) <= i < len(named):
-            raise IndexError(f"index must be between {-len(named)} and {len(named) - 1}, got {i}")
-        return named[i][1]
+    They are found there by ``parameters``, ``state_dict`` ("0.weight", ...), ``train`` and ``eval``; in a plain list
+    they would not be. It has ``layers[i]``, ``layers[i:j]``, ``layers[i] = layer``, ``len``, iteration, ``append``,
+    ``extend``.
+
+    Parameters
+    ----------
+    layers : iterable of Module
+    """
+
+    def __init__(self, layers: Iterable[Module] = ()) -> None:
+        if not isinstance(layers, Iterable):
+            raise DtypeError(f"layers must be a list of Modules, got {type(layers).__name__}")
+        self.extend(layers)
+
+    def _of(self, named):
+        return type(self)([layer for _, layer in named])
 
 
 class Concat(Module):
@@ -113,24 +155,20 @@ class Concat(Module):
             raise ShapeError("Concat needs at least 1 branch, got none")
 
     def predict(self, x: Floats) -> Floats:
-        return self._join([branch(x) for _, branch in self.named_children()])[0]
+        return F.concat(*[branch(x) for _, branch in self.named_children()], axis=self.axis)
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         branches = [branch for _, branch in self.named_children()]
         ys, steps = zip(*(branch.forward(x) for branch in branches), strict=True)
-        y, axis = self._join(ys)
-        ends = list(accumulate(part.shape[axis] for part in ys))
+        y, axis = F.concat(*ys, axis=self.axis), self.axis
+        sizes = tuple(part.shape[axis] for part in ys)
 
         def backward(dy, need_dx=True):
-            parts = np.split(dy, ends[:-1], axis)
+            parts = F.concat_backward(dy, sizes, axis)
             return total(backward_of(branch, step, part, need_dx)
                          for branch, step, part in zip(branches, steps, parts, strict=True))
 
         return y, backward
-
-    def _join(self, ys):
-        axis = check_joined("branch", ys, self.axis)
-        return np.concatenate(ys, axis), axis
 
 
 class Residual(Module):
@@ -179,7 +217,7 @@ class Residual(Module):
                           backward_of(self.shortcut, beside, dy, need_dx)))
 
         check_sum(y.shape, past.shape)
-        return y + past, backward
+        return F.add(y, past) if y.dtype == past.dtype else y + past, backward
 
 
 def total(gradients):
@@ -197,9 +235,13 @@ def _add_all(module, layers):
         _add(module, name, layer)
 
 
-def _add(module, name, layer):
+def _check_layer(name, layer):
     if not isinstance(layer, Module):
         raise DtypeError(f"layer {name} must be a Module, got {type(layer).__name__}")
+
+
+def _add(module, name, layer):
+    _check_layer(name, layer)
     if not name or "." in name or hasattr(module, name):
         raise ShapeError(f"{name!r} cannot name a layer: it is empty, has a dot or is taken")
     setattr(module, name, layer)

@@ -17,14 +17,9 @@ class Flatten(Module):
         return F.flatten(x, self.start_dim, self.end_dim)
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
-        y = F.flatten(x, self.start_dim, self.end_dim)
-        shape, y_shape = x.shape, y.shape
-
-        def backward(dy):
-            common.check_shape("dy", common.array("dy", dy).shape, y_shape, "that of the output")
-            return dy.reshape(shape)
-
-        return y, backward
+        y, axes = self.predict(x), (self.start_dim, self.end_dim)
+        shape = x.shape
+        return y, lambda dy: F.flatten_backward(dy, shape, *axes)
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"

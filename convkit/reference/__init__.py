@@ -97,6 +97,7 @@ from convkit.reference.loss import (
     smooth_l1_loss,
     smooth_l1_loss_backward,
 )
+from convkit.reference.merge import add, add_backward, concat, concat_backward
 from convkit.reference.norm import (
     batch_norm,
     batch_norm_backward,
@@ -141,6 +142,7 @@ from convkit.reference.shape import (
     channel_shuffle,
     channel_shuffle_backward,
     flatten,
+    flatten_backward,
     pixel_shuffle,
     pixel_shuffle_backward,
     pixel_unshuffle,
@@ -169,6 +171,8 @@ __all__ = [
     "adaptive_max_pool2d_backward",
     "adaptive_max_pool3d",
     "adaptive_max_pool3d_backward",
+    "add",
+    "add_backward",
     "avg_pool1d",
     "avg_pool1d_backward",
     "avg_pool2d",
@@ -181,6 +185,8 @@ __all__ = [
     "binary_cross_entropy_with_logits_backward",
     "channel_shuffle",
     "channel_shuffle_backward",
+    "concat",
+    "concat_backward",
     "conv1d",
     "conv1d_backward",
     "conv2d",
@@ -210,6 +216,7 @@ __all__ = [
     "embedding",
     "embedding_backward",
     "flatten",
+    "flatten_backward",
     "fold",
     "fold_backward",
     "gelu",

@@ -1,15 +1,29 @@
 """Changes of shape."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from convkit.spec.shape import channel_shuffle_spec, flatten_shape, pixel_shuffle_spec, pixel_unshuffle_spec
+from convkit.spec.shape import (
+    channel_shuffle_spec,
+    flatten_backward_shape,
+    flatten_shape,
+    pixel_shuffle_spec,
+    pixel_unshuffle_spec,
+)
 from convkit.typing import Floats
 
 
 def flatten(x: Floats, start_dim: int = 1, end_dim: int = -1) -> Floats:
-    """``x`` with the axes ``start_dim`` to ``end_dim`` made one; a view where possible."""
+    """``x`` with the axes ``start_dim`` to ``end_dim`` made one."""
     shape = flatten_shape(x, start_dim, end_dim)
-    return x.reshape(shape)
+    return x.astype(x.dtype.newbyteorder("=")).reshape(shape)
+
+
+def flatten_backward(dy: Floats, input_shape: Sequence[int], start_dim: int = 1, end_dim: int = -1) -> Floats:
+    """``dy`` in the shape of ``x`` again."""
+    shape = flatten_backward_shape(dy, input_shape, start_dim, end_dim)
+    return dy.astype(dy.dtype.newbyteorder("=")).reshape(shape)
 
 
 def pixel_shuffle(x: Floats, upscale_factor: int) -> Floats:

@@ -8,7 +8,12 @@ from convkit.spec import common
 
 def flatten_shape(x, start_dim, end_dim):
     """The shape of ``x``, an array of any dtype, with the axes ``start_dim`` to ``end_dim`` made one."""
-    shape = common.array("x", x).shape or (1,)
+    return flattened(common.array("x", x).shape, start_dim, end_dim)
+
+
+def flattened(shape, start_dim, end_dim):
+    """The same of a shape."""
+    shape = shape or (1,)
     start = common.axis_of("start_dim", start_dim, len(shape))
     end = common.axis_of("end_dim", end_dim, len(shape))
     if start > end:
@@ -17,6 +22,14 @@ def flatten_shape(x, start_dim, end_dim):
             f"for x.shape={shape}"
         )
     return (*shape[:start], prod(shape[start:end + 1]), *shape[end + 1:])
+
+
+def flatten_backward_shape(dy, input_shape, start_dim, end_dim):
+    """The shape of the gradient of ``flatten``'s input, once ``dy`` has been checked against it."""
+    input_shape = common.shape_of("input_shape", input_shape)
+    want = flattened(input_shape, start_dim, end_dim)
+    common.check_shape("dy", common.array("dy", dy).shape, want, f"that of x of shape {input_shape} flattened")
+    return input_shape
 
 
 def pixel_shuffle_spec(x, upscale_factor, name="x"):
@@ -55,15 +68,3 @@ def channel_shuffle_spec(x, groups, name="x"):
     if x.shape[1] % groups:
         raise ShapeError(f"groups must divide the channels of {name}, got groups={groups} and {x.shape[1]} channels")
     return groups, dtype
-
-
-def check_joined(name, arrays, axis):
-    """Refuse outputs that cannot lie side by side along ``axis``; returns the axis counted from 0."""
-    first = common.array(f"{name} 0", arrays[0])
-    axis = common.axis_of("axis", axis, first.ndim)
-    for i, a in enumerate(arrays):
-        if common.array(f"{name} {i}", a).ndim != first.ndim \
-                or a.shape[:axis] + a.shape[axis + 1:] != first.shape[:axis] + first.shape[axis + 1:]:
-            raise ShapeError(f"the outputs of all branches must have one shape but for axis {axis}, "
-                             f"got {[b.shape for b in arrays]}")
-    return axis
