@@ -65,8 +65,8 @@ class History:
 
 def fit(model: Module, loss: Module, optimizer: Optimizer, x: Floats, y: NDArray[Any], *, epochs: int, batch_size: int,
         validation: tuple[Floats, NDArray[Any]] | float | None = None, progress: bool = True,
-        rng: np.random.Generator | None = None, shuffle: bool = True, scheduler: Scheduler | None = None,
-        callbacks: Iterable[Callable[[History], object]] = ()) -> History:
+        rng: np.random.Generator | None = None, shuffle: bool = True, drop_last: bool = False,
+        scheduler: Scheduler | None = None, callbacks: Iterable[Callable[[History], object]] = ()) -> History:
     """Train ``model`` and leave it in prediction mode.
 
     With the same ``rng`` (and seeded layers) the result is the same to the bit. Ctrl-C ends the training after the
@@ -92,6 +92,9 @@ def fit(model: Module, loss: Module, optimizer: Optimizer, x: Floats, y: NDArray
         Source of the order of the images.
     shuffle : bool
         A new order in every epoch.
+    drop_last : bool
+        Leave out a last batch that is not full, of other images in every epoch: a batch norm may refuse one of a
+        single image.
     scheduler : Scheduler, optional
         Changes the learning rate, after each epoch or batch as its ``interval`` says. ReduceLROnPlateau gets the
         validation loss, or the loss without validation.
@@ -108,18 +111,22 @@ def fit(model: Module, loss: Module, optimizer: Optimizer, x: Floats, y: NDArray
     shuffle, callbacks = common.flag("shuffle", shuffle), _functions(callbacks)
     _check_pairs("x", x, "y", y)
     (x, y), held_back = _split(x, y, validation, rng)
+    images = len(x) - (len(x) % batch_size if common.flag("drop_last", drop_last) else 0)
+    if not images:
+        raise ShapeError(f"batch_size must be at most the number of images with drop_last=True, "
+                         f"got batch_size={batch_size} and {len(x)} images")
     history = History()
-    show = _reporter(common.flag("progress", progress), epochs, len(x))
+    show = _reporter(common.flag("progress", progress), epochs, images)
     try:
         for _ in range(epochs):
             start = time.perf_counter()
             order = rng.permutation(len(x)) if shuffle else np.arange(len(x))
-            mean, accuracy = _train_epoch(model, loss, optimizer, x, y, order, batch_size, show,
+            mean, accuracy = _train_epoch(model, loss, optimizer, x, y, order[:images], batch_size, show,
                                           scheduler if _after(scheduler, "batch") else None)
             trained = time.perf_counter()
             measured = evaluate(model, loss, *held_back, batch_size=batch_size) if held_back else (None, None)
             history.epochs.append(Epoch(mean, accuracy, *measured, time.perf_counter() - start,
-                                        len(x) / (trained - start)))
+                                        images / (trained - start)))
             show.epoch(history)
             if isinstance(scheduler, ReduceLROnPlateau):
                 scheduler.step(mean if measured[0] is None else measured[0])

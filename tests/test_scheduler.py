@@ -150,3 +150,16 @@ def test_fit_steps_after_epochs_or_batches(make, rates):
     assert seen == pytest.approx(rates)
     with pytest.raises(ShapeError, match="scheduler must be a Scheduler of this optimizer"):
         fit(model, nn.CrossEntropyLoss(), optimizer, x, y, epochs=1, batch_size=8, scheduler=make(sgd()))
+
+
+def test_a_plateau_wants_a_number():
+    scheduler = optim.ReduceLROnPlateau(sgd(lr=1.0), patience=0)
+    for bad in ("a", None, True, [1.0], np.ones(2), 1j):
+        with pytest.raises(DtypeError, match="^metrics must be a number, got metrics="):
+            scheduler.step(bad)
+    assert scheduler.last_epoch == 0
+    for figure in (np.float32(3), np.array([2.0]), np.array(1), 0.5):
+        scheduler.step(figure)
+        assert scheduler.best == figure
+    scheduler.step(float("nan"))
+    assert scheduler.best == 0.5 and scheduler.optimizer.lr == 0.1

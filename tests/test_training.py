@@ -90,6 +90,27 @@ def test_sees_every_image_once_per_epoch_in_a_new_order():
     assert len(Spy.seen) == 10 and sorted(Spy.seen) == x[:, 0].tolist()
 
 
+def test_a_last_batch_that_is_not_full_can_be_left_out():
+    class Spy(nn.Identity):
+        seen = []
+
+        def forward(self, x):
+            self.seen.append(len(x))
+            return super().forward(x)
+
+    x, y = _data(41)
+    for options, want in (({}, [20, 20, 1]), ({"drop_last": True}, [20, 20]), ({"drop_last": True, "validation": 0.1}, [20])):
+        net = nn.Sequential(Spy(), _net()[:4], nn.Flatten(), nn.Linear(16, 2))
+        Spy.seen = []
+        history = _fit(net, x, y, batch_size=20, epochs=1, **options)
+        assert Spy.seen[:len(want)] == want
+        assert len(history.epochs) == 1
+    with pytest.raises(ShapeError, match=r"batch_size must be at most .* drop_last=True, got batch_size=42 and 41 images"):
+        _fit(_net(), x, y, batch_size=42, drop_last=True)
+    with pytest.raises(DtypeError, match="drop_last must be True or False, got drop_last=1"):
+        _fit(_net(), x, y, drop_last=1)
+
+
 def test_targets_that_are_no_classes_have_no_accuracy():
     class Squares(nn.Module):
         def __call__(self, output, target):

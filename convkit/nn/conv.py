@@ -13,7 +13,7 @@ from convkit.functional.conv import convolution_of, convolve_transposed
 from convkit.nn import init
 from convkit.nn.computing import Computing
 from convkit.nn.module import Module
-from convkit.nn.parameter import Parameter, array_or_none, wants_grad
+from convkit.nn.parameter import Parameter, array_or_none, memory_for, wants_grad
 from convkit.spec import common
 from convkit.spec.conv import border_mode, conv_spec, crop_pairs, output_padding_for, transposed_spec
 from convkit.typing import Backward, Floats, Padding, Size
@@ -35,9 +35,10 @@ class _ConvBase(Module):
     def _make_parameters(self, weight_shape, bias, rng, dtype):
         bias = common.flag("bias", bias)
         rng = np.random.default_rng() if rng is None else common.generator("rng", rng)
-        self.weight = Parameter(np.empty(weight_shape, dtype))
-        self.bias = Parameter(np.empty(self.out_channels, dtype)) if bias else None
-        init.default_(self.weight, self.bias, rng=rng)
+        with memory_for("the weight", weight_shape, dtype):
+            self.weight = Parameter(np.empty(weight_shape, dtype))
+            self.bias = Parameter(np.empty(self.out_channels, dtype)) if bias else None
+            init.default_(self.weight, self.bias, rng=rng)
 
     def _backward_of(self, x, function, *args, **options):
         def backward(dy, need_dx=True):

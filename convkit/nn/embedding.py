@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike
 
 from convkit import functional as F
 from convkit.nn.module import Module
-from convkit.nn.parameter import Parameter
+from convkit.nn.parameter import Parameter, memory_for
 from convkit.spec import common
 from convkit.spec.embedding import padding_row
 from convkit.typing import Floats, Labels
@@ -37,12 +37,12 @@ class Embedding(Module):
         self.padding_idx = padding_row(padding_idx, self.num_embeddings)
         dtype = common.float_dtype("dtype", dtype)
         shape = (self.num_embeddings, self.embedding_dim)
-        common.check_bytes("the weight", shape, dtype)
         rng = np.random.default_rng() if rng is None else common.generator("rng", rng)
-        values = rng.standard_normal(shape, np.promote_types(dtype, np.float32)).astype(dtype, copy=False)
-        if self.padding_idx is not None:
-            values[self.padding_idx] = 0
-        self.weight = Parameter(values)
+        with memory_for("the weight", shape, dtype):
+            values = rng.standard_normal(shape, np.promote_types(dtype, np.float32)).astype(dtype, copy=False)
+            if self.padding_idx is not None:
+                values[self.padding_idx] = 0
+            self.weight = Parameter(values)
 
     def __call__(self, indices: Labels) -> Floats:
         return self.predict(indices)

@@ -12,7 +12,7 @@ from convkit.functional.linear import linear_of
 from convkit.nn import init
 from convkit.nn.computing import Computing
 from convkit.nn.module import Module
-from convkit.nn.parameter import Parameter, array_or_none, wants_grad
+from convkit.nn.parameter import Parameter, array_or_none, memory_for, wants_grad
 from convkit.spec import common
 from convkit.typing import Backward, Floats
 
@@ -39,10 +39,10 @@ class Linear(Computing):
         bias = common.flag("bias", bias)
         rng = np.random.default_rng() if rng is None else common.generator("rng", rng)
         shape = (self.out_features, self.in_features)
-        common.check_bytes("the weight", shape, dtype)
-        self.weight = Parameter(np.empty(shape, dtype))
-        self.bias = Parameter(np.empty(self.out_features, dtype)) if bias else None
-        init.default_(self.weight, self.bias, rng=rng)
+        with memory_for("the weight", shape, dtype):
+            self.weight = Parameter(np.empty(shape, dtype))
+            self.bias = Parameter(np.empty(self.out_features, dtype)) if bias else None
+            init.default_(self.weight, self.bias, rng=rng)
 
     def computing(self, operands: Callable[[], tuple[Any, ...]], then: tuple[Any, ...]) -> Callable[[Floats], Floats]:
         """``f(x)``: this layer with other operands, and an activation, as in ``functional.linear.linear_of``."""

@@ -7,11 +7,14 @@ private, and everybody outside sees it through a view, which refers to the buffe
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from convkit.errors import ShapeError
 from convkit.nn.changes import changed
 from convkit.spec import common
 from convkit.typing import Floats
@@ -157,6 +160,17 @@ class Parameter:
 
 # How many references a buffer has that nobody outside holds: measured, because it differs between Pythons.
 _ALONE = Parameter(np.zeros(1, np.float32))._references()
+
+
+@contextmanager
+def memory_for(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[None]:
+    """Refuse in a sentence what no machine could hold, before it is asked for, and what this one cannot."""
+    common.check_bytes(name, shape, dtype)
+    try:
+        yield
+    except MemoryError:
+        raise ShapeError(f"{name} would have shape {shape} and take {prod(shape) * dtype.itemsize} bytes, "
+                         "more than this machine can give") from None
 
 
 def remembering_last(packed: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

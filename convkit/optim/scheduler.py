@@ -81,6 +81,14 @@ def _one_of(name, value, allowed):
     return value
 
 
+def _figure(metrics):
+    """A number of any kind, or an array of one, as a float."""
+    value = metrics.item() if isinstance(metrics, np.ndarray) and metrics.size == 1 else metrics
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise DtypeError(f"metrics must be a number, got metrics={common.shown(metrics)}")
+    return float(value)
+
+
 class StepLR(Scheduler):
     """``base_lr * gamma ** (step // step_size)``.
 
@@ -354,9 +362,9 @@ class ReduceLROnPlateau(Scheduler):
         Parameters
         ----------
         metrics : float
-            Such as the validation loss.
+            Such as the validation loss; NaN is never better.
         """
-        value = float(metrics)
+        value = _figure(metrics)
         self.last_epoch += 1
         if self._better(value):
             self.best, self.num_bad_epochs = value, 0
