@@ -247,6 +247,19 @@ REFUSED = [
         ShapeError,
         "mask must have shape (2, 3, 4) (that of dy), got mask.shape=(3, 4)",
     ),
+    # what no kernel computes
+    (
+        F.relu,
+        (np.zeros(3, complex),),
+        DtypeError,
+        "x must be float16, float32 or float64, got x.dtype=complex128; compute x.real and x.imag apart",
+    ),
+    (
+        F.relu,
+        (np.zeros(3, bool),),
+        DtypeError,
+        "x must be float16, float32 or float64, got x.dtype=bool; convert it with x.astype(np.float32)",
+    ),
     # flatten
     (
         F.flatten,

@@ -133,8 +133,9 @@ def native_float(name, dtype):
     """float16, float32 or float64 in native byte order, from either byte order; anything else is a DtypeError."""
     native = _NATIVE_FLOAT.get(dtype)
     if native is None:
-        raise DtypeError(f"{name} must be float16, float32 or float64, got {name}.dtype={dtype}; "
-                         f"convert it with {name}.astype(np.float32)")
+        instead = f"compute {name}.real and {name}.imag apart" if dtype.kind == "c" else \
+            f"convert it with {name}.astype(np.float32)"
+        raise DtypeError(f"{name} must be float16, float32 or float64, got {name}.dtype={dtype}; {instead}")
     return native
 
 
