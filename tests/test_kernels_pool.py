@@ -231,14 +231,15 @@ def test_a_nan_met_late(size, kernel, stride, padding):
 def test_three_by_three(stride, padding):
     """Rows by twos and one left over, at the edges too; rows cut anywhere."""
     rng = rng_for(*stride)
-    for height, width in ((3, 20), (4, 17), (5, 25), (9, 33)):
+    for height, width in ((3, 20), (4, 17), (5, 25), (9, 33), (3, 10), (4, 9), (6, 16), (3, 18), (4, 56), (4, 57)):
         x = integers(rng, (2, height, width))
         for ceil_mode in (False, True):
             check_extreme(x, 3, stride, padding, 1, ceil_mode)
             check_average(x, 3, stride, padding, ceil_mode, include_pad=ceil_mode)
 
 
-@pytest.mark.parametrize(("depth", "stride", "padding"), [(3, 1, 1), (2, 2, 0), (3, (1, 2, 2), 1), (2, (2, 9, 2), 1)])
+@pytest.mark.parametrize(("depth", "stride", "padding"), [(3, 1, 1), (2, 2, 0), (3, (1, 2, 2), 1), (2, (2, 9, 2), 1),
+                                                        (1, (2, 1, 1), (0, 1, 1))])
 def test_three_by_three_behind_each_other(depth, stride, padding):
     x = integers(rng_for(depth), (1, 3, 24, 18))
     check_extreme(x, (depth, 3, 3), stride, padding, 1)
@@ -246,7 +247,7 @@ def test_three_by_three_behind_each_other(depth, stride, padding):
     check_average(x, (depth, 3, 3), stride, padding)
 
 
-@pytest.mark.parametrize("size", [(7, 19), (3, 4, 18)])
+@pytest.mark.parametrize("size", [(7, 19), (6, 11), (5, 33), (3, 4, 18)])
 def test_no_nan_is_overlooked(size):
     """Wherever it is; beside infinities too."""
     pool = {2: F.max_pool2d, 3: F.max_pool3d}[len(size)]

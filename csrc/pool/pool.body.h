@@ -757,8 +757,10 @@ static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const c
         return b->row1;
     }
 #if CK_POOL_GUESSES
-    if (sizeof(T) == 4 && pass->three[0] && pool_three(p, op == POOL_SUM))
+    if (sizeof(T) == 4 && pass->three[0] && pool_three(p, op == POOL_SUM)) {
+        if (POOL_NO_NAN(op) && pool_narrow(p) && n >= L) return CK_TYPED(forward_strips)(op, p, a, b, r);
         return CK_TYPED(forward_three)(pass, p, a, b, r, counts, same, scratch);
+    }
 #endif
     pool_cursor c = pool_seek(p->out, r);
     if (pool_side_by_side(p, 2) || pool_side_by_side(p, 4)) {

@@ -195,6 +195,133 @@ CK_INLINE ptrdiff_t CK_TYPED(three_of)(const PASSES *pass, const ck_pool *p, con
     return some;
 }
 
+/* ---- narrow rows: strips of one or two vectors down the rows of a plane. Each row is joined along its columns once, from
+ * two loads, and the last three of them are a row of windows. */
+
+/* The lanes that there are of the columns to the left of a strip and to the right of it, and what stands in the others. */
+typedef struct {
+    VL there[2];
+    V others[2];
+} CK_TYPED(three_edges_t);
+
+#define EDGES CK_TYPED(three_edges_t)
+
+/* Rows of windows under each other: x at the middle of the first one; `behind` of the rows have another one behind their
+ * middle. `lacks`: whether there is nothing above x, and nothing to the left and to the right of the windows. */
+typedef struct {
+    const T *x;
+    T *y;
+    ptrdiff_t pitch, out_pitch, rows, behind;
+    int lacks[3];
+} CK_TYPED(strip_t);
+
+#define STRIP CK_TYPED(strip_t)
+
+CK_INLINE EDGES CK_TYPED(three_edges)(int op, int lacks_left, int lacks_right)
+{
+    EDGES e = {{vlanes(lacks_left, L), vlanes(0, L - lacks_right)}, {vset1(0)}};
+    for (int i = 0; i < 2; i++) e.others[i] = (V)(~(VI)e.there[i] & (VI)vset1(CK_TYPED(neutral)(op)));
+    return e;
+}
+
+/* The windows' columns of one row, joined; `edges`: 1 to the left, 2 to the right. What lies between the columns to the
+ * left and to the right is found in both. */
+CK_INLINE V CK_TYPED(three_across)(int op, const int edges, const EDGES *e, const T *x, V *total)
+{
+    V left = edges & 1 ? vload_lanes(x - 1, e->there[0]) : vload(x - 1);
+    V right = edges & 2 ? vload_lanes(x + 1, e->there[1]) : vload(x + 1);
+    const V middle = (V)_mm256_shuffle_ps((__m256)left, (__m256)right, 0x99);
+    *total = vfma(left, right, *total);
+    if (edges & 1) left = (V)((VI)left | (VI)e->others[0]);
+    if (edges & 2) right = (V)((VI)right | (VI)e->others[1]);
+    return CK_TYPED(join)(op, middle, CK_TYPED(join)(op, right, left));
+}
+
+/* `some` vectors of windows from o on. */
+CK_INLINE void CK_TYPED(three_down)(int op, const int some, const STRIP *s, const EDGES *e, ptrdiff_t o, V total[2])
+{
+    const V neutral = vset1(CK_TYPED(neutral)(op));
+    const ptrdiff_t pitch = s->pitch, out_pitch = s->out_pitch, behind = s->behind < s->rows ? s->behind : s->rows;
+    const EDGES edges = *e;
+    const T *x = s->x + o;
+    T *y = s->y + o;
+    V above[2], here[2], sum[2] = {total[0], total[1]};
+    CK_UNROLL for (int q = 0; q < some; q++)
+    {
+        const int which = (q == 0) + 2 * (q == some - 1);
+        above[q] = neutral;
+        if (!s->lacks[0]) above[q] = CK_TYPED(three_across)(op, which, &edges, x - pitch + q * L, &sum[q]);
+        here[q] = CK_TYPED(three_across)(op, which, &edges, x + q * L, &sum[q]);
+    }
+    for (ptrdiff_t r = 0; r < behind; r++, y += out_pitch) {
+        x += pitch;
+        CK_UNROLL for (int q = 0; q < some; q++)
+        {
+            const int which = (q == 0) + 2 * (q == some - 1);
+            const V below = CK_TYPED(three_across)(op, which, &edges, x + q * L, &sum[q]);
+            vstore(y + q * L, CK_TYPED(join)(op, below, CK_TYPED(join)(op, here[q], above[q])));
+            above[q] = here[q], here[q] = below;
+        }
+    }
+    if (behind < s->rows) /* the last row of the plane */
+        CK_UNROLL for (int q = 0; q < some; q++) vstore(y + q * L, CK_TYPED(join)(op, here[q], above[q]));
+    total[0] = sum[0], total[1] = sum[1];
+}
+
+/* Rows of n windows, a vector of them or more; the last strip overlaps the one before. */
+CK_INLINE void CK_TYPED(three_strips)(int op, const STRIP *s, ptrdiff_t n, V *total)
+{
+    const ptrdiff_t wide = n < 2 * L ? L : 2 * L;
+    for (ptrdiff_t o = 0; o < n; o += wide) {
+        const ptrdiff_t at = o < n - wide ? o : n - wide;
+        const EDGES e = CK_TYPED(three_edges)(op, at == 0 && s->lacks[1], at == n - wide && s->lacks[2]);
+        if (n < 2 * L)
+            CK_TYPED(three_down)(op, 1, s, &e, at, total);
+        else
+            CK_TYPED(three_down)(op, 2, s, &e, at, total);
+    }
+}
+
+static void CK_TYPED(strips_larger)(const STRIP *s, ptrdiff_t n, V *total)
+{
+    CK_TYPED(three_strips)(POOL_LARGER, s, n, total);
+}
+
+static void CK_TYPED(strips_smaller)(const STRIP *s, ptrdiff_t n, V *total)
+{
+    CK_TYPED(three_strips)(POOL_SMALLER, s, n, total);
+}
+
+/* As `forward`, for the largest or smallest of such windows. */
+static ptrdiff_t CK_TYPED(forward_strips)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
+                                          ptrdiff_t r)
+{
+    const ptrdiff_t n = b->col1 - b->col0, W = p->size[2], start = pool_start(p, 2, b->col0);
+    V total[4] = {vset1(1), vset1(0), vset1(0), vset1(0)}; /* so that no sum with a tiny product is as tiny */
+    pool_cursor c = pool_seek(p->out, r);
+    for (ptrdiff_t rows; r < b->row1; r += rows, c.at[1] += rows - 1, pool_next(p->out, &c)) {
+        const ptrdiff_t left = p->out[1] - c.at[1], first = c.at[1] - p->pad[1];
+        rows = left < b->row1 - r ? left : b->row1 - r;
+        const ptrdiff_t depth = c.plane * p->size[0] + pool_start(p, 0, c.at[0]);
+        const T *plane = (const T *)a->in + depth * p->size[1] * W;
+        const STRIP s = {plane + (first + 1) * W + start + 1,
+                         (T *)a->out + r * p->out[2] + b->col0,
+                         W,
+                         p->out[2],
+                         rows,
+                         p->size[1] - 2 - first,
+                         {first < 0, start<0, start + n + 2> W}};
+        if (op == POOL_LARGER)
+            CK_TYPED(strips_larger)(&s, n, total);
+        else
+            CK_TYPED(strips_smaller)(&s, n, total);
+        if (CK_TYPED(any_nan)(total)) break;
+    }
+    return r;
+}
+#undef EDGES
+#undef STRIP
+
 /* As `forward`, for such windows. */
 static ptrdiff_t CK_TYPED(forward_three)(const PASSES *pass, const ck_pool *p, const ck_pool_arrays *a,
                                          const ck_pool_block *b, ptrdiff_t r, const T *counts, ptrdiff_t same,
