@@ -138,66 +138,77 @@ typedef struct {
     ptrdiff_t y_filter;
 } CK_TYPED(run);
 
-CK_INLINE void CK_TYPED(run_tiles)(const CK_TYPED(run) * t, const int F, const int P)
+CK_INLINE void CK_TYPED(run_tile)(const CK_TYPED(run) * t, ptrdiff_t i, ptrdiff_t first, ptrdiff_t last, T *sum,
+                                  const int F, const int P)
 {
-    const ptrdiff_t taps = t->taps, chunk = t->chunk, y_filter = t->y_filter, n = t->n;
+    const ptrdiff_t y_filter = t->y_filter, n = t->n;
     const ptrdiff_t *const offset = t->offset;
-    const T *const bias = t->bias;
-    for (ptrdiff_t i = 0; i < t->vectors; i += P) {
-        T sum[CK_TYPED(most_sums) * L];
-        V acc[CK_TYPED(most_sums)];
-        const T *x[CK_TYPED(slots)], *w = t->w;
-        CK_UNROLL for (int p = 0; p < P; p++) x[p] = t->x[i + p];
-        if (CK_VBYTES == 32) /* the lines of y, which have the time of a tile to come */
-            CK_UNROLL for (int f = 0; f < F; f++)
-            {
-                __builtin_prefetch(t->y + t->to[i] + f * y_filter, 1, 3);
-                __builtin_prefetch(t->y + t->to[i + P - 1] + L - 1 + f * y_filter, 1, 3);
-            }
-        for (ptrdiff_t k = 0, first = 0;; first = k) {
-            const ptrdiff_t last = taps - k <= chunk ? taps : k + chunk;
-            CK_UNROLL for (int j = 0; j < F * P; j++) acc[j] = (V){0};
-            do {
-                const ptrdiff_t o = offset[k];
-                V held[CK_TYPED(slots)]; /* what there is less of, for which registers are left */
-                CK_UNROLL for (int j = 0; j < (F < P ? F : P); j++)
-                {
-                    held[j] = F < P ? vset1(w[j]) : vload(x[j] + o);
-                    CK_HOLD(held[j]);
-                }
-                CK_UNROLL for (int j = 0; j < (F < P ? P : F); j++)
-                {
-                    V other = F < P ? vload(x[j] + o) : vset1(w[j]);
-                    if (F < P) CK_HOLD(other);
-                    if (F < P)
-                        CK_UNROLL for (int f = 0; f < F; f++) acc[f * P + j] = vfma(held[f], other, acc[f * P + j]);
-                    else
-                        CK_UNROLL for (int p = 0; p < P; p++) acc[j * P + p] = vfma(other, held[p], acc[j * P + p]);
-                }
-                w += F;
-            } while (++k < last);
-            if (first > 0) CK_UNROLL for (int j = 0; j < F * P; j++) acc[j] += vload(sum + j * L);
-            if (k == taps) break;
-            CK_UNROLL for (int j = 0; j < F * P; j++) vstore(sum + j * L, acc[j]);
-        }
-        T *y[CK_TYPED(slots)];
-        CK_UNROLL for (int p = 0; p < P; p++) y[p] = t->y + t->to[i + p];
+    const T *const bias = t->bias, *x[CK_TYPED(slots)], *w = t->w + first * F;
+    V acc[CK_TYPED(most_sums)];
+    CK_UNROLL for (int p = 0; p < P; p++) x[p] = t->x[i + p];
+    if (CK_VBYTES == 32 && first == 0) /* the lines of y, which have the time of a tile to come */
         CK_UNROLL for (int f = 0; f < F; f++)
         {
-            V b = vset1(bias[f]);
-            CK_UNROLL for (int p = 0; p < P; p++) acc[f * P + p] += b;
+            __builtin_prefetch(t->y + t->to[i] + f * y_filter, 1, 3);
+            __builtin_prefetch(t->y + t->to[i + P - 1] + L - 1 + f * y_filter, 1, 3);
         }
-        CK_TYPED(limit_sums)(t->finish, acc, F * P);
-        if (n == L) CK_UNROLL for (int f = 0; f < F; f++) CK_UNROLL for (int p = 0; p < P; p++)
-            {
-                if (CK_VBYTES != 32) __builtin_prefetch(y[p] + P * L, 1, 3); /* for the next tile */
-                vstore(y[p], acc[f * P + p]);
-                y[p] += y_filter;
-            }
-        else
-            CK_UNROLL for (int f = 0; f < F; f++) CK_UNROLL for (int p = 0; p < P; p++)
-                vstore_part(y[p] + f * y_filter, acc[f * P + p], n);
+    CK_UNROLL for (int j = 0; j < F * P; j++) acc[j] = (V){0};
+    ptrdiff_t k = first;
+    do {
+        const ptrdiff_t o = offset[k];
+        V held[CK_TYPED(slots)]; /* what there is less of, for which registers are left */
+        CK_UNROLL for (int j = 0; j < (F < P ? F : P); j++)
+        {
+            held[j] = F < P ? vset1(w[j]) : vload(x[j] + o);
+            CK_HOLD(held[j]);
+        }
+        CK_UNROLL for (int j = 0; j < (F < P ? P : F); j++)
+        {
+            V other = F < P ? vload(x[j] + o) : vset1(w[j]);
+            if (F < P) CK_HOLD(other);
+            if (F < P)
+                CK_UNROLL for (int f = 0; f < F; f++) acc[f * P + j] = vfma(held[f], other, acc[f * P + j]);
+            else
+                CK_UNROLL for (int p = 0; p < P; p++) acc[j * P + p] = vfma(other, held[p], acc[j * P + p]);
+        }
+        w += F;
+    } while (++k < last);
+    if (first > 0) CK_UNROLL for (int j = 0; j < F * P; j++) acc[j] += vload(sum + j * L);
+    if (last < t->taps) {
+        CK_UNROLL for (int j = 0; j < F * P; j++) vstore(sum + j * L, acc[j]);
+        return;
     }
+    T *y[CK_TYPED(slots)];
+    CK_UNROLL for (int p = 0; p < P; p++) y[p] = t->y + t->to[i + p];
+    CK_UNROLL for (int f = 0; f < F; f++)
+    {
+        V b = vset1(bias[f]);
+        CK_UNROLL for (int p = 0; p < P; p++) acc[f * P + p] += b;
+    }
+    CK_TYPED(limit_sums)(t->finish, acc, F * P);
+    if (n == L) CK_UNROLL for (int f = 0; f < F; f++) CK_UNROLL for (int p = 0; p < P; p++)
+        {
+            if (CK_VBYTES != 32) __builtin_prefetch(y[p] + P * L, 1, 3); /* for the next tile */
+            vstore(y[p], acc[f * P + p]);
+            y[p] += y_filter;
+        }
+    else
+        CK_UNROLL for (int f = 0; f < F; f++) CK_UNROLL for (int p = 0; p < P; p++)
+            vstore_part(y[p] + f * y_filter, acc[f * P + p], n);
+}
+
+/* A chunk of taps after the other, of all tiles of a run at AVX2, where its planes stay in L1, or of one. */
+CK_INLINE void CK_TYPED(run_tiles)(const CK_TYPED(run) * t, const int F, const int P)
+{
+    enum { MOST = CK_TYPED(most_run) * CK_TYPED(most_filters) };
+    const ptrdiff_t together = CK_VBYTES == 32 ? CK_TYPED(most_run) : P, taps = t->taps, chunk = t->chunk;
+    T sums[(CK_VBYTES == 32 ? MOST : CK_TYPED(most_sums)) * L];
+    for (ptrdiff_t i = 0; i < t->vectors; i += together)
+        for (ptrdiff_t k = 0, last; k < taps; k = last) {
+            last = taps - k <= chunk ? taps : k + chunk;
+            for (ptrdiff_t j = 0; j < together && i + j < t->vectors; j += P)
+                CK_TYPED(run_tile)(t, i + j, k, last, sums + j * F * L, F, P);
+        }
 }
 
 /* Out of line: inlined into the loops below, GCC spills the sums. Pixels per tile fill the registers. */
@@ -273,7 +284,7 @@ CK_NOINLINE void CK_TYPED(sum_filters)(const ck_depthwise *g, const ck_depthwise
     t = {.offset = s->offset,
          .taps = s->taps,
          .chunk = g->planes > 1 ? CK_DEPTHWISE_CHUNK_OF_PLANES : CK_DEPTHWISE_CHUNK,
-         .most = CK_VBYTES == 32 && s->taps > 16 * s->across ? CK_TYPED(most_run) / 2 : CK_TYPED(most_run),
+         .most = CK_TYPED(most_run),
          .n = CK_TYPED(least)(count[2], L),
          .finish = g->finish,
          .y_filter = to.y_filter};
