@@ -80,22 +80,32 @@ CK_NOINLINE void CK_TYPED(fill_plane)(const ck_depthwise *g, T *box, const T *so
     const VL lanes = vlanes(0, CK_TYPED(least)(n, L));
     const ptrdiff_t ahead =
         step == 1 && lo <= L ? lo : 0; /* of the next row's zeros, which one vector stores with this one's */
-    T *row = box;
-    CK_TYPED(clear)(row, 0, ahead);
-    for (ptrdiff_t z = first[0]; z < first[0] + g->box[0]; z++)
-        for (ptrdiff_t y = first[1]; y < first[1] + g->box[1]; y++, row += step * pitch) {
-            const int outside = z < 0 || z >= g->source[0] || y < 0 || y >= g->source[1];
-            const T *x = source + (outside ? 0 : (z * g->source[1] + y) * width);
-            if (outside) {
-                CK_TYPED(clear)(row, 0, step * pitch + ahead);
-            } else if (step > 1) {
-                CK_TYPED(split_row)(row, pitch, step, x, width, first[2]);
-            } else {
-                if (!ahead) CK_TYPED(clear)(row, 0, lo);
-                CK_TYPED(copy)(row + lo, x + at, n, lanes);
-                CK_TYPED(clear)(row, lo + n, pitch + ahead);
-            }
+    const ptrdiff_t rows = g->box[1], size = step * pitch, plane = g->source[1] * width;
+    const ptrdiff_t above = first[1] < 0 ? CK_TYPED(least)(-first[1], rows) : 0;
+    const ptrdiff_t end = CK_TYPED(least)(rows, g->source[1] - first[1]), inside = end > above ? end - above : 0;
+    T *row = box, *zeros = box; /* from here to the next row inside the source */
+    for (ptrdiff_t z = first[0]; z < first[0] + g->box[0]; z++, row += (rows - above - inside) * size) {
+        row += above * size;
+        if (z < 0 || z >= g->source[0]) {
+            row += inside * size;
+            continue;
         }
+        CK_TYPED(clear)(zeros, 0, row - zeros + ahead);
+        const T *x = source + z * plane + (first[1] + above) * width;
+        for (ptrdiff_t y = 0; y < inside; y++, row += size, x += width) {
+            if (CK_VBYTES == 32) /* the same row of the next plane, which the processor does not expect */
+                for (ptrdiff_t i = 0; i < n; i += 64 / (ptrdiff_t)sizeof(T)) __builtin_prefetch(x + plane + at + i);
+            if (step > 1) {
+                CK_TYPED(split_row)(row, pitch, step, x, width, first[2]);
+                continue;
+            }
+            if (!ahead) CK_TYPED(clear)(row, 0, lo);
+            CK_TYPED(copy)(row + lo, x + at, n, lanes);
+            CK_TYPED(clear)(row, lo + n, pitch + ahead);
+        }
+        zeros = row;
+    }
+    CK_TYPED(clear)(zeros, 0, row - zeros);
     vstore(row, (V){0});
 }
 
