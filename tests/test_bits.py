@@ -182,6 +182,8 @@ def calls_of_the_rest():
         "prelu": ((x, weight), {}), "prelu_backward": ((dy, x, weight), {}),
         "dropout2d_backward": ((x, x[:, :, 0, 0] > 0, 0.3), {}),
         "add": ((x, dy), {}),
+        "pixel_shuffle": ((x, 2), {}), "pixel_shuffle_backward": ((x[..., :50], 2), {}),
+        "pixel_unshuffle": ((x[..., :50], 2), {}), "pixel_unshuffle_backward": ((x, 2), {}),
     }
 
 
@@ -190,7 +192,6 @@ def test_everything_else():
     elsewhere = {"linear", "linear_backward", "dropout", "dropout_backward", "flatten",
                  *(f"dropout{rank}d{suffix}" for rank in (1, 2, 3) for suffix in ("", "_backward")),
                  # copies, which no thread shares
-                 "pixel_shuffle", "pixel_shuffle_backward", "pixel_unshuffle", "pixel_unshuffle_backward",
                  "channel_shuffle", "channel_shuffle_backward", "pad", "pad_backward", "flatten_backward", "concat",
                  "concat_backward", "add_backward"}
     elsewhere |= {name for name in F.__all__ if name.startswith("conv")}

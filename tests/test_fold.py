@@ -1,13 +1,17 @@
 """Unfolding and folding: PyTorch's columns, any rank by plain loops, and the adjoint identity to the bit."""
 
+from itertools import product
+
 import numpy as np
 import oracle
 import pytest
+from guards import guarded, hostile_memory
 
 import convkit
 from convkit import functional as F
 from convkit import reference
 from convkit.kernels import native
+from convkit.verification import same_bits
 
 every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS or (None,))
 # size, kernel, dilation, padding, stride
@@ -88,3 +92,36 @@ def test_explain_says_what_is_read_and_written():
         step, = convkit.explain(name, x, **options).steps
         assert step.bytes_written == written
         assert step.algorithm == ("direct" if native.available else "reference")
+
+
+@every_isa
+@pytest.mark.skipif(not native.available, reason="the twin adds to zeros, which takes the sign of -0.0")
+@pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+def test_windows_that_tile_the_image_only_move_elements(isa, dtype, at_end):
+    """Widths around the vectors, in forbidden surroundings; every number with all its bits."""
+    rng = np.random.default_rng(0)
+    for r, width in product((1, 2, 3, 4, 5), (1, 2, 7, 8, 9, 16, 17, 35)):
+        x = rng.standard_normal((2, 2 * r * r, 3, width)).astype(dtype)
+        x[0, 0, 0, 0], x[1, -1, -1, -1] = np.nan, -0.0
+        want = np.empty((2, 2, 3 * r, width * r), dtype)
+        for i, j in np.ndindex(r, r):
+            want[:, :, i::r, j::r] = x.reshape(2, 2, r, r, 3, width)[:, :, i, j]
+        with convkit.use(isa=isa), hostile_memory(at_end):
+            y = F.pixel_shuffle(guarded(x, at_end=at_end), r)
+            back = F.pixel_unshuffle(guarded(want, at_end=at_end), r)
+            columns = F.unfold(guarded(want, at_end=at_end), r, stride=r)
+        assert same_bits(y, want) and same_bits(back, x) and same_bits(columns.reshape(x.shape), x)
+        assert np.signbit(y[1, -1, -1, -1]) and np.signbit(back[1, -1, -1, -1])
+
+
+@every_isa
+def test_windows_that_tile_along_three_axes_or_only_along_some(isa):
+    x = np.random.default_rng(1).integers(-9, 10, (2, 3, 4, 6, 10)).astype(np.float32)
+    for kernel, stride in (((2, 3, 2), (2, 3, 2)), ((1, 2, 5), (1, 2, 5)), ((2, 3, 2), (2, 3, 1)), ((2, 2, 3), (2, 2, 3)),
+                           ((1, 1, 3), (1, 1, 2))):  # the last three leave a column over, or are no tiling
+        with convkit.use(isa=isa):
+            columns = F.unfold(x, kernel, stride=stride)
+            back = F.fold(columns, x.shape[2:], kernel, stride=stride)
+        np.testing.assert_array_equal(columns, reference.unfold(x, kernel, stride=stride))
+        np.testing.assert_array_equal(back, reference.fold(columns, x.shape[2:], kernel, stride=stride))

@@ -1,20 +1,23 @@
-"""Changes of shape: views, and strided copies, which NumPy's own C does at the speed of memory."""
+"""Changes of shape: views, windows of pixels that become channels, and copies of whole channels."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from convkit.functional.common import contiguous, in_float32
 from convkit.plan.calls import empty, remembered
+from convkit.plan.fold import fold_plan, unfold_plan
 from convkit.spec.shape import (
     channel_shuffle_spec,
     flatten_backward_shape,
     flatten_shape,
-    pixel_shuffle_spec,
-    pixel_unshuffle_spec,
+    shuffle_window,
+    unshuffle_window,
 )
 from convkit.typing import Floats
 
 _flatten_shape, _flatten_backward_shape = remembered(flatten_shape), remembered(flatten_backward_shape)
+_shuffle_window, _unshuffle_window = remembered(shuffle_window), remembered(unshuffle_window)
 
 
 def flatten(x: Floats, start_dim: int = 1, end_dim: int = -1) -> Floats:
@@ -89,12 +92,12 @@ def pixel_shuffle(x: Floats, upscale_factor: int) -> Floats:
     ShapeError, DtypeError
         If the channels cannot be split so, or ``x`` is no array of floats.
     """
-    return _shuffle(x, *pixel_shuffle_spec(x, upscale_factor))
+    return _shuffle(*_shuffle_window(x, upscale_factor), x)
 
 
 def pixel_shuffle_backward(dy: Floats, upscale_factor: int) -> Floats:
     """Gradient of ``pixel_shuffle``: its inverse, since it only moves elements."""
-    return _unshuffle(dy, *pixel_unshuffle_spec(dy, upscale_factor, "dy"))
+    return _unshuffle(*_unshuffle_window(dy, upscale_factor, "dy"), dy)
 
 
 def pixel_unshuffle(x: Floats, downscale_factor: int) -> Floats:
@@ -116,27 +119,30 @@ def pixel_unshuffle(x: Floats, downscale_factor: int) -> Floats:
     ShapeError, DtypeError
         If height and width are no multiples of r, or ``x`` is no array of floats.
     """
-    return _unshuffle(x, *pixel_unshuffle_spec(x, downscale_factor))
+    return _unshuffle(*_unshuffle_window(x, downscale_factor), x)
 
 
 def pixel_unshuffle_backward(dy: Floats, downscale_factor: int) -> Floats:
     """Gradient of ``pixel_unshuffle``: its inverse, since it only moves elements."""
-    return _shuffle(dy, *pixel_shuffle_spec(dy, downscale_factor, "dy"))
+    return _shuffle(*_shuffle_window(dy, downscale_factor, "dy"), dy)
 
 
-def _shuffle(x, r, lead, size, dtype):
-    h, w = size
-    y, split = empty((*lead, h * r, w * r), dtype), x.reshape(*lead, r, r, h, w)
-    for i, j in np.ndindex(r, r):  # one long strided copy each, not many of r elements
-        y[..., i::r, j::r] = split[..., i, j, :, :]
+@in_float32
+def _shuffle(spec, lead, x):
+    y = empty((*lead, *spec.size), spec.dtype)
+    if y.size:
+        columns = contiguous(x, spec.dtype).reshape(-1, spec.taps, *spec.out_size)
+        fold_plan(spec).run(columns, y.reshape(-1, *spec.size))
     return y
 
 
-def _unshuffle(x, r, lead, size, dtype):
-    y = empty((*lead, r, r, *size), dtype)
-    for i, j in np.ndindex(r, r):
-        y[..., i, j, :, :] = x[..., i::r, j::r]
-    return y.reshape(*lead[:-1], lead[-1] * r * r, *size)
+@in_float32
+def _unshuffle(spec, lead, x):
+    y = empty((*lead[:-1], lead[-1] * spec.taps, *spec.out_size), spec.dtype)
+    if y.size:
+        image = contiguous(x, spec.dtype).reshape(-1, *spec.size)
+        unfold_plan(spec).run(image, y.reshape(-1, spec.taps, *spec.out_size))
+    return y
 
 
 def channel_shuffle(x: Floats, groups: int) -> Floats:

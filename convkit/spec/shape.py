@@ -4,6 +4,7 @@ from math import prod
 
 from convkit.errors import ShapeError
 from convkit.spec import common
+from convkit.spec.fold import FoldSpec
 
 
 def flatten_shape(x, start_dim, end_dim):
@@ -50,6 +51,22 @@ def pixel_unshuffle_spec(x, downscale_factor, name="x"):
         raise ShapeError(f"height and width of {name} must be divisible by downscale_factor={r}, "
                          f"got {name}.shape={x.shape}")
     return r, tuple(lead), (h // r, w // r), dtype
+
+
+def shuffle_window(x, upscale_factor, name="x"):
+    """A shuffle as the fold that it is: windows of r x r pixels that tile the image; returns FoldSpec and (*, C)."""
+    r, lead, (h, w), dtype = pixel_shuffle_spec(x, upscale_factor, name)
+    return _tiles((h * r, w * r), r, dtype), lead
+
+
+def unshuffle_window(x, downscale_factor, name="x"):
+    """The inverse as the unfold that it is; returns the same."""
+    r, lead, (h, w), dtype = pixel_unshuffle_spec(x, downscale_factor, name)
+    return _tiles((h * r, w * r), r, dtype), lead
+
+
+def _tiles(size, r, dtype):
+    return FoldSpec(size, (r, r), (r, r), ((0, 0), (0, 0)), (1, 1), dtype)
 
 
 def _image(name, x):
