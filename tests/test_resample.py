@@ -209,3 +209,16 @@ def test_the_sign_of_a_zero_around_an_array():
         assert np.signbit(F.pad(x, (1, 1), value=value)[..., 0]).all() == np.signbit(value)
     with np.errstate(all="raise"):
         assert np.isinf(F.pad(x, (1, 1), value=1e300)[..., 0]).all()
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_channels_of_any_size_are_dealt_out(isa, dtype):
+    """Sizes around the vectors, and around the longest copy that is made of them."""
+    for inner in (1, 3, 8, 33, 255, 256, 257, 513, 1025, 2000):
+        x = np.arange(2 * 12 * inner, dtype=dtype).reshape(2, 12, inner)
+        want = x.reshape(2, 3, 4, inner).swapaxes(1, 2).reshape(x.shape)
+        with convkit.use(isa=isa), convkit.threads(2):
+            np.testing.assert_array_equal(F.channel_shuffle(x, 3), want)
+            np.testing.assert_array_equal(F.channel_shuffle_backward(want, 3), x)
+            np.testing.assert_array_equal(F.pad(x, (1, 0), "circular")[..., 1:], x)

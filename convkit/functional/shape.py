@@ -7,8 +7,10 @@ import numpy as np
 from convkit.functional.common import contiguous, in_float32
 from convkit.plan.calls import empty, remembered
 from convkit.plan.fold import fold_plan, unfold_plan
+from convkit.plan.shape import plan
 from convkit.spec.shape import (
     channel_shuffle_spec,
+    channel_unshuffle_spec,
     flatten_backward_shape,
     flatten_shape,
     shuffle_window,
@@ -17,6 +19,7 @@ from convkit.spec.shape import (
 from convkit.typing import Floats
 
 _flatten_shape, _flatten_backward_shape = remembered(flatten_shape), remembered(flatten_backward_shape)
+_channel_shuffle_spec, _channel_unshuffle_spec = remembered(channel_shuffle_spec), remembered(channel_unshuffle_spec)
 _shuffle_window, _unshuffle_window = remembered(shuffle_window), remembered(unshuffle_window)
 
 
@@ -165,19 +168,18 @@ def channel_shuffle(x: Floats, groups: int) -> Floats:
     ShapeError, DtypeError
         If ``groups`` does not divide the channels, or ``x`` is no array of floats.
     """
-    groups, dtype = channel_shuffle_spec(x, groups)
-    return _deal(x, groups, dtype)
+    return _deal(_channel_shuffle_spec(x, groups), x)
 
 
 def channel_shuffle_backward(dy: Floats, groups: int) -> Floats:
     """Gradient of ``channel_shuffle``: its inverse, since it only moves channels."""
-    groups, dtype = channel_shuffle_spec(dy, groups, "dy")
-    return _deal(dy, dy.shape[1] // groups, dtype)
+    return _deal(_channel_unshuffle_spec(dy, groups), dy)
 
 
-def _deal(x, groups, dtype):
-    n, c, *size = x.shape
-    y = empty(x.shape, dtype)
+@in_float32
+def _deal(spec, x):
+    y = empty(x.shape, spec.dtype)
     if y.size:
-        y.reshape(n, c // groups, groups, *size)[...] = x.reshape(n, groups, c // groups, *size).swapaxes(1, 2)
+        channels = (-1, spec.channels, spec.inner)
+        plan(spec).run(contiguous(x, spec.dtype).reshape(channels), y.reshape(channels))
     return y

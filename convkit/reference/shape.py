@@ -60,18 +60,18 @@ def _unshuffled(x, r, lead, size, dtype):
 
 def channel_shuffle(x: Floats, groups: int) -> Floats:
     """``y[:, c * groups + g] = x[:, g * (C / groups) + c]``."""
-    groups, dtype = channel_shuffle_spec(x, groups)
-    return x[:, _dealt(x.shape[1], groups)].astype(dtype)
+    spec = channel_shuffle_spec(x, groups)
+    return x[:, dealt(spec.channels, spec.groups)].astype(spec.dtype)
 
 
 def channel_shuffle_backward(dy: Floats, groups: int) -> Floats:
     """Every channel goes back to where it came from."""
-    groups, dtype = channel_shuffle_spec(dy, groups, "dy")
-    dx = np.empty(dy.shape, dtype)
-    dx[:, _dealt(dy.shape[1], groups)] = dy
+    spec = channel_shuffle_spec(dy, groups, "dy")
+    dx = np.empty(dy.shape, spec.dtype)
+    dx[:, dealt(spec.channels, spec.groups)] = dy
     return dx
 
 
-def _dealt(channels, groups):
+def dealt(channels, groups):
     """Which input channel each output channel is."""
     return np.arange(channels).reshape(groups, -1).T.reshape(-1)

@@ -1,6 +1,9 @@
 """What a change of shape is."""
 
+from dataclasses import dataclass, replace
 from math import prod
+
+import numpy as np
 
 from convkit.errors import ShapeError
 from convkit.spec import common
@@ -76,12 +79,28 @@ def _image(name, x):
     return dtype
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelShuffleSpec:
+    """Channels of ``inner`` elements, dealt out from ``groups`` groups."""
+
+    channels: int
+    groups: int
+    inner: int
+    dtype: np.dtype
+
+
 def channel_shuffle_spec(x, groups, name="x"):
-    """Check ``x (N, C, ...)`` and that ``groups`` divides C; returns groups and the dtype."""
+    """Check ``x (N, C, ...)`` and that ``groups`` divides C; returns the ChannelShuffleSpec."""
     dtype = common.native_float(name, common.array(name, x).dtype)
     groups = common.integer("groups", groups, 1)
     if x.ndim < 3:
         raise ShapeError(f"{name} must have at least 3 axes (N, C, L), got {name}.shape={x.shape}")
     if x.shape[1] % groups:
         raise ShapeError(f"groups must divide the channels of {name}, got groups={groups} and {x.shape[1]} channels")
-    return groups, dtype
+    return ChannelShuffleSpec(x.shape[1], groups, prod(x.shape[2:]), dtype)
+
+
+def channel_unshuffle_spec(dy, groups):
+    """The same of the gradient, which is the shuffle that goes back."""
+    spec = channel_shuffle_spec(dy, groups, "dy")
+    return replace(spec, groups=spec.channels // spec.groups)

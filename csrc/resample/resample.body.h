@@ -117,6 +117,10 @@ CK_NOINLINE void CK_TYPED(add_pairs)(const T *x, T *y, ptrdiff_t n, const int ro
 CK_INLINE void CK_TYPED(copy)(const T *x, T *y, ptrdiff_t n)
 {
     ptrdiff_t i = 0;
+    if (n > 64 * L) { /* a memcpy has its start to win back */
+        memcpy(y, x, (size_t)n * sizeof(T));
+        return;
+    }
     for (; n >= L && i < n; i += L) {
         i = i + L <= n ? i : n - L;
         vstore(y + i, vload(x + i));
