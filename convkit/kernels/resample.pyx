@@ -51,9 +51,9 @@ cdef void run_task(void* job, ptrdiff_t task, int worker) noexcept nogil:
 cdef class Resample:
     """One resampling of planes of ``source`` to planes of ``target`` sizes, three each.
 
-    ``lists`` holds ``(begin, source, weight)`` per axis: int64, int32 and the dtype, and what ``resample.h`` says of them:
-    terms, copies, run, repeats, pairs. Where every target has one source of weight 1, that may be -1, none: these targets
-    hold the ``value`` of the call.
+    ``lists`` holds ``(begin, source, weight)`` per axis: int64, int32 and the dtype, and what ``resample.h`` says of
+    them: terms, copies, run, repeats, pairs. Where every target has one source of weight 1, that may be -1, none: these
+    targets hold the ``value`` of the call.
     """
 
     cdef ck_resample resample
