@@ -149,7 +149,7 @@ def test_rows_in_depth(kernel, dtype):
     """At AVX2 row kernels sum one tap in depth after the other: slabs, bands and strips, with planes of padding."""
     reached = set()
     for stride, dilation in ((1, 1), ((2, 1, 1), 1), (1, 2), ((1, 2, 2), 1), ((3, 2, 2), (2, 1, 1))):
-        for size in ((4, 9, 53), (2, 230, 160), (2, 5, 48)):
+        for size in ((4, 9, 53), (2, 230, 160), (2, 5, 48), (3, 7, 79)):
             if size[1] > 9 and dilation != 1:
                 continue
             pad = [(d * (k // 2),) * 2 for k, d in zip(kernel, np.broadcast_to(dilation, 3).tolist(), strict=True)]

@@ -155,12 +155,12 @@ def test_sums_finished_in_registers_have_the_bits_of_passes(algorithm, threads_a
         assert got.tobytes() == want.tobytes()
 
 
-# Kernel, stride, size, channels, filters, groups: planes of one vector and of two, strips, kernels in parts, channels in the
-# lanes, taps in place, from a copy and as one run, rows shorter than a vector, blocks of a plane, many filters.
+# Kernel, stride, size, channels, filters, groups: planes of one vector and of two, strips, pairs of rows, kernels in parts,
+# channels in the lanes, taps in place, from a copy and as one run, rows shorter than a vector, blocks of a plane, many filters.
 DEPTHWISE = [(3, 1, (7, 7), 21, 21, 21), (3, 1, (14, 14), 9, 9, 9), (3, 1, (31, 40), 5, 5, 5), (3, 2, (30, 61), 5, 5, 5),
-             (5, 1, (28, 27), 5, 5, 5), (7, 1, (23, 56), 3, 3, 3), (5, 2, (14, 14), 20, 20, 20), (7, 1, (7, 7), 20, 20, 20),
-             (1, 1, (20, 30), 9, 6, 1), (3, 2, (30, 30), 3, 13, 1), (3, 1, (14, 14), 32, 32, 2), (5, 1, (6, 5), 2, 6, 2),
-             (3, 1, (300, 190), 3, 50, 1), (3, 1, (3, 9, 20), 4, 4, 4)]
+             (3, 2, (10, 75), 5, 5, 5), (5, 1, (28, 27), 5, 5, 5), (7, 1, (23, 56), 3, 3, 3), (5, 2, (14, 14), 20, 20, 20),
+             (7, 1, (7, 7), 20, 20, 20), (1, 1, (20, 30), 9, 6, 1), (3, 2, (30, 30), 3, 13, 1), (3, 1, (14, 14), 32, 32, 2),
+             (5, 1, (6, 5), 2, 6, 2), (3, 1, (300, 190), 3, 50, 1), (3, 1, (3, 9, 20), 4, 4, 4)]
 
 
 @pytest.mark.skipif(not native.available, reason="needs the compiled kernels")

@@ -38,7 +38,7 @@ size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
         ptrdiff_t fit = LEAST + CK_DEPTHWISE_BAND / (g->source[2] * itemsize),
                   pointers = 2 * sizeof(void *) / sizeof(float);
         ptrdiff_t band = (fit < g->block[1] ? fit : g->block[1]) + COLUMNS;
-        ptrdiff_t rows = g->source[2] + 2 * g->lo[2] + band * (2 * g->target[2] + pointers);
+        ptrdiff_t rows = g->source[2] + 2 * g->lo[2] + g->target[2] + band * (2 * g->target[2] + pointers);
         if (elements < rows) elements = rows;
     }
     return (size_t)(ROWS + COLUMNS * g->dilation[2] + elements) * (size_t)itemsize;

@@ -122,6 +122,60 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int H, const int 
     } while (rows != end);
 }
 
+/* What a pair of input rows adds at one vector of columns: to the sum that waits, which it completes, and to the next. */
+CK_INLINE void CK_TYPED(add_pair)(const CK_TYPED(strip) * t, const ck_finish *finish, const V weights[9],
+                                  const T *const x[2], const T *from, T *waits, T *y, const int first, const int last)
+{
+    V sum = vload(waits), next = (V){0};
+    if (__builtin_expect(from != NULL, 0)) next = vordered(vload(from));
+    CK_UNROLL for (int r = 0; r < 2; r++)
+    {
+        V pixels[4];
+        CK_TYPED(load_taps)(x[r], t->lanes, 0, 3, 2, first, last, 0, pixels);
+        CK_TYPED(load_taps)(x[r] + 2, t->lanes + 2, 2, 3, 2, first, last, 0, pixels + 2);
+        CK_UNROLL for (int s = 0; s < 3; s++)
+        {
+            if (r == 0) CK_TYPED(add_product)(&sum, weights[6 + s], pixels[s]);
+            CK_TYPED(add_product)(&next, weights[3 * r + s], pixels[s]);
+        }
+        if (r > 0) continue;
+        sum += vload(t->bias);
+        CK_TYPED(limit_sums)(finish, &sum, 1);
+        vstore(y, vordered(sum));
+    }
+    vstore(waits, next);
+}
+
+/* Three rows of three taps, stride 2, and rows of more than one strip: pairs of input rows in memory order, whole. The
+ * sums that a pair begins wait for the next in `nowhere`; those that the first pair completes belong to no row, and go
+ * where the first row will. */
+CK_NOINLINE void CK_TYPED(walk_pairs)(const CK_TYPED(strip) * t)
+{
+    const ck_finish *const finish = t->finish;
+    const ptrdiff_t end = t->y_far, column = t->column, y_row = t->y_row, across = t->across;
+    const T *const *rows = t->rows, *const *const last = rows + 2 * t->count, *from = t->from;
+    T *const waits = t->nowhere, *y = t->y - y_row;
+    V weights[9];
+    CK_UNROLL for (int k = 0; k < 9; k++)
+    {
+        weights[k] = vset1(t->w[k]);
+        CK_HOLD(weights[k]);
+    }
+    do {
+        const T *x[2] = {rows[0] + column, rows[1] + column};
+        T *const to = rows == t->rows ? t->y : y;
+        CK_TYPED(add_pair)(t, finish, weights, x, from, waits, to, 1, 0);
+        ptrdiff_t q = L;
+        for (x[0] += 2 * L, x[1] += 2 * L; q < end; q += L, x[0] += 2 * L, x[1] += 2 * L)
+            CK_TYPED(add_pair)(t, finish, weights, x, from ? from + q : NULL, waits + q, to + q, 0, 0);
+        x[0] -= 2 * (q - end), x[1] -= 2 * (q - end);
+        CK_TYPED(add_pair)(t, finish, weights, x, from ? from + end : NULL, waits + q, to + end, 0, 1);
+        from += from ? across : 0;
+        y += y_row;
+        rows += 2;
+    } while (rows <= last);
+}
+
 /* Rows of taps in a part of a kernel: the first, and the second if there is one. */
 #define CK_FIRST(K, S) ((K) == 7 && (S) == 1 ? 4 : (K))
 /* Vectors of a strip that fill the registers, and of the narrowest one there is. */
@@ -145,10 +199,10 @@ CK_INLINE void CK_TYPED(walk)(const CK_TYPED(strip) * t, const int H, const int 
     {CK_TYPED(edge_##H##_##K##_##S), NULL, CK_TYPED(walk_##H##_##K##_##S##_2), CK_TYPED(walk_##H##_##K##_##S##_3),     \
      CK_TYPED(walk_##H##_##K##_##S##_4)}
 CK_WALKS(3, 3, 1)
+CK_WALKS(3, 3, 2)
 CK_WALKS(5, 5, 1)
 CK_WALKS(4, 7, 1)
 CK_WALKS(3, 7, 1)
-CK_WALKS(3, 3, 2)
 CK_WALKS(5, 5, 2)
 CK_WALKS(7, 7, 2)
 /* [kernel / 2 - 1][stride - 1][first or second part of the rows of taps][vectors, or 0 for an edge] */
@@ -192,7 +246,9 @@ CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) * t,
     if (end < g->target[2]) CK_TYPED(sum_edge)(g, *t, g->target[2] - L, K, walks[0]);
     /* strips of nearly the same width; no vector between the first and the last may see lanes outside */
     const ptrdiff_t vectors = (across + L - 1) / L, crowded = (vectors - 1) * L + K / 2 * t->dilation > across;
-    const ptrdiff_t fit = (vectors + CK_WIDE(H) - 1) / CK_WIDE(H), strips = fit == 1 && crowded ? 2 : fit;
+    const ptrdiff_t fit = (vectors + CK_WIDE(H) - 1) / CK_WIDE(H);
+    const int pairs = K == 3 && S == 2 && fit > 1;
+    const ptrdiff_t strips = pairs ? 1 : fit == 1 && crowded ? 2 : fit;
     for (ptrdiff_t i = 0, q = before, N, pixels; i < strips; i++, q += pixels) {
         N = (vectors + strips - 1 - i) / strips;
         if (N < CK_NARROW(H, K)) N = CK_NARROW(H, K);
@@ -208,7 +264,7 @@ CK_INLINE void CK_TYPED(sum_columns)(const ck_depthwise *g, CK_TYPED(strip) * t,
             t->lanes[s] = s < K / 2 ? vlanes(CK_TYPED(lane)(-at), L) : vlanes(0, CK_TYPED(lane)(width - right));
         }
         t->of_column = t->column, t->of_far = t->far;
-        walks[N](t);
+        (pairs ? CK_TYPED(walk_pairs) : walks[N])(t);
     }
 }
 
@@ -227,7 +283,7 @@ CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) * t, co
     enum { MOST = CK_TYPED(most_kernel), TAIL = CK_TYPED(most_vectors) * L };
     const ptrdiff_t width = g->source[2], height = g->source[1], step = g->dilation[1], across = g->target[2];
     const ptrdiff_t halves = CK_FIRST(K, S) < K ? 2 : 1, parts = g->w_filter / (K * K) * halves, y_row = t->y_row;
-    const T **const table = (const T **)(t->nowhere + TAIL);
+    const T **const table = (const T **)(t->nowhere + (across + TAIL) / L * L);
     T *const y = t->y, *sums = (T *)(table + (t->count + MOST) * S), *others = sums + (t->count + MOST) * across;
     const V bias = vload(t->bias);
     t->rows = table;
