@@ -406,24 +406,32 @@ CK_NOINLINE void CK_TYPED(conv_run_together)(const ck_conv_tile *t, const int *p
 CK_NOINLINE void CK_TYPED(conv_transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row,
                                           ptrdiff_t rows, ptrdiff_t columns)
 {
-    for (ptrdiff_t j = 0; j < columns; j += L) {
-        const ptrdiff_t nj = columns - j < L ? columns - j : L;
+    /* Whole cache lines of the source at a time: with many rows a line is gone when its second half is wanted. */
+    const ptrdiff_t line = CK_VBYTES >= 64 ? L : rows > L ? 64 / (ptrdiff_t)sizeof(T) : columns;
+    for (ptrdiff_t begin = 0; begin < columns; begin += line)
         for (ptrdiff_t i = 0; i < rows; i += L) {
-            const ptrdiff_t ni = rows - i < L ? rows - i : L;
-            const T *from = (const T *)src + i * src_row + j;
-            T *to = (T *)dst + j * dst_row + i;
-            V r[L];
-            if (ni == L && nj == L) {
-                CK_UNROLL for (int a = 0; a < L; a++) r[a] = vload(from + a * src_row);
+            const ptrdiff_t ni = rows - i < L ? rows - i : L, end = columns - begin < line ? columns : begin + line;
+            for (ptrdiff_t j = begin; j < end; j += L) {
+                const ptrdiff_t nj = end - j < L ? end - j : L;
+                const T *from = (const T *)src + i * src_row + j;
+                T *to = (T *)dst + j * dst_row + i;
+                V r[L];
+                if (ni == L && nj == L) {
+                    if (CK_VBYTES < 64 && rows > L && j == begin)
+                        CK_UNROLL for (int a = 0; a < L; a++) __builtin_prefetch(from + a * src_row + 2 * line);
+                    CK_UNROLL for (int a = 0; a < L; a++) r[a] = vload(from + a * src_row);
+                } else if (CK_VBYTES < 64 && nj == L) {
+                    CK_UNROLL for (int a = 0; a < L; a++) r[a] = a < ni ? vload(from + a * src_row) : (V){0};
+                } else {
+                    CK_UNROLL for (int a = 0; a < L; a++) r[a] = a < ni ? vload_part(from + a * src_row, nj) : (V){0};
+                }
                 vtranspose(r);
-                CK_UNROLL for (int b = 0; b < L; b++) vstore(to + b * dst_row, r[b]);
-            } else {
-                CK_UNROLL for (int a = 0; a < L; a++) r[a] = a < ni ? vload_part(from + a * src_row, nj) : (V){0};
-                vtranspose(r);
-                CK_UNROLL for (int b = 0; b < L; b++) if (b < nj) vstore_part(to + b * dst_row, r[b], ni);
+                if (ni == L && nj == L)
+                    CK_UNROLL for (int b = 0; b < L; b++) vstore(to + b * dst_row, r[b]);
+                else
+                    CK_UNROLL for (int b = 0; b < L; b++) if (b < nj) vstore_part(to + b * dst_row, r[b], ni);
             }
         }
-    }
 }
 
 /* Neighbouring pixels, or every step-th, side by side. */
