@@ -328,6 +328,38 @@ def test_grids_of_boxes_are_exact(isa, x, w, stride, pads, groups, source_bytes,
         assert forward.kernel.grids == (isa == "avx2" and stride[1] == 1)
 
 
+SEGMENTS = [
+    # x, weight, stride, pads, dilation, groups: pixels of a round in one segment and in some, closed more than once, in
+    # several rounds; runs of all kernel columns, and of one whose pixels lie an odd number of lines apart; rows of kernels
+    ((1, 20, 5, 6), (17, 20, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    ((3, 3, 40, 41), (20, 3, 3, 3), (1, 1), ((0, 1), (1, 0)), (1, 1), 1),
+    ((5, 64, 12, 11), (40, 64, 3, 2), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    ((2, 128, 17, 19), (33, 128, 2, 3), (2, 2), ((1, 0), (1, 1)), (1, 1), 1),
+    ((2, 40, 15, 14), (24, 20, 3, 2), (1, 2), ((2, 2), (1, 1)), (2, 3), 2),
+    ((2, 70, 40, 61), (34, 70, 1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1),
+]
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize("source_bytes", [20_000, 512 * 1024])
+@pytest.mark.parametrize(("x", "w", "stride", "pads", "dilation", "groups"), SEGMENTS, ids=str)
+def test_weight_gradients_by_segments_are_exact(isa, dtype, x, w, stride, pads, dilation, groups, source_bytes,
+                                                small_source):
+    small_source(source_bytes)
+    rng = np.random.default_rng(12)
+    *_, towards_w = all_directions(rng, isa, dtype, x, w, stride, pads, dilation, groups)
+    assert towards_w.kernel.vectors > 1 or (isa, dtype.itemsize) != ("avx2", 4) or source_bytes == 20_000
+    spec = conv_spec(x, dtype, w, dtype, None, None, stride, pads, dilation, groups, rank=2, direction="weight_gradient")[0]
+    dy, source = (rng.standard_normal(shape).astype(dtype) for shape in ((x[0], w[0], *spec.out_size), x))
+    results = []
+    for threads in (1, 2, 5):
+        results.append(np.empty(w, dtype))
+        with convkit.threads(threads), hostile_memory(at_end=True):
+            towards_w(dy, source, results[-1])
+    assert same_bits(results[0], results[1]) and same_bits(results[0], results[2])
+
+
 @every_isa
 @pytest.mark.parametrize("stride", [1, 2])
 def test_planes_that_alias_or_have_a_stride_are_copied(isa, stride):
@@ -416,6 +448,7 @@ LONG = [
     ((1, 5000, 2, 3), (18, 5000, 1, 1), 0, 1),
     ((1, 257, 5, 5), (2100, 257, 1, 1), 0, 1),  # the input gradient sums over 2100 filters
     ((8, 3, 26, 26), (4, 3, 2, 2), 0, 1),  # the weight gradient sums over 5000 pixels
+    ((8, 3, 26, 26), (20, 3, 2, 2), 0, 1),  # by segments
 ]
 
 

@@ -36,6 +36,8 @@ cdef ptrdiff_t GRID_PIXELS = 256
 cdef ptrdiff_t GRID_SUMS = 128 * 1024
 # The weights of so few taps stay in L1: their tiles fetch the lines of y that the next one writes.
 cdef ptrdiff_t SHORT = 160
+# Pixels of a weight gradient whose part of a panel stays in L1 while all rows meet it.
+cdef ptrdiff_t SEGMENT_PIXELS = 128
 
 
 # For the plan and its cost: pixels of a grid, taps whose weights stay in L1, taps of a sum that a tile closes.
@@ -899,6 +901,7 @@ cdef struct gradient_t:
     ptrdiff_t run            # rows of one sum: neighbouring (kernel column, channel) pairs
     ptrdiff_t n_bases
     const ptrdiff_t* base    # offset of each run in a transposed box
+    ptrdiff_t beside         # of them equally far from each other
     const ptrdiff_t* inside  # of each run: first and last + 1 of the targets that meet the source, along each axis
     ptrdiff_t macs
 
@@ -912,9 +915,11 @@ cdef struct gradient_round_t:
     char* sums               # [group][base][panel][run][panel filters]
     char* dw
     const ptrdiff_t* taps    # kernel position of each column of each run
-    char* blocks             # of each worker: rows of sums in the order of the weights
-    ptrdiff_t columns_of_run, positions, block_bytes
+    char* own                # of each worker: sums of a part of the pixels, or rows of sums in the order of the weights
+    ptrdiff_t columns_of_run, positions, own_bytes
+    ptrdiff_t beside         # runs that are summed together
     ptrdiff_t* off           # of every output pixel of the round in `columns`
+    ptrdiff_t lines          # of dy that are transposed together
     ptrdiff_t image_step, pixel_step  # in numbers of pixels: images one after the other, or in turns
     bint skip                # pixels where a run meets only padding are left out
     bint last                # round: then sums become weights
@@ -945,7 +950,7 @@ cdef void transpose_x(void* job, ptrdiff_t task, int worker) noexcept nogil:
                                   + ((group * p.box[0] + z) * p.box[1] + y) * p.box[2] * lanes) * size
     if zz < 0 or zz >= p.source[0] or yy < 0 or yy >= p.source[1]:
         skip = stop = p.box[2]
-    elif lanes > p.group_channels:
+    elif lanes > p.group_channels and r.columns_of_run > 1:
         memset(row + skip * lanes * size, 0, (stop - skip) * lanes * size)
     memset(row, 0, skip * lanes * size)
     memset(row + stop * lanes * size, 0, (p.box[2] - stop) * lanes * size)
@@ -962,80 +967,136 @@ cdef void transpose_x(void* job, ptrdiff_t task, int worker) noexcept nogil:
 
 
 cdef void transpose_dy(void* job, ptrdiff_t task, int worker) noexcept nogil:
-    """One row of output pixels of one panel: filters become lanes, and a pixel number is made for each."""
+    """Some rows of output pixels of one panel: filters become lanes, and a pixel number is made for each."""
     cdef const gradient_round_t* r = <const gradient_round_t*>job
     cdef const gradient_t* p = r.plan
-    cdef ptrdiff_t size = p.itemsize, rows = r.count[0] * r.count[1]
-    cdef ptrdiff_t row = task % rows
-    cdef ptrdiff_t image = (task // rows) % r.images
-    cdef ptrdiff_t panel = task // (rows * r.images)
-    cdef ptrdiff_t z = row // r.count[1], y = row % r.count[1], x
+    cdef ptrdiff_t size = p.itemsize, parts = (r.count[1] + r.lines - 1) // r.lines, tasks = r.count[0] * parts
+    cdef ptrdiff_t z = task % tasks // parts, y = task % parts * r.lines, x, i
+    cdef ptrdiff_t image = (task // tasks) % r.images
+    cdef ptrdiff_t panel = task // (tasks * r.images)
+    cdef ptrdiff_t lines = min(r.lines, r.count[1] - y), columns = lines * r.count[2]
     cdef ptrdiff_t group = panel // p.group_panels
     cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
     cdef ptrdiff_t lanes = round_up(filters, p.table.lanes)
     cdef ptrdiff_t plane = p.target[0] * p.target[1] * p.target[2]
-    cdef ptrdiff_t pixel = image * r.image_step + row * r.count[2] * r.pixel_step
-    cdef ptrdiff_t together = r.count[2] if r.pixel_step == 1 else 1  # pixels that follow each other
+    cdef ptrdiff_t pixel = image * r.image_step + (z * r.count[1] + y) * r.count[2] * r.pixel_step
+    cdef ptrdiff_t together = columns if r.pixel_step == 1 else 1  # pixels that follow each other
     cdef char* out = r.panels + ((group * p.group_lanes + filter0) * r.pixels + pixel * lanes) * size
     if filters < lanes:
-        for x in range(r.count[2] // together):
+        for x in range(columns // together):
             memset(out + x * r.pixel_step * lanes * size, 0, together * lanes * size)
     p.table.transpose(
         r.dy + ((image * p.filters + group * p.group_filters + filter0) * plane
                 + ((r.origin[0] + z) * p.target[1] + r.origin[1] + y) * p.target[2] + r.origin[2]) * size,
-        plane, out, r.pixel_step * lanes, filters, r.count[2])
+        plane, out, r.pixel_step * lanes, filters, columns)
     if panel == 0:
-        for x in range(r.count[2]):
-            r.off[pixel + x * r.pixel_step] = image * p.image_pitch + z * p.step[0] + y * p.step[1] + x * p.step[2]
+        for i in range(lines):
+            for x in range(r.count[2]):
+                r.off[pixel] = image * p.image_pitch + z * p.step[0] + (y + i) * p.step[1] + x * p.step[2]
+                pixel += r.pixel_step
 
 
 cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
-    """The sums of one panel against one run of (kernel column, channel) rows, or a part of it."""
+    """The sums of one panel against neighbouring runs of (kernel column, channel) rows, or a part of each of them."""
     cdef const gradient_round_t* r = <const gradient_round_t*>job
     cdef const gradient_t* p = r.plan
     cdef ptrdiff_t size = p.itemsize
     cdef ptrdiff_t part = task % r.parts
-    cdef ptrdiff_t base = (task // r.parts) % p.n_bases
-    cdef ptrdiff_t panel = task // (r.parts * p.n_bases)
+    cdef ptrdiff_t base = (task // r.parts) % (p.n_bases // r.beside) * r.beside
+    cdef ptrdiff_t panel = task // r.parts // (p.n_bases // r.beside)
     cdef ptrdiff_t group = panel // p.group_panels
     cdef ptrdiff_t filter0 = (panel % p.group_panels) * p.panel_filters
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters)
     cdef ptrdiff_t lanes = round_up(filters, p.table.lanes)
-    cdef ptrdiff_t vectors = lanes // p.table.lanes
-    cdef ptrdiff_t tiles = (p.run + p.most_pixels - 1) // p.most_pixels
-    cdef ptrdiff_t i, m
+    cdef ptrdiff_t row = p.run * part // r.parts, rows = p.run * (part + 1) // r.parts - row
     cdef const char* source = r.columns + (
         group * p.box[0] * p.box[1] * p.box[2] * p.channel_lanes + p.base[base]) * size
     if p.in_place:
         source = r.x + (group * p.group_channels * p.row_step
                         + r.origin[0] * p.step[0] + r.origin[1] * p.step[1] + r.origin[2] * p.step[2]) * size
-    cdef char* target = r.sums + ((group * p.n_bases + base) * p.group_lanes + filter0) * p.run * size
-    cdef ck_conv_tile tile, some
+    cdef ck_conv_tile tile
+    if rows == 0:
+        return
+    tile.x = source + row * p.row_step * size
+    tile.y = r.sums + (((group * p.n_bases + base) * p.group_lanes + filter0) * p.run + row * lanes) * size
     tile.off = r.off
     tile.taps = r.pixels
     tile.x_step = p.row_step
     tile.x_half = 0
-    tile.w = r.panels + (group * p.group_lanes + filter0) * r.pixels * size
-    tile.ahead = tile.w
+    tile.w = tile.ahead = r.panels + (group * p.group_lanes + filter0) * r.pixels * size
     tile.ahead_step = 0
-    tile.ahead_end = NULL
-    tile.bias = NULL
-    tile.y_pixel = lanes
-    tile.y_filter = 1
-    tile.filters = lanes
-    tile.accumulate = not r.first
-    tile.row_bias = NULL
+    tile.bias = tile.row_bias = tile.ahead_end = NULL
     tile.finish = NULL
-    for i in range(tiles * part // r.parts, tiles * (part + 1) // r.parts):
-        m = p.run * i // tiles
-        tile.x = source + m * p.row_step * size
-        tile.y = target + m * lanes * size
+    tile.y_pixel = tile.filters = lanes
+    tile.y_filter = 1
+    tile.accumulate = not r.first
+    if r.skip:
+        sum_tiles(r, &tile, base, rows)
+    else:
+        sum_segments(r, &tile, base, rows, r.own + worker * r.own_bytes)
+
+
+cdef void sum_segments(const gradient_round_t* r, ck_conv_tile* tile, ptrdiff_t base, ptrdiff_t rows, char* own
+                       ) noexcept nogil:
+    """All pixels of the round, a segment at a time, whose part of the panel stays in L1 while all rows meet it.
+
+    Sums of 16 chunks of pixels are closed before the next ones are added to them, as in a tile.
+    """
+    cdef const gradient_t* p = r.plan
+    cdef ptrdiff_t size = p.itemsize, lanes = tile.filters, most = p.table.most_pixels[lanes // p.table.lanes - 1]
+    cdef ptrdiff_t blocks = 1, segments = 1, block, i, j, first, pixels, begin
+    cdef const char* w = <const char*>tile.w
+    cdef char* sums = <char*>tile.y
+    cdef bint apart
+    cdef ck_conv_grid grid
+    grid.panels, grid.rows = 1, r.beside
+    grid.w_panel = grid.y_panel = grid.ahead_panel = 0
+    grid.x_row = p.base[base + 1] - p.base[base] if r.beside > 1 else 0
+    if p.table.grids and lanes > p.table.lanes:
+        blocks = (r.pixels + CK_CONV_CHUNK * CK_CONV_CHUNKS - 1) // (CK_CONV_CHUNK * CK_CONV_CHUNKS)
+        segments = (r.pixels + blocks * SEGMENT_PIXELS - 1) // (blocks * SEGMENT_PIXELS)
+    for block in range(blocks):
+        first, pixels = r.pixels * block // blocks, r.pixels * (block + 1) // blocks - r.pixels * block // blocks
+        apart = blocks > 1 and (block > 0 or not r.first)
+        tile.y = own if apart else sums
+        grid.y_row = rows * lanes if apart else p.group_lanes * p.run
+        for i in range(segments):
+            begin = first + pixels * i // segments
+            tile.off = r.off + begin
+            tile.w = w + begin * lanes * size
+            tile.taps = first + pixels * (i + 1) // segments - begin
+            tile.ahead = <const char*>tile.w + (tile.taps * lanes * size if segments > 1 else 0)
+            tile.accumulate = i > 0 or not (apart or r.first)
+            if p.in_place:
+                sum_tiles(r, tile, base, rows)
+            else:
+                run_rows(p.table, size, tile, &grid, rows, (rows + most - 1) // most, 1)
+        for j in range(r.beside if apart else 0):
+            p.table.add(sums + j * p.group_lanes * p.run * size, own + j * grid.y_row * size, grid.y_row, 0)
+
+
+cdef void sum_tiles(const gradient_round_t* r, const ck_conv_tile* run, ptrdiff_t base, ptrdiff_t rows) noexcept nogil:
+    """The tiles of a run, without the pixels that it takes to the padding; or of x as it lies: each fetches the rows of
+    the next, a line of each and then the next ones.
+    """
+    cdef const gradient_t* p = r.plan
+    cdef ptrdiff_t vectors = run.filters // p.table.lanes, most = p.table.most_pixels[vectors - 1]
+    cdef ptrdiff_t tiles = (rows + most - 1) // most, i, first, m, row = p.row_step * p.itemsize
+    cdef ck_conv_tile tile
+    for i in range(tiles):
+        first = rows * i // tiles
+        m = rows * (i + 1) // tiles - first
+        tile = run[0]
+        tile.x = <const char*>run.x + first * row
+        tile.y = <char*>run.y + first * run.filters * p.itemsize
         if r.skip:
-            some = tile
-            sum_pixels_inside(r, &some, p.inside + 6 * base, <int>(p.run * (i + 1) // tiles - m), <int>vectors)
+            sum_pixels_inside(r, &tile, p.inside + 6 * base, <int>m, <int>vectors)
         else:
-            p.table.run(&tile, <int>(p.run * (i + 1) // tiles - m), <int>vectors)
+            tile.ahead_step = row
+            tile.ahead = <const char*>tile.x + m * row + tile.off[0] * p.itemsize
+            tile.ahead_end = <const char*>tile.ahead + m * row
+            p.table.run(&tile, <int>m, <int>vectors)
 
 
 cdef void sum_pixels_inside(const gradient_round_t* r, ck_conv_tile* tile, const ptrdiff_t* inside, int rows,
@@ -1070,8 +1131,8 @@ cdef void sum_whole_panel(void* job, ptrdiff_t panel, int worker) noexcept nogil
     """All the sums of a panel, and the weights that they are while they are in this core's cache."""
     cdef const gradient_round_t* r = <const gradient_round_t*>job
     cdef ptrdiff_t base
-    for base in range(r.plan.n_bases):
-        sum_run(job, panel * r.plan.n_bases + base, worker)
+    for base in range(r.plan.n_bases // r.beside):
+        sum_run(job, panel * (r.plan.n_bases // r.beside) + base, worker)
     unpack_panel(job, panel, worker)
 
 
@@ -1086,7 +1147,7 @@ cdef void unpack_panel(void* job, ptrdiff_t panel, int worker) noexcept nogil:
     cdef ptrdiff_t group = panel // p.group_panels, filter0 = panel % p.group_panels * p.panel_filters
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters), size = p.itemsize
     cdef ptrdiff_t bytes = round_up(filters, p.table.lanes) * size, first = 0, count, base, column, c
-    cdef char* block = r.blocks + worker * r.block_bytes
+    cdef char* block = r.own + worker * r.own_bytes
     cdef const char* rows
     while first < p.group_channels:
         count = min(<ptrdiff_t>UNPACKED, p.group_channels - first)
@@ -1159,6 +1220,8 @@ cdef class WeightGradient:
         self._taps = np.ascontiguousarray(taps, np.intp)
         p.base = <const ptrdiff_t*>reading(base, base.nbytes)
         p.n_bases = base.size
+        apart = np.diff(base)
+        p.beside = 1 + int(np.argmin(np.append(apart == apart[:1], False)))
         reached = None if inside is None else np.ascontiguousarray(inside, np.intp)
         p.inside = NULL
         if reached is not None:
@@ -1166,7 +1229,7 @@ cdef class WeightGradient:
         self._keep = base, reached
         self.columns = self._taps.shape[1]
         self.positions = self._taps.size
-        p.run = self.columns * channel_lanes
+        p.run = (self.columns - 1) * channel_lanes + p.group_channels
         self.vectors, self.most_pixels, self.lanes, self.images = vectors, p.most_pixels, p.table.lanes, images
 
     cdef ptrdiff_t _pixels(self, ptrdiff_t images):
@@ -1179,13 +1242,14 @@ cdef class WeightGradient:
         cdef gradient_t* p = &self.plan
         return self._pixels(images) * <ptrdiff_t>sizeof(ptrdiff_t) + p.itemsize * (
             self._copied(images) + self._pixels(images) * p.groups * p.group_lanes + self._sums()
-            ) + threads * self._block_bytes() + 4 * 64
+            ) + threads * self._own_bytes() + 4 * 64
 
     cdef ptrdiff_t _copied(self, ptrdiff_t images):
         return 0 if self.plan.in_place else images * self.plan.image_pitch
 
-    cdef ptrdiff_t _block_bytes(self):
-        return round_up(UNPACKED * self.positions * self.plan.panel_filters * self.plan.itemsize, 64)
+    cdef ptrdiff_t _own_bytes(self):
+        cdef ptrdiff_t rows = self.plan.beside * self.plan.run if self.plan.table.grids else 0
+        return round_up(max(UNPACKED * self.positions, rows) * self.plan.panel_filters * self.plan.itemsize, 64)
 
     @property
     def workspace_bytes(self):
@@ -1207,13 +1271,13 @@ cdef class WeightGradient:
         r.plan = p
         r.dw = <char*>writing(dw, p.filters * p.group_channels * self.positions * p.itemsize)
         r.taps = <const ptrdiff_t*>reading(self._taps, self._taps.nbytes)
-        r.columns_of_run, r.positions, r.block_bytes = self.columns, self.positions, self._block_bytes()
+        r.columns_of_run, r.positions, r.own_bytes = self.columns, self.positions, self._own_bytes()
         r.skip = skip
         r.sums = memory
         r.panels = r.sums + round_up(self._sums() * p.itemsize, 64)
         r.columns = r.panels + round_up(self._pixels(images) * p.groups * p.group_lanes * p.itemsize, 64)
-        r.blocks = r.columns + round_up(self._copied(images) * p.itemsize, 64)
-        r.off = <ptrdiff_t*>(r.blocks + threads * r.block_bytes)
+        r.own = r.columns + round_up(self._copied(images) * p.itemsize, 64)
+        r.off = <ptrdiff_t*>(r.own + threads * r.own_bytes)
         r.first = True
         with nogil:
             while first < n:
@@ -1229,8 +1293,10 @@ cdef class WeightGradient:
 cdef int gradient_boxes(gradient_round_t* r, int threads) except -1 nogil:
     """Every box of the round's images: transpose both operands, then add its sums."""
     cdef const gradient_t* p = r.plan
-    cdef ptrdiff_t z = 0, y, x, panels = p.groups * p.group_panels, tasks = p.n_bases * p.groups * p.group_panels
+    cdef ptrdiff_t z = 0, y, x, panels = p.groups * p.group_panels, tasks
     cdef bint last
+    r.beside = p.beside if threads == 1 and not r.skip else 1
+    tasks = p.n_bases // r.beside * panels
     r.parts = 1 if threads == 1 else max(1, (4 * threads + tasks - 1) // tasks)
     while z < p.target[0]:
         y = 0
@@ -1243,11 +1309,15 @@ cdef int gradient_boxes(gradient_round_t* r, int threads) except -1 nogil:
                 r.count[2] = min(p.block[2], p.target[2] - x)
                 r.image_step, r.pixel_step = r.count[0] * r.count[1] * r.count[2], 1
                 r.pixels = r.images * r.image_step
+                r.lines = 1
                 if r.skip:
                     r.image_step, r.pixel_step = 1, r.images
+                elif r.count[2] == p.target[2]:  # they follow each other
+                    r.lines = max(<ptrdiff_t>1, min(r.count[1], LONG_ROW * 8 // r.count[2]))
                 if not p.in_place:
                     parallel_for(transpose_x, r, r.images * p.groups * p.box[0] * p.box[1], threads)
-                parallel_for(transpose_dy, r, panels * r.images * r.count[0] * r.count[1], threads)
+                parallel_for(transpose_dy, r, panels * r.images * r.count[0] * ((r.count[1] + r.lines - 1) // r.lines),
+                             threads)
                 x += p.block[2]
                 last = r.last and x >= p.target[2] and y + p.block[1] >= p.target[1] and z + p.block[0] >= p.target[0]
                 if last and r.parts == 1 and (threads == 1 or panels >= 2 * threads):

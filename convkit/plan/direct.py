@@ -20,6 +20,7 @@ MOST_INSIDE = 7 / 8
 FEW_TARGETS = 16
 MOST_INSIDE_OF_FEW = 3 / 4
 MANY_IMAGES = 4
+WIDE_PIXEL = 64  # channels from which on a weight gradient's rows are those of one pixel, where lines must lie apart
 GRID_VECTORS = 3  # of most panels in grids; one or two at the end have 2
 MOST_SLOTS = 1.05  # of a panel in grids, over those of the best tiles
 
@@ -161,21 +162,25 @@ def _weight_sums(spec, isa, three, skips):
     channel_lanes = channels
     # with a stride, half of each cache line would be read for nothing, once for every panel
     in_place = not skips and set(kernel) == set(stride) == {1} and source == target and not any(lo)
-    if geometry.aliases(channels, itemsize) and not in_place:
+    # Neighbouring kernel columns are neighbouring pixels, so without dilation one run takes them all, if nothing lies
+    # between them: a run of pixels an odd number of lines apart is that of one column.
+    columns = kernel[2] if dilation[2] == 1 and not skips else 1
+    lanes, most_pixels = conv.tile_limits(isa, itemsize)
+    if (conv.has_grids(isa, itemsize) and not in_place and channels >= WIDE_PIXEL
+            and geometry.few_sets(stride[2] * channels, itemsize)):
+        columns, channel_lanes = 1, geometry.pitch(channels, itemsize)
+    elif geometry.aliases(channels, itemsize) and not in_place:
         channel_lanes += 64 // itemsize
     block = geometry.blocks(three, spec.groups * (channel_lanes + filters), itemsize)
     box = [a.extent(b) for a, b in zip(three, block, strict=True)]
     image_bytes = spec.groups * (channel_lanes * prod(box) + filters * prod(block)) * itemsize
     images = max(1, (MANY_IMAGES if skips else 1) * geometry.SOURCE_BYTES // image_bytes)
 
-    # Neighbouring kernel columns are neighbouring pixels, so without dilation one run takes them all.
-    columns = kernel[2] if dilation[2] == 1 and not skips else 1
     positions = [(z, y, x) for z in range(kernel[0]) for y in range(kernel[1]) for x in range(0, kernel[2], columns)]
     bases = [((z * dilation[0] * box[1] + y * dilation[1]) * box[2] + x * dilation[2]) * channel_lanes
              for z, y, x in positions]
     taps = [[(z * kernel[1] + y) * kernel[2] + x + i for i in range(columns)] for z, y, x in positions]
 
-    lanes, most_pixels = conv.tile_limits(isa, itemsize)
     vectors = geometry.tile_vectors(filters, [(columns * channel_lanes, 1)], images * prod(block), lanes, most_pixels)
     inside = [sum(met, ()) for met in product(*map(_inside, three, dilation))] if skips else None
     return conv.WeightGradient(spec.dtype, isa, spec.groups, spec.c_in, spec.c_out, source, target, lo, stride, block,

@@ -115,6 +115,11 @@ def aliases(elements, itemsize):
     return elements * itemsize % 2048 == 0
 
 
+def few_sets(elements, itemsize):
+    """Whether lines this far apart meet in a quarter of the sets of the L1 cache, or in fewer."""
+    return elements * itemsize % 256 == 0
+
+
 def pitch(elements, itemsize):
     """Elements from one padded plane to the next: an odd number of cache lines, so that the same place in many planes
     spreads over all sets of the L1 cache."""
