@@ -11,7 +11,7 @@ from libc.string cimport memset
 from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
-from convkit.kernels.tiles cimport ck_conv_table, ck_conv_tile, round_up
+from convkit.kernels.tiles cimport ck_conv_grid, ck_conv_table, ck_conv_tile, round_up, run_rows
 
 import numpy as np
 
@@ -148,31 +148,26 @@ cdef void sum_point(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t point = task // p.group_panels // p.groups // p.positions
     cdef ptrdiff_t filter0 = panel * p.panel_filters
     cdef ptrdiff_t lanes = min(p.panel_filters, p.group_lanes - filter0)
-    cdef ptrdiff_t runs = (p.group_channels + p.most_pixels - 1) // p.most_pixels, i, c = 0, m
-    cdef const float* source = r.x_points + point * p.x_point + group * p.x_group + (
-        p.shift[k] - p.shift[0]) * p.x_slice
-    cdef float* to = sums_of(r, group, filter0) + (k * CK_GRADIENT_POINTS + point) * p.group_channels * lanes
     cdef ck_conv_tile tile
+    cdef ck_conv_grid grid
+    grid.panels = grid.rows = 1
+    grid.w_panel = grid.y_panel = grid.ahead_panel = grid.x_row = grid.y_row = 0
+    tile.x = r.x_points + point * p.x_point + group * p.x_group + (p.shift[k] - p.shift[0]) * p.x_slice
+    tile.y = sums_of(r, group, filter0) + (k * CK_GRADIENT_POINTS + point) * p.group_channels * lanes
     tile.off = r.off
     tile.taps = r.tiles
     tile.x_step = 1
     tile.x_half = 0
     tile.w = r.dy_points + point * p.dy_point + (group * p.group_lanes + filter0) * r.tiles
-    tile.ahead = tile.w
-    tile.ahead_step = 0
-    tile.bias = NULL
+    tile.ahead = <const float*>tile.w + tile.taps * lanes
+    tile.bias = tile.row_bias = tile.ahead_end = NULL
     tile.y_pixel = lanes
     tile.y_filter = 1
     tile.filters = lanes
     tile.accumulate = not r.first
-    tile.row_bias = NULL
     tile.finish = NULL
-    for i in range(runs):
-        m = p.group_channels * (i + 1) // runs - c
-        tile.x = source + c
-        tile.y = to + c * lanes
-        p.tiles.run(&tile, <int>m, <int>(lanes // p.tiles.lanes))
-        c += m
+    run_rows(p.tiles, sizeof(float), &tile, &grid, p.group_channels,
+             (p.group_channels + p.most_pixels - 1) // p.most_pixels, 1)
 
 
 cdef void join_channels(void* job, ptrdiff_t task, int worker) noexcept nogil:
