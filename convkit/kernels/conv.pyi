@@ -39,6 +39,7 @@ class Direct:
         in_place: bool,
         by_position: bool,
         grids: bool,
+        apart: bool,
         vectors: int,
         macs: int,
         phases: Sequence[tuple[Any, ...]],

@@ -16,7 +16,8 @@ from convkit.kernels.elementwise cimport (
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 from convkit.kernels.tiles cimport CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_TOGETHER, CK_CONV_VECTORS, FETCHED_TILES
-from convkit.kernels.tiles cimport ck_conv_grid, ck_conv_table, ck_conv_tile, real, round_up, run_rows
+from convkit.kernels.tiles cimport ck_conv_fill, ck_conv_grid, ck_conv_piece, ck_conv_table, ck_conv_tile
+from convkit.kernels.tiles cimport real, round_up, run_rows
 
 import numpy as np
 
@@ -90,6 +91,8 @@ cdef struct direct_t:
     ptrdiff_t channel_pitch, image_pitch
     ptrdiff_t images         # per round
     bint in_place            # the tiles read the source itself: nothing is padded
+    bint apart               # rows of a box have their even columns before the odd ones
+    ptrdiff_t column_step    # in the box, between neighbouring targets: 1 where stride 2 lies apart
     bint by_position         # taps are ordered (position, channel), so that positions in the padding can be left out
     bint grids               # of tiles, chunk after chunk of the taps; in place all panels take one before the next
     ptrdiff_t wide           # panels of a group that have all vectors; the others have one less
@@ -141,11 +144,38 @@ cdef void pad_plane(void* job, ptrdiff_t task, int worker) noexcept nogil:
             memset(plane, 0, p.box[1] * line)
         else:
             memset(plane, 0, begin[1] * line)
-            p.table.pad(source + ((zz * p.source[1] + first[1] + begin[1]) * p.source[2] + first[2] + begin[2]) * size,
-                        p.source[2], plane + begin[1] * line, end[1] - begin[1], begin[2], end[2] - begin[2],
-                        p.box[2] - end[2])
+            if p.apart:
+                pad_apart(p, source + ((zz * p.source[1] + first[1] + begin[1]) * p.source[2] + first[2] + begin[2])
+                          * size, end[1] - begin[1], begin[2], end[2], plane + begin[1] * line)
+            else:
+                p.table.pad(
+                    source + ((zz * p.source[1] + first[1] + begin[1]) * p.source[2] + first[2] + begin[2]) * size,
+                    p.source[2], plane + begin[1] * line, end[1] - begin[1], begin[2], end[2] - begin[2],
+                    p.box[2] - end[2])
             memset(plane + end[1] * line, 0, (p.box[1] - end[1]) * line)
         plane += p.box[1] * line
+
+
+cdef void pad_apart(const direct_t* p, const char* source, ptrdiff_t rows, ptrdiff_t begin, ptrdiff_t end, char* to
+                    ) noexcept nogil:
+    """Rows of a box, of which columns ``begin`` to ``end`` lie in the source: the even columns, then the odd ones."""
+    cdef ck_conv_piece piece[6]
+    cdef ck_conv_fill job
+    cdef ptrdiff_t odd, at = 0, n, before, inside
+    for odd in range(2):
+        n = (p.box[2] + 1 - odd) // 2
+        before = min(n, (begin + 1 - odd) // 2)
+        inside = max(<ptrdiff_t>0, min(n, (end + 1 - odd) // 2) - before)
+        piece[3 * odd].to, piece[3 * odd].source, piece[3 * odd].n = at, -1, before
+        piece[3 * odd + 1].to, piece[3 * odd + 1].n = at + before, inside
+        piece[3 * odd + 1].source = 2 * before + odd - begin
+        piece[3 * odd + 2].to, piece[3 * odd + 2].source = at + before + inside, -1
+        piece[3 * odd + 2].n = n - before - inside
+        at += n
+    job.x, job.plane, job.step = source, p.source[2], 2
+    job.panels, job.channel_step, job.channels = to, p.box[2], rows
+    job.piece, job.pieces = piece, 6
+    p.table.fill(&job)
 
 
 cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -169,7 +199,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
         count[i] = min(p.block[i], f.count[i] - r.origin[i])
         if count[i] <= 0:
             return
-    tile.x_step = p.source_step[2]
+    tile.x_step = p.column_step
     tile.bias = NULL
     if r.bias != NULL:
         tile.bias = r.bias + (group * p.group_panels * p.panel_filters + filter0) * size
@@ -246,7 +276,7 @@ cdef void sum_rows(const round_t* r, ck_conv_tile* tile, ptrdiff_t image, ptrdif
         x = 0
         for i in range(runs):
             m = count[2] * (i + 1) // runs - x
-            tile.x = source + x * p.source_step[2] * size
+            tile.x = source + x * p.column_step * size
             tile.y = target + x * f.step[2] * size
             if short:
                 tile.ahead = target + (x + m) * size
@@ -604,8 +634,9 @@ cdef class Direct:
     and per phase ``(start, step, count, kernel positions, offsets, reach)``, where ``reach`` has for each axis how far
     from target 0 its positions lie in the source. ``by_position`` orders the taps so that positions in the padding can
     be left out; with ``grids``, of stride 1 along rows, tiles are summed in those, and the last panels have one
-    vector less rather than a single one. ``w_strides`` are the strides of the weight array, in elements, from group to
-    group, filter to filter and channel to channel; ``kernel_size`` is the number of positions of the whole kernel.
+    vector less rather than a single one; stride 2 is one too where boxes have even and odd columns ``apart``.
+    ``w_strides`` are the strides of the weight array, in elements, from group to group, filter to filter and channel to
+    channel; ``kernel_size`` is the number of positions of the whole kernel.
     """
 
     cdef direct_t plan
@@ -621,7 +652,7 @@ cdef class Direct:
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  source_step, block, box, ptrdiff_t channel_pitch, ptrdiff_t images, bint in_place,
-                 bint by_position, bint grids, ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides,
+                 bint by_position, bint grids, bint apart, ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides,
                  ptrdiff_t kernel_size):
         cdef direct_t* p = &self.plan
         cdef ptrdiff_t i, elements = 0
@@ -641,6 +672,7 @@ cdef class Direct:
         p.image_pitch = channel_pitch * channels
         p.images = images
         p.in_place, p.by_position, p.grids = in_place, by_position, grids
+        p.apart, p.column_step = apart, 1 if apart else source_step[2]
         self.in_place, self.grids = in_place, grids
         p.wide = p.group_panels
         if grids:

@@ -83,11 +83,13 @@ class WeightGradient:
         return self.kernel.workspace_bytes
 
 
-def has_grids(three, filters, isa, itemsize):
-    """Whether there are grids of tiles for it: of stride 1 along rows, of more filters than a vector has."""
+def has_grids(three, filters, isa, itemsize, apart=False):
+    """Whether there are grids of tiles for it: of stride 1 along rows, or with even and odd columns of a box ``apart``;
+    of more filters than a vector has.
+    """
     from convkit.kernels import conv
 
-    return (three[2].source_step == 1 and conv.has_grids(isa, itemsize)
+    return ((apart or three[2].source_step == 1) and conv.has_grids(isa, itemsize)
             and filters > conv.tile_limits(isa, itemsize)[0])
 
 
@@ -112,19 +114,21 @@ def _sums(spec, isa, three):
     channel_pitch = three[2].source if in_place else geometry.pitch(prod(box), itemsize)
     images = max(1, geometry.SOURCE_BYTES // (channel_pitch * channels * itemsize))
 
-    tables = [_phase(three, parts, taps, box) for parts, taps in geometry.phases(three)]
     lanes, most_pixels = conv.tile_limits(isa, itemsize)
-    taps = group_channels * max(len(positions) for *_, positions, _ in tables)
+    taps = group_channels * max(len(taps) for _, taps in geometry.phases(three))
     runs = _runs(three, block)
     vectors = geometry.tile_vectors(group_filters, runs, taps, lanes, most_pixels)
     by_position = _leaves_out(three, group_channels, most_pixels[vectors - 1])
-    grids = in_grids or (has_grids(three, group_filters, isa, itemsize) and not in_place and not by_position
+    apart = three[2].source_step == 2 and not in_place
+    grids = in_grids or (has_grids(three, group_filters, isa, itemsize, apart) and not in_place and not by_position
                          and taps > conv.SHORT_TAPS and _fits_grids(group_filters, runs, vectors, lanes, most_pixels))
+    apart = apart and grids
+    tables = [_phase(three, parts, taps, box, apart) for parts, taps in geometry.phases(three)]
 
     return conv.Direct(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
         [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, in_place,
-        by_position, grids, GRID_VECTORS if grids else vectors, spec.macs, tables, geometry.weight_strides(spec),
+        by_position, grids, apart, GRID_VECTORS if grids else vectors, spec.macs, tables, geometry.weight_strides(spec),
         prod(spec.kernel))
 
 
@@ -195,10 +199,11 @@ def _runs(three, block):
     return [(length, n * h) for length, times in lengths for h, n in heights for _ in range(times)]
 
 
-def _phase(three, parts, taps, box):
+def _phase(three, parts, taps, box, apart):
     start, step, count = ([getattr(p, field) for p in parts] for field in ("start", "step", "count"))
     positions = [tap for tap, _ in taps]
-    offsets = [(z * box[1] + y) * box[2] + x for _, (z, y, x) in taps]
+    column = [x // 2 + x % 2 * ((box[2] + 1) // 2) if apart else x for x in range(box[2])]
+    offsets = [(z * box[1] + y) * box[2] + column[x] for _, (z, y, x) in taps]
     reach = [[offset - a.lo for _, offset in p.taps] for a, p in zip(three, parts, strict=True)]
     return start, step, count, positions, offsets, reach
 
