@@ -270,7 +270,7 @@ CK_INLINE V CK_TYPED(fold)(int op, V acc[L])
 /* Windows far apart: each in vectors of its own, which are then folded together. The last one overlaps the one before
  * where that changes nothing. */
 CK_INLINE void CK_TYPED(taps_apart)(int op, const T *v, ptrdiff_t kernel, ptrdiff_t stride, const MEAN *mean, T *y,
-                                    ptrdiff_t n)
+                                    ptrdiff_t n, V total[4])
 {
     const V neutral = vset1(CK_TYPED(neutral)(op));
     const int overlap = !POOL_ADDS(op) && kernel >= L;
@@ -279,6 +279,7 @@ CK_INLINE void CK_TYPED(taps_apart)(int op, const T *v, ptrdiff_t kernel, ptrdif
     VI ramp;
     for (int w = 0; w < L; w++) ramp[w] = w, off[w] = (w < n ? w : n - 1) * stride;
     const VI rest = (VI)(ramp < (TI)(kernel - whole));
+    V sum[4] = {total[0], total[1], total[2], total[3]};
     for (ptrdiff_t o = 0; o < n; o += L) {
         const ptrdiff_t at = o + L <= n || n < L ? o : n - L; /* and so does the last vector of windows */
         const T *from = v + at * stride;
@@ -287,11 +288,18 @@ CK_INLINE void CK_TYPED(taps_apart)(int op, const T *v, ptrdiff_t kernel, ptrdif
         {
             const T *last = from + off[i] + whole;
             acc[i] = overlap ? vload(last) : vselect(rest, vload_part(last, kernel - whole), neutral);
+            if (POOL_NO_NAN(op) && whole == 0) sum[i % 4] += acc[i];
         }
-        for (const T *end = from + whole; from < end; from += L)
-            CK_UNROLL for (int i = 0; i < L; i++) acc[i] = CK_TYPED(join)(op, vload(from + off[i]), acc[i]);
+        for (const T *end = from + whole; from < end; from += L) CK_UNROLL for (int i = 0; i < L; i++)
+            {
+                V next = vload(from + off[i]);
+                if (POOL_NO_NAN(op)) CK_HOLD(next); /* or it is read twice, and reading is the limit */
+                if (POOL_NO_NAN(op)) sum[i % 4] = vfma(acc[i], next, sum[i % 4]);
+                acc[i] = CK_TYPED(join)(op, next, acc[i]);
+            }
         CK_TYPED(deliver)(y + at, CK_TYPED(finish)(op, mean, CK_TYPED(fold)(op, acc), at), n - at);
     }
+    CK_UNROLL for (int i = 0; i < 4; i++) total[i] = sum[i];
 }
 
 /* Any stride: reduce at every column, as for stride 1 and without a root, then pick. */
@@ -372,7 +380,7 @@ CK_INLINE void CK_TYPED(horizontal_row)(int op, const ck_pool *p, const T *v, T 
     else if (stride == 1)
         CK_TYPED(taps_step1)(op, v, kernel, dilation, mean, y, n);
     else if (pool_apart(p, n < L ? 32 * L / n : 32))
-        CK_TYPED(taps_apart)(op, v, kernel, stride, mean, y, n);
+        CK_TYPED(taps_apart)(op, v, kernel, stride, mean, y, n, (V[4]){vset1(0)});
     else
         CK_TYPED(taps_any)(op, v, kernel, dilation, stride, all, mean, y, n);
 }
@@ -606,23 +614,24 @@ CK_INLINE void CK_TYPED(reduce_planes)(int op, const T *x, ptrdiff_t n, ptrdiff_
 
 #include "pool/lanes.body.h"
 
-/* Windows of whole planes or rows, or in 1-d far apart: each in vectors of its own. */
-CK_INLINE void CK_TYPED(forward_apart)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
-                                       T *counts, ptrdiff_t same)
+/* Windows of whole planes or rows, or in 1-d far apart: each in vectors of its own. As `forward`; the first two are never
+ * read as if there were no NaN. */
+CK_INLINE ptrdiff_t CK_TYPED(forward_apart)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
+                                            ptrdiff_t r, T *counts, ptrdiff_t same)
 {
     const ptrdiff_t W = p->size[2];
     const T *x = a->in;
     T *y = (T *)a->out;
-    pool_cursor c = pool_seek(p->out, b->row0);
-    if (pool_whole_planes(p)) {
+    pool_cursor c = pool_seek(p->out, r);
+    if (!POOL_NO_NAN(op) && pool_whole_planes(p)) {
         const ptrdiff_t plane = p->size[0] * p->size[1] * W;
         CK_TYPED(fill)(counts, CK_POOL_LINE, op == POOL_SUM ? counts[0] : 1); /* every lane is a plane, not a column */
         MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
-        CK_TYPED(reduce_planes)(op, x + b->row0 * plane, plane, b->row1 - b->row0, &mean, y + b->row0);
-        return;
+        CK_TYPED(reduce_planes)(op, x + r * plane, plane, b->row1 - r, &mean, y + r);
+        return b->row1;
     }
-    if (pool_whole_rows(p)) {
-        for (ptrdiff_t r = b->row0; r < b->row1; r += L) {
+    if (!POOL_NO_NAN(op) && pool_whole_rows(p)) {
+        for (; r < b->row1; r += L) {
             T lane[L];
             pool_cursor here = c;
             c = CK_TYPED(reduce_rows)(op, p, x, c, b->row1 - r, lane);
@@ -631,15 +640,18 @@ CK_INLINE void CK_TYPED(forward_apart)(int op, const ck_pool *p, const ck_pool_a
                 y[r + i] = CK_TYPED(finish1)(op, &mean, lane[i]);
             }
         }
-        return;
+        return b->row1;
     }
     const ptrdiff_t start = pool_start(p, 2, b->col0);
-    for (ptrdiff_t r = b->row0; r < b->row1; r++, pool_next(p->out, &c)) {
+    V total[4] = {vset1(1), vset1(1), vset1(1), vset1(1)};
+    for (; r < b->row1; r++, pool_next(p->out, &c)) {
         MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
         const ROWS window = CK_TYPED(rows_of)(p, x, &c, start, W);
         CK_TYPED(taps_apart)(op, window.x, p->kernel[2], p->stride[2], &mean, y + b->col0 + r * p->out[2],
-                             b->col1 - b->col0);
+                             b->col1 - b->col0, total);
+        if (POOL_NO_NAN(op) && CK_TYPED(any_nan)(total)) break;
     }
+    return r;
 }
 
 CK_INLINE void CK_TYPED(split_some)(int op, const ck_pool *p, const SPLIT *s, const T *v, ptrdiff_t pitch,
@@ -672,7 +684,8 @@ typedef struct {
                        ptrdiff_t n);
     void (*together)(const ck_pool *p, const ROWS *r, const MEAN *mean, T *y, ptrdiff_t n, ptrdiff_t rows, V total[4]);
     /* of windows apart and of adaptive ones, or NULL */
-    void (*apart)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, T *counts, ptrdiff_t same);
+    ptrdiff_t (*apart)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, ptrdiff_t r, T *counts,
+                       ptrdiff_t same);
     void (*split)(const ck_pool *p, const SPLIT *s, const T *v, ptrdiff_t pitch, ptrdiff_t rows, T *all,
                   const MEAN *mean, T *y, ptrdiff_t n);
     /* of three columns: two rows of windows at a time, and one of every second column; or NULL */
@@ -705,12 +718,13 @@ typedef struct {
     {                                                                                                                  \
         CK_TYPED(together_rows)(op, p, r, mean, y, n, rows, total);                                                    \
     }
-#define REST(op)                                                                                                       \
-    static void CK_TYPED(apart_##op)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, T *counts,     \
-                                     ptrdiff_t same)                                                                   \
+#define APART(op)                                                                                                      \
+    static ptrdiff_t CK_TYPED(apart_##op)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,           \
+                                          ptrdiff_t r, T *counts, ptrdiff_t same)                                      \
     {                                                                                                                  \
-        CK_TYPED(forward_apart)(op, p, a, b, counts, same);                                                            \
-    }                                                                                                                  \
+        return CK_TYPED(forward_apart)(op, p, a, b, r, counts, same);                                                  \
+    }
+#define SPLIT_OF(op)                                                                                                   \
     static void CK_TYPED(split_##op)(const ck_pool *p, const SPLIT *s, const T *v, ptrdiff_t pitch, ptrdiff_t rows,    \
                                      T *all, const MEAN *mean, T *y, ptrdiff_t n)                                      \
     {                                                                                                                  \
@@ -720,22 +734,28 @@ typedef struct {
     MOST(op)                                                                                                           \
     static const PASSES CK_TYPED(passes_##op) = {op, CK_TYPED(vertical_##op), CK_TYPED(horizontal_##op),               \
                                                  CK_TYPED(together_##op), __VA_ARGS__};
-REST(POOL_MAX)
-REST(POOL_MIN)
-REST(POOL_SUM)
+APART(POOL_MAX)
+APART(POOL_MIN)
+APART(POOL_SUM)
+SPLIT_OF(POOL_MAX)
+SPLIT_OF(POOL_MIN)
+SPLIT_OF(POOL_SUM)
 PASSES_OF(POOL_MAX, CK_TYPED(apart_POOL_MAX), CK_TYPED(split_POOL_MAX), {NULL})
 PASSES_OF(POOL_MIN, CK_TYPED(apart_POOL_MIN), CK_TYPED(split_POOL_MIN), {NULL})
 PASSES_OF(POOL_SUM, CK_TYPED(apart_POOL_SUM), CK_TYPED(split_POOL_SUM), THREE_OF(POOL_SUM))
 PASSES_OF(POOL_POWER, NULL, NULL, {NULL})
 #if CK_POOL_GUESSES
+APART(POOL_LARGER)
+APART(POOL_SMALLER)
 PASSES_OF(POOL_SQUARES, NULL, NULL, {NULL})
-PASSES_OF(POOL_LARGER, NULL, NULL, THREE_OF(POOL_LARGER))
-PASSES_OF(POOL_SMALLER, NULL, NULL, THREE_OF(POOL_SMALLER))
+PASSES_OF(POOL_LARGER, sizeof(T) == 4 ? CK_TYPED(apart_POOL_LARGER) : NULL, NULL, THREE_OF(POOL_LARGER))
+PASSES_OF(POOL_SMALLER, sizeof(T) == 4 ? CK_TYPED(apart_POOL_SMALLER) : NULL, NULL, THREE_OF(POOL_SMALLER))
 #endif
 #undef PASSES_OF
 #undef THREE_OF
 #undef MOST
-#undef REST
+#undef APART
+#undef SPLIT_OF
 
 /* The windows of rows [r, b->row1); returns the row it stopped before, where POOL_NO_NAN met a NaN. */
 static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const ck_pool_arrays *a,
@@ -753,8 +773,7 @@ static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const c
     V total[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
     const ptrdiff_t same = POOL_ADDS(op) ? CK_TYPED(column_counts)(p, b, counts) : 0;
     if (pass->apart && pool_apart_from_others(p)) {
-        pass->apart(p, a, b, counts, same);
-        return b->row1;
+        return pass->apart(p, a, b, r, counts, same);
     }
 #if CK_POOL_GUESSES
     if (sizeof(T) == 4 && pass->three[0] && pool_three(p, op == POOL_SUM)) {
@@ -824,8 +843,8 @@ static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const c
         return 1;                                                                                                      \
     }
 #if CK_POOL_GUESSES
-FORWARD(ck_pool_max, POOL_MAX, POOL_LARGER, pool_numbers_first(p))
-FORWARD(ck_pool_min, POOL_MIN, POOL_SMALLER, pool_numbers_first(p))
+FORWARD(ck_pool_max, POOL_MAX, POOL_LARGER, pool_numbers_first(p, sizeof(T)))
+FORWARD(ck_pool_min, POOL_MIN, POOL_SMALLER, pool_numbers_first(p, sizeof(T)))
 FORWARD(ck_pool_lp, POOL_POWER, POOL_SQUARES, p->power == 2)
 #else
 FORWARD(ck_pool_max, POOL_MAX, POOL_MAX, 0)

@@ -133,11 +133,12 @@ CK_INLINE int pool_apart_from_others(const ck_pool *p)
            !pool_side_by_side(p, 4);
 }
 
-/* Whether largest and smallest are first looked for as if there were no NaN: what other kernels do has no such way, and
- * of windows of four columns only one row. */
-CK_INLINE int pool_numbers_first(const ck_pool *p)
+/* Whether largest and smallest are first looked for as if there were no NaN: what other kernels do has no such way, of
+ * windows of four columns only one row, and of windows far apart those in float32. */
+CK_INLINE int pool_numbers_first(const ck_pool *p, size_t itemsize)
 {
-    return !p->adaptive && !pool_apart_from_others(p) && (!pool_side_by_side(p, 4) || p->kernel[0] * p->kernel[1] == 1);
+    if (p->adaptive || pool_whole_rows(p) || (itemsize > 4 && pool_apart_from_others(p))) return 0;
+    return !pool_side_by_side(p, 4) || p->kernel[0] * p->kernel[1] == 1;
 }
 
 /* The taps of window `o` that lie inside the plane: which is the first, where that is, and how many. */
