@@ -263,6 +263,14 @@ def test_no_nan_is_overlooked(size):
                 np.testing.assert_array_equal(y, pool(x.astype(dtype), 3, stride, 1))
 
 
+@pytest.mark.parametrize("kernel", [4, 5, 8, 9, 20])
+def test_no_nan_is_overlooked_in_windows_side_by_side(kernel):
+    size = 9 * kernel + 2
+    x = integers(rng_for(kernel), (size, size))
+    np.fill_diagonal(x, np.nan)
+    check_extreme(x, kernel, kernel, 0, 1)
+
+
 def test_no_nan_is_overlooked_where_tasks_end():
     x = rng_for(3).standard_normal((1, 1, 300, 200))
     for isa, dtype in levels_and_dtypes():
