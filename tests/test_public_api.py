@@ -590,3 +590,8 @@ def test_random_integers_never_crash_hang_or_pass_impossible_geometry():
         assert time.perf_counter() - start < 1
     assert refused > 300
     assert answered > 20
+
+
+def test_concat_says_how_a_list_of_arrays_is_joined():
+    with pytest.raises(convkit.DtypeError, match=r"one by one.* got a list"):
+        F.concat([X, X])

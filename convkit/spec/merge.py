@@ -5,7 +5,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from convkit.errors import ShapeError
+from convkit.errors import DtypeError, ShapeError
 from convkit.spec import common
 
 
@@ -13,6 +13,9 @@ def concat_spec(xs, axis):
     """Check arrays that are to lie side by side along ``axis``; returns the axis from 0, the shape and the dtype."""
     if not xs:
         raise ShapeError("concat needs at least 1 array, got none")
+    if isinstance(xs[0], list | tuple):
+        raise DtypeError(f"concat takes arrays one by one, as in concat(a, b), got a {type(xs[0]).__name__}; "
+                         "write concat(*arrays)")
     dtype, shape = common.native_float("x0", common.array("x0", xs[0]).dtype), xs[0].shape
     axis = common.axis_of("axis", axis, len(shape))
     for i, x in enumerate(xs[1:], start=1):
