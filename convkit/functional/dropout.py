@@ -1,12 +1,17 @@
 """Dropout without state: the random generator is always the caller's."""
 
+from functools import partial
+from math import prod
+
 import numpy as np
 
-from convkit.functional.common import contiguous, in_float32
-from convkit.plan.calls import empty
+from convkit.functional.common import as_they_are, contiguous, in_float32
+from convkit.plan.calls import empty, planned
 from convkit.plan.dropout import channel_plan, mask_plan, plan
-from convkit.spec.dropout import draw_key, dropout_backward_spec, dropout_spec
+from convkit.spec.dropout import check_rng, draw_key, dropout_backward_spec, dropout_spec
 from convkit.typing import Floats, Mask
+
+BOOL = np.dtype(bool)
 
 
 def dropout(x: Floats, p: float = 0.5, training: bool = True, *,
@@ -30,11 +35,8 @@ def dropout(x: Floats, p: float = 0.5, training: bool = True, *,
     (y, mask)
         The result, and the elements that stayed (None without training).
     """
-    spec, training = dropout_spec(x, p, training, rng)
-    if not training:
-        return np.array(x, spec.dtype, order="C"), None
-    mask = _mask(spec, draw_key(rng), x.shape)
-    return _apply(spec, x, mask), mask
+    check_rng(rng)
+    return _dropping(x, p, training, 0)(x, rng)
 
 
 def dropout_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
@@ -54,8 +56,7 @@ def dropout_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
     ndarray
         Gradient of the input.
     """
-    spec = dropout_backward_spec(dy, mask, p)
-    return np.array(dy, spec.dtype, order="C") if mask is None else _apply(spec, dy, mask)
+    return _gradient_of(dy, mask, p, 0)(dy, mask)
 
 
 def dropout1d(x: Floats, p: float = 0.5, training: bool = True, *,
@@ -109,41 +110,66 @@ def dropout3d_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
 
 
 def _drop_channels(rank, x, p, training, rng):
-    spec, training = dropout_spec(x, p, training, rng, rank)
+    check_rng(rng)
+    return _dropping(x, p, training, rank)(x, rng)
+
+
+@planned
+def _dropping(x, p, training, rank):
+    """What computes such calls: ``f(x, rng)``."""
+    spec, training = dropout_spec(x, p, training, rank)
     if not training:
-        return np.array(x, spec.dtype, order="C"), None
-    mask = _mask(spec, draw_key(rng), x.shape[:x.ndim - rank])
-    return _apply_to_channels(spec, x, mask), mask
+        return lambda x, rng: (np.array(x, spec.dtype, order="C"), None)
+    shape, keep, run = x.shape[:x.ndim - rank], mask_plan(spec).run, _masking(spec, x, rank)
+
+    def call(x, rng):
+        mask, key = empty(shape, BOOL), draw_key(rng)
+        if mask.size:
+            keep(key, mask.size, mask.reshape(-1))
+        return run(x, mask), mask
+
+    return call
 
 
 def _channels_backward(rank, dy, mask, p):
+    return _gradient_of(dy, mask, p, rank)(dy, mask)
+
+
+@planned
+def _gradient_of(dy, mask, p, rank):
+    """What computes such calls: ``f(dy, mask)``."""
     spec = dropout_backward_spec(dy, mask, p, rank)
-    return np.array(dy, spec.dtype, order="C") if mask is None else _apply_to_channels(spec, dy, mask)
+    if mask is None:
+        return lambda dy, mask: np.array(dy, spec.dtype, order="C")
+    run = _masking(spec, dy, rank)
+    return lambda dy, mask: run(dy, contiguous(np.asarray(mask), BOOL))
 
 
-def _mask(spec, key, shape):
-    mask = empty(shape, np.dtype(bool))
-    if mask.size:
-        mask_plan(spec).run(key, mask.size, mask.reshape(-1))
-    return mask
+def _masking(spec, x, rank):
+    """``f(x, mask)``: such an ``x``, scaled where a mask in C order keeps an element or, of a ``rank``, a channel."""
+    if not as_they_are(spec.dtype, x):
+        return partial(_masked, spec, rank)
+    run, shape, dtype = (channel_plan if rank else plan)(spec).run, x.shape, spec.dtype
+    flat = _flat(shape, rank)
+
+    def call(x, mask):
+        y = empty(shape, dtype)
+        run(x.reshape(flat), mask.reshape(-1), y.reshape(flat))
+        return y
+
+    return call
 
 
 @in_float32
-def _apply_to_channels(spec, x, mask):
+def _masked(spec, rank, x, mask):
     y = empty(x.shape, spec.dtype)
     if y.size:
-        channels = (1, mask.size, -1)
-        channel_plan(spec).run(contiguous(x, spec.dtype).reshape(channels),
-                               contiguous(mask, np.dtype(bool)).reshape(-1), y.reshape(channels))
+        flat = _flat(x.shape, rank)
+        run = (channel_plan if rank else plan)(spec).run
+        run(contiguous(x, spec.dtype).reshape(flat), mask.reshape(-1), y.reshape(flat))
     return y
 
 
-@in_float32
-def _apply(spec, x, mask):
-    y = empty(x.shape, spec.dtype)
-    plan(spec).run(
-        contiguous(x, spec.dtype).reshape(-1),
-        contiguous(np.asarray(mask), np.dtype(bool)).reshape(-1),
-        y.reshape(-1),
-    )
-    return y
+def _flat(shape, rank):
+    """The shape in which a plan takes it: channels and what is in each, or all elements."""
+    return (1, prod(shape[:len(shape) - rank]), -1) if rank else -1

@@ -5,7 +5,7 @@ from math import prod
 import numpy as np
 
 from convkit.reference.common import narrow, widen
-from convkit.spec.dropout import draw_key, dropout_backward_spec, dropout_spec
+from convkit.spec.dropout import check_rng, draw_key, dropout_backward_spec, dropout_spec
 from convkit.typing import Floats, Mask
 
 ROUNDS = 7  # the fewest with which Philox-4x32 passes every test of BigCrush
@@ -18,7 +18,8 @@ def dropout(x: Floats, p: float = 0.5, training: bool = True, *,
 
     Without training, a copy of ``x``, and None for the mask.
     """
-    spec, training = dropout_spec(x, p, training, rng)
+    check_rng(rng)
+    spec, training = dropout_spec(x, p, training)
     if not training:
         return x.astype(spec.dtype), None
     mask = kept(spec, draw_key(rng), x.size).reshape(x.shape)
@@ -65,7 +66,8 @@ def dropout3d_backward(dy: Floats, mask: Mask | None, p: float = 0.5) -> Floats:
 
 
 def _drop_channels(rank, x, p, training, rng):
-    spec, training = dropout_spec(x, p, training, rng, rank)
+    check_rng(rng)
+    spec, training = dropout_spec(x, p, training, rank)
     if not training:
         return x.astype(spec.dtype), None
     channels = x.shape[:x.ndim - rank]

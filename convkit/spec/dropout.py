@@ -31,10 +31,14 @@ def draw_key(rng):
     return int(rng.integers(2**64, dtype=np.uint64))
 
 
-def dropout_spec(x, p, training, rng, rank=0):
-    """Check the operands (``rank`` as below); returns the DropoutSpec and ``training`` as a bool."""
+def check_rng(rng):
+    """Refuse what is no generator."""
     if not isinstance(rng, np.random.Generator):
         raise DtypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
+
+
+def dropout_spec(x, p, training, rank=0):
+    """Check the operands (``rank`` as below); returns the DropoutSpec and ``training`` as a bool."""
     spec = _spec("x", x, p)
     check_channels("x", x, rank)
     return spec, common.flag("training", training)
