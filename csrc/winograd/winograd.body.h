@@ -214,17 +214,57 @@ CK_INLINE V CK_TYPED(load_around)(const T *line, ptrdiff_t at, ptrdiff_t n)
     return vload_lanes(line + at, vlanes(at < 0 ? -at : 0, n - at < L ? n - at : L));
 }
 
+/* Every fourth lane of four vectors, from lane k on to vector k. At AVX2 halves change places first, so that no shuffle
+ * has to put lanes in order. */
+CK_INLINE void CK_TYPED(quarters)(V p[4])
+{
+#if defined(CK_AVX2)
+    const V a = CK_SHUFFLE(p[0], p[2], VI, 0, 1, 2, 3, 8, 9, 10, 11);
+    const V b = CK_SHUFFLE(p[0], p[2], VI, 4, 5, 6, 7, 12, 13, 14, 15);
+    const V c = CK_SHUFFLE(p[1], p[3], VI, 0, 1, 2, 3, 8, 9, 10, 11);
+    const V d = CK_SHUFFLE(p[1], p[3], VI, 4, 5, 6, 7, 12, 13, 14, 15);
+    const V even0 = vquick_even(a, b), even1 = vquick_even(c, d), odd0 = vquick_odd(a, b), odd1 = vquick_odd(c, d);
+    p[0] = vquick_even(even0, even1), p[2] = vquick_odd(even0, even1);
+    p[1] = vquick_even(odd0, odd1), p[3] = vquick_odd(odd0, odd1);
+#else
+    const V even0 = veven(p[0], p[1]), even1 = veven(p[2], p[3]), odd0 = vodd(p[0], p[1]), odd1 = vodd(p[2], p[3]);
+    p[0] = veven(even0, even1), p[2] = vodd(even0, even1);
+    p[1] = veven(odd0, odd1), p[3] = vodd(odd0, odd1);
+#endif
+}
+
+/* The lanes of the vectors in which a row of n elements begins and ends, of those that lie whole vectors apart from
+ * column x on. Made once a plane: for every load that needs them they took a fifth of the split. */
+typedef struct {
+    VL first, last;
+} CK_TYPED(ends_t);
+
+CK_INLINE CK_TYPED(ends_t) CK_TYPED(ends_of)(ptrdiff_t x, ptrdiff_t n)
+{
+    const ptrdiff_t before = x < 0 ? -x % L : 0, behind = x < n ? (n - x) % L : 0;
+    const CK_TYPED(ends_t) ends = {vlanes(before, n + before < L ? n + before : L), vlanes(0, behind)};
+    return ends;
+}
+
+CK_INLINE V CK_TYPED(load_between)(const T *line, ptrdiff_t at, ptrdiff_t n, CK_TYPED(ends_t) ends)
+{
+    if (at >= 0 && at + L <= n) return vload(line + at);
+    if (at <= -L || at >= n) return (V){0};
+    if (at < 0) return vload_lanes(line + at, ends.first);
+    return vload_lanes(line + at, ends.last);
+}
+
 /* A row of the plane from column x on in two or four parts, part[k][i] = row[x + parts * i + k], so that neighbouring tiles become
  * neighbouring lanes. Returns negative lanes where a value is beyond the limit. */
 CK_INLINE VI CK_TYPED(part_row)(const ck_winograd_input *j, const T *row, T *part, ptrdiff_t step, VI limit,
-                                const int parts)
+                                CK_TYPED(ends_t) ends, const int parts)
 {
     VI bad = {0};
     for (ptrdiff_t i = 0; i < j->pitch; i += L) {
         V p[4];
         CK_UNROLL for (int k = 0; k < parts; k++)
         {
-            p[k] = CK_TYPED(load_around)(row, j->x + parts * i + k * L, j->width);
+            p[k] = CK_TYPED(load_between)(row, j->x + parts * i + k * L, j->width, ends);
             bad |= CK_TYPED(distance)(p[k], limit);
         }
         if (parts == 2) {
@@ -232,11 +272,8 @@ CK_INLINE VI CK_TYPED(part_row)(const ck_winograd_input *j, const T *row, T *par
             vstore(part + step + i, vodd(p[0], p[1]));
             continue;
         }
-        const V even0 = veven(p[0], p[1]), even1 = veven(p[2], p[3]), odd0 = vodd(p[0], p[1]), odd1 = vodd(p[2], p[3]);
-        vstore(part + i, veven(even0, even1));
-        vstore(part + step + i, veven(odd0, odd1));
-        vstore(part + 2 * step + i, vodd(even0, even1));
-        vstore(part + 3 * step + i, vodd(odd0, odd1));
+        CK_TYPED(quarters)(p);
+        CK_UNROLL for (int k = 0; k < parts; k++) vstore(part + k * step + i, p[k]);
     }
     return bad;
 }
@@ -246,12 +283,13 @@ CK_INLINE VI CK_TYPED(part_row)(const ck_winograd_input *j, const T *row, T *par
 CK_INLINE int CK_TYPED(part_plane)(const ck_winograd_input *j, ptrdiff_t step, const int parts, const int reads)
 {
     const VI limit = CK_TYPED(limit_bits)(j->limit);
+    const CK_TYPED(ends_t) ends = CK_TYPED(ends_of)(j->x, j->width);
     VI bad = {0};
     for (ptrdiff_t row = 0; row < parts * (j->rows - 1) + reads; row++) {
         const ptrdiff_t y = j->y + row;
         T *part = (T *)j->scratch + row % parts * parts * step + row / parts * j->pitch;
         if (y >= 0 && y < j->height)
-            bad |= CK_TYPED(part_row)(j, (const T *)j->plane + y * j->width, part, step, limit, parts);
+            bad |= CK_TYPED(part_row)(j, (const T *)j->plane + y * j->width, part, step, limit, ends, parts);
         else
             for (int k = 0; k < parts; k++) memset(part + k * step, 0, j->pitch * sizeof(T));
     }
@@ -281,12 +319,13 @@ CK_INLINE void CK_TYPED(store_points)(V half[CK_TYPED(most_points)][CK_TYPED(mos
         V d[CK_TYPED(most_points)], u[CK_TYPED(most_points)];
         CK_UNROLL for (int y = 0; y < n; y++) d[y] = half[y][x];
         CK_TYPED(into_points_of)(d, u, n);
+        T *at = v + x * v_step;
         CK_UNROLL for (int y = 0; y < n; y++)
         {
             if (lanes == L)
-                vstore(v + (y * n + x) * v_step, u[y]);
+                vstore(at + y * n * v_step, u[y]);
             else
-                CK_TYPED(store_lanes)(v + (y * n + x) * v_step, u[y], lanes);
+                CK_TYPED(store_lanes)(at + y * n * v_step, u[y], lanes);
         }
     }
 }
@@ -296,7 +335,7 @@ CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int n)
     const int side = CK_TYPED(side_of)(n);
     const ptrdiff_t step = (j->rows + 1) * j->pitch + 2 * L;
     const int bad = CK_TYPED(part_plane)(j, step, side, n);
-    const ptrdiff_t runs = j->v_pitch == j->pitch ? 1 : j->rows, tiles = j->rows / runs * j->v_pitch;
+    const ptrdiff_t runs = j->v_pitch == j->pitch ? 1 : j->rows, tiles = j->rows / runs * j->v_pitch, pitch = j->pitch;
     for (ptrdiff_t run = 0; run < runs; run++)
         for (ptrdiff_t t = 0; t < tiles; t += L) {
             const T *s = (const T *)j->scratch + run * j->pitch + t;
@@ -304,8 +343,8 @@ CK_INLINE int CK_TYPED(split)(const ck_winograd_input *j, const int n)
             CK_UNROLL for (int y = 0; y < n; y++)
             {
                 V d[CK_TYPED(most_points)];
-                CK_UNROLL for (int x = 0; x < n; x++) d[x] =
-                    vload(s + (y % side * side + x % side) * step + y / side * j->pitch + x / side);
+                const T *row = s + y % side * side * step + y / side * pitch;
+                CK_UNROLL for (int x = 0; x < n; x++) d[x] = vload(row + x % side * step + x / side);
                 CK_TYPED(into_points_of)(d, half[y], n);
             }
             CK_TYPED(store_points)(half, (T *)j->v + run * j->v_pitch + t, j->v_step, L, n);
