@@ -214,6 +214,7 @@ def main():
     parser.add_argument("--keep-going", action="store_true", help="report every failure, not only the first")
     options = parser.parse_args()
     end, calls, results, refusals, failures = time.monotonic() + options.seconds, 0, 0, 0, 0
+    watched = 0  # until when a stuck call ends the process; a watcher is a thread, too dear for each call
     slowest = (0.0, "none", None)  # in CPU time: on a busy machine any call may wait
     try:
         while time.monotonic() < end:
@@ -222,7 +223,9 @@ def main():
                 geometry.SOURCE_BYTES = (512 * 1024, 4096, 512)[calls // (7 * len(options.operations)) % 3]
                 common.clear()
             seed, before = (options.seed, calls), time.process_time()
-            faulthandler.dump_traceback_later(STUCK, exit=True)
+            if time.monotonic() > watched - STUCK:
+                watched = time.monotonic() + 2 * STUCK
+                faulthandler.dump_traceback_later(2 * STUCK, exit=True)
             try:
                 results += check(seed, name)
                 if fuzz_refusals is not None:
