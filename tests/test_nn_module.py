@@ -229,6 +229,7 @@ def test_sequential_is_indexed_sliced_and_appended():
     assert [name for name, _ in tail.named_children()] == ["flat", "head"] and tail.head.weight is net.head.weight
     features = net[:2](np.ones((1, 1, 4, 4), np.float32))
     assert features.shape == (1, 2, 2, 2)
+    assert len(net[5:]) == len(nn.Sequential({})) == len(net[:0].extend(net[5:])) == 0
     plain = nn.Sequential(nn.ReLU()).append(nn.Flatten())
     assert list(plain) == [plain[0], plain[1]] and isinstance(plain[1], nn.Flatten)
     with pytest.raises(IndexError, match="index must be between -5 and 4, got 5"):

@@ -230,8 +230,8 @@ def total(gradients):
 
 def _add_all(module, layers):
     """The layers as children, named by a dict or by their positions."""
-    named = layers[0] if len(layers) == 1 and isinstance(layers[0], dict) else {}
-    for name, layer in named.items() or zip(map(str, range(len(layers))), layers, strict=True):
+    by_name = len(layers) == 1 and isinstance(layers[0], dict)
+    for name, layer in layers[0].items() if by_name else zip(map(str, range(len(layers))), layers, strict=True):
         _add(module, name, layer)
 
 
