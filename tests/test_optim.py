@@ -131,6 +131,7 @@ def test_zero_grad_and_version():
     (lambda p: optim.SGD([]), ShapeError, "parameters must hold at least 1 Parameter"),
     (lambda p: optim.SGD(p[0]), DtypeError, "parameters must be an iterable of Parameters, .*, got Parameter"),
     (lambda p: optim.SGD([np.zeros(3)]), DtypeError, "parameters must be Parameters.*got ndarray"),
+    (lambda p: optim.SGD([*p, *p]), ShapeError, "parameters must hold each Parameter once"),
     (lambda p: optim.SGD(p, lr=-1.0), ShapeError, "lr must be finite and not negative, got lr=-1.0"),
     (lambda p: optim.SGD(p, lr="1"), DtypeError, "lr must be a number"),
     (lambda p: optim.SGD(p, nesterov=True), ShapeError, "nesterov needs momentum above 0"),

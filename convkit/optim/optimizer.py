@@ -37,6 +37,8 @@ class Optimizer:
         for p in self.parameters:
             if not isinstance(p, Parameter):
                 raise DtypeError(f"parameters must be Parameters, as model.parameters() gives, got {type(p).__name__}")
+        if len(set(map(id, self.parameters))) < len(self.parameters):  # two threads would move it at once
+            raise ShapeError("parameters must hold each Parameter once, got one of them several times")
         self._states = [{} for _ in self.parameters]
 
     def step(self) -> None:
