@@ -162,6 +162,7 @@ def evaluate(model: Module, loss: Module, x: Floats, y: NDArray[Any], *,
         The loss, and the share of right classes, or None where the targets are no classes.
     """
     _check_model(model)
+    _check_loss(loss)
     _check_pairs("x", x, "y", y)
     batch_size = common.integer("batch_size", batch_size, 1)
     score = _Score(loss)
@@ -228,7 +229,7 @@ class _Score:
         self._images += len(target)
         self._loss += float(mean_loss) * len(target)
         if target.dtype.kind in "iu":
-            ignored = 0 if self._ignored is None else np.count_nonzero(target == self._ignored)
+            ignored = 0 if self._ignored is None else int(np.count_nonzero(target == self._ignored))
             self._positions += target.size - ignored
             right = output.argmax(1) == target  # a class that is ignored may still be the highest
             self._right += int(np.count_nonzero(right if not ignored else right & (target != self._ignored)))
@@ -242,9 +243,7 @@ class _Score:
 
 def _check_parts(model, loss, optimizer, scheduler):
     _check_model(model)
-    if isinstance(loss, type) or not callable(getattr(loss, "forward", None)):
-        raise DtypeError(f"loss must have a forward of output and target, as CrossEntropyLoss() has, "
-                         f"got loss={common.shown(loss)}")
+    _check_loss(loss)
     if not isinstance(optimizer, Optimizer):
         raise DtypeError(f"optimizer must be an Optimizer, got optimizer={common.shown(optimizer)}")
     moved = set(map(id, optimizer.parameters))
@@ -257,6 +256,12 @@ def _check_parts(model, loss, optimizer, scheduler):
 def _check_model(model):
     if not isinstance(model, Module):
         raise DtypeError(f"model must be a Module, got model={common.shown(model)}")
+
+
+def _check_loss(loss):
+    if isinstance(loss, type) or not callable(getattr(loss, "forward", None)):
+        raise DtypeError(f"loss must have a forward of output and target, as CrossEntropyLoss() has, "
+                         f"got loss={common.shown(loss)}")
 
 
 def _functions(callbacks):

@@ -42,7 +42,7 @@ def test_learns_and_keeps_a_history():
     assert all(s > 0 for s in history.seconds + history.images_per_second)
     assert not any(m.training for m in net.modules())
     loss, accuracy = evaluate(net, nn.CrossEntropyLoss(), *_data(seed=5), batch_size=7)
-    assert accuracy == 1.0 and np.isclose(loss, history.val_loss[-1], rtol=1e-5)
+    assert accuracy == 1.0 and type(accuracy) is type(loss) is float and np.isclose(loss, history.val_loss[-1], rtol=1e-5)
     assert "6 epochs, loss" in repr(history)
 
 
@@ -249,7 +249,7 @@ def test_bad_arguments_are_refused(change, error, message):
         _fit(_net(), change.pop("x", x), change.pop("y", y), **change)
 
 
-def test_predict_and_evaluate_refuse_what_is_no_model():
+def test_predict_and_evaluate_refuse_what_they_cannot_use():
     x, y = _data(4)
     for call in (lambda: predict("net", x), lambda: evaluate(nn.Linear, nn.MSELoss(), x, y)):
         with pytest.raises(DtypeError, match="model must be a Module, got model="):
@@ -258,3 +258,5 @@ def test_predict_and_evaluate_refuse_what_is_no_model():
         evaluate(nn.Linear(16, 2), nn.CrossEntropyLoss(), x.reshape(4, 16), y, batch_size=0)
     with pytest.raises(ShapeError, match=r"x must have at least 1 axis, that of the images, got x.shape=\(\)"):
         predict(nn.ReLU(), np.array(1.0))
+    with pytest.raises(DtypeError, match="loss must have a forward of output and target, .*, got loss=<class"):
+        evaluate(nn.Linear(16, 2), nn.CrossEntropyLoss, x.reshape(4, 16), y)
