@@ -169,10 +169,10 @@ def test_out(layout):
 
 def test_no_other_dtype_beside_it():
     x, w = _numbers(1, 2, 5, 5), _numbers(3, 2, 3, 3)
-    with pytest.raises(DtypeError, match=r"^weight is float32 but x is float16; both must be the same, convert one with "
-                                         r"weight.astype\(np.float16\)$"):
+    with pytest.raises(DtypeError, match=r"^x is float16 but weight is float32; both must be the same, convert one with "
+                                         r"x.astype\(np.float32\)$"):
         F.conv2d(x, _wide(w))
-    with pytest.raises(DtypeError, match="^weight is float16 but x is float32"):
+    with pytest.raises(DtypeError, match="^x is float32 but weight is float16"):
         F.conv2d(_wide(x), w)
     with pytest.raises(DtypeError, match="^out must be float16, as the result is"):
         F.conv2d(x, w, out=np.zeros((1, 3, 3, 3), np.float32))

@@ -252,9 +252,9 @@ def test_bias_is_one_number_for_each_output_channel(shape):
 # 19, 20: dtypes
 def test_dtypes_must_agree():
     with pytest.raises(DtypeError) as error:
-        conv_spec(X, F32, W, F64, rank=2)
-    assert str(error.value) == ("weight is float64 but x is float32; both must be the same, convert one with "
-                                "weight.astype(np.float32)")
+        conv_spec(X, F64, W, F32, rank=2)
+    assert str(error.value) == ("x is float64 but weight is float32; both must be the same, convert one with "
+                                "x.astype(np.float32)")  # a layer's weight is no array that could be converted
     with pytest.raises(DtypeError, match="^bias is float32 but x is float64"):
         conv_spec(X, F64, W, F64, (6,), F32, rank=2)
 

@@ -57,10 +57,10 @@ REFUSED = [
     ),
     (
         F.linear,
-        (X, W.astype(float)),
+        (X.astype(float), W),
         DtypeError,
-        "weight is float64 but x is float32; both must be the same, convert one with "
-        "weight.astype(np.float32)",
+        "x is float64 but weight is float32; both must be the same, convert one with "
+        "x.astype(np.float32)",
     ),
     (
         F.linear_backward,

@@ -58,7 +58,7 @@ def prelu_spec(x, weight):
     """Check ``x`` against a weight of one element, or of one for each channel."""
     dtype = common.native_float("x", common.array("x", x).dtype)
     channels = x.shape[1] if x.ndim > 1 else 1
-    common.same_dtype("weight", common.array("weight", weight).dtype, "x", dtype)
+    common.same_dtype("x", dtype, "weight", common.native_float("weight", common.array("weight", weight).dtype))
     if weight.shape not in ((1,), (channels,)):
         raise ShapeError(f"weight must have shape (1,) or ({channels},) (one per channel), "
                          f"got weight.shape={weight.shape}")

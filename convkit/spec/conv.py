@@ -110,7 +110,7 @@ def conv_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape=None, bias_dtype=No
         On the first rule broken.
     """
     dtype = common.native_float("x", x_dtype)
-    common.same_dtype("weight", w_dtype, "x", dtype)
+    common.same_dtype("x", dtype, "weight", common.native_float("weight", w_dtype))
     lead, c_in, size = common.split_image("x", x_shape, rank)
     kernel = _kernel(w_shape, rank)
     c_out = w_shape[0]
@@ -144,7 +144,7 @@ def transposed_spec(x_shape, x_dtype, w_shape, w_dtype, bias_shape=None, bias_dt
     ``(c_in, c_out / groups, *kernel)``; its channels are the spec's filters. Otherwise as ``conv_spec``.
     """
     dtype = common.native_float("x", x_dtype)
-    common.same_dtype("weight", w_dtype, "x", dtype)
+    common.same_dtype("x", dtype, "weight", common.native_float("weight", w_dtype))
     lead, c_in, size = common.split_image("x", x_shape, rank)
     kernel = _kernel(w_shape, rank, "c_in, c_out / groups")
     groups = common.integer("groups", groups, 1)

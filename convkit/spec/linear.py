@@ -25,7 +25,7 @@ class LinearSpec:
 def linear_spec(x, weight, bias=None):
     """Check ``x (..., in)``, ``weight (out, in)``, ``bias (out,)``; returns the spec and y's shape."""
     dtype = common.native_float("x", common.array("x", x).dtype)
-    common.same_dtype("weight", common.array("weight", weight).dtype, "x", dtype)
+    common.same_dtype("x", dtype, "weight", common.native_float("weight", common.array("weight", weight).dtype))
     if weight.ndim != 2:
         raise ShapeError(f"weight must have 2 axes (out, in), got weight.shape={weight.shape}")
     if x.ndim < 1 or x.shape[-1] != weight.shape[1]:
