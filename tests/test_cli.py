@@ -195,6 +195,17 @@ def test_explain_counts_arithmetic_and_bytes():
     assert step.bytes_read == 8 * (2 * 3 * 64 + 4 * 27) and step.bytes_written == 8 * 2 * 4 * 36
 
 
+@pytest.mark.parametrize("operation, error, message", [
+    ("conv4d", convkit.ShapeError, "must be one that explain knows, such as conv[^']*, got operation='conv4d'$"),
+    ("?", convkit.ShapeError, "must be one that explain knows, such as conv1d, [^']*, got operation='\\?'$"),
+    (convkit.nn.ReLU(), convkit.DtypeError, "must be the name of a function, such as 'conv2d', got ReLU$"),
+])
+def test_explain_names_a_few_operations(operation, error, message):
+    with pytest.raises(error, match=f"^operation {message}") as caught:
+        convkit.explain(operation, (1, 3, 8, 8))
+    assert len(str(caught.value)) < 150
+
+
 def test_explain_says_when_the_algorithm_is_forced():
     with convkit.use(algorithm="reference"):
         told = convkit.explain("conv2d", (1, 3, 8, 8), (4, 3, 3, 3), padding=1)

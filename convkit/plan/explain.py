@@ -7,6 +7,7 @@ and a size, in a tenth of a second.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from inspect import signature
 from math import log, prod
 from typing import Any
@@ -146,8 +147,12 @@ def explain(operation: str, x: NDArray[Any] | Sequence[int], weight: NDArray[Any
     --------
     >>> print(convkit.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1))
     """
+    if not isinstance(operation, str):
+        raise DtypeError(f"operation must be the name of a function, such as 'conv2d', got {type(operation).__name__}")
     if operation not in OPERATIONS:
-        raise ShapeError(f"operation must be one of {', '.join(OPERATIONS)}, got operation={operation!r}")
+        near = get_close_matches(operation, OPERATIONS, 5, 0.3) or list(OPERATIONS)[:5]
+        raise ShapeError(f"operation must be one that explain knows, such as {', '.join(near)}, "
+                         f"got operation={common.shown(operation)}")
     x, weight = _stand_in("x", x, dtype), None if weight is None else _stand_in("weight", weight, dtype)
     title = x.dtype.name
     if x.dtype == common.FLOAT16:
