@@ -189,7 +189,10 @@ def _read_header(file):
     size = os.fstat(file.fileno()).st_size
     if size < 8:
         raise FormatError(f"the file has {size} bytes, fewer than the 8 of a header's length")
-    length = int.from_bytes(_exactly(file, 8), "little")
+    first = _exactly(file, 8)
+    if first.startswith(b"PK\x03\x04"):
+        raise FormatError("the file is a ZIP archive, as torch.save and np.savez write, and no safetensors file")
+    length = int.from_bytes(first, "little")
     if length > MAX_HEADER:
         raise FormatError(f"the header claims {length} bytes, more than the format's {MAX_HEADER}")
     if length > size - 8:

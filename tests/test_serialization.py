@@ -204,6 +204,7 @@ def test_broken_rule_is_named(tmp_path, case):
     (struct.pack("<Q", 9) + b"{}      ", "claims 9 bytes, but the file has only 8"),
     (struct.pack("<Q", 100_000_001), "claims 100000001 bytes, more than the format's 100000000"),
     (b"\xff" * 16, "more than the format's"),
+    (b"PK\x03\x04" + bytes(16), "a ZIP archive, as torch.save and np.savez write"),
 ])
 def test_broken_length_is_named(tmp_path, raw, message):
     (tmp_path / "a").write_bytes(raw)
