@@ -2,6 +2,7 @@
 
 import copy
 import math
+import pickle
 import threading
 from collections import OrderedDict
 
@@ -256,6 +257,20 @@ def test_state_is_a_snapshot_and_comes_back_through_a_file(tmp_path):
     np.testing.assert_array_equal(other.eval()(x), want)
     net.load_state_dict(state)
     np.testing.assert_array_equal(net(x), want)
+
+
+def test_a_network_out_of_a_pickle_learns():
+    net = _net()
+    other = pickle.loads(pickle.dumps(net))  # its arrays have dtypes of their own, equal to NumPy's
+    x = _rng().normal(size=(2, 1, 4, 4)).astype(np.float32)
+    for each in (net, other):
+        for _ in range(2):
+            y, backward = each.forward(x)
+            backward(np.ones_like(y))
+    for p, q in zip(net.parameters(), other.parameters(), strict=True):
+        np.testing.assert_array_equal(p.grad, q.grad)
+    p = nn.Parameter(pickle.loads(pickle.dumps(np.zeros(3, np.float32))))
+    p.grad = np.ones(3, np.float32)
 
 
 def test_loading_converts_precision():

@@ -27,9 +27,10 @@ _grad_lock = threading.Lock()
 
 
 def _own_copy(name, array):
-    """A fresh C-contiguous native-order copy that owns its memory, so that every view of it counts as one."""
-    dtype = common.native_float(name, common.array(name, array).dtype)
-    return np.array(array, dtype=dtype, order="C")
+    """A fresh C-contiguous copy that owns its memory, so that every view of it counts as one; its dtype is the one
+    object that ``native_float`` gives: an array out of a pickle has another, equal one, which ``np.array`` would keep.
+    """
+    return common.array(name, array).astype(common.native_float(name, array.dtype), order="C", subok=False)
 
 
 class Parameter:
