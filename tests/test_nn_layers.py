@@ -692,6 +692,7 @@ def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
     (lambda: nn.Residual(abs), DtypeError, "layer block must be a Module, got builtin_function_or_method"),
     (lambda: nn.Sequential({"a.b": nn.ReLU()}), ShapeError, "'a.b' cannot name a layer"),
     (lambda: nn.Sequential({"forward": nn.ReLU()}), ShapeError, "'forward' cannot name a layer"),
+    (lambda: nn.Sequential({1: nn.ReLU()}), DtypeError, "the name of a layer must be a string, got 1"),
 ])
 def test_bad_arguments_are_refused_by_the_constructor(make, error, message):
     with pytest.raises(error, match=message):

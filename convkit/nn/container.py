@@ -242,6 +242,8 @@ def _check_layer(name, layer):
 
 def _add(module, name, layer):
     _check_layer(name, layer)
+    if not isinstance(name, str):
+        raise DtypeError(f"the name of a layer must be a string, got {common.shown(name)}")
     if not name or "." in name or hasattr(module, name):
         raise ShapeError(f"{name!r} cannot name a layer: it is empty, has a dot or is taken")
     setattr(module, name, layer)
