@@ -46,6 +46,15 @@ def test_packing_is_made_once_while_nothing_changes():
     assert _packed(p)[1] and inside is p._data
 
 
+def test_numpy_takes_a_parameter_for_its_values():
+    p = nn.Parameter(np.ones(3, np.float32))
+    assert np.asarray(p).dtype == np.float32 and np.sum(p, dtype=np.float64) == 3
+    np.asarray(p)[0] = 2
+    copied = np.array(p, np.float64)
+    copied[:] = 5
+    np.testing.assert_array_equal(p.data, [2, 1, 1])
+
+
 HOLD = {
     "view": lambda p: p.data,
     "slice": lambda p: p.data[1:],
@@ -56,6 +65,7 @@ HOLD = {
     "subclass": lambda p: p.data.view(np.recarray),
     "memoryview": lambda p: memoryview(p.data).cast("B").cast("d"),
     "asarray": lambda p: np.asarray(p.data),
+    "asarray of itself": lambda p: np.asarray(p),
     "stride trick": lambda p: np.lib.stride_tricks.as_strided(p.data, (3,), (8,)),
     "from buffer": lambda p: np.frombuffer(memoryview(p.data), np.float64),
 }

@@ -145,6 +145,10 @@ class Parameter:
         version = self.version
         return None if sys.getrefcount(self._buffer) > _ALONE else version
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Floats:
+        """What np.asarray gives: ``data``. Without it NumPy would make an array of one object."""
+        return np.asarray(self.data, dtype) if copy is None else np.array(self.data, dtype, copy=copy)
+
     def _references(self):
         return sys.getrefcount(self._buffer)  # as in `packed`
 
