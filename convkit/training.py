@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convkit.errors import DtypeError, ShapeError
 from convkit.nn.container import backward_of
-from convkit.nn.module import Module
+from convkit.nn.module import Module, forward_of
 from convkit.optim.optimizer import Optimizer
 from convkit.optim.scheduler import ReduceLROnPlateau, Scheduler
 from convkit.spec import common
@@ -206,7 +206,7 @@ def _train_epoch(model, loss, optimizer, x, y, order, batch_size, show, schedule
         batch = order[i:i + batch_size]
         target = y[batch]
         model.zero_grad()
-        output, backward = model.forward(x[batch])
+        output, backward = forward_of(model, x[batch])
         value, dloss = loss.forward(output, target)
         backward_of(model, backward, dloss(), need_dx=False)
         optimizer.step()

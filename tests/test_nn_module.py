@@ -9,7 +9,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from convkit import load, nn, optim, save
+from convkit import fit, load, nn, optim, save
 from convkit.errors import DtypeError, ShapeError
 from convkit.kernels import native
 
@@ -175,6 +175,24 @@ class Twice(nn.Module):
     def forward(self, x):
         y, backward = self.inner.forward(x)
         return y, backward
+
+
+class LikeTorch(nn.Module):
+    def __init__(self):
+        self.inner = nn.Linear(2, 2, rng=_rng())
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_a_forward_without_backward_is_refused(images):
+    net, x = LikeTorch(), np.ones((images, 2), np.float32)
+    calls = (lambda: net(x), lambda: net.summary(x.shape), lambda: nn.Sequential(net)(x),
+             lambda: fit(net, nn.MSELoss(), optim.SGD(net.parameters()), x, x, epochs=1, batch_size=5, progress=False))
+    for call in calls:
+        with pytest.raises(DtypeError, match=r"^LikeTorch.forward must return the output and the function .* got array"):
+            call()
 
 
 def test_walking_finds_everything_in_order_and_shared_parameters_once():

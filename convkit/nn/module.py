@@ -64,7 +64,7 @@ class Module:
 
     def predict(self, x: Floats) -> Floats:
         """The output alone; layers override it where that is cheaper than ``forward``."""
-        return self.forward(x)[0]
+        return forward_of(self, x)[0]
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         """The output, and the function that turns its gradient into that of ``x``."""
@@ -224,6 +224,15 @@ class Module:
         if not lines:
             return f"{type(self).__name__}({self.extra_repr()})"
         return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+
+
+def forward_of(module, x):
+    """``module.forward(x)``; of one that returns the output alone, as in PyTorch, the first image must not be taken."""
+    result = module.forward(x)
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise DtypeError(f"{type(module).__name__}.forward must return the output and the function that turns its "
+                         f"gradient into that of x, got {common.shown(result)}")
+    return result
 
 
 def _array_of(value):
