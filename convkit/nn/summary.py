@@ -39,7 +39,8 @@ class Summary:
         Bytes of the parameters, and of all layers' outputs together.
     training_peak, prediction_peak : int
         Bytes of activations, and of their gradients, that are alive at a time, measured; the input and the kernels'
-        workspace are not counted. There is no training_peak (None) where a norm cannot be trained on such a batch.
+        workspace are not counted, but weights that a gradient packs for its call are: of few and small images they may
+        be the most. There is no training_peak (None) where a norm cannot be trained on such a batch.
     """
 
     def __init__(self, rows: Sequence[Row], parameters: Sequence[Parameter], training_peak: int | None,
