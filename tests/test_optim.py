@@ -106,6 +106,26 @@ def test_state_of_another_network_is_refused():
         optim.SGD(parameters).load_state_dict(optim.Adam(parameters).state_dict())
 
 
+@pytest.mark.parametrize("key, value, error, message", [
+    ("lr", np.nan, ShapeError, "lr must be finite and not negative, got lr=nan"),
+    ("lr", "fast", DtypeError, "lr must be a number, got lr='fast'"),
+    ("betas", [0.9, 2.0], ShapeError, "betas must be at least 0 and less than 1, got betas=2.0"),
+    ("0.step", 0, ShapeError, r"state\['0.step'\] must be at least 1"),
+    ("0.step", 1.5, DtypeError, r"state\['0.step'\] must be made of integers"),
+    ("0.exp_avg", np.ones((4, 3, 2), int), DtypeError, r"state\['0.exp_avg'\] must be float16, float32 or float64"),
+])
+def test_state_that_no_optimizer_has_is_refused_before_anything_changes(key, value, error, message):
+    rng = np.random.default_rng(4)
+    parameters = _parameters(rng)
+    optimizer = optim.Adam(parameters)
+    _run(optimizer, parameters, _gradients(rng, 1, np.float64))
+    before = optimizer.state_dict()
+    with pytest.raises(error, match=message):
+        optimizer.load_state_dict({**before, "eps": np.array(0.5), key: np.asarray(value)})
+    for name, array in optimizer.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
 def test_lr_may_change_between_steps():
     p = Parameter(np.zeros(2))
     optimizer = optim.SGD([p], lr=1.0)

@@ -85,15 +85,19 @@ class Optimizer:
         if missing or wrong:
             raise ShapeError(f"the state does not fit this {type(self).__name__} of {len(self.parameters)} parameters"
                              f": missing {missing}, unexpected or of another shape {wrong}")
-        for name in self.settings:
-            value = flat[name].tolist()
-            setattr(self, name, tuple(value) if isinstance(value, list) else value)
-        self._states = [{name: self._loaded(flat[f"{i}.{name}"], name, p) for name in self.state_names
+        settings = {name: flat[name].tolist() for name in self.settings}
+        made = type(self)(self.parameters, **settings)  # refuses what it would not be made with
+        self._states = [{name: self._loaded(flat, f"{i}.{name}", p) for name in self.state_names
                          if f"{i}.{name}" in flat} for i, p in enumerate(self.parameters)]
+        for name in self.settings:
+            setattr(self, name, getattr(made, name))
 
     @staticmethod
-    def _loaded(value, name, parameter):
-        return int(value) if name == "step" else value.astype(_computing(parameter), order="C")
+    def _loaded(flat, key, parameter):
+        name, value = f"state[{key!r}]", flat[key]
+        if key.endswith(".step"):
+            return common.integer(name, value.item(), 1)
+        return common.float_array(name, value).astype(_computing(parameter), order="C")
 
 
 def _computing(parameter):
