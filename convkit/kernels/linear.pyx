@@ -4,8 +4,8 @@
 
 A tile reads ``b`` in panels ``[panel][k][panel lanes]``, which a prediction packs once for all calls. A training step
 meets every weight once: forward ``a`` becomes the panels, and the tiles go along rows of weights as memory has them;
-for a gradient the task packs what it needs where it stays near. There ``a`` has k outermost, because the tile reads
-neighbouring rows of one k. Where csrc/linear has tiles of its own, a batch takes those by packed weights and for its
+for a gradient the task packs what it needs where it stays near. Rows of ``a`` are read as they lie, unless more of them
+than L1 has ways meet in its sets, or the tile wants neighbouring rows of one k. Where csrc/linear has tiles of its own, a batch takes those by packed weights and for its
 gradient. A single row, which waits for nothing but packed panels, has a kernel that reads several at a time, and the
 gradient of a few rows one that takes the weights as they lie (csrc/linear).
 """
@@ -407,6 +407,8 @@ cdef class Product:
         if p.tap_step * p.itemsize % 2048 == 0:
             p.tap_step += 64 // p.itemsize
         as_it_is = a_is_transposed and p.tap_step == rows
+        if not a_is_transposed and (p.most_rows <= MOST_STREAMS or p.depth * p.itemsize % 2048):
+            p.row_step, p.tap_step, as_it_is = p.depth, 1, True
         p.y_row, p.y_column = p.columns, 1
         if rows * p.depth * p.columns < MIN_MACS:
             threads = 1
@@ -439,11 +441,11 @@ cdef class Product:
         with nogil:
             for i in range(p.depth):
                 off[i] = i * p.tap_step
-            if not a_is_transposed:
-                parallel_for(transpose_block, &p, (p.depth + 255) // 256, threads)
-            elif not as_it_is:
-                p.table.pad(p.a, rows, memory, p.depth, 0, rows, p.tap_step - rows)
             if not as_it_is:
+                if a_is_transposed:
+                    p.table.pad(p.a, rows, memory, p.depth, 0, rows, p.tap_step - rows)
+                else:
+                    parallel_for(transpose_block, &p, (p.depth + 255) // 256, threads)
                 p.a = memory
             p.packed = memory + a_bytes + bias_bytes
             add_blocks(&p, threads)
