@@ -5,9 +5,10 @@
 A tile reads ``b`` in panels ``[panel][k][panel lanes]``, which a prediction packs once for all calls. A training step
 meets every weight once: forward ``a`` becomes the panels, and the tiles go along rows of weights as memory has them;
 for a gradient the task packs what it needs where it stays near. Rows of ``a`` are read as they lie, unless more of them
-than L1 has ways meet in its sets, or the tile wants neighbouring rows of one k. Where csrc/linear has tiles of its own, a batch takes those by packed weights and for its
-gradient. A single row, which waits for nothing but packed panels, has a kernel that reads several at a time, and the
-gradient of a few rows one that takes the weights as they lie (csrc/linear).
+than L1 has ways meet in its sets, or the tile wants neighbouring rows of one k. Where csrc/linear has tiles of its own,
+a batch takes those by packed weights and for its gradient. A single row, which waits for nothing but packed panels, has
+a kernel that reads several at a time, and the gradient of a few rows one that takes the weights as they lie
+(csrc/linear).
 """
 
 from libc.string cimport memcpy, memset
