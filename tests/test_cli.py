@@ -198,7 +198,7 @@ def test_explain_counts_arithmetic_and_bytes():
 @pytest.mark.parametrize("operation, error, message", [
     ("conv4d", convkit.ShapeError, "must be one that explain knows, such as conv[^']*, got operation='conv4d'$"),
     ("?", convkit.ShapeError, "must be one that explain knows, such as conv1d, [^']*, got operation='\\?'$"),
-    (convkit.nn.ReLU(), convkit.DtypeError, "must be the name of a function, such as 'conv2d', got ReLU$"),
+    (7, convkit.DtypeError, "must be a network or the name of a function, such as 'conv2d', got int$"),
 ])
 def test_explain_names_a_few_operations(operation, error, message):
     with pytest.raises(error, match=f"^operation {message}") as caught:

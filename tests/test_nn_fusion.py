@@ -433,3 +433,35 @@ def test_a_block_that_does_something_of_its_own_is_left_alone():
     assert np.abs(net(x) - first).max() > 0.1
     conv.predict = lambda x: 0 * x
     np.testing.assert_array_equal(net(x), nn.ReLU()(x))
+
+
+# ---- explain
+
+
+def test_explain_shows_what_is_computed_together_and_by_what():
+    block = nn.Residual(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)))
+    net = nn.Sequential({"stem": nn.Conv2d(3, 8, 3), "norm": nn.BatchNorm2d(8), "act": nn.ReLU(),
+                         "body": nn.Sequential(nn.MaxPool2d(2), block, nn.ReLU()),
+                         "flat": nn.Flatten(), "head": nn.Linear(72, 5)})
+    with convkit.use(algorithm="direct"):
+        told = convkit.explain(net, np.zeros((2, 3, 8, 8), np.float32))
+    assert [(s.name, s.layers, s.output_shape) for s in told.stages] == [
+        ("stem to act", ("Conv2d", "BatchNorm2d", "ReLU"), (2, 8, 6, 6)),
+        ("body.0", ("MaxPool2d",), (2, 8, 3, 3)),
+        ("body.1 to body.2", ("Residual", "ReLU"), (2, 8, 3, 3)),
+        ("flat", ("Flatten",), (2, 72)),
+        ("head", ("Linear",), (2, 5))]
+    assert told.stages[0].algorithms[0] == told.stages[2].algorithms[0] == "conv: direct"
+    assert told.stages[3].algorithms == ()
+    assert "Conv2d + BatchNorm2d + ReLU" in str(told) and len(str(told).splitlines()) == 7
+    assert net.training  # it was a copy that predicted
+
+
+def test_explain_of_one_layer_and_of_what_does_not_fit():
+    stage, = nn.MaxPool2d(2, return_indices=True).explain((1, 2, 4, 6)).stages
+    assert stage.name == "MaxPool2d" and stage.output_shape == (1, 2, 2, 3)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3))
+    with pytest.raises(convkit.ShapeError, match="^x must have 4 axes"):
+        net.explain((1, 3))
+    with pytest.raises(convkit.DtypeError, match="^of a network explain takes x alone, got padding too$"):
+        convkit.explain(net, (1, 3, 8, 8), padding=1)

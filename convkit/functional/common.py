@@ -11,6 +11,7 @@ from functools import lru_cache, partial, wraps
 import numpy as np
 
 from convkit.plan.calls import apart, empty, holds, plain
+from convkit.plan.common import recording
 from convkit.plan.half import narrow_plan, widen_plan
 from convkit.spec.common import FLOAT16, FLOAT32, INT64
 
@@ -137,3 +138,11 @@ def run_packed(spec, run, x, weight, bias, y, packed, then=None):
     else:
         kept = packed(run.pack_key, lambda kept: run.pack(contiguous(kept, spec.dtype)))
         run.with_packed(x, kept, bias, y, *finish)
+
+
+def computed_by(function, x):
+    """``function(x)``, and what computed it: each operation's kind and algorithm, such as "conv: winograd"."""
+    with recording() as plans:
+        y = function(x)
+    kinds = (type(plan.spec).__name__.removesuffix("Spec").lower() for plan in plans)
+    return y, tuple(dict.fromkeys(f"{kind}: {plan.algorithm}" for kind, plan in zip(kinds, plans, strict=True)))

@@ -31,6 +31,7 @@ from convkit.spec import common
 from convkit.typing import Backward, Floats
 
 if TYPE_CHECKING:
+    from convkit.nn.explain import NetworkExplanation
     from convkit.nn.summary import Summary
 
 
@@ -214,6 +215,11 @@ class Module:
         """Table of the layers: output shapes, parameters, multiply-adds, bytes (see ``nn.summary``)."""
         from convkit.nn.summary import summarize
         return summarize(self, input_shape)
+
+    def explain(self, input_shape: Sequence[int]) -> NetworkExplanation:
+        """Table of what predicts: layers that are computed together, and by what (see ``nn.explain``)."""
+        from convkit.nn.explain import explained
+        return explained(self, input_shape)
 
     def extra_repr(self) -> str:
         """The configuration that ``repr`` shows."""

@@ -59,9 +59,7 @@ class Summary:
         table += [(r.name, r.kind, " x ".join(map(str, r.output_shape)), f"{r.parameters:,}", f"{r.macs:,}",
                    _bytes(r.activation_bytes)) for r in self.rows]
         table.append(("total", "", "", f"{self.parameters:,}", f"{self.macs:,}", _bytes(self.activation_bytes)))
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(cell.ljust(w) if i < 3 else cell.rjust(w)
-                           for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in table]
+        lines = as_table(table, 3)
         rule = "-" * max(map(len, lines))
         last = f"parameters {_bytes(self.parameter_bytes)}, {self.trainable:,} of {self.parameters:,} trainable"
         peaks = f"activations at the peak {_bytes(self.prediction_peak)} in prediction"
@@ -87,20 +85,31 @@ def summarize(model, input_shape):
     -------
     Summary
     """
-    shape = common.shape_of("input_shape", input_shape)
-    parameters = list(model.parameters())
-    first = next(layer for layer in model.modules() if not any(layer.named_children()))
-    dtype = common.INT64 if isinstance(first, Embedding) else parameters[0].dtype if parameters else common.FLOAT32
-    common.check_bytes("x", shape, dtype)
-    x = np.zeros(shape, dtype)
-    probe = copy.deepcopy(model, {id(p): p for p in parameters}).eval()
+    probe, x = probe_of(model, input_shape)
     prediction_peak = _peak(lambda: probe(x))
     rows = []
     for name, layer in probe.named_modules():
         if not any(layer.named_children()):
             _record(rows, name, layer)
     probe(x)
-    return Summary(rows, parameters, _training_peak(model, x), prediction_peak)
+    return Summary(rows, list(model.parameters()), _training_peak(model, x), prediction_peak)
+
+
+def probe_of(model, input_shape):
+    """A copy of the model that shares its parameters, in eval mode, and zeros that it takes."""
+    shape = common.shape_of("input_shape", input_shape)
+    parameters = list(model.parameters())
+    first = next(layer for layer in model.modules() if not any(layer.named_children()))
+    dtype = common.INT64 if isinstance(first, Embedding) else parameters[0].dtype if parameters else common.FLOAT32
+    common.check_bytes("x", shape, dtype)
+    return copy.deepcopy(model, {id(p): p for p in parameters}).eval(), np.zeros(shape, dtype)
+
+
+def as_table(rows, texts):
+    """Lines of cells, the first ``texts`` columns to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(w) if i < texts else cell.rjust(w)
+                      for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
 
 
 def _training_peak(model, x):

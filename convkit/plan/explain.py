@@ -124,14 +124,15 @@ class Explanation:
     __repr__ = __str__
 
 
-def explain(operation: str, x: NDArray[Any] | Sequence[int], weight: NDArray[Any] | Sequence[int] | None = None, *,
-            dtype: DTypeLike = np.float32, **options: Any) -> Explanation:
+def explain(operation: Any, x: NDArray[Any] | Sequence[int], weight: NDArray[Any] | Sequence[int] | None = None, *,
+            dtype: DTypeLike = np.float32, **options: Any) -> Any:
     """Say how an operation would be computed under the settings in force, and why.
 
     Parameters
     ----------
-    operation : str
-        A function of ``convkit.functional``, such as ``"conv2d"`` or ``"max_pool2d_backward"``.
+    operation : str or Module
+        A function of ``convkit.functional``, such as ``"conv2d"`` or ``"max_pool2d_backward"``. Of a network
+        ``explain(net, x)`` is ``net.explain(x.shape)``: the layers that are computed together, and by what.
     x, weight : ndarray or tuple of int
         The operands or their shapes. For a backward pass, those of the forward pass.
     dtype : dtype
@@ -142,13 +143,19 @@ def explain(operation: str, x: NDArray[Any] | Sequence[int], weight: NDArray[Any
     Returns
     -------
     Explanation
+        Or what ``Module.explain`` returns.
 
     Examples
     --------
     >>> print(convkit.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1))
     """
+    if hasattr(operation, "explain"):  # a network, which this floor does not know
+        if weight is not None or options:
+            raise DtypeError(f"of a network explain takes x alone, got {', '.join(options) or 'weight'} too")
+        return operation.explain(getattr(x, "shape", x))
     if not isinstance(operation, str):
-        raise DtypeError(f"operation must be the name of a function, such as 'conv2d', got {type(operation).__name__}")
+        raise DtypeError("operation must be a network or the name of a function, such as 'conv2d', got "
+                         f"{type(operation).__name__}")
     if operation not in OPERATIONS:
         near = get_close_matches(operation, OPERATIONS, 5, 0.3) or list(OPERATIONS)[:5]
         raise ShapeError(f"operation must be one that explain knows, such as {', '.join(near)}, "
