@@ -334,10 +334,11 @@ def test_a_nan_or_infinity_stays_in_its_windows(stride):
                 np.testing.assert_array_equal(got, want[direction].astype(np.float32))
 
 
-def test_an_infinite_weight_meets_the_padding():
-    spec = spec_of((9, 9), (5, 5), 1, 2, groups=1)
+@pytest.mark.parametrize(("size", "kernel"), [((9, 9), 5), ((7, 7), 3), ((9, 12), 3)], ids=str)
+def test_an_infinite_weight_meets_the_padding(size, kernel):
+    spec = spec_of(size, (kernel, kernel), 1, kernel // 2, groups=2)
     x, w, bias, dy = operands(spec, 1)
-    w[0, 0, 1, 2] = np.inf
+    w[0, 0, 0, 2], w[1, 0, kernel - 1, 0] = np.inf, np.nan
     want = expected(spec, x, w, bias, dy)
     for isa in levels():
         for name in rows(spec, "forward", isa):

@@ -310,53 +310,100 @@ CK_INLINE void CK_TYPED(sum_band)(const ck_depthwise *g, CK_TYPED(strip) * t, co
     }
 }
 
+/* What an input row adds to the sums that rows [from, to) of 3 x 3 taps see it for: acc[k] is the one of row k. */
+CK_INLINE void CK_TYPED(add_row)(V *acc, const V weights[9], const T *row, const VL lanes[3], ptrdiff_t far,
+                                 const int from, const int to, const int N)
+{
+    CK_UNROLL for (int s = 0; s < 3; s++) CK_UNROLL for (int v = 0; v < N; v++)
+    {
+        const T *x = row + s + v * far;
+        V pixels = N == 1 || s == 2 * v ? vload_lanes(x, lanes[s]) : vload(x);
+        CK_HOLD(pixels);
+        CK_UNROLL for (int k = to - 1; k >= from; k--)
+            CK_TYPED(add_product)(acc + k * N + v, weights[3 * k + s], pixels);
+    }
+}
+
+/* Sums move up one row of taps, and new ones begin. */
+CK_INLINE void CK_TYPED(move_up)(V *acc, const int N)
+{
+    CK_UNROLL for (int k = 3 * N - 1; k >= N; k--) acc[k] = acc[k - N];
+    CK_UNROLL for (int v = 0; v < N; v++) acc[v] = (V){0};
+}
+
+/* Stores the row of sums that is complete, the last ones of a call by parts. */
+CK_INLINE void CK_TYPED(store_row)(T *y, const T *safe, V *sums, const T *bias, const ck_finish *finish, ptrdiff_t far,
+                                   ptrdiff_t across, T *part, const int N)
+{
+    CK_UNROLL for (int v = 0; v < N; v++)
+    {
+        V sum = sums[v] + vload(bias);
+        CK_TYPED(limit_sums)(finish, &sum, 1);
+        if (N == 2 || __builtin_expect(y <= safe, 1)) {
+            vstore(y + v * far, sum);
+            continue;
+        }
+        vstore(part, sum); /* vstore_part is more code, for every row */
+        memcpy(y, part, (size_t)across * sizeof(T));
+    }
+}
+
 /* Planes of 3 x 3 taps, stride 1, whose rows N vectors hold; a unit is a plane. The second vector overlaps the first, and
  * only its last tap and the first tap of the first see lanes outside. A row in one vector is stored with lanes that belong
- * to the next one, of the next plane too, which is stored after it; the last rows of all by parts. `finish` is g's or
- * NULL: where nothing follows, asking would take a tenth of the time. */
+ * to the next one, of the next plane too, which is stored after it; the last rows of all by parts. Of the first two
+ * rows and the last only taps that belong to an output row are added. `finish` is g's or NULL: where nothing follows,
+ * asking would take a tenth of the time. */
 CK_INLINE void CK_TYPED(walk_planes)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
                                      ptrdiff_t first, ptrdiff_t last, T *scratch, const ck_finish *finish, const int N)
 {
+    enum { AHEAD = 256 / sizeof(T) };
     const ptrdiff_t width = g->source[2], height = g->source[1], across = g->target[2], rows = g->target[1];
-    const ptrdiff_t far = N == 1 ? 0 : across - L;
-    T *const zeros = scratch + L, *const end = target + last * rows * across;
+    const ptrdiff_t top = -g->lo[1], groups = g->groups, reversed = g->reversed, far = N == 1 ? 0 : across - L;
+    T *const bias_of = scratch + 4 * L, *const part = bias_of + L, *const rotated = part + L;
+    const T *const zeros = scratch + L - g->lo[2], *const safe = target + last * rows * across - L;
+    ptrdiff_t group = first % groups;
+    const T *x = source + (first * height + top) * width - g->lo[2];
+    T *y = target + first * rows * across;
     VL lanes[3];
-    memset(scratch, 0, (size_t)(4 * L) * sizeof(T));
+    memset(scratch, 0, (size_t)(5 * L) * sizeof(T));
     CK_UNROLL for (int s = 0; s < 3; s++)
     {
         const ptrdiff_t at = s - g->lo[2] + (s == 2 ? far : 0);
         lanes[s] = vlanes(CK_TYPED(lane)(-at), CK_TYPED(lane)(width - at));
     }
-    ptrdiff_t group = first % g->groups;
-    for (ptrdiff_t i = first; i < last; i++, group = group + 1 < g->groups ? group + 1 : 0) {
-        const T *const own = w + group * 9;
-        const T *x = source + i * height * width - g->lo[1] * width - g->lo[2];
-        const V b = vset1(bias ? bias[group] : 0);
-        V weight[9], acc[6];
-        T *y = target + (i * rows - 2) * across;
-        CK_UNROLL for (int k = 0; k < 3 * N; k++) acc[k] = (V){0};
-        CK_UNROLL for (int k = 0; k < 9; k++) weight[k] = vset1(own[g->reversed ? 8 - k : k]);
-        for (ptrdiff_t r = -2; r < rows; r++, x += width, y += across) {
-            const T *row = (size_t)(r + 2 - g->lo[1]) < (size_t)height ? x : zeros - g->lo[2];
-            CK_UNROLL for (int s = 0; s < 3; s++) CK_UNROLL for (int v = 0; v < N; v++)
-            {
-                const T *from = row + s + v * far;
-                V pixels = N == 1 || s == 2 * v ? vload_lanes(from, lanes[s]) : vload(from);
-                CK_HOLD(pixels);
-                CK_UNROLL for (int k = 0; k < 3; k++) CK_TYPED(add_product)(acc + k * N + v, weight[3 * k + s], pixels);
-            }
-            if (r >= 0) CK_UNROLL for (int v = 0; v < N; v++)
-                {
-                    V sum = acc[2 * N + v] + b;
-                    CK_TYPED(limit_sums)(finish, &sum, 1);
-                    if (N == 2 || end - y >= L)
-                        vstore(y + v * far, sum);
-                    else
-                        vstore_part(y, sum, across);
-                }
-            CK_UNROLL for (int k = 3 * N - 1; k >= N; k--) acc[k] = acc[k - N];
-            CK_UNROLL for (int v = 0; v < N; v++) acc[v] = (V){0};
+    for (ptrdiff_t i = first; i < last; i++, x += (height - rows - 2) * width) {
+        const T *own = w + group * 9;
+        V weights[9], acc[6];
+        if (reversed) {
+            CK_UNROLL for (int k = 0; k < 9; k++) rotated[k] = own[8 - k];
+            own = rotated;
         }
+        __asm__("" : "+r"(own)); /* or elements that are loaded for either would be spread one by one */
+        CK_UNROLL for (int k = 0; k < 9; k++)
+        {
+            weights[k] = vset1(own[k]);
+            CK_HOLD(weights[k]);
+        }
+        if (bias) vstore(bias_of, vset1(bias[group]));
+        group = group + 1 < groups ? group + 1 : 0;
+        CK_UNROLL for (int k = 0; k < 3 * N; k++) acc[k] = (V){0};
+        ptrdiff_t r = top;
+#define CK_ROW (x += width, (size_t)r++ < (size_t)height ? x - width : zeros)
+        CK_TYPED(add_row)(acc, weights, CK_ROW, lanes, far, 0, 1, N);
+        CK_TYPED(move_up)(acc, N);
+        CK_TYPED(add_row)(acc, weights, CK_ROW, lanes, far, 0, 2, N);
+        while (CK_TYPED(move_up)(acc, N), r <= top + rows) {
+            CK_TYPED(add_row)(acc, weights, CK_ROW, lanes, far, 0, 3, N);
+            CK_TYPED(store_row)(y, safe, acc + 2 * N, bias_of, finish, far, across, part, N);
+            y += across;
+            if (N > 1) continue; /* two vectors need no help */
+            __builtin_prefetch(x + AHEAD, 0, 3);
+            __builtin_prefetch(y + AHEAD, 1, 3);
+        }
+        CK_TYPED(add_row)(acc, weights, CK_ROW, lanes, far, 2, 3, N);
+        CK_TYPED(store_row)(y, safe, acc + 2 * N, bias_of, finish, far, across, part, N);
+        y += across;
+#undef CK_ROW
     }
 }
 #define CK_PLANES(N)                                                                                                   \
