@@ -214,7 +214,7 @@ def test_the_sign_of_a_zero_around_an_array():
 @every_isa
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_channels_of_any_size_are_dealt_out(isa, dtype):
-    """Sizes around the vectors, and around the longest copy that is made of them."""
+    """Sizes around the vectors; most rows begin between two places where vectors are aligned."""
     for inner in (1, 3, 8, 33, 255, 256, 257, 513, 1025, 2000):
         x = np.arange(2 * 12 * inner, dtype=dtype).reshape(2, 12, inner)
         want = x.reshape(2, 3, 4, inner).swapaxes(1, 2).reshape(x.shape)

@@ -114,18 +114,16 @@ CK_NOINLINE void CK_TYPED(add_pairs)(const T *x, T *y, ptrdiff_t n, const int ro
     vstore_part(y, CK_TYPED(pair_sums)(a, b), n);
 }
 
+/* Vectors between the first and the last are stored where lines of the cache begin: x may lie anyhow. */
 CK_INLINE void CK_TYPED(copy)(const T *x, T *y, ptrdiff_t n)
 {
-    ptrdiff_t i = 0;
-    if (n > 64 * L) { /* a memcpy has its start to win back */
-        memcpy(y, x, (size_t)n * sizeof(T));
+    if (n < L) {
+        vstore_part(y, vload_part(x, n), n);
         return;
     }
-    for (; n >= L && i < n; i += L) {
-        i = i + L <= n ? i : n - L;
-        vstore(y + i, vload(x + i));
-    }
-    if (i < n) vstore_part(y, vload_part(x, n), n);
+    vstore(y, vload(x));
+    for (ptrdiff_t i = L - (ptrdiff_t)((uintptr_t)y / sizeof(T) % L); i + L <= n; i += L) vstore(y + i, vload(x + i));
+    vstore(y + n - L, vload(x + n - L));
 }
 
 /* Targets first .. last - 1 of lists that may be long. */
