@@ -175,15 +175,12 @@ CK_INLINE void CK_TYPED(sum_pixels)(const ck_depthwise *g, const ck_depthwise_ph
     const ptrdiff_t rows = CK_TYPED(least)(to, s->count[1] - origin);
     const int odd = across == 3 || across == 5 || across == 7;
     const int fast = odd && s->offset[1] == s->offset[0] + L && n >= HALF && (n + HALF - 1) / HALF * HALF * 4 <= n * 5;
-    const ptrdiff_t parts = (n + MOST - 1) / MOST, even = (n + parts - 1) / parts;
+    const ptrdiff_t parts = n <= MOST ? 1 : (n + MOST - 1) / MOST, even = parts == 1 ? n : (n + parts - 1) / parts;
     const ptrdiff_t first = origin * g->source_step[1] - g->lo[1];
-    CK_TYPED(pixels)
-    t = {.offset = s->offset,
-         .w = w,
-         .x_row = g->source_step[1] * g->box[2] * L,
-         .bias = bias,
-         .y_row = s->step[1] * g->target[2] * L,
-         .y_step = s->step[2] * L};
+    CK_TYPED(pixels) t; /* whose other fields need no zeros: `rep stos` takes longer than a row of some tiles */
+    t.offset = s->offset, t.w = w, t.bias = bias;
+    t.x_row = g->source_step[1] * g->box[2] * L;
+    t.y_row = s->step[1] * g->target[2] * L, t.y_step = s->step[2] * L;
     for (ptrdiff_t y = from, R; y < rows; y += R) {
         R = y + 1 < rows && 2 * n <= MOST && (CK_TYPED(whole) || !fast) ? 2 : 1;
         t.first = 0, t.last = s->taps;
@@ -258,9 +255,10 @@ static void CK_TYPED(sum_channels)(const ck_depthwise *g, const void *source, co
     ptrdiff_t reached = 0;
     memset(box, 0, (size_t)(g->box[1] * g->box[2] * L) * sizeof(T));
     for (ptrdiff_t j = 0; j < g->phases; j++) reached += g->phase[j].count[1] * g->phase[j].count[2];
+    ptrdiff_t origin = first % g->blocks[1] * g->block[1], part = first / g->blocks[1] % parts;
+    ptrdiff_t image = first / g->blocks[1] / parts;
     for (ptrdiff_t i = first; i < last; i++) {
-        const ptrdiff_t origin = i % g->blocks[1] * g->block[1], part = i / g->blocks[1] % parts;
-        const ptrdiff_t image = i / g->blocks[1] / parts, channel = part * L;
+        const ptrdiff_t channel = part * L;
         const ptrdiff_t channels = CK_TYPED(least)(L, g->groups - channel);
         const T *x = (const T *)source + (image * g->groups + channel) * plane;
         T *y = (T *)target + (image * g->groups + channel) * area;
@@ -287,6 +285,8 @@ static void CK_TYPED(sum_channels)(const ck_depthwise *g, const void *source, co
                     vstore(out + p, CK_TYPED(within_limits)(g->finish, vload(out + p)));
             CK_TYPED(from_lanes)(y + top * width, area, channels, out, height * width);
         }
+        origin = more ? origin + g->block[1] : 0;
+        if (!more && ++part == parts) part = 0, image++;
     }
 }
 
