@@ -430,6 +430,44 @@ def test_scatter_adds_in_order_and_refuses_what_lies_outside():
                     check_indices(spec, wrong)
 
 
+@pytest.mark.parametrize(("cell", "windows"), [((2, 2), (3, 4)), ((2, 2), (5, 11)), ((2, 2, 2), (2, 3, 7)), ((4,), (9,)),
+                                               ((4,), (4,)), ((2, 2), (3, 3))])
+def test_an_index_outside_its_window_is_found_wherever_it_is(cell, windows):
+    """Planes most of whose indices point into their own windows are written in order; every plane has another stranger."""
+    rng = rng_for(*cell, *windows)
+    size, count = tuple(c * n for c, n in zip(cell, windows, strict=True)), int(np.prod(windows))
+    first = np.arange(np.prod(size)).reshape(size)[tuple(slice(None, None, c) for c in cell)].ravel()
+    inside = np.arange(np.prod(size)).reshape(size)[tuple(slice(0, c) for c in cell)].ravel()
+    index = first + rng.choice(inside, (count + 1, count))
+    index[np.arange(count), np.arange(count)] = rng.integers(0, np.prod(size), count)  # of all planes but the last
+    x = rng.standard_normal(index.shape)
+    x[:, ::3] = -0.0
+    x[0, 0], x[1, 1] = np.nan, -np.inf
+    for isa, dtype in levels_and_dtypes():
+        values = x.astype(dtype)
+        want, placed = np.zeros((count + 1, np.prod(size)), dtype), np.zeros((count + 1, np.prod(size)), dtype)
+        for i in range(count + 1):
+            np.add.at(want[i], index[i], values[i])
+            placed[i][index[i]] = values[i]
+        with ck.use(isa=isa, algorithm="direct"):
+            for planes in (slice(None), slice(count, None)):
+                here = index[planes].reshape(-1, *windows)
+                given, got = values[planes].reshape(here.shape), np.full((len(here), *size), np.nan, dtype)
+                plans.scatter_plan(ScatterSpec(size, windows, np.dtype(dtype))).run(given, here, got)
+                assert got.tobytes() == want[planes].tobytes(), f"{isa} {dtype}"
+                plans.plan(UnpoolSpec(size, windows, np.dtype(dtype))).run(given, here, got)
+                assert got.tobytes() == placed[planes].tobytes(), f"{isa} {dtype}"
+                taken = np.full(here.shape, np.nan, dtype)
+                plans.gradient_plan(UnpoolSpec(size, windows, np.dtype(dtype))).run(got, here, taken)
+                assert taken.tobytes() == placed[planes][np.arange(len(here))[:, None], index[planes]].tobytes()
+            for bad in (-1, int(np.prod(size)), 2**32 + int(index[count, -1])):
+                wrong = index.copy()
+                wrong[count, -1] = bad
+                with pytest.raises(ck.ShapeError, match="^indices must be at least 0 and less than "):
+                    plans.scatter_plan(ScatterSpec(size, windows, np.dtype(dtype))).run(
+                        x.astype(dtype).reshape(-1, *windows), wrong.reshape(-1, *windows), np.empty_like(want))
+
+
 def test_scatter_refuses_an_index_met_by_any_thread():
     dy, index = np.ones((64, 1, 64, 64), np.float32), np.zeros((64, 1, 64, 64), np.int64)
     for image in (0, 31, 63):

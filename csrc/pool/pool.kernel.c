@@ -340,6 +340,13 @@ CK_INLINE void pool_narrow_f32(uint8_t *to, ck_i32v v, ptrdiff_t left)
 
 #endif
 
+#if CK_POOL_GUESSES
+#include "pool/cells.h"
+#define POOL_BY_CELLS pool_by_cells
+#else
+#define POOL_BY_CELLS(op, p, a, b) ((b)->row0)
+#endif
+
 #include "base/float32.h"
 #include "elementwise/exp_log.h"
 #include "pool/pool.body.h"
