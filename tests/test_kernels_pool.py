@@ -430,6 +430,35 @@ def test_scatter_adds_in_order_and_refuses_what_lies_outside():
                     check_indices(spec, wrong)
 
 
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding"), [
+    ((6, 4), 2, 2, 0), ((6, 16), 2, 2, 0), ((7, 37), 2, 2, 0), ((5, 6, 18), 2, 2, 0), ((9, 20), (3, 2), (2, 2), 0),
+    ((9, 33), 3, 2, 0), ((9, 32), 3, 2, 1), ((8, 17), 3, 2, 1), ((5, 6, 35), 3, 2, 1), ((35,), 35, 35, 0),
+    ((4, 19), (2, 19), (2, 19), 0), ((9, 18), (3, 2), (4, 2), 0)])
+def test_gradients_straight_from_windows(size, kernel, stride, padding):
+    """Means and norms; windows of zeros, columns and rows in no window or in several, and what is not finite."""
+    rng = rng_for(*size)
+    x = rng.standard_normal((3, *size))
+    x[1] = 0
+    for isa, dtype in levels_and_dtypes():
+        x_t = x.astype(dtype)
+        for options in ({"kind": "avg"}, {"kind": "avg", "divisor_override": 5}, {"kind": "lp", "norm_type": 2}):
+            if options["kind"] == "lp" and padding:
+                continue
+            spec = spec_of(x_t, kernel, stride, padding, 1, **options)
+            y, dy = (rng.standard_normal((3, *spec.out_size)).astype(dtype) for _ in "ab")
+            dy[2].flat[1 % dy[2].size] = np.inf
+            saved = ()
+            if options["kind"] == "lp":
+                plans.plan(spec).run(x_t, y)
+                saved = x_t, y
+            dx, want = np.full(x.shape, np.nan, dtype), np.empty(x.shape, dtype)
+            with ck.use(isa=isa, algorithm="direct"):
+                plans.gradient_plan(spec).run(dy, *saved, dx)
+            with ck.use(algorithm="reference"):
+                plans.gradient_plan(spec).run(dy, *saved, want)
+            np.testing.assert_allclose(dx, want, 8 * np.finfo(dtype).eps, 8 * np.finfo(dtype).eps, err_msg=f"{isa} {spec}")
+
+
 @pytest.mark.parametrize(("cell", "windows"), [((2, 2), (3, 4)), ((2, 2), (5, 11)), ((2, 2, 2), (2, 3, 7)), ((4,), (9,)),
                                                ((4,), (4,)), ((2, 2), (3, 3))])
 def test_an_index_outside_its_window_is_found_wherever_it_is(cell, windows):

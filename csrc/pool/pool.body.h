@@ -1517,18 +1517,26 @@ CK_INLINE void CK_TYPED(sum_backward)(int op, const ck_pool *p, const ck_pool_ar
     }
 }
 
-#define SUM_BACKWARD(name, op)                                                                                         \
+#if CK_POOL_GUESSES
+#include "pool/spread.body.h"
+#define STRAIGHT(op) (sizeof(T) == 4 && CK_TYPED(spread_straight)(op, p, a, b))
+#else
+#define STRAIGHT(op) 0
+#endif
+
+#define SUM_BACKWARD(name, op, straight)                                                                               \
     static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)             \
     {                                                                                                                  \
         if (op == POOL_SUM && pool_whole_planes(p) && b->col1 - b->col0 == p->size[2])                                 \
             CK_TYPED(fill_planes)(p, a, b);                                                                            \
-        else                                                                                                           \
+        else if (!(straight))                                                                                          \
             CK_TYPED(sum_backward)(op, p, a, b, s);                                                                    \
         return 1;                                                                                                      \
     }
-SUM_BACKWARD(ck_pool_avg_backward, POOL_SUM)
-SUM_BACKWARD(ck_pool_lp_backward, POOL_POWER)
+SUM_BACKWARD(ck_pool_avg_backward, POOL_SUM, STRAIGHT(POOL_SUM))
+SUM_BACKWARD(ck_pool_lp_backward, POOL_POWER, p->power == 2 && STRAIGHT(POOL_SQUARES))
 #undef SUM_BACKWARD
+#undef STRAIGHT
 
 /* Copy the window rows that cover one row of dx into the slots that have not got them, and list them. */
 CK_INLINE ptrdiff_t CK_TYPED(givers)(const ck_pool *p, const ck_pool_arrays *a, const pool_cursor *c, pool_cover w,
