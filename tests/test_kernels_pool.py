@@ -459,6 +459,21 @@ def test_gradients_straight_from_windows(size, kernel, stride, padding):
             np.testing.assert_allclose(dx, want, 8 * np.finfo(dtype).eps, 8 * np.finfo(dtype).eps, err_msg=f"{isa} {spec}")
 
 
+@pytest.mark.parametrize("size", [(3,), (35,), (64,), (7, 11), (9, 15), (2, 3, 31)])
+def test_norms_of_whole_planes(size):
+    for planes in (1, 8, 11):
+        x = rng_for(*size).standard_normal((planes, *size))
+        x[0, ..., -1] = np.inf
+        for isa, dtype in levels_and_dtypes():
+            x_t = x.astype(dtype)
+            spec = spec_of(x_t, size, size, kind="lp", norm_type=2)
+            y, _ = outputs(spec, planes)
+            with ck.use(isa=isa, algorithm="direct"):
+                plans.plan(spec).run(x_t, y)
+            want = np.sqrt(np.square(x_t.astype(np.float64)).reshape(planes, -1).sum(1))
+            np.testing.assert_allclose(y.ravel(), want, 8 * np.finfo(dtype).eps, err_msg=f"{isa} {spec}")
+
+
 @pytest.mark.parametrize(("cell", "windows"), [((2, 2), (3, 4)), ((2, 2), (5, 11)), ((2, 2, 2), (2, 3, 7)), ((4,), (9,)),
                                                ((4,), (4,)), ((2, 2), (3, 3))])
 def test_an_index_outside_its_window_is_found_wherever_it_is(cell, windows):

@@ -394,7 +394,7 @@ CK_INLINE void CK_TYPED(horizontal_some)(int op, const ck_pool *p, const T *v, p
 
 /* ---- windows of whole rows: one long run each */
 
-/* Reduce n neighbours to one vector: eight vectors of partial results, folded in a fixed tree, then the rest. */
+/* Reduce n neighbours, or the squares of them, to one vector: eight vectors of partial results, folded in a fixed tree, then the rest. */
 CK_INLINE V CK_TYPED(run)(int op, const T *x, ptrdiff_t n)
 {
     enum { WAYS = 8 };
@@ -405,18 +405,20 @@ CK_INLINE V CK_TYPED(run)(int op, const T *x, ptrdiff_t n)
         CK_UNROLL for (int w = 1; w < WAYS; w++) acc[w] = neutral;
         for (; i + WAYS * L <= n; i += WAYS * L) {
             CK_TYPED(fetch)(x + i, WAYS * L);
-            CK_UNROLL for (int w = 0; w < WAYS; w++) acc[w] = CK_TYPED(join)(op, vload(x + i + w * L), acc[w]);
+            CK_UNROLL for (int w = 0; w < WAYS; w++) acc[w] =
+                CK_TYPED(join)(op, CK_TYPED(powered)(op, vload(x + i + w * L), 2), acc[w]);
         }
         CK_UNROLL for (int half = WAYS / 2; half > 0; half /= 2)
         {
             CK_UNROLL for (int w = 0; w < half; w++) acc[w] = CK_TYPED(join)(op, acc[w + half], acc[w]);
         }
     }
-    for (; i + L <= n; i += L) acc[0] = CK_TYPED(join)(op, vload(x + i), acc[0]);
+    for (; i + L <= n; i += L) acc[0] = CK_TYPED(join)(op, CK_TYPED(powered)(op, vload(x + i), 2), acc[0]);
     if (i == n) return acc[0];
     VI ramp;
     for (int w = 0; w < L; w++) ramp[w] = w;
-    return CK_TYPED(join)(op, vselect((VI)(ramp < (TI)(n - i)), vload_part(x + i, n - i), neutral), acc[0]);
+    const V rest = vselect((VI)(ramp < (TI)(n - i)), vload_part(x + i, n - i), neutral);
+    return CK_TYPED(join)(op, CK_TYPED(powered)(op, rest, 2), acc[0]);
 }
 
 CK_INLINE V CK_TYPED(whole_rows)(int op, ROWS r, ptrdiff_t width)
@@ -591,10 +593,11 @@ CK_INLINE void CK_TYPED(small_planes)(int op, const T *x, ptrdiff_t n, ptrdiff_t
     {
         from[i] = x + (i < planes ? i * n : 0);
         const V v = vload_part(from[i] + whole, n - whole);
-        acc[i] = op == POOL_SUM ? v : vselect(rest, v, neutral);
+        acc[i] = POOL_ADDS(op) ? CK_TYPED(powered)(op, v, 2) : vselect(rest, v, neutral);
     }
     for (ptrdiff_t j = 0; j < whole; j += L)
-        CK_UNROLL for (int i = 0; i < L; i++) acc[i] = CK_TYPED(join)(op, vload(from[i] + j), acc[i]);
+        CK_UNROLL for (int i = 0; i < L; i++) acc[i] =
+            CK_TYPED(join)(op, CK_TYPED(powered)(op, vload(from[i] + j), 2), acc[i]);
 }
 
 /* Whole planes of n elements, L of them at a time. */
@@ -625,12 +628,12 @@ CK_INLINE ptrdiff_t CK_TYPED(forward_apart)(int op, const ck_pool *p, const ck_p
     pool_cursor c = pool_seek(p->out, r);
     if (!POOL_NO_NAN(op) && pool_whole_planes(p)) {
         const ptrdiff_t plane = p->size[0] * p->size[1] * W;
-        CK_TYPED(fill)(counts, CK_POOL_LINE, op == POOL_SUM ? counts[0] : 1); /* every lane is a plane, not a column */
+        CK_TYPED(fill)(counts, CK_POOL_LINE, POOL_ADDS(op) ? counts[0] : 1); /* every lane is a plane, not a column */
         MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
         CK_TYPED(reduce_planes)(op, x + r * plane, plane, b->row1 - r, &mean, y + r);
         return b->row1;
     }
-    if (!POOL_NO_NAN(op) && pool_whole_rows(p)) {
+    if (!POOL_NO_NAN(op) && op != POOL_SQUARES && pool_whole_rows(p)) {
         for (; r < b->row1; r += L) {
             T lane[L];
             pool_cursor here = c;
@@ -642,6 +645,7 @@ CK_INLINE ptrdiff_t CK_TYPED(forward_apart)(int op, const ck_pool *p, const ck_p
         }
         return b->row1;
     }
+    if (op == POOL_SQUARES) return r; /* only whole planes of those come here */
     const ptrdiff_t start = pool_start(p, 2, b->col0);
     V total[4] = {vset1(1), vset1(1), vset1(1), vset1(1)};
     for (; r < b->row1; r++, pool_next(p->out, &c)) {
@@ -747,7 +751,8 @@ PASSES_OF(POOL_POWER, NULL, NULL, {NULL})
 #if CK_POOL_GUESSES
 APART(POOL_LARGER)
 APART(POOL_SMALLER)
-PASSES_OF(POOL_SQUARES, NULL, NULL, {NULL})
+APART(POOL_SQUARES)
+PASSES_OF(POOL_SQUARES, CK_TYPED(apart_POOL_SQUARES), NULL, {NULL})
 PASSES_OF(POOL_LARGER, sizeof(T) == 4 ? CK_TYPED(apart_POOL_LARGER) : NULL, NULL, THREE_OF(POOL_LARGER))
 PASSES_OF(POOL_SMALLER, sizeof(T) == 4 ? CK_TYPED(apart_POOL_SMALLER) : NULL, NULL, THREE_OF(POOL_SMALLER))
 #endif
@@ -772,7 +777,7 @@ static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const c
     T *y = (T *)a->out + b->col0;
     V total[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
     const ptrdiff_t same = POOL_ADDS(op) ? CK_TYPED(column_counts)(p, b, counts) : 0;
-    if (pass->apart && pool_apart_from_others(p)) {
+    if (pass->apart && pool_apart_from_others(p) && (op != POOL_SQUARES || pool_whole_planes(p))) {
         return pass->apart(p, a, b, r, counts, same);
     }
 #if CK_POOL_GUESSES
