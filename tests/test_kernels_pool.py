@@ -152,6 +152,29 @@ def test_windows_far_apart(kernel, stride, padding):
     check_average(x, (2, kernel), (1, stride), (0, padding))
 
 
+@pytest.mark.parametrize(("kernel", "padding"), [(15, 0), (16, 8), (17, 3), (23, 0), (25, 0), (32, 16), (41, 2)])
+def test_long_windows_of_every_column(kernel, padding):
+    """Sums of eight neighbours are shared; an infinity and a NaN stay in their windows."""
+    rng = rng_for(kernel, padding)
+    for windows in (1, 7, 8, 9, 16, 61):
+        x = integers(rng, (3, max(1, kernel + windows - 1 - 2 * padding)))
+        check_average(x, kernel, 1, padding)
+        check_average(x, kernel, 1, padding, include_pad=False)
+        x[0, 0], x[1, -1], x[2, x.shape[1] // 2] = np.nan, np.inf, -np.inf
+        check_extreme(x, kernel, 1, padding, 1)
+        for isa, dtype in levels_and_dtypes():
+            spec = spec_of(x.astype(dtype), kernel, 1, padding, 1, kind="avg")
+            y, _ = outputs(spec, 3)
+            with ck.use(isa=isa, algorithm="direct"):
+                plans.plan(spec).run(x.astype(dtype), y)
+            padded = np.pad(x, ((0, 0), (padding, padding)))
+            want = np.lib.stride_tricks.sliding_window_view(padded, kernel, 1).sum(-1) / kernel
+            np.testing.assert_allclose(y, want, 1e-5, err_msg=f"{isa} {spec}")
+    x = integers(rng, (2, 5, kernel + 20))
+    check_extreme(x, (3, kernel), 1, (1, padding), 1)
+    check_average(x, (3, kernel), 1, (1, padding))
+
+
 @pytest.mark.parametrize("size", [(2, 2), (4, 4), (7, 7), (5, 16), (13, 13), (3, 4, 4), (9,)])
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 1, 1), (3, 2, 1), (2, 1, 1)])
 def test_small_planes_side_by_side(size, kernel, stride, padding):

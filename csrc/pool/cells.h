@@ -81,14 +81,15 @@ CK_INLINE ptrdiff_t pool_by_cells(int op, const ck_pool *p, const ck_pool_arrays
 {
     const ptrdiff_t n = p->out[0] * p->out[1] * p->out[2], size = p->size[0] * p->size[1] * p->size[2];
     const ptrdiff_t across = pool_cell(p, 2), rows = pool_cell(p, 1) * pool_cell(p, 0);
-    const int square = across == 2 && pool_cell(p, 1) == 2 && rows <= 4, straight = across == 4 && rows == 1;
+    const int square = across == 2 && pool_cell(p, 1) == 2 && rows <= 4,
+              straight = op == POOL_PLACE && across == 4 && rows == 1;
     ptrdiff_t r = b->row0;
     if (!(square || straight) || p->out[2] < CELLS || size > n * across * rows || size > CK_POOL_MAX_INDEXED) return r;
     for (int good = 1; good && r < b->row1; r += good) {
         const float *in = (const float *)a->in + r * n;
         const int64_t *indices = (const int64_t *)a->chosen + r * n;
         float *out = (float *)a->out + r * size;
-        if (straight)
+        if (op == POOL_PLACE && straight)
             good = pool_plane_of_cells(op, p, 4, 1, in, indices, out);
         else if (rows == 2)
             good = pool_plane_of_cells(op, p, 2, 2, in, indices, out);

@@ -241,6 +241,40 @@ CK_INLINE void CK_TYPED(taps_step2)(int op, const T *v, ptrdiff_t kernel, ptrdif
     }
 }
 
+#if CK_POOL_GUESSES
+CK_INLINE V CK_TYPED(four_taps)(int op, const T *v)
+{
+    const V late = CK_TYPED(join)(op, vload(v + 3), vload(v + 2));
+    return CK_TYPED(join)(op, late, CK_TYPED(join)(op, vload(v + 1), vload(v)));
+}
+
+/* Stride 1, two vectors of taps or more: every eight neighbours joined once, into `eight`, then windows from those, the last
+ * overlapping the one before where that changes nothing, and from single taps. For vectors of eight lanes. */
+CK_INLINE void CK_TYPED(taps_long)(int op, const T *v, ptrdiff_t kernel, T *eight, const MEAN *mean, T *y, ptrdiff_t n)
+{
+    const MEAN m = *mean;
+    const ptrdiff_t whole = POOL_ADDS(op) ? kernel / L * L : kernel, last = whole - L;
+    V four = CK_TYPED(four_taps)(op, v);
+    for (ptrdiff_t i = 0; i < n + last; i += L) {
+        const V next = CK_TYPED(four_taps)(op, v + i + L);
+        const V behind = (V)_mm256_permute2f128_pd((__m256d)four, (__m256d)next, 0x21);
+        vstore(eight + i, CK_TYPED(join)(op, behind, four));
+        four = next;
+    }
+    for (ptrdiff_t o = 0; o < n; o += L) {
+        V acc = vload(eight + o);
+        for (ptrdiff_t k = L; k < last; k += L) acc = CK_TYPED(join)(op, vload(eight + o + k), acc);
+        acc = CK_TYPED(join)(op, vload(eight + o + last), acc);
+        for (ptrdiff_t k = whole; k < kernel; k++) acc = CK_TYPED(join)(op, vload(v + o + k), acc);
+        CK_TYPED(deliver)(y + o, CK_TYPED(finish)(op, &m, acc, o), n - o);
+    }
+}
+#define LONG(op, p)                                                                                                    \
+    (OFTEN(op) && sizeof(T) == 4 && (p)->stride[2] == 1 && (p)->dilation[2] == 1 && (p)->kernel[2] >= 2 * L)
+#else
+#define LONG(op, p) 0
+#endif
+
 /* The lanes of L vectors, each folded in a fixed tree, into one vector: every round joins the halves of two vectors in
  * one, which takes half the shuffles of a transpose. At AVX2 only the first round shuffles across halves of vectors. */
 CK_INLINE V CK_TYPED(fold)(int op, V acc[L])
@@ -377,6 +411,10 @@ CK_INLINE void CK_TYPED(horizontal_row)(int op, const ck_pool *p, const T *v, T 
         CK_TYPED(taps_step1)(op, v, 3, 1, mean, y, n);
     else if (stride == 2)
         CK_TYPED(taps_step2)(op, v, kernel, dilation, mean, y, n);
+#if CK_POOL_GUESSES
+    else if (LONG(op, p))
+        CK_TYPED(taps_long)(op, v, kernel, all, mean, y, n);
+#endif
     else if (stride == 1)
         CK_TYPED(taps_step1)(op, v, kernel, dilation, mean, y, n);
     else if (pool_apart(p, n < L ? 32 * L / n : 32))
@@ -752,7 +790,7 @@ PASSES_OF(POOL_POWER, NULL, NULL, {NULL})
 APART(POOL_LARGER)
 APART(POOL_SMALLER)
 APART(POOL_SQUARES)
-PASSES_OF(POOL_SQUARES, CK_TYPED(apart_POOL_SQUARES), NULL, {NULL})
+PASSES_OF(POOL_SQUARES, sizeof(T) == 4 ? CK_TYPED(apart_POOL_SQUARES) : NULL, NULL, {NULL})
 PASSES_OF(POOL_LARGER, sizeof(T) == 4 ? CK_TYPED(apart_POOL_LARGER) : NULL, NULL, THREE_OF(POOL_LARGER))
 PASSES_OF(POOL_SMALLER, sizeof(T) == 4 ? CK_TYPED(apart_POOL_SMALLER) : NULL, NULL, THREE_OF(POOL_SMALLER))
 #endif
@@ -777,7 +815,8 @@ static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const c
     T *y = (T *)a->out + b->col0;
     V total[4] = {vset1(0), vset1(0), vset1(0), vset1(0)};
     const ptrdiff_t same = POOL_ADDS(op) ? CK_TYPED(column_counts)(p, b, counts) : 0;
-    if (pass->apart && pool_apart_from_others(p) && (op != POOL_SQUARES || pool_whole_planes(p))) {
+    if (pass->apart && pool_apart_from_others(p) && !(LONG(op, p) && n >= L) &&
+        (op != POOL_SQUARES || pool_whole_planes(p))) {
         return pass->apart(p, a, b, r, counts, same);
     }
 #if CK_POOL_GUESSES
@@ -1371,6 +1410,15 @@ CK_INLINE void CK_TYPED(spread_step2)(int some, const GIVER *row, ptrdiff_t rows
     }
 }
 
+#if CK_POOL_GUESSES
+/* Every column is then a window of `kernel` columns of the row. */
+static void CK_TYPED(spread_long)(const T *row, ptrdiff_t kernel, T *eight, T *dx, ptrdiff_t n)
+{
+    const MEAN sum = {1, 1, NULL, 1};
+    CK_TYPED(taps_long)(POOL_SUM, row, kernel, eight, &sum, dx, n);
+}
+#endif
+
 CK_INLINE void CK_TYPED(spread_any)(int some, const GIVER *row, ptrdiff_t rows, ptrdiff_t kernel, ptrdiff_t stride,
                                     ptrdiff_t P0, T *dx, ptrdiff_t n)
 {
@@ -1483,7 +1531,9 @@ CK_INLINE void CK_TYPED(sum_backward)(int op, const ck_pool *p, const ck_pool_ar
     const ptrdiff_t P0 = b->col0 + p->pad[2], zeros = (p->kernel[2] - 1) / p->stride[2];
     const pool_cover w = {pool_covering(p, 2, b->col0).first, pool_covering(p, 2, b->col1 - 1).last};
     T *shares = ck_pool_take(&scratch, width, sizeof(T)), *g[CK_POOL_ROWS];
+    T *eight = ck_pool_take(&scratch, width, sizeof(T)); /* for long windows */
     const ptrdiff_t same = CK_TYPED(column_shares)(p, w, shares);
+    (void)eight;
     for (int i = 0; i < CK_POOL_ROWS; i++) {
         T *row = ck_pool_take(&scratch, width, sizeof(T));
         CK_TYPED(fill)(row, width, 0);
@@ -1511,6 +1561,10 @@ CK_INLINE void CK_TYPED(sum_backward)(int op, const ck_pool *p, const ck_pool_ar
                 memcpy(row, row - p->size[2], (size_t)n * sizeof(T));
             else if (p->adaptive)
                 CK_TYPED(split_row)(POOL_SUM, g[i] + w.first, p->out[2], p->size[2], b->col0, row, n);
+#if CK_POOL_GUESSES
+            else if (LONG(POOL_SUM, p))
+                CK_TYPED(spread_long)(g[i] + P0 - zeros, p->kernel[2], eight, row, n);
+#endif
             else
                 CK_TYPED(spread_row)(0, p, &(GIVER){g[i], NULL, 0}, 1, P0, row, n);
         }
@@ -1633,6 +1687,7 @@ static int CK_KERNEL(ck_pool_taps_backward)(const ck_pool *p, const ck_pool_arra
     return 1;
 }
 
+#undef LONG
 #undef SPLIT
 #undef PASSES
 #undef THREE

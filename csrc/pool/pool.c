@@ -60,7 +60,7 @@ size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int i
     case CK_POOL_lp_backward:
     case CK_POOL_avg_backward:
         width = ck_pool_shares(p, cols);
-        for (int i = 0; i < 1 + CK_POOL_ROWS; i++) PIECE(width, item);
+        for (int i = 0; i < 2 + CK_POOL_ROWS; i++) PIECE(width, item);
         break;
     default:
         if (ck_pool_in_lanes(p)) {

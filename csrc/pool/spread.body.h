@@ -1,12 +1,12 @@
-/* Gradients of means and norms whose windows hold pairs of columns, or three of every second one, and all count alike: each
- * row of dx straight from the rows of windows that cover it, without scratch memory. Included by pool.body.h, for one
- * dtype. */
+/* Gradients of means and norms whose windows hold pairs of columns side by side, or three of every second one, and all count
+ * alike: each row of dx straight from the rows of windows that cover it, without scratch memory. Included by pool.body.h,
+ * for one dtype. */
 
-/* The first of the rows of windows that cover a row of dx, n windows each: nd times nh of them, step_d and n apart. Each
- * element of a window takes `share` of dy, and of a norm that over y, times its own value. */
+/* The first of the `rows` of windows that cover a row of dx, n windows each. Each element of a window takes `share` of dy,
+ * and of a norm that over y, times its own value. */
 typedef struct {
     const T *dy, *y, *x;
-    ptrdiff_t nd, nh, step_d, n;
+    ptrdiff_t rows, n;
     T share;
 } CK_TYPED(covered_t);
 
@@ -15,21 +15,15 @@ typedef struct {
 CK_INLINE V CK_TYPED(load_some)(const T *p, ptrdiff_t left) { return left >= L ? vload(p) : vload_part(p, left); }
 
 /* What a vector of windows from o on gives to each of its elements: nothing where there are none. */
-CK_INLINE V CK_TYPED(given)(int op, const COVERED *c, ptrdiff_t nd, ptrdiff_t nh, ptrdiff_t o)
+CK_INLINE V CK_TYPED(given)(int op, const COVERED *c, ptrdiff_t rows, ptrdiff_t o)
 {
-    V sum = vset1(0);
-    if (o >= c->n) return sum;
-    for (ptrdiff_t d = 0; d < nd; d++)
-        for (ptrdiff_t h = 0; h < nh; h++) {
-            const ptrdiff_t at = d * c->step_d + h * c->n + o;
-            V v = CK_TYPED(load_some)(c->dy + at, c->n - o);
-            if (op == POOL_SQUARES) {
-                const V root = CK_TYPED(load_some)(c->y + at, c->n - o);
-                v = vselect((VI)(root == vset1(0)), vset1(0), v * c->share / root);
-            }
-            sum = d + h ? sum + v : v;
-        }
-    return op == POOL_SQUARES ? sum : sum * c->share;
+    if (o >= c->n) return vset1(0);
+    V v = CK_TYPED(load_some)(c->dy + o, c->n - o);
+    for (ptrdiff_t h = 1; h < rows; h++) v += CK_TYPED(load_some)(c->dy + h * c->n + o, c->n - o);
+    v *= c->share;
+    if (op != POOL_SQUARES) return v;
+    const V root = CK_TYPED(load_some)(c->y + o, c->n - o);
+    return vselect((VI)(root == vset1(0)), vset1(0), v / root);
 }
 
 /* n columns of dx from i on into `copies` rows, 1 or 2. */
@@ -42,27 +36,23 @@ CK_INLINE void CK_TYPED(take)(int op, const COVERED *c, T *dx, ptrdiff_t copies,
     }
 }
 
-/* `kernel` 2: pairs; 3: window o has columns 2 * o - pad to 2 * o - pad + 2. */
-CK_INLINE void CK_TYPED(spread_covered)(int op, const int kernel, const int pad, const COVERED *covered, ptrdiff_t nd,
-                                        ptrdiff_t nh, T *dx, ptrdiff_t copies, ptrdiff_t n)
+/* `kernel` 2: pairs; 3: window o has columns 2 * o - 1 to 2 * o + 1. */
+CK_INLINE void CK_TYPED(spread_covered)(int op, const int kernel, const COVERED *covered, ptrdiff_t rows, T *dx,
+                                        ptrdiff_t copies, ptrdiff_t n)
 {
     const COVERED c = *covered;
     const ptrdiff_t last = kernel == 2 && n == 2 * c.n && c.n >= L ? n - 2 * L : n; /* overlaps those before */
-    V before = vset1(0), here = before;
-    if (kernel == 3) here = CK_TYPED(given)(op, &c, nd, nh, 0);
+    V here = vset1(0);
+    if (kernel == 3) here = CK_TYPED(given)(op, &c, rows, 0);
     for (ptrdiff_t at = 0; at < n; at += 2 * L) {
         const ptrdiff_t i = at < last ? at : last;
-        V even, odd, next = before;
-        if (kernel == 3) next = CK_TYPED(given)(op, &c, nd, nh, i / 2 + L);
-        if (kernel == 2) here = CK_TYPED(given)(op, &c, nd, nh, i / 2);
-        even = odd = here;
-        if (kernel == 3 && pad) odd += CK_TYPED(from_right)(here, next);
-        if (kernel == 3 && !pad) even += CK_TYPED(from_left)(before, here);
+        const V next = CK_TYPED(given)(op, &c, rows, kernel == 3 ? i / 2 + L : i / 2);
+        const V even = kernel == 3 ? here : next, odd = kernel == 3 ? here + CK_TYPED(from_right)(here, next) : next;
         __builtin_prefetch((const char *)(dx + i) + CK_POOL_AHEAD, 1, 3);
         if (copies > 1) __builtin_prefetch((const char *)(dx + n + i) + CK_POOL_AHEAD, 1, 3);
         CK_TYPED(take)(op, &c, dx, copies, vziplo(even, odd), i, n);
         CK_TYPED(take)(op, &c, dx, copies, vziphi(even, odd), i + L, n);
-        before = here, here = next;
+        here = next;
     }
 }
 
@@ -70,30 +60,28 @@ CK_INLINE void CK_TYPED(spread_covered)(int op, const int kernel, const int pad,
 CK_INLINE void CK_TYPED(spread_one)(int op, const COVERED *c, T *dx, ptrdiff_t n)
 {
     T lane[L];
-    vstore(lane, CK_TYPED(given)(op, c, c->nd, c->nh, 0));
+    vstore(lane, CK_TYPED(given)(op, c, 1, 0));
     for (ptrdiff_t i = 0; i < n; i += L) CK_TYPED(take)(op, c, dx, 1, vset1(lane[0]), i, n);
 }
 
 /* Rows [b->row0, b->row1); those under the same windows two at a time. */
-CK_INLINE void CK_TYPED(spread_rows)(int op, const int kernel, const int pad, const ck_pool *p, const ck_pool_arrays *a,
+CK_INLINE void CK_TYPED(spread_rows)(int op, const int kernel, const ck_pool *p, const ck_pool_arrays *a,
                                      const ck_pool_block *b, T share)
 {
-    const ptrdiff_t W = p->size[2], n = p->out[2], slice = p->out[1] * n;
+    const ptrdiff_t W = p->size[2], n = p->out[2];
     pool_cursor c = pool_seek(p->size, b->row0);
     for (ptrdiff_t r = b->row0, copies; r < b->row1; r += copies, c.at[1] += copies - 1, pool_next(p->size, &c)) {
         const pool_cover d = pool_covering(p, 0, c.at[0]), h = pool_covering(p, 1, c.at[1]);
-        const ptrdiff_t at = (c.plane * p->out[0] + d.first) * slice + h.first * n;
+        const ptrdiff_t at = ((c.plane * p->out[0] + d.first) * p->out[1] + h.first) * n;
         const COVERED covered = {(const T *)a->in + at,
                                  op == POOL_SQUARES ? (const T *)a->y + at : NULL,
                                  op == POOL_SQUARES ? (const T *)a->x + r * W : NULL,
-                                 d.last - d.first + 1,
                                  h.last - h.first + 1,
-                                 slice,
                                  n,
                                  share};
         T *dx = (T *)a->out + r * W;
         copies = 1;
-        if (covered.nd <= 0 || covered.nh <= 0) {
+        if (d.first > d.last || h.first > h.last) {
             CK_TYPED(fill)(dx, W, 0);
             continue;
         }
@@ -103,25 +91,22 @@ CK_INLINE void CK_TYPED(spread_rows)(int op, const int kernel, const int pad, co
         }
         if (kernel == 1)
             CK_TYPED(spread_one)(op, &covered, dx, W);
-        else if (covered.nd * covered.nh == 1)
-            CK_TYPED(spread_covered)(op, kernel, pad, &covered, 1, 1, dx, copies, W);
-        else if (kernel == 3 && covered.nd == 1)
-            CK_TYPED(spread_covered)(op, kernel, pad, &covered, 1, 2, dx, 1, W);
+        else if (kernel == 2 || covered.rows == 1)
+            CK_TYPED(spread_covered)(op, kernel, &covered, 1, dx, copies, W);
         else
-            CK_TYPED(spread_covered)(op, kernel, pad, &covered, covered.nd, covered.nh, dx, copies, W);
+            CK_TYPED(spread_covered)(op, kernel, &covered, covered.rows, dx, 1, W);
     }
 }
 
-#define SPREAD(name, op, kernel, pad)                                                                                  \
+#define SPREAD(name, op, kernel)                                                                                       \
     CK_NOINLINE void CK_TYPED(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, T share)        \
     {                                                                                                                  \
-        CK_TYPED(spread_rows)(op, kernel, pad, p, a, b, share);                                                        \
+        CK_TYPED(spread_rows)(op, kernel, p, a, b, share);                                                             \
     }
-SPREAD(spread_pairs, POOL_SUM, 2, 0)
-SPREAD(spread_three, POOL_SUM, 3, 0)
-SPREAD(spread_three_padded, POOL_SUM, 3, 1)
-SPREAD(spread_norm_of_pairs, POOL_SQUARES, 2, 0)
-SPREAD(spread_norm_of_rows, POOL_SQUARES, 1, 0)
+SPREAD(spread_pairs, POOL_SUM, 2)
+SPREAD(spread_three, POOL_SUM, 3)
+SPREAD(spread_norm_of_pairs, POOL_SQUARES, 2)
+SPREAD(spread_norm_of_rows, POOL_SQUARES, 1)
 #undef SPREAD
 
 /* Elements that every window counts, or 0 if they differ. */
@@ -138,19 +123,18 @@ static int CK_TYPED(spread_straight)(int op, const ck_pool *p, const ck_pool_arr
 {
     const ptrdiff_t count = p->adaptive ? 0 : CK_TYPED(count_of_all)(p);
     const T share = op == POOL_SQUARES ? (T)(p->whole / (double)count) : 1 / (T)count;
-    if (count == 0 || b->col1 - b->col0 < p->size[2]) return 0;
-    if (op == POOL_SQUARES && pool_whole_rows(p))
+    const int apart = p->kernel[1] <= p->stride[1]; /* no two rows of windows share a row */
+    if (count == 0 || b->col1 - b->col0 < p->size[2] || p->kernel[0] > p->stride[0]) return 0;
+    if (op == POOL_SQUARES && apart && pool_whole_rows(p))
         CK_TYPED(spread_norm_of_rows)(p, a, b, share);
-    else if (pool_side_by_side(p, 2) && op == POOL_SQUARES)
+    else if (op == POOL_SQUARES && apart && pool_side_by_side(p, 2))
         CK_TYPED(spread_norm_of_pairs)(p, a, b, share);
-    else if (pool_side_by_side(p, 2))
+    else if (op == POOL_SUM && apart && pool_side_by_side(p, 2))
         CK_TYPED(spread_pairs)(p, a, b, share);
-    else if (op == POOL_SQUARES || p->kernel[2] != 3 || p->stride[2] != 2 || p->pad[2] > 1)
-        return 0;
-    else if (p->pad[2])
-        CK_TYPED(spread_three_padded)(p, a, b, share);
-    else
+    else if (op == POOL_SUM && p->kernel[2] == 3 && p->stride[2] == 2 && p->pad[2] == 1)
         CK_TYPED(spread_three)(p, a, b, share);
+    else
+        return 0;
     return 1;
 }
 #undef COVERED
