@@ -432,7 +432,8 @@ CK_INLINE void CK_TYPED(horizontal_some)(int op, const ck_pool *p, const T *v, p
 
 /* ---- windows of whole rows: one long run each */
 
-/* Reduce n neighbours, or the squares of them, to one vector: eight vectors of partial results, folded in a fixed tree, then the rest. */
+/* Reduce n neighbours, or the squares of them, to one vector: eight vectors of partial results, folded in a fixed tree, then
+ * the rest. */
 CK_INLINE V CK_TYPED(run)(int op, const T *x, ptrdiff_t n)
 {
     enum { WAYS = 8 };

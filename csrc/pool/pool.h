@@ -8,9 +8,9 @@
  * writes does not depend on how the work was cut into tasks.
  *
  *   max, min   NaN in a window gives NaN; a window of equal values gives the first. Exact.
- *   avg, lp    sum in the order rows, then columns (whole rows and windows far apart: a fixed tree), then one division (an
- * exact multiplication if the divisor is a power of two). Accumulates in the dtype. lp adds
- * the powers of x, scales the sum to a window of all elements where some are missing, and takes the root.
+ *   avg, lp    sum in the order rows, then columns (whole rows, windows far apart and long ones: a fixed tree), then one
+ * division (an exact multiplication if the divisor is a power of two). Accumulates in the dtype. lp adds the powers of x,
+ * scales the sum to a window of all elements where some are missing, and takes the root.
  *   indices    int64, flat within the plane: the first of equal values, the last NaN. Planes of up to
  * CK_POOL_MAX_INDEXED elements.
  *   taps       bytes, the same as the number of the tap within the window; no dilation.
