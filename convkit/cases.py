@@ -356,9 +356,16 @@ LOSSES = (
 LAYERS = (CONVOLUTIONS + OTHER_CONVOLUTIONS + POOLINGS + OTHER_POOLINGS + OTHERS + NORMS + ACTIVATIONS + DROPOUTS
           + RESAMPLINGS + MERGES + LOSSES)
 
-# What is learned behind statistics of a batch has its row in TRAINING.
+def _layer(case):
+    """What stays the same in another batch."""
+    return case.network, case.op, case.x[1:], case.weight, case.options.items()
+
+
+_TRAINED = [_layer(case) for case in TRAINING]
+
+# What has its row in TRAINING is not measured again on one image; a batch norm learns behind statistics of a batch.
 GRADIENTS = tuple((case, direction)
-                  for case in TRAINING + tuple(c for c in LAYERS if not c.op.startswith(("conv", "batch_norm")))
+                  for case in TRAINING + tuple(c for c in LAYERS if c.op != "batch_norm" and _layer(c) not in _TRAINED)
                   for direction in case.gradients)
 
 

@@ -41,6 +41,18 @@ def test_every_layer_has_its_own_name():
         assert len(set(ids)) == len(ids)
 
 
+def test_every_layer_has_its_gradients_measured_once():
+    def layer(case):
+        return case.network, case.op, case.x[1:], case.weight, tuple(case.options.items())
+
+    measured = [(layer(case), direction) for case, direction in cases.GRADIENTS]
+    assert len(set(measured)) == len(measured)
+    of_all = {(layer(case), direction) for case in cases.LAYERS if case.op != "batch_norm"
+              for direction in case.gradients}
+    assert of_all <= set(measured)
+    assert "batch_norm" in {case.op for case, _ in cases.GRADIENTS}
+
+
 @pytest.mark.parametrize("case", [c for c in cases.LAYERS + cases.TRAINING + cases.SMALL if c.op.startswith("conv")],
                          ids=lambda c: c.id)
 def test_every_convolution_of_the_table_is_valid(case):
