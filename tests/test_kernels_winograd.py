@@ -398,6 +398,48 @@ def test_strict_precision_refuses_it():
         pass
 
 
+@every_isa
+@pytest.mark.parametrize(("n", "c", "f", "size", "kernel", "groups"), [
+    (1, 150, 40, (9, 11), (3, 3), 1), (2, 70, 66, (4, 4), (3, 3), 2), (1, 40, 40, (60, 60), (3, 3), 1),
+    (1, 66, 20, (7, 9), (5, 4), 1), (3, 70, 33, (30,), (5,), 1), (1, 36, 70, (3, 7, 8), (3, 3, 3), 1)])
+def test_weights_made_in_a_call_give_the_bits_of_packed_ones(isa, n, c, f, size, kernel, groups):
+    """Made by the task that multiplies with them where a call is one round, ahead of all rounds where it is several."""
+    rng = np.random.default_rng(40)
+    x = rng.standard_normal((n, c, *size), np.float32)
+    w = rng.standard_normal((f, c // groups, *kernel), np.float32)
+    for direction in ("forward", "input_gradient"):
+        spec, *_ = conv_spec(x.shape, x.dtype, w.shape, w.dtype, None, None, 1, 1, 1, groups, rank=len(size),
+                             direction=direction)
+        source = x if direction == "forward" else rng.standard_normal(spec.y_shape(n), np.float32)
+        shape = spec.y_shape(n) if direction == "forward" else x.shape
+        run, results = winograd.Sums(spec, isa), []
+        bias = rng.standard_normal(shape[1], np.float32)
+        for threads in (1, 3):
+            with convkit.threads(threads):
+                for packed in (run.pack(w), None):
+                    y = np.full(shape, np.nan, np.float32)
+                    if packed is None:
+                        run(source, w, bias, y)
+                    else:
+                        run.with_packed(source, packed, bias, y)
+                    results.append(y.tobytes())
+        assert len(set(results)) == 1
+
+
+@every_isa
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 2e30])
+@pytest.mark.parametrize("place", [0, 7, 31, 32, 650, -1])
+def test_a_weight_out_of_range_is_found_anywhere(isa, value, place):
+    x = np.ones((1, 5, 8, 8), np.float32)
+    w = np.ones((15, 5, 3, 3), np.float32)
+    w.reshape(-1)[place] = value
+    spec, *_ = conv_spec(x.shape, x.dtype, w.shape, w.dtype, None, None, 1, 1, 1, 1, rank=2)
+    run, y = winograd.Sums(spec, isa), np.empty((1, 15, 8, 8), np.float32)
+    assert run.pack(w)[0][0] < 0
+    run(x, w, None, y)
+    np.testing.assert_array_equal(np.isfinite(y), np.isfinite(reference.conv2d(x, w, padding=1)))
+
+
 def test_a_layer_packs_once_and_sees_new_weights(monkeypatch):
     layer = nn.Conv2d(64, 64, 3, padding=1, rng=np.random.default_rng(5))
     x = np.random.default_rng(6).standard_normal((1, 64, 24, 24), np.float32)

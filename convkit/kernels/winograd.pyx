@@ -76,6 +76,7 @@ cdef extern from "winograd/winograd.h" nogil:
         ck_winograd_weights weights
         void join(const ck_winograd_lines_output* job) noexcept nogil
     ctypedef struct ck_winograd_table:
+        double largest(const void* w, ptrdiff_t n) noexcept nogil
         ck_winograd_plane four, two, wide, strided, strided_gradient
         ck_winograd_line three, five, seven
     ptrdiff_t ck_winograd_scratch(ptrdiff_t rows, ptrdiff_t pitch)
@@ -100,6 +101,7 @@ cdef struct extent_t:            # of a round
 
 cdef struct winograd_t:
     const ck_conv_table* tiles
+    const ck_winograd_table* table
     const ck_winograd_plane* plane
     const ck_winograd_line* line
     ptrdiff_t groups, channels, group_channels, filters, group_filters, group_panels, panel_filters, most_pixels
@@ -120,6 +122,8 @@ cdef struct winograd_t:
     ptrdiff_t line_rows          # rows of tiles of a line
     ptrdiff_t tile_rows, tile_columns
     ptrdiff_t pitch              # of a row in V, which may have one entry more than tiles
+    ptrdiff_t w_group, w_filter, w_channel  # strides of the weight array
+    ptrdiff_t weight_step        # elements between the weights of all panels at two points, with segments
     ptrdiff_t together           # panels
     ptrdiff_t segments           # of the taps: of each the weights of all panels lie together; 0: those of a panel do
     extent_t extent[2]           # of a round, and where images are side by side
@@ -132,7 +136,11 @@ cdef struct winograd_t:
 cdef struct call_t:
     const winograd_t* plan
     const float* x
-    const float* u
+    float* u                     # packed weights, or where each task makes its own, those of a panel and a segment
+    ptrdiff_t u_step             # from worker to worker: 0 where all read the packed ones
+    ptrdiff_t u_point            # from point to point of a worker's own
+    const float* w               # what they are made of
+    double limit                 # of the input
     const float* bias            # panels, or NULL
     float* y
     ptrdiff_t n                  # images
@@ -179,8 +187,45 @@ cdef inline ptrdiff_t weights_offset(const winograd_t* p, ptrdiff_t group, ptrdi
     the limit's vector ``[weight][segment][panel][tap][lane]``, or with one segment ``[panel][weight][tap][lane]``."""
     cdef ptrdiff_t before = group * round_up(p.group_filters, p.tiles.lanes) + filter0
     if p.segments:
-        return p.tiles.lanes + (weight * p.taps + s.first) * all_lanes(p) + before * s.taps
+        return p.tiles.lanes + weight * p.weight_step + s.first * all_lanes(p) + before * s.taps
     return p.tiles.lanes + p.taps * (before * p.weight_of[p.first[p.sums]] + weight * lanes)
+
+
+cdef void split_weights(const winograd_t* p, const float* w, ptrdiff_t group, ptrdiff_t filter0, segment_t s, float* u,
+                        ptrdiff_t u_point) noexcept nogil:
+    """The weights of a panel at the points, for the taps of a segment: ``u[point * u_point + tap * lanes + f]``."""
+    cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters), lanes = round_up(filters, p.tiles.lanes)
+    cdef ptrdiff_t tap, row
+    cdef const float* source
+    cdef ck_winograd_weights transform = p.line.weights if p.line_step else p.plane.weights
+    cdef float taps[25 * 64]  # of one channel and a panel of up to four vectors of 16 filters
+    memset(&taps[0], 0, sizeof(taps))
+    for tap in range(s.first, s.first + s.taps):
+        source = w + group * p.w_group + filter0 * p.w_filter + tap % p.group_channels * p.w_channel
+        for row in range(p.kernel_rows):
+            p.tiles.transpose(source + (tap // p.group_channels * p.kernel_rows + row) * p.kernel_columns, p.w_filter,
+                              &taps[row * p.tap_row * lanes], lanes, filters, p.kernel_columns)
+        transform(&taps[0], p.turned, lanes, u + (tap - s.first) * lanes, u_point)
+
+
+cdef void pack_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """One panel of a group at the points, where ``weights_offset`` says."""
+    cdef const call_t* a = <const call_t*>job
+    cdef const winograd_t* p = a.plan
+    cdef ptrdiff_t group = task // p.group_panels, filter0 = task % p.group_panels * p.panel_filters, i
+    cdef ptrdiff_t lanes = round_up(min(p.group_filters - filter0, p.panel_filters), p.tiles.lanes)
+    cdef segment_t s
+    for i in range(max(<ptrdiff_t>1, p.segments)):
+        s = segment(p, i)
+        split_weights(p, a.w, group, filter0, s, a.u + weights_offset(p, group, filter0, lanes, 0, s),
+                      p.weight_step if p.segments else p.taps * lanes)
+
+
+cdef double limit_of(const winograd_t* p, const float* w) noexcept nogil:
+    """Of the input: the transforms multiply by at most 157 (input), 1.9 (weights) and 371 (output), and channels are
+    added up. Negative where a weight is not finite or itself near the end of the range."""
+    cdef double largest = p.table.largest(w, p.groups * p.group_filters * p.taps * p.kernel_rows * p.kernel_columns)
+    return 1e33 / (max(1.0, largest) * p.taps) if largest < 1e30 else -1
 
 
 cdef inline ptrdiff_t first_source(const round_t* r) noexcept nogil:
@@ -206,7 +251,7 @@ cdef void split_channel(void* job, ptrdiff_t c, int worker) noexcept nogil:
     part.rows, part.pitch, part.v_pitch = r.rows, p.tile_columns + 1, p.pitch
     part.scratch = r.call.own + worker * r.call.own_step
     part.v_step = r.call.point_step
-    part.limit = r.call.u[0]
+    part.limit = r.call.limit
     for image in range(r.images):
         for i in range(r.call.extent.source_slices):
             z = first_source(r) + i
@@ -229,7 +274,7 @@ cdef void split_images(const round_t* r, ptrdiff_t c, int worker) noexcept nogil
     part.rows, part.columns = r.rows, p.tile_columns
     part.scratch = r.call.own + worker * r.call.own_step
     part.v_step, part.tile_step = r.call.point_step, r.images
-    part.limit = r.call.u[0]
+    part.limit = r.call.limit
     while image < r.images:
         part.images = min(lanes, r.images - image)
         for i in range(r.call.extent.source_slices):
@@ -253,7 +298,7 @@ cdef void split_lines(const round_t* r, ptrdiff_t c, int worker) noexcept nogil:
     part.line_rows, part.tiles = p.line_rows, p.tile_columns
     part.first, part.rows = r.first_row, r.rows
     part.v_step = r.call.point_step
-    part.limit = r.call.u[0]
+    part.limit = r.call.limit
     for image in range(r.images):
         part.plane = r.call.x + ((r.first_image + image) * p.channels + c) * p.height * p.width
         part.v = r.v + c * r.call.channel_step + image * r.rows * p.tile_columns
@@ -296,6 +341,7 @@ cdef struct panel_t:             # of filters, on some rows of tiles
     ptrdiff_t filters, lanes
     ptrdiff_t group, filter0     # in it
     const float* v               # of the group
+    float* u                     # packed weights, or the worker's own
     const float* bias            # or NULL
     float* sums
     ptrdiff_t m_step             # of sums, from one to the next
@@ -336,26 +382,34 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t last = min(pairs * (part + 1) // r.parts * height, all_rows)
     cdef float* sums = r.call.own + worker * r.call.own_step
     cdef ptrdiff_t of_panel = p.sums * sum_step((last - first) * tiles, p.panel_filters)
-    cdef ptrdiff_t i, j, product, alike
+    cdef ptrdiff_t i, j, i_segment, product, alike, segments = max(<ptrdiff_t>1, p.segments)
     cdef panel_t of[MOST_TOGETHER]
     cdef ck_conv_tile tile
+    cdef bint two_by_two
     for j in range(panels):
         of[j] = panel_of(r, first_panel + j, (last - first) * tiles, sums + j * of_panel)
+        of[j].u = r.call.u + worker * r.call.u_step
     tile.x_step = 1
     tile.bias = NULL
     tile.y_filter = 1
     tile.row_bias = NULL
     tile.finish = NULL
     tile.ahead_end = NULL
-    for i in range(p.sums):
+    for i_segment in range(segments if r.call.u_step else 0):
+        for j in range(panels):
+            split_weights(p, r.call.w, of[j].group, of[j].filter0, segment(p, i_segment), of[j].u, r.call.u_point)
+            two_by_two = height == 2 and of[j].lanes > p.tiles.lanes
+            for i in range(p.sums):
+                sum_product(r, &tile, &of[j], 1, of_panel, i, i, i_segment, i_segment + 1, first, last, two_by_two)
+    for i in range(0 if r.call.u_step else p.sums):
         for product in range(p.first[i], p.first[i + 1]):
             j = 0
             while j < panels:
                 alike = 1
                 while j + alike < panels and of[j + alike].group == of[j].group and of[j + alike].lanes == of[j].lanes:
                     alike += 1
-                sum_product(r, &tile, &of[j], alike, of_panel, i, product, first, last,
-                            height == 2 and of[j].lanes > p.tiles.lanes)
+                two_by_two = height == 2 and of[j].lanes > p.tiles.lanes
+                sum_product(r, &tile, &of[j], alike, of_panel, i, product, 0, segments, first, last, two_by_two)
                 j += alike
     for j in range(panels):
         if p.line_step:
@@ -404,8 +458,16 @@ cdef strip_t strip_at(const round_t* r, ptrdiff_t row, ptrdiff_t last, bint two_
     return strip_t(left, tiles, left, False)
 
 
+cdef inline const float* weights_at(const round_t* r, const panel_t* panel, ptrdiff_t weight, segment_t s
+                                    ) noexcept nogil:
+    """A panel's, for the taps of a segment: packed, or just made."""
+    return panel.u + (weight * r.call.u_point if r.call.u_step else
+                      weights_offset(r.call.plan, panel.group, panel.filter0, panel.lanes, weight, s))
+
+
 cdef void sum_product(const round_t* r, ck_conv_tile* tile, const panel_t* panel, ptrdiff_t panels, ptrdiff_t of_panel,
-                      ptrdiff_t i, ptrdiff_t product, ptrdiff_t first, ptrdiff_t last, bint two_by_two) noexcept nogil:
+                      ptrdiff_t i, ptrdiff_t product, ptrdiff_t first_segment, ptrdiff_t end_segment, ptrdiff_t first,
+                      ptrdiff_t last, bint two_by_two) noexcept nogil:
     """One product of sum ``i`` on rows ``first`` to ``last`` for some panels alike, whose sums lie ``of_panel`` apart:
     segment by segment of the taps, so that V and the weights of a panel stay in L1 while all tiles meet them.
     """
@@ -417,7 +479,7 @@ cdef void sum_product(const round_t* r, ck_conv_tile* tile, const panel_t* panel
     cdef strip_t strip
     grid.panels, grid.y_panel = panels, of_panel
     tile.y_pixel = tile.filters = panel.lanes
-    for i_segment in range(max(<ptrdiff_t>1, p.segments)):
+    for i_segment in range(first_segment, end_segment):
         s = segment(p, i_segment)
         grid.w_panel = grid.ahead_panel = s.taps * panel.lanes
         row = first
@@ -437,14 +499,12 @@ cdef void sum_product(const round_t* r, ck_conv_tile* tile, const panel_t* panel
             tile.accumulate = product > p.first[i] or tap > begin * p.group_channels
             if tile.taps > 0:
                 tile.off = r.call.off + tap
-                tile.w = r.call.u + (tap - s.first) * panel.lanes + weights_offset(
-                    p, panel.group, panel.filter0, panel.lanes, p.weight_of[product], s)
+                tile.w = weights_at(r, panel, p.weight_of[product], s) + (tap - s.first) * panel.lanes
                 # While the tiles of one panel are summed they fetch the weights of one soon to come.
                 soon = max(<ptrdiff_t>1, FETCHED_TILES // (strip.rows * runs))
                 tile.ahead = <const float*>tile.w + soon * grid.w_panel
-                if not p.segments:
-                    tile.ahead = r.call.u + weights_offset(p, panel.group, panel.filter0, panel.lanes,
-                                                           p.weight_of[product + 1], s)
+                if not p.segments or r.call.u_step:
+                    tile.ahead = weights_at(r, panel, p.weight_of[product + 1], s)
                 run_rows(p.tiles, sizeof(float), tile, &grid, strip.columns, runs, 2 if strip.two else 1)
             elif begin == end and not tile.accumulate:
                 for j in range(panels):
@@ -583,7 +643,7 @@ cdef int round_together(const call_t* a, ptrdiff_t i, int threads) except -1 nog
     cdef round_t r = round_of(a, i)
     r.panels = min(r.panels, (panels + threads - 1) // threads)
     # a few tasks per thread even out their ends; more only cost
-    if r.panels == 1:
+    if r.panels == 1 and a.u_step == 0:
         r.parts = max(1, min(rows_of(&r), (4 * threads + panels - 1) // panels))
     parallel_for(split_channel, &r, a.plan.channels, threads)
     parallel_for(sum_panels, &r, sets_of(&r) * r.parts, threads)
@@ -638,7 +698,7 @@ cdef void lay_out(call_t* a) noexcept nogil:
     a.point_step = (round_up(p.channels * a.channel_step, 16) // 16 | 1) * 16
     a.v_step = p.point_of[p.first[p.sums]] * a.point_step
     cdef ptrdiff_t tiles = a.images * a.extent.slices * a.rows * p.tile_columns
-    a.own_step = max(transform_scratch(a), p.together * p.sums * sum_step(tiles, p.panel_filters))
+    a.own_step = round_up(max(transform_scratch(a), p.together * p.sums * sum_step(tiles, p.panel_filters)), 16)
 
 
 cdef class Winograd:
@@ -663,7 +723,6 @@ cdef class Winograd:
 
     cdef winograd_t plan
     cdef object _shifts, _first, _products
-    cdef ptrdiff_t w_strides[3]
     cdef readonly ptrdiff_t packed_size, vectors
     cdef readonly object extents
 
@@ -675,6 +734,7 @@ cdef class Winograd:
         cdef winograd_t* p = &self.plan
         p.tiles = tiles_of(isa, 4)
         cdef const ck_winograd_table* table = ck_winograd_table_for(level_of(isa))
+        p.table = table
         p.panel_filters = vectors * p.tiles.lanes
         p.most_pixels = p.tiles.most_pixels[vectors - 1]
         p.groups, p.channels, p.filters = groups, channels, filters
@@ -716,9 +776,11 @@ cdef class Winograd:
         p.weight_of = p.point_of + len(products) + 1
         self._shifts = np.array(shift, np.intp)
         p.shift = <const ptrdiff_t*>reading(self._shifts, self._shifts.nbytes)
-        self.w_strides = w_strides
+        p.w_group, p.w_filter, p.w_channel = w_strides
+        # An odd number of cache lines: the same taps at all points spread over the sets of L1.
+        p.weight_step = (round_up(p.taps * all_lanes(p), 16) // 16 | 1) * 16
         # the limit of the input comes first, in a vector of its own
-        self.packed_size = p.tiles.lanes + p.weight_of[p.first[p.sums]] * p.taps * all_lanes(p)
+        self.packed_size = p.tiles.lanes + p.weight_of[p.first[p.sums]] * p.weight_step
         self.vectors, self.extents = vectors, extents
 
     cdef ptrdiff_t _bias_elements(self):
@@ -733,78 +795,84 @@ cdef class Winograd:
         lay_out(&a)
         return 4 * (a.v_step + a.own_step + self._bias_elements()) + 8 * self.plan.taps
 
+    cdef const float* _weight(self, w) except NULL:
+        cdef winograd_t* p = &self.plan
+        return <const float*>reading(w, 4 * p.groups * p.group_filters * p.taps * p.kernel_rows * p.kernel_columns)
+
     def pack(self, w not None):
         """The weight array, C-contiguous, at the points in panels, behind the limit of the input."""
-        cdef winograd_t* p = &self.plan
+        cdef call_t a
         packed = aligned_empty(self.packed_size, np.dtype(np.float32))
-        cdef const float* source = <const float*>reading(w, w.nbytes)
-        cdef float* out = <float*>writing(packed, 4 * self.packed_size)
-        cdef ptrdiff_t group, panel, i, tap, k, c, row, filter0, filters, lanes
-        cdef segment_t s
-        cdef ck_winograd_weights transform = p.line.weights if p.line_step else p.plane.weights
-        cdef float taps[25 * 64]  # of one channel and a panel of up to four vectors of 16 filters
-        # The transforms multiply by at most 157 (input), 1.9 (weights) and 371 (output), and channels are added up.
-        largest = float(np.abs(w).max())
-        out[0] = 1e33 / (max(1.0, largest) * p.taps) if largest < 1e30 else -1
+        a.plan, a.w, a.u = &self.plan, self._weight(w), <float*>writing(packed, 4 * self.packed_size)
+        a.u[0] = limit_of(a.plan, a.w)
         with nogil:
-            for group in range(p.groups):
-                for panel in range(p.group_panels):
-                    filter0 = panel * p.panel_filters
-                    filters = min(p.group_filters - filter0, p.panel_filters)
-                    lanes = round_up(filters, p.tiles.lanes)
-                    memset(&taps[0], 0, sizeof(taps))
-                    for i in range(max(<ptrdiff_t>1, p.segments)):
-                        s = segment(p, i)
-                        for tap in range(s.first, s.first + s.taps):
-                            k, c = tap // p.group_channels, tap % p.group_channels
-                            for row in range(p.kernel_rows):
-                                p.tiles.transpose(source + group * self.w_strides[0] + filter0 * self.w_strides[1]
-                                                  + c * self.w_strides[2]
-                                                  + (k * p.kernel_rows + row) * p.kernel_columns,
-                                                  self.w_strides[1], &taps[row * p.tap_row * lanes], lanes, filters,
-                                                  p.kernel_columns)
-                            transform(&taps[0], p.turned, lanes, out + weights_offset(p, group, filter0, lanes, 0, s)
-                                      + (tap - s.first) * lanes, p.taps * (all_lanes(p) if p.segments else lanes))
+            parallel_for(pack_panel, &a, a.plan.groups * a.plan.group_panels, 1)
         return packed
 
-    def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Finish then=None):
-        """Compute ``n`` images: x and y C-contiguous, ``packed`` from ``pack``, ``bias`` one per filter or None;
-        ``then`` is applied to y.
+    def run(self, x not None, weight not None, bias, y not None, ptrdiff_t n, int threads, Finish then=None,
+            bint packed=True):
+        """Compute ``n`` images: x and y C-contiguous, ``weight`` from ``pack``, or not ``packed`` the weight array,
+        ``bias`` one per filter or None; ``then`` is applied to y. The bits are the same.
 
         Returns the images that hold a NaN, an infinity or a number near the end of the range: their y is not valid.
         """
         cdef winograd_t* p = &self.plan
         cdef call_t a
         cdef ptrdiff_t rounds, alone, i, v_elements, elements
+        cdef ptrdiff_t panels = p.groups * p.group_panels
         if p.macs * n < MIN_MACS:
             threads = 1
         a.plan, a.n = p, n
-        a.x, a.u = <const float*>reading(x, nbytes_of(x)), <const float*>reading(packed, 4 * self.packed_size)
-        a.y = <float*>writing(y, nbytes_of(y))
+        a.x, a.y = <const float*>reading(x, nbytes_of(x)), <float*>writing(y, nbytes_of(y))
+        a.u, a.w, a.u_step = NULL, NULL, 0
+        if packed:
+            a.u = <float*>reading(weight, 4 * self.packed_size)
+            a.limit = a.u[0]
+        else:
+            a.w = self._weight(weight)
+            a.limit = limit_of(p, a.w)
         set_finish(&a.then, then, a.y, nbytes_of(y))
         share_out(&a, threads)
         lay_out(&a)
         rounds = a.image_rounds * a.slice_rounds * a.row_rounds
         alone = rounds - rounds % threads if p.macs * n >= MIN_SHARED_MACS else rounds
+        if not packed and rounds == 1 and p.first[p.sums] == p.sums and panels >= threads:
+            own_weights(&a)
         v_elements = a.v_step * (threads if alone else 1)
-        elements = v_elements + threads * a.own_step + self._bias_elements()
+        elements = v_elements + threads * (a.own_step + a.u_step) + self._bias_elements()
+        if not packed and a.u_step == 0:
+            elements += self.packed_size
         a.v = <float*>scratch(4 * elements + 8 * p.taps + threads * n)
         a.own = a.v + v_elements
         a.off = <ptrdiff_t*>(a.v + elements)
         a.bad = <uint8_t*>(a.off + p.taps)
+        if not packed:
+            a.u = a.own + threads * a.own_step
         a.bias = NULL
         if bias is not None:
-            a.bias = spread_bias(p, <const float*>reading(bias, nbytes_of(bias)), a.own + threads * a.own_step)
+            a.bias = spread_bias(p, <const float*>reading(bias, nbytes_of(bias)),
+                                 <float*>a.off - self._bias_elements())
         with nogil:
             memset(a.bad, 0, threads * n)
             for i in range(p.taps):
                 a.off[i] = (p.shift[i // p.group_channels] * a.slice_step + i % p.group_channels * a.channel_step)
+            if not packed and a.u_step == 0:
+                parallel_for(pack_panel, &a, panels, threads)
             parallel_for(round_alone, &a, alone, threads)
             for i in range(alone, rounds):
                 round_together(&a, i, threads)
         found = {i % n for i in range(threads * n) if a.bad[i]}
         scratch_done()
         return sorted(found)
+
+
+cdef void own_weights(call_t* a) noexcept nogil:
+    """Let each task make the weights of a panel and a segment just before it multiplies with them: written to memory
+    and read again they would cost more than all else in a call of one round."""
+    cdef const winograd_t* p = a.plan
+    cdef ptrdiff_t n = max(<ptrdiff_t>1, p.segments)
+    a.u_point = (round_up((p.taps + n - 1) // n * p.panel_filters, 16) // 16 | 1) * 16
+    a.u_step = p.weight_of[p.first[p.sums]] * a.u_point
 
 
 cdef float* spread_bias(const winograd_t* p, const float* bias, float* to) noexcept:

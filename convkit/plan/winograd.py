@@ -213,12 +213,18 @@ class Sums(Packing):
     def pack(self, weight):
         return super().pack(weight), weight.copy()  # a reference would look like a user's
 
+    def __call__(self, x, weight, bias, y):
+        self._compute(x, weight.reshape(-1), weight, bias, y, None, False)
+
     def with_packed(self, x, packed, bias, y, then=None):
-        at_points, weight = packed
+        self._compute(x, *packed, bias, y, then, True)
+
+    def _compute(self, x, operand, weight, bias, y, then, packed):
+        """The kernel takes the weight ``packed`` or as it lies, the direct path what it was."""
         if self.apart == (1, 1):
-            out_of_range = self._run(x, at_points, bias, y, len(x), then)
+            out_of_range = self._run(x, operand, bias, y, len(x), then, packed)
         else:
-            out_of_range = self._run_apart(x, at_points, bias, y, then)
+            out_of_range = self._run_apart(x, operand, bias, y, then, packed)
         if out_of_range:
             panels = self._by_window.pack(weight)
             for image in sorted({i // prod(self.apart) for i in out_of_range}):
@@ -229,10 +235,10 @@ class Sums(Packing):
     def _by_window(self):
         return direct.Sums(self.spec, self.isa)
 
-    def _run(self, x, at_points, bias, y, n, then):
-        return self.kernel.run(x, at_points, bias, y, n, settings.get_threads(), then)
+    def _run(self, x, operand, bias, y, n, then, packed):
+        return self.kernel.run(x, operand, bias, y, n, settings.get_threads(), then, packed)
 
-    def _run_apart(self, x, at_points, bias, y, then):
+    def _run_apart(self, x, operand, bias, y, then, packed):
         """Every residue's targets, and what they meet of the source, as an image of its own."""
         from convkit.kernels import winograd
 
@@ -245,7 +251,7 @@ class Sums(Packing):
         source, source_parts = parts(x, [p.source for p in self.planes])
         target, target_parts = parts(y, [p.target for p in self.planes])
         winograd.take_apart(source, source_parts, [p.lo for p in self.planes], threads)
-        out_of_range = self._run(source_parts, at_points, bias, target_parts, len(x) * prod(self.apart), then)
+        out_of_range = self._run(source_parts, operand, bias, target_parts, len(x) * prod(self.apart), then, packed)
         winograd.put_together(target_parts, target, threads)
         return out_of_range
 

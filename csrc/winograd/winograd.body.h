@@ -491,18 +491,42 @@ CK_NOINLINE int CK_TYPED(split_lines_three)(const ck_winograd_lines_input *j) { 
 CK_NOINLINE int CK_TYPED(split_lines_five)(const ck_winograd_lines_input *j) { return CK_TYPED(split_lines)(j, 8); }
 CK_NOINLINE int CK_TYPED(split_lines_seven)(const ck_winograd_lines_input *j) { return CK_TYPED(split_lines)(j, 10); }
 
-/* The weights are transformed in double and rounded once: in T, the transform alone cost a quarter of the error bound. */
+/* The largest magnitude of n weights, NaN where one is NaN: as integers, magnitudes have the order of numbers, and NaNs
+ * come last. */
+CK_NOINLINE double CK_TYPED(largest)(const void *w, ptrdiff_t n)
+{
+    const T *at = w;
+    VI most[4] = {{0}};
+    for (ptrdiff_t i = 0; i < n; i += 4 * L) CK_UNROLL for (int k = 0; k < 4; k++)
+        {
+            const ptrdiff_t left = n - i - k * L;
+            if (left <= 0) break;
+            const VI size = (VI)(left >= L ? vload(at + i + k * L) : vload_part(at + i + k * L, left)) & 0x7fffffff;
+            const VI more = size > most[k];
+            most[k] = (size & more) | (most[k] & ~more);
+        }
+    int32_t of_all[1] = {0};
+    CK_UNROLL for (int k = 0; k < 4; k++) CK_UNROLL for (int lane = 0; lane < L; lane++) if (most[k][lane] > of_all[0])
+        of_all[0] = most[k][lane];
+    T largest;
+    memcpy(&largest, of_all, sizeof largest);
+    return largest;
+}
+
+/* The weights are transformed in double and rounded once: in T, the transform alone cost a quarter of the error bound. A
+ * division is a multiplication there, too: the difference is one of double's roundings. */
 typedef double CK_TYPED(wide) __attribute__((vector_size(L * sizeof(double))));
 
 /* G g for three values. */
 CK_INLINE void CK_TYPED(weight_points)(const CK_TYPED(wide) g[3], CK_TYPED(wide) u[6])
 {
-    const CK_TYPED(wide) odd = WINO_B * g[1], even1 = (2 * g[0] + g[2]) / -3, even2 = (2 * g[2] + g[0]) / 6;
+    const CK_TYPED(wide) odd1 = WINO_B / 3 * g[1], odd2 = WINO_B / 6 * g[1];
+    const CK_TYPED(wide) even1 = (2 * g[0] + g[2]) * (-1. / 3), even2 = (2 * g[2] + g[0]) * (1. / 6);
     u[0] = g[0];
-    u[1] = even1 - odd / 3;
-    u[2] = even1 + odd / 3;
-    u[3] = even2 + odd / 6;
-    u[4] = even2 - odd / 6;
+    u[1] = even1 - odd1;
+    u[2] = even1 + odd1;
+    u[3] = even2 + odd2;
+    u[4] = even2 - odd2;
     u[5] = g[2];
 }
 
@@ -512,12 +536,12 @@ CK_INLINE void CK_TYPED(weight_eight_points)(const CK_TYPED(wide) g[5], CK_TYPED
     const CK_TYPED(wide) even2 = 16 * g[0] + 4 * g[2] + g[4], odd2 = 8 * g[1] + 2 * g[3];
     const CK_TYPED(wide) even3 = g[0] + 4 * g[2] + 16 * g[4], odd3 = 2 * g[1] + 8 * g[3];
     u[0] = -g[0];
-    u[1] = (even1 + odd1) * 2 / -9;
-    u[2] = (even1 - odd1) * 2 / -9;
-    u[3] = (even2 + odd2) * 2 / 45;
-    u[4] = (even2 - odd2) * 2 / 45;
-    u[5] = (even3 + odd3) / 90;
-    u[6] = (even3 - odd3) / 90;
+    u[1] = (even1 + odd1) * (-2. / 9);
+    u[2] = (even1 - odd1) * (-2. / 9);
+    u[3] = (even2 + odd2) * (2. / 45);
+    u[4] = (even2 - odd2) * (2. / 45);
+    u[5] = (even3 + odd3) * (1. / 90);
+    u[6] = (even3 - odd3) * (1. / 90);
     u[7] = g[4];
 }
 
@@ -531,8 +555,8 @@ CK_INLINE void CK_TYPED(weight_ten_points)(const CK_TYPED(wide) g[7], CK_TYPED(w
         for (int k = 0; k < 4; k++) n *= k == i ? 1 : z - squares[k];
         const CK_TYPED(wide) even = g[0] + z * (g[2] + z * (g[4] + z * g[6])),
                              odd = p[i] * (g[1] + z * (g[3] + z * g[5]));
-        u[2 * i + 1] = (even + odd) / n;
-        u[2 * i + 2] = (even - odd) / n;
+        u[2 * i + 1] = (even + odd) * (1 / n);
+        u[2 * i + 2] = (even - odd) * (1 / n);
     }
     u[9] = g[6];
 }
@@ -737,6 +761,7 @@ CK_NOINLINE void CK_TYPED(join_lines_seven)(const ck_winograd_lines_output *j) {
 
 extern const ck_winograd_table CK_KERNEL(ck_winograd);
 const ck_winograd_table CK_KERNEL(ck_winograd) = {
+    .largest = CK_TYPED(largest),
     .four = {.side = 4,
              .split = CK_TYPED(split_four),
              .split_images = CK_TYPED(split_images_four),

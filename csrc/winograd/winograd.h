@@ -124,6 +124,7 @@ typedef struct {
 } ck_winograd_line;
 
 typedef struct {
+    double (*largest)(const void *w, ptrdiff_t n); /* magnitude of n weights, or NaN */
     ck_winograd_plane four, two; /* 3 x 3 taps at 36 and 16 points */
     ck_winograd_plane wide; /* 5 x 5 taps at 64 points, tiles of four */
     ck_winograd_plane strided; /* 3 x 3 taps of stride 2, 25 products, 16 weights and 9 sums, tiles of two */
