@@ -260,13 +260,14 @@ def test_many_boxes_and_rounds_are_exact(isa, dtype, source_bytes, small_source)
 @every_isa
 @every_dtype
 @pytest.mark.parametrize("source_bytes", [1, 700, 512 * 1024])
-def test_weight_gradients_of_one_position_read_x_as_it_lies(isa, dtype, source_bytes, small_source):
+def test_weight_gradients_of_one_position_read_x_or_dy_as_it_lies(isa, dtype, source_bytes, small_source):
     small_source(source_bytes)
     rng = np.random.default_rng(5)
     for x, w, groups in (((3, 20, 5, 7), (35, 20, 1, 1), 1), ((2, 9, 1, 1), (3, 9, 1, 1), 1),
                          ((5, 1, 3, 2), (2, 1, 1, 1), 1), ((3, 12, 9, 16), (8, 3, 1, 1), 4),
-                         ((2, 33, 64, 16), (17, 33, 1, 1), 1)):
-        assert all_directions(rng, isa, dtype, x, w, groups=groups)[2].kernel.in_place
+                         ((3, 14, 9, 16), (22, 7, 1, 1), 2), ((2, 33, 64, 16), (17, 33, 1, 1), 1)):
+        kernel = all_directions(rng, isa, dtype, x, w, groups=groups)[2].kernel
+        assert kernel.in_place and kernel.turned == (x[1] <= w[0])
     for stride, pads in (((2, 2), ((0, 0), (0, 0))), ((1, 1), ((1, 0), (0, 0))), ((1, 1), ((0, 0), (0, 2)))):
         assert not all_directions(rng, isa, dtype, (2, 9, 6, 6), (8, 9, 1, 1), stride, pads)[2].kernel.in_place
 

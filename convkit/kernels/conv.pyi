@@ -60,6 +60,7 @@ class WeightGradient:
     lanes: int
     images: int
     in_place: bool
+    turned: bool
     def __init__(
         self,
         dtype: np.dtype[Any],
@@ -80,6 +81,8 @@ class WeightGradient:
         bases: Sequence[int],
         taps: Sequence[Sequence[int]],
         inside: Sequence[Sequence[int]] | None = None,
+        in_place: bool = False,
+        turned: bool = False,
     ) -> None: ...
     @property
     def workspace_bytes(self) -> int: ...

@@ -926,6 +926,7 @@ cdef struct gradient_t:
     ptrdiff_t block[3]       # output pixels of a box
     ptrdiff_t box[3]         # padded input pixels of a box
     bint in_place            # the channels of x as they lie, and not transposed
+    bint turned              # x is dy, and dy is x
     ptrdiff_t image_pitch    # elements of one image's transposed box, all groups; or of an image
     ptrdiff_t row_step       # elements of it between neighbouring rows of a run,
     ptrdiff_t step[3]        # and neighbouring output pixels
@@ -1119,7 +1120,8 @@ cdef void sum_tiles(const gradient_round_t* r, const ck_conv_tile* run, ptrdiff_
     for i in range(tiles):
         first = rows * i // tiles
         m = rows * (i + 1) // tiles - first
-        tile = run[0]
+        if i == 0 or r.skip:  # which changes it
+            tile = run[0]
         tile.x = <const char*>run.x + first * row
         tile.y = <char*>run.y + first * run.filters * p.itemsize
         if r.skip:
@@ -1181,6 +1183,12 @@ cdef void unpack_panel(void* job, ptrdiff_t panel, int worker) noexcept nogil:
     cdef ptrdiff_t bytes = round_up(filters, p.table.lanes) * size, first = 0, count, base, column, c
     cdef char* block = r.own + worker * r.own_bytes
     cdef const char* rows
+    if p.turned:
+        rows = r.sums + (group * p.group_lanes + filter0) * p.run * size
+        for c in range(p.group_channels):
+            copy_row(r.dw + ((group * p.group_channels + c) * p.group_filters + filter0) * size, rows + c * bytes,
+                     filters * size)
+        return
     while first < p.group_channels:
         count = min(<ptrdiff_t>UNPACKED, p.group_channels - first)
         for base in range(p.n_bases):
@@ -1197,10 +1205,12 @@ cdef void unpack_panel(void* job, ptrdiff_t panel, int worker) noexcept nogil:
 
 
 cdef inline void copy_row(char* to, const char* source, ptrdiff_t bytes) noexcept nogil:
-    """One or a few vectors, without a call."""
-    cdef ptrdiff_t i
-    for i in range(0, bytes, 16):
+    """One or a few vectors, without a call, and numbers behind them."""
+    cdef ptrdiff_t i, whole = bytes // 16 * 16
+    for i in range(0, whole, 16):
         memcpy(to + i, source + i, 16)
+    for i in range(whole, bytes, 4):
+        memcpy(to + i, source + i, 4)
 
 
 cdef class WeightGradient:
@@ -1208,7 +1218,8 @@ cdef class WeightGradient:
 
     Both operands are transposed once per box, x to ``[pixel][channel]`` and dy to ``[pixel][filter]``; ``bases`` are
     the offsets of the runs in the transposed box and ``taps[b]`` the kernel position of each column of run b. With
-    ``in_place``, for a kernel of one position that meets no padding, x is read as it lies.
+    ``in_place``, for a kernel of one position that meets no padding, x is read as it lies; ``turned``, x and dy have
+    changed places, and ``channels`` are those of dy: sums are rows of dw then.
     The sums of all images and boxes are added up in their order.
     """
 
@@ -1216,12 +1227,12 @@ cdef class WeightGradient:
     cdef object _keep
     cdef object _taps
     cdef ptrdiff_t columns, positions
-    cdef readonly bint in_place
+    cdef readonly bint in_place, turned
     cdef readonly ptrdiff_t vectors, most_pixels, lanes, images
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  stride, block, box, ptrdiff_t channel_lanes, ptrdiff_t images, ptrdiff_t vectors, ptrdiff_t macs,
-                 bases, taps, inside=None, bint in_place=False):
+                 bases, taps, inside=None, bint in_place=False, bint turned=False):
         cdef gradient_t* p = &self.plan
         cdef ptrdiff_t i
         p.itemsize = dtype.itemsize
@@ -1238,6 +1249,7 @@ cdef class WeightGradient:
             p.source[i], p.target[i], p.lo[i] = source[i], target[i], lo[i]
             p.stride[i], p.block[i], p.box[i] = stride[i], block[i], box[i]
         p.in_place = self.in_place = in_place
+        p.turned = self.turned = turned
         p.row_step = 1
         p.image_pitch = groups * p.box[0] * p.box[1] * p.box[2] * channel_lanes
         if in_place:

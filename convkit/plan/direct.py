@@ -76,6 +76,8 @@ class WeightGradient:
 
     def __call__(self, dy, x, dw):
         skip = self.skips and bool(np.isfinite(dy).all())
+        if self.kernel.turned:
+            dy, x = x, dy
         self.kernel.run(dy.reshape(-1), x.reshape(-1), dw.reshape(-1), x.shape[0], settings.get_threads(), skip)
 
     @property
@@ -162,10 +164,15 @@ def _weight_sums(spec, isa, three, skips):
     rows = geometry.canonical(spec)
     source, target, kernel, stride, lo, dilation = zip(*rows, strict=True)
     itemsize = spec.dtype.itemsize
-    channels, filters = spec.c_in_per_group, spec.c_out_per_group
-    channel_lanes = channels
+    c_in, c_out = spec.c_in, spec.c_out
     # with a stride, half of each cache line would be read for nothing, once for every panel
     in_place = not skips and set(kernel) == set(stride) == {1} and source == target and not any(lo)
+    # the smaller one of x and dy is put into panels; of x, sums are rows of dw
+    turned = in_place and c_in <= c_out
+    if turned:
+        c_in, c_out = c_out, c_in
+    channels, filters = c_in // spec.groups, c_out // spec.groups
+    channel_lanes = channels
     # Neighbouring kernel columns are neighbouring pixels, so without dilation one run takes them all, if nothing lies
     # between them: a run of pixels an odd number of lines apart is that of one column.
     columns = kernel[2] if dilation[2] == 1 and not skips else 1
@@ -187,8 +194,8 @@ def _weight_sums(spec, isa, three, skips):
 
     vectors = geometry.tile_vectors(filters, [(columns * channel_lanes, 1)], images * prod(block), lanes, most_pixels)
     inside = [sum(met, ()) for met in product(*map(_inside, three, dilation))] if skips else None
-    return conv.WeightGradient(spec.dtype, isa, spec.groups, spec.c_in, spec.c_out, source, target, lo, stride, block,
-                               box, channel_lanes, images, vectors, spec.macs, bases, taps, inside, in_place)
+    return conv.WeightGradient(spec.dtype, isa, spec.groups, c_in, c_out, source, target, lo, stride, block, box,
+                               channel_lanes, images, vectors, spec.macs, bases, taps, inside, in_place, turned)
 
 
 def _runs(three, block):
