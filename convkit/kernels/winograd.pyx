@@ -27,6 +27,7 @@ from convkit.kernels.operands import aligned_empty
 
 cdef extern from *:
     int trailing_zeros "__builtin_ctz"(unsigned bits) noexcept nogil
+    void fetch "__builtin_prefetch"(const void* address) noexcept nogil
 
 cdef extern from "winograd/winograd.h" nogil:
     ctypedef struct ck_winograd_input:
@@ -90,6 +91,7 @@ cdef ptrdiff_t MIN_SHARED_MACS = 16_000_000
 
 cdef enum:
     MOST_TOGETHER = 32           # panels
+    FETCHED_CHANNELS = 2         # ahead, of weights that are to be transformed
 
 
 cdef struct extent_t:            # of a round
@@ -195,13 +197,16 @@ cdef void split_weights(const winograd_t* p, const float* w, ptrdiff_t group, pt
                         ptrdiff_t u_point) noexcept nogil:
     """The weights of a panel at the points, for the taps of a segment: ``u[point * u_point + tap * lanes + f]``."""
     cdef ptrdiff_t filters = min(p.group_filters - filter0, p.panel_filters), lanes = round_up(filters, p.tiles.lanes)
-    cdef ptrdiff_t tap, row
+    cdef ptrdiff_t tap, row, i
     cdef const float* source
     cdef ck_winograd_weights transform = p.line.weights if p.line_step else p.plane.weights
     cdef float taps[25 * 64]  # of one channel and a panel of up to four vectors of 16 filters
     memset(&taps[0], 0, sizeof(taps))
     for tap in range(s.first, s.first + s.taps):
         source = w + group * p.w_group + filter0 * p.w_filter + tap % p.group_channels * p.w_channel
+        if p.turned:  # the filters of each channel lie together, far from those of the next
+            for i in range(0, filters * p.w_filter, 16):
+                fetch(source + FETCHED_CHANNELS * p.w_channel + i)
         for row in range(p.kernel_rows):
             p.tiles.transpose(source + (tap // p.group_channels * p.kernel_rows + row) * p.kernel_columns, p.w_filter,
                               &taps[row * p.tap_row * lanes], lanes, filters, p.kernel_columns)
