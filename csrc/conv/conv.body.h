@@ -24,16 +24,29 @@
 #define CK_ADD_PRODUCT(acc, a, b) ((acc) = vfma(a, b, acc))
 #endif
 
-/* acc[m][v] += x[m * x_step] * w[v] for one tap; the pixels from `near` on are found from q. */
+/* acc[m][v] += x[m * x_step] * w[v] for one tap, = for the `first`; the pixels from `near` on are found from q. */
 CK_INLINE void CK_TYPED(sum_tap)(V *acc, const T *p, const T *q, const T *w, ptrdiff_t x_step, const int near,
-                                 const int M, const int N)
+                                 const int M, const int N, const int first)
 {
     V row[CK_CONV_VECTORS];
     CK_UNROLL for (int v = 0; v < N; v++) row[v] = vload(w + v * L);
     CK_UNROLL for (int m = 0; m < M; m++)
     {
         V pixel = vset1(m < near ? p[m * x_step] : q[(m - near) * x_step]);
-        CK_UNROLL for (int v = 0; v < N; v++) CK_ADD_PRODUCT(acc[m * N + v], pixel, row[v]);
+        CK_UNROLL for (int v = 0; v < N; v++) if (first) acc[m * N + v] = pixel * row[v];
+        else CK_ADD_PRODUCT(acc[m * N + v], pixel, row[v]);
+    }
+}
+
+/* sum[m][v], rows `row` apart, = acc[m][v], or += it. The pointer walks: GCC would keep all rows' distances on the stack. */
+CK_INLINE void CK_TYPED(close_chunk)(V *acc, T *sum, ptrdiff_t row, const int add, const int M, const int N)
+{
+    CK_UNROLL for (int m = 0; m < M; m++)
+    {
+        CK_UNROLL for (int v = 0; v < N; v++)
+            vstore(sum + v * L, add ? acc[m * N + v] + vload(sum + v * L) : acc[m * N + v]);
+        sum += row;
+        if (CK_CONV_TURN(N) > 1) __asm__("" : "+r"(sum));
     }
 }
 
@@ -75,13 +88,17 @@ CK_INLINE const char *CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_ch
     for (ptrdiff_t i = 0, line = c->line; i < c->count; i++) {
         const ptrdiff_t *last = off + c->length + (i >= c->longer);
         V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
-        CK_UNROLL for (int j = 0; j < M * N; j++) acc[j] = (V){0};
+        if (turn == 1) CK_UNROLL for (int j = 0; j < M * N; j++) acc[j] = (V){0};
         /* The lines that the store will write, a few at a time: all at once they take the buffers that loads need. */
         for (int j = 0; j < 4 && line < t->filters; j++, line++)
             __builtin_prefetch((T *)t->y + line * t->y_filter, 1, 3);
-        if (turn > 1 && (last - off) % turn) {
-            CK_TYPED(sum_tap)(acc, x + *off, x + *off + half, w, x_step, near, M, N);
+        if (turn > 1) {
+            CK_TYPED(sum_tap)(acc, x + *off, x + *off + half, w, x_step, near, M, N, 1);
             off++, w += N * L;
+            if ((last - off) % turn) {
+                CK_TYPED(sum_tap)(acc, x + *off, x + *off + half, w, x_step, near, M, N, 0);
+                off++, w += N * L;
+            }
         }
         for (; off < last; off += turn, w += turn * N * L) {
             __builtin_prefetch(ahead, 0, 2); /* once a turn: lines of y are fewer than taps */
@@ -89,16 +106,16 @@ CK_INLINE const char *CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_ch
             ahead += ahead_step;
             if (ahead == ahead_end) ahead += back, ahead_end += 64;
             CK_UNROLL for (int u = 0; u < turn; u++)
-                CK_TYPED(sum_tap)(acc, x + off[u], x + off[u] + half, w + u * N * L, x_step, near, M, N);
+                CK_TYPED(sum_tap)(acc, x + off[u], x + off[u] + half, w + u * N * L, x_step, near, M, N, 0);
         }
-        if (i || c->add)
-            CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] +=
-                vload(sum + m * c->row + v * L);
-        else if (c->row_bias)
+        const int add = __builtin_expect(i || c->add, 1);
+        if (!add && c->row_bias)
             CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] +=
                 vset1(((const T *)c->row_bias)[m]);
-        CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++)
-            vstore(sum + m * c->row + v * L, acc[m * N + v]);
+        if (add)
+            CK_TYPED(close_chunk)(acc, sum, c->row, 1, M, N);
+        else
+            CK_TYPED(close_chunk)(acc, sum, c->row, 0, M, N);
     }
     return ahead;
 }
@@ -444,11 +461,16 @@ CK_INLINE void CK_TYPED(copy_pixels)(T *to, const T *from, ptrdiff_t n, ptrdiff_
         ptrdiff_t i = 0;
         for (; i + L <= n; i += L) vstore(to + i, vload(from + i));
         if (i < n) vstore_part(to + i, vload_part(from + i, n - i), n - i);
-    } else {
+    } else if (step == 2) {
         ptrdiff_t i = 0;
-        if (step == 2) /* all but the last, after which there may be nothing to read */
-            for (; i + L < n; i += L) vstore(to + i, veven(vload(from + 2 * i), vload(from + 2 * i + L)));
-        for (; i < n; i++) to[i] = from[i * step];
+        for (; i + L < n; i += L) vstore(to + i, veven(vload(from + 2 * i), vload(from + 2 * i + L)));
+        if (i < n) { /* after the last of them there may be nothing to read */
+            const ptrdiff_t rest = 2 * (n - i) - 1, low = rest < L ? rest : L;
+            const V high = rest > L ? vload_part(from + 2 * i + L, rest - L) : (V){0};
+            vstore_part(to + i, veven(vload_part(from + 2 * i, low), high), n - i);
+        }
+    } else {
+        for (ptrdiff_t i = 0; i < n; i++) to[i] = from[i * step];
     }
 }
 
