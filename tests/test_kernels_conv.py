@@ -170,6 +170,7 @@ def leave_out(monkeypatch):
     """Every layer leaves out the kernel positions that meet only padding, and its weight gradient their pixels."""
     monkeypatch.setattr(direct, "LONG_RUN", 1)
     monkeypatch.setattr(direct, "MOST_INSIDE", 1)
+    monkeypatch.setattr(direct, "MOST_INSIDE_OF_GRIDS", 1)
     monkeypatch.setattr(direct, "MOST_INSIDE_OF_FEW", 1)
     monkeypatch.setattr(direct, "FEW_TARGETS", 10**6)
     common.clear()
@@ -330,6 +331,40 @@ def test_grids_of_boxes_are_exact(isa, x, w, stride, pads, groups, source_bytes,
         assert forward.kernel.grids == (isa == "avx2")
 
 
+PADDED_GRIDS = [
+    # x, weight, stride, pads, dilation, groups: whole chunks of channels at a position and two kinds of them, closed more
+    # than once, positions that meet nothing, rows in parts, strides that lie apart, groups, phases of the input gradient
+    ((2, 64, 7, 7), (40, 64, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1),
+    ((1, 150, 5, 8), (24, 150, 3, 5), (1, 1), ((1, 1), (2, 2)), (1, 1), 1),
+    ((1, 70, 9, 8), (24, 70, 3, 3), (1, 1), ((7, 7), (9, 9)), (7, 9), 1),
+    ((1, 64, 1, 300), (17, 64, 1, 5), (1, 1), ((0, 0), (130, 129)), (1, 65), 1),
+    ((2, 64, 9, 7), (90, 64, 4, 4), (2, 2), ((2, 2), (2, 2)), (1, 1), 1),
+    ((1, 140, 6, 5), (140, 70, 3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 2),
+]
+
+
+@every_isa
+@every_dtype
+@pytest.mark.parametrize("source_bytes", [2000, 512 * 1024])
+@pytest.mark.parametrize("geometry_", PADDED_GRIDS, ids=str)
+def test_grids_leave_pixels_out_that_meet_padding(isa, dtype, geometry_, source_bytes, small_source, leave_out):
+    small_source(source_bytes)
+    forward, towards_x, _ = all_directions(np.random.default_rng(13), isa, dtype, *geometry_)
+    assert forward.kernel.by_position and towards_x.kernel.by_position
+    if source_bytes > 2000:
+        assert forward.kernel.grids == (isa == "avx2" and dtype == np.float32)
+
+
+def test_infinity_times_padding_is_nan_in_grids(leave_out):
+    x, w = np.ones((1, 64, 5, 5), np.float32), np.ones((16, 64, 3, 3), np.float32)
+    w[1, 3, 0, 0] = np.inf
+    with convkit.use(algorithm="direct"):
+        y = F.conv2d(x, w, padding=1)
+    want = reference.conv2d(x, w, padding=1)
+    assert np.isnan(want).any()
+    np.testing.assert_array_equal(y, want)
+
+
 SEGMENTS = [
     # x, weight, stride, pads, dilation, groups: pixels of a round in one segment and in some, closed more than once, in
     # several rounds; runs of all kernel columns, and of one whose pixels lie an odd number of lines apart; rows of kernels
@@ -386,12 +421,13 @@ def test_boxes_do_not_change_a_bit_of_the_forward_pass(isa, dtype, small_source)
 
 
 THREADED = [
-    # x, weight, options: above MIN_MACS; boxes of one thread each, several images, slices, phases, weights beyond OWN_WEIGHTS
+    # x, weight, options: above MIN_MACS; boxes of one thread each, several images, slices, phases, weights beyond OWN_WEIGHTS,
+    # pixels left out of a grid
     ((1, 16, 40, 41), (40, 16, 3, 3), {"padding": 1}),
     ((3, 16, 23, 22), (33, 16, 3, 3), {"stride": 2, "padding": 1}),
     ((2, 8, 9, 14, 15), (24, 8, 3, 3, 3), {"stride": (2, 1, 1), "padding": 1}),
     ((5, 8, 700), (48, 8, 5), {"stride": 3}),
-    ((1, 256, 7, 7), (160, 256, 3, 3), {"padding": 1}),
+    ((1, 256, 7, 7), (160, 256, 3, 3), {"padding": 1}), ((2, 70, 12, 13), (40, 70, 3, 3), {"padding": 5, "dilation": 5}),
     ((1, 40, 30, 31), (50, 40, 3, 3), {"padding": 1}), ((2, 30, 9, 14, 15), (40, 30, 2, 3, 3), {"stride": (1, 1, 2)}),
     ((9, 130, 7, 7), (50, 130, 1, 1), {}), ((1, 48, 33, 31), (120, 48, 1, 1), {}), ((3, 1100, 4, 5), (90, 1100, 1, 1), {}),
 ]

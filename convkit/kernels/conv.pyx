@@ -7,7 +7,8 @@ tasks run over that copy: one task is one panel of filters on one image, so no t
 and no sum depends on how many threads there are.
 
 Where the level has kernels for grids of tiles they take a chunk of the taps on a block of pixels before the next chunk.
-Of a layer that can read x as it lies all panels take it in turn: there a task is such a block, ``sum_block``.
+Of a layer that can read x as it lies all panels take it in turn: there a task is such a block, ``sum_block``. Where
+a kernel meets much padding, each of its positions takes the pixels only that it takes to x, ``sum_grid_inside``.
 """
 
 from libc.string cimport memcpy, memset
@@ -207,7 +208,7 @@ cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.y_filter = p.target[0] * p.target[1] * p.target[2]
     tile.filters = filters
     tile.row_bias = NULL
-    tile.finish = finish_early(&r.then) if segments == 1 and not r.skip else NULL
+    tile.finish = finish_early(&r.then) if segments == 1 and (p.grids or not r.skip) else NULL
     for i in range(segments):
         first, last = f.taps * i // segments, f.taps * (i + 1) // segments
         tile.off = f.off + first
@@ -343,6 +344,19 @@ cdef inline void positions_inside(const round_t* r, int axis, ptrdiff_t target, 
             inside[1] = k + 1
 
 
+cdef inline bint targets_inside(const round_t* r, int axis, ptrdiff_t position, ptrdiff_t target, ptrdiff_t count,
+                                ptrdiff_t* inside) noexcept nogil:
+    """[first, last) of ``count`` targets that the axis' kernel position takes to the source; whether there are any."""
+    cdef const direct_t* p = r.plan
+    cdef ptrdiff_t step = p.source_step[axis], before = position, at, k
+    for k in range(axis):
+        before += r.phase.kernel[k]
+    at = (r.origin[axis] + target) * step + r.phase.reach[before]
+    inside[0] = (step - 1 - at) // step if at < 0 else 0
+    inside[1] = min(count, (p.source[axis] - at + step - 1) // step) if at < p.source[axis] else 0
+    return inside[0] < inside[1]
+
+
 cdef void sum_inside(const round_t* r, const ck_conv_tile* whole, ptrdiff_t z, ptrdiff_t y, ptrdiff_t height,
                      ptrdiff_t x, ptrdiff_t m, int vectors) noexcept nogil:
     """The tile without the kernel positions that lie in the padding for all of its targets: they are runs of taps."""
@@ -395,6 +409,8 @@ cdef void sum_rows_in_grids(const round_t* r, const ck_conv_tile* panel, ptrdiff
     cdef ptrdiff_t parts = (count[2] + GRID_PIXELS - 1) // GRID_PIXELS, size = p.itemsize, z, y, x, i, lines, pixels
     cdef const char* source
     cdef char* target
+    cdef const char* sums
+    cdef ck_conv_tile tile = panel[0]
     while row < last:
         z, y = row // count[1], row % count[1]
         lines = min(max(<ptrdiff_t>1, GRID_PIXELS // count[2]), min(last, (z + 1) * count[1]) - row)
@@ -402,40 +418,103 @@ cdef void sum_rows_in_grids(const round_t* r, const ck_conv_tile* panel, ptrdiff
         for i in range(parts):
             x = min(count[2], round_up(count[2] * i // parts, 4))
             pixels = min(count[2], round_up(count[2] * (i + 1) // parts, 4)) - x
-            sum_grid(r, panel, source + x * size, target + x * f.step[2] * size, lines, pixels, own)
+            tile.x, tile.y = source + x * size, target + x * f.step[2] * size
+            if r.skip:
+                sums = sum_grid_inside(r, &tile, z, y, lines, x, pixels, own)
+            else:
+                sums = sum_grid(r, &tile, lines, pixels, own)
+            store_grid(r, &tile, sums, lines, pixels)
         row += lines
 
 
-cdef void sum_grid(const round_t* r, const ck_conv_tile* panel, const char* x, char* y, ptrdiff_t lines,
-                   ptrdiff_t pixels, char* sums) noexcept nogil:
-    """Some pixels of neighbouring lines: chunk after chunk, so that the sums and a chunk's weights stay in L1."""
-    cdef const direct_t* p = r.plan
-    cdef ptrdiff_t chunks = grid_chunks(r.phase), lanes = round_up(panel.filters, p.table.lanes), i, first
-    cdef int vectors = <int>(lanes // p.table.lanes)
-    cdef char* totals = sums + grid_bytes(p)
-    cdef ck_conv_tile tile = panel[0]
-    cdef ck_conv_grid grid
-    tile.x, tile.y = x, sums
+cdef inline void begin_grid(const direct_t* p, ck_conv_tile* tile, ck_conv_grid* grid, ptrdiff_t lines, ptrdiff_t pixels
+                            ) noexcept nogil:
+    """``tile``, of a panel, sums neighbouring lines of pixels to [line][pixel][lane]."""
     tile.bias = tile.ahead_end = NULL
     tile.finish = NULL
     tile.x_half = 0
     tile.y_filter = 1
     grid.panels, grid.rows, grid.x_row = 1, lines, p.source_step[1] * p.box[2]
+    grid.y_row = pixels * round_up(tile.filters, p.table.lanes)
+
+
+cdef inline void set_chunk(const direct_t* p, ck_conv_tile* tile, const ck_conv_tile* panel, ptrdiff_t first,
+                           ptrdiff_t taps) noexcept nogil:
+    """``tile`` takes some of the taps of ``panel``."""
+    tile.off, tile.taps = panel.off + first, taps
+    tile.w = <const char*>panel.w + first * round_up(panel.filters, p.table.lanes) * p.itemsize
+
+
+cdef char* sum_grid(const round_t* r, const ck_conv_tile* panel, ptrdiff_t lines, ptrdiff_t pixels, char* sums
+                    ) noexcept nogil:
+    """Some pixels of neighbouring lines: chunk after chunk, so that the sums and a chunk's weights stay in L1; returns
+    where the sums are."""
+    cdef const direct_t* p = r.plan
+    cdef ptrdiff_t chunks = grid_chunks(panel.taps), i, first
+    cdef char* totals = sums + grid_bytes(p)
+    cdef ck_conv_tile tile = panel[0]
+    cdef ck_conv_grid grid
+    begin_grid(p, &tile, &grid, lines, pixels)
+    tile.y = sums
     for i in range(chunks):
         first = panel.taps * i // chunks
-        tile.off = panel.off + first
-        tile.taps = panel.taps * (i + 1) // chunks - first
-        tile.w = <const char*>panel.w + first * lanes * p.itemsize
+        set_chunk(p, &tile, panel, first, panel.taps * (i + 1) // chunks - first)
         tile.accumulate = i % CK_CONV_CHUNKS > 0
-        run_panels(p, &tile, &grid, vectors, pixels)
+        run_panels(p, &tile, &grid, pixels)
         if chunks > CK_CONV_CHUNKS and (i + 1 == chunks or (i + 1) % CK_CONV_CHUNKS == 0):
             p.table.add(totals, sums, lines * grid.y_row, i < CK_CONV_CHUNKS)
-    tile = panel[0]
+    return totals if chunks > CK_CONV_CHUNKS else sums
+
+
+cdef char* sum_grid_inside(const round_t* r, const ck_conv_tile* panel, ptrdiff_t z, ptrdiff_t y, ptrdiff_t lines,
+                           ptrdiff_t x, ptrdiff_t pixels, char* sums) noexcept nogil:
+    """The same, each kernel position with the pixels only that it takes to the source."""
+    cdef const direct_t* p = r.plan
+    cdef const phase_t* f = r.phase
+    cdef ptrdiff_t inside[3][2]
+    cdef ptrdiff_t chunks = grid_chunks(p.group_channels), position, i, first, elements, open = 0, closed = 0
+    cdef char* totals = sums + grid_bytes(p)
+    cdef ck_conv_tile tile = panel[0]
+    cdef ck_conv_grid grid
+    begin_grid(p, &tile, &grid, lines, pixels)
+    elements = lines * grid.y_row
+    memset(sums, 0, elements * p.itemsize)
+    tile.accumulate = 1
+    for position in range(f.kernel[0] * f.kernel[1] * f.kernel[2]):
+        if not (targets_inside(r, 0, position // (f.kernel[1] * f.kernel[2]), z, 1, inside[0])
+                and targets_inside(r, 1, position // f.kernel[2] % f.kernel[1], y, lines, inside[1])
+                and targets_inside(r, 2, position % f.kernel[2], x, pixels, inside[2])):
+            continue
+        tile.x = <const char*>panel.x + (inside[1][0] * grid.x_row + inside[2][0]) * p.itemsize
+        tile.y = sums + (inside[1][0] * pixels + inside[2][0]) * (grid.y_row // pixels) * p.itemsize
+        grid.rows = inside[1][1] - inside[1][0]
+        for i in range(chunks):
+            # by its number among all, so that no sum depends on what else is in the block
+            if (position * chunks + i) // CK_CONV_CHUNKS > open:
+                p.table.add(totals, sums, elements, closed == 0)
+                memset(sums, 0, elements * p.itemsize)
+                open = (position * chunks + i) // CK_CONV_CHUNKS
+                closed += 1
+            first = p.group_channels * i // chunks
+            set_chunk(p, &tile, panel, position * p.group_channels + first,
+                      p.group_channels * (i + 1) // chunks - first)
+            run_panels(p, &tile, &grid, inside[2][1] - inside[2][0])
+    if closed == 0:
+        return sums
+    p.table.add(totals, sums, elements, 0)
+    return totals
+
+
+cdef void store_grid(const round_t* r, const ck_conv_tile* panel, const char* sums, ptrdiff_t lines, ptrdiff_t pixels
+                     ) noexcept nogil:
+    """The sums of some pixels of neighbouring lines into y."""
+    cdef const direct_t* p = r.plan
+    cdef ptrdiff_t lanes = round_up(panel.filters, p.table.lanes), i
+    cdef ck_conv_tile tile = panel[0]
     tile.accumulate = 0
     for i in range(lines):
-        tile.y = y + i * r.phase.step[1] * p.target[2] * p.itemsize
-        p.table.store(&tile, (totals if chunks > CK_CONV_CHUNKS else sums) + i * grid.y_row * p.itemsize, pixels,
-                      vectors)
+        tile.y = <char*>panel.y + i * r.phase.step[1] * p.target[2] * p.itemsize
+        p.table.store(&tile, sums + i * pixels * lanes * p.itemsize, pixels, <int>(lanes // p.table.lanes))
 
 
 cdef inline ptrdiff_t grid_bytes(const direct_t* p) noexcept nogil:
@@ -448,8 +527,8 @@ cdef inline ptrdiff_t panel_lane(const direct_t* p, ptrdiff_t panel) noexcept no
     return (p.vectors * panel - max(<ptrdiff_t>0, panel - p.wide)) * p.table.lanes
 
 
-cdef inline ptrdiff_t grid_chunks(const phase_t* f) noexcept nogil:
-    return (f.taps + CK_CONV_CHUNK - 1) // CK_CONV_CHUNK
+cdef inline ptrdiff_t grid_chunks(ptrdiff_t taps) noexcept nogil:
+    return (taps + CK_CONV_CHUNK - 1) // CK_CONV_CHUNK
 
 
 cdef inline ptrdiff_t grid_pixel(const round_t* r, ptrdiff_t block) noexcept nogil:
@@ -469,7 +548,7 @@ cdef void sum_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t image = at // r.blocks * r.together, first_pixel = grid_pixel(r, at % r.blocks)
     cdef ptrdiff_t pixels = grid_pixel(r, at % r.blocks + 1) - first_pixel, images = min(r.together, r.images - image)
     cdef ptrdiff_t first = p.group_panels * part // r.parts, last = p.group_panels * (part + 1) // r.parts
-    cdef ptrdiff_t chunks = grid_chunks(f), i, size = p.itemsize
+    cdef ptrdiff_t chunks = grid_chunks(f.taps), i, size = p.itemsize
     cdef ptrdiff_t elements = (panel_lane(p, last) - panel_lane(p, first)) * images * pixels
     cdef char* sums = r.own + worker * r.own_bytes
     cdef char* totals = sums + round_up(elements * size, 64)
@@ -505,19 +584,19 @@ cdef void sum_chunk(const round_t* r, ck_conv_tile* tile, ck_conv_grid* grid, pt
     tile.w = r.w + (round_up(p.group_filters, p.table.lanes) * (group * r.phase.taps + (tile.off - r.phase.off))
                     + panel_lane(p, first) * tile.taps) * p.itemsize
     tile.y = sums
+    tile.filters = vectors * p.table.lanes
     grid.panels = last - first
-    run_panels(p, tile, grid, vectors, pixels)
+    grid.y_row = pixels * tile.filters
+    run_panels(p, tile, grid, pixels)
 
 
-cdef void run_panels(const direct_t* p, ck_conv_tile* tile, ck_conv_grid* grid, ptrdiff_t vectors, ptrdiff_t pixels
-                     ) noexcept nogil:
+cdef void run_panels(const direct_t* p, ck_conv_tile* tile, ck_conv_grid* grid, ptrdiff_t pixels) noexcept nogil:
     """The taps that ``tile`` has for the panels and the rows of ``pixels`` pixels that ``grid`` has; the sums go to
     [panel][row][pixel][lane]."""
-    cdef ptrdiff_t lanes = vectors * p.table.lanes, most = p.table.most_pixels[vectors - 1]
-    cdef ptrdiff_t runs = (pixels + most - 1) // most
+    cdef ptrdiff_t lanes = round_up(tile.filters, p.table.lanes)
+    cdef ptrdiff_t most = p.table.most_pixels[lanes // p.table.lanes - 1], runs = (pixels + most - 1) // most
     tile.filters = tile.y_pixel = lanes
     grid.w_panel = grid.ahead_panel = tile.taps * lanes
-    grid.y_row = pixels * lanes
     grid.y_panel = grid.rows * grid.y_row
     # While the tiles of one panel are summed they fetch the weights of one soon to come.
     tile.ahead = <const char*>tile.w + (max(<ptrdiff_t>1, FETCHED_TILES // (grid.rows * runs)) * grid.w_panel
@@ -573,7 +652,7 @@ cdef void pack_chunks(real* _dtype, const pack_t* a, const phase_t* f, ptrdiff_t
     cdef const direct_t* p = a.plan
     cdef ptrdiff_t all_lanes = round_up(p.group_filters, p.table.lanes), filter0 = panel_lane(p, panel)
     cdef ptrdiff_t lanes = panel_lane(p, panel + 1) - filter0, filters = min(lanes, p.group_filters - filter0)
-    cdef ptrdiff_t chunks = grid_chunks(f), i, tap, end, n
+    cdef ptrdiff_t chunks = grid_chunks(f.taps), i, tap, end, n
     cdef ptrdiff_t columns = f.taps if a.w_channel == positions else positions  # of the weight array side by side
     cdef const real* w = <const real*>a.w + group * a.w_group + filter0 * a.w_filter
     cdef real* out
@@ -605,6 +684,11 @@ cdef void pack_panel(real* _dtype, const pack_t* a, const phase_t* f, const ptrd
     cdef const real* w = <const real*>a.w + group * a.w_group + filter0 * a.w_filter
     if filters < lanes:
         memset(out, 0, f.taps * lanes * sizeof(real))
+    if in_order and p.by_position:
+        for c in range(p.group_channels):
+            p.table.transpose(w + c * a.w_channel, a.w_filter, out + c * lanes, p.group_channels * lanes, filters,
+                              positions)
+        return
     if in_order:  # whole kernels: a transposition, and a single one where channels follow each other too
         if a.w_channel == positions:
             columns = f.taps
@@ -733,7 +817,7 @@ cdef class Direct:
         # a vector's pixels more: the store reads them
         r.own_bytes = round_up((p.group_panels + r.parts - 1) // r.parts * p.panel_filters
                                * (pixels + p.table.lanes) * p.itemsize, 64) + 64
-        if grid_chunks(p.phase) > CK_CONV_CHUNKS:
+        if grid_chunks(p.phase.taps) > CK_CONV_CHUNKS:
             r.own_bytes *= 2
         return tasks * r.parts
 
@@ -762,7 +846,7 @@ cdef class Direct:
             positions = self._positions[i].size
             tap = <const ptrdiff_t*>reading(self._positions[i], positions * <ptrdiff_t>sizeof(ptrdiff_t))
             with nogil:
-                in_order = positions == self.kernel_size and not p.by_position
+                in_order = positions == self.kernel_size
                 if p.itemsize == 4:
                     pack_panels(<float*>NULL, &a, &p.phase[i], tap, positions, in_order)
                 else:

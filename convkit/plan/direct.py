@@ -16,6 +16,7 @@ from convkit.plan.common import Packing
 # reduction of its own), where at most this part of all meets the source: taps by position find less of x in L1.
 LONG_RUN = 16
 MOST_INSIDE = 7 / 8
+MOST_INSIDE_OF_GRIDS = 0.91  # of stride 1, which take each position with the very pixels that it takes to the source
 # And a weight gradient, pixels of maps as small as this, all images of one in a run; of so many times the images else.
 FEW_TARGETS = 16
 MOST_INSIDE_OF_FEW = 3 / 4
@@ -120,10 +121,13 @@ def _sums(spec, isa, three):
     taps = group_channels * max(len(taps) for _, taps in geometry.phases(three))
     runs = _runs(three, block)
     vectors = geometry.tile_vectors(group_filters, runs, taps, lanes, most_pixels)
-    by_position = _leaves_out(three, group_channels, most_pixels[vectors - 1])
     apart = three[2].source_step == 2 and not in_place
-    grids = in_grids or (has_grids(three, group_filters, isa, itemsize, apart) and not in_place and not by_position
-                         and taps > conv.SHORT_TAPS and _fits_grids(group_filters, runs, vectors, lanes, most_pixels))
+    grids = (has_grids(three, group_filters, isa, itemsize, apart) and not in_place and taps > conv.SHORT_TAPS
+             and _fits_grids(group_filters, runs, vectors, lanes, most_pixels))
+    whole_chunks = grids and group_channels >= conv.CHUNK_TAPS  # at each position, which takes its own pixels
+    by_position = (_leaves_out(three, group_channels, 1, MOST_INSIDE if apart else MOST_INSIDE_OF_GRIDS) if whole_chunks
+                   else _leaves_out(three, group_channels, most_pixels[vectors - 1], MOST_INSIDE))
+    grids = in_grids or (grids and (whole_chunks or not by_position))
     apart = apart and grids
     tables = [_phase(three, parts, taps, box, apart) for parts, taps in geometry.phases(three)]
 
@@ -215,10 +219,10 @@ def _phase(three, parts, taps, box, apart):
     return start, step, count, positions, offsets, reach
 
 
-def _leaves_out(three, group_channels, most_pixels):
+def _leaves_out(three, group_channels, most_pixels, most_inside):
     """Whether tiles should leave out the kernel positions that meet only padding: a good part of all, in long runs."""
     inside = prod(share_inside(axis, run) for axis, run in zip(three, (1, 1, most_pixels), strict=True))
-    return group_channels >= LONG_RUN and inside <= MOST_INSIDE
+    return group_channels >= LONG_RUN and inside <= most_inside
 
 
 def share_inside(axis, run):
