@@ -12,6 +12,7 @@ from convkit import nn
 from convkit.cli.nets import NETS
 from convkit.cli.steps import make_step
 from convkit.kernels import native
+from convkit.plan.common import AlgorithmRefused
 from convkit.spec.activation import ACTIVATIONS
 from convkit.verification import same_bits
 
@@ -77,6 +78,20 @@ def test_convolution(isa, case):
             halves = [conv(part, w, bias, **options) for part in (x[:2], x[2:])]
             assert same_bits(np.concatenate(halves), y)
 
+
+
+@every_isa
+@pytest.mark.parametrize("algorithm", ["direct", "gemm", None])
+def test_no_tile_makes_a_zero_negative(isa, algorithm):
+    """A product with zero may be -0. A sum begins with 0, whatever the tile: else its bits would tell the tile."""
+    for channels, filters, size, k in product((1, 3), (1, 5, 16, 37), (1, 4, 9, 14, 30), (1, 3)):
+        x, w = np.zeros((2, channels, size), np.float32), np.full((filters, channels, k), -1, np.float32)
+        try:
+            with convkit.use(isa=isa, algorithm=algorithm):
+                y = F.conv1d(x, w, padding=1)
+        except AlgorithmRefused:
+            continue
+        assert not np.signbit(y).any(), (channels, filters, size, k)
 
 @every_isa
 def test_a_layer_with_packed_weights_gives_the_bits_of_the_function(isa):

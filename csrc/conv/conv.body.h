@@ -24,17 +24,16 @@
 #define CK_ADD_PRODUCT(acc, a, b) ((acc) = vfma(a, b, acc))
 #endif
 
-/* acc[m][v] += x[m * x_step] * w[v] for one tap, = for the `first`; the pixels from `near` on are found from q. */
+/* acc[m][v] += x[m * x_step] * w[v] for one tap; the pixels from `near` on are found from q. */
 CK_INLINE void CK_TYPED(sum_tap)(V *acc, const T *p, const T *q, const T *w, ptrdiff_t x_step, const int near,
-                                 const int M, const int N, const int first)
+                                 const int M, const int N)
 {
     V row[CK_CONV_VECTORS];
     CK_UNROLL for (int v = 0; v < N; v++) row[v] = vload(w + v * L);
     CK_UNROLL for (int m = 0; m < M; m++)
     {
         V pixel = vset1(m < near ? p[m * x_step] : q[(m - near) * x_step]);
-        CK_UNROLL for (int v = 0; v < N; v++) if (first) acc[m * N + v] = pixel * row[v];
-        else CK_ADD_PRODUCT(acc[m * N + v], pixel, row[v]);
+        CK_UNROLL for (int v = 0; v < N; v++) CK_ADD_PRODUCT(acc[m * N + v], pixel, row[v]);
     }
 }
 
@@ -88,17 +87,14 @@ CK_INLINE const char *CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_ch
     for (ptrdiff_t i = 0, line = c->line; i < c->count; i++) {
         const ptrdiff_t *last = off + c->length + (i >= c->longer);
         V acc[CK_CONV_PIXELS * CK_CONV_VECTORS];
-        if (turn == 1) CK_UNROLL for (int j = 0; j < M * N; j++) acc[j] = (V){0};
+        /* not the first products: one of zero may be -0, and then bits would depend on the tile */
+        CK_UNROLL for (int j = 0; j < M * N; j++) acc[j] = (V){0};
         /* The lines that the store will write, a few at a time: all at once they take the buffers that loads need. */
         for (int j = 0; j < 4 && line < t->filters; j++, line++)
             __builtin_prefetch((T *)t->y + line * t->y_filter, 1, 3);
-        if (turn > 1) {
-            CK_TYPED(sum_tap)(acc, x + *off, x + *off + half, w, x_step, near, M, N, 1);
+        if (turn > 1 && (last - off) % turn) {
+            CK_TYPED(sum_tap)(acc, x + *off, x + *off + half, w, x_step, near, M, N);
             off++, w += N * L;
-            if ((last - off) % turn) {
-                CK_TYPED(sum_tap)(acc, x + *off, x + *off + half, w, x_step, near, M, N, 0);
-                off++, w += N * L;
-            }
         }
         for (; off < last; off += turn, w += turn * N * L) {
             __builtin_prefetch(ahead, 0, 2); /* once a turn: lines of y are fewer than taps */
@@ -106,7 +102,7 @@ CK_INLINE const char *CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_ch
             ahead += ahead_step;
             if (ahead == ahead_end) ahead += back, ahead_end += 64;
             CK_UNROLL for (int u = 0; u < turn; u++)
-                CK_TYPED(sum_tap)(acc, x + off[u], x + off[u] + half, w + u * N * L, x_step, near, M, N, 0);
+                CK_TYPED(sum_tap)(acc, x + off[u], x + off[u] + half, w + u * N * L, x_step, near, M, N);
         }
         const int add = __builtin_expect(i || c->add, 1);
         if (!add && c->row_bias)
