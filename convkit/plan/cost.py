@@ -82,14 +82,18 @@ def _inside(axis):
 def direct(shape):
     """Slots; elements and rows copied; vectors stored; weights read from beyond L2; source and target beyond L2."""
     copied, rows = shape.boxed()
-    if geometry.in_place(shape.axes, shape.groups * shape.channels, shape.itemsize):
+    in_place = geometry.in_place(shape.axes, shape.groups * shape.channels, shape.itemsize)
+    if in_place:
         copied = rows = 0
+    taps, apart = shape.taps / shape.phases, shape.axes[2].source_step == 2 and not in_place
+    grids = taps > kernels.SHORT_TAPS and by_channel.has_grids(shape.axes, shape.filters, shape.isa, shape.itemsize,
+                                                               apart)
+    finely = grids and not apart and shape.channels >= kernels.CHUNK_TAPS
     inside = prod(map(_inside, shape.axes))
-    met = inside if shape.channels >= by_channel.LONG_RUN and inside <= by_channel.MOST_INSIDE else 1
-    taps = met * shape.taps / shape.phases
-    slots = shape.slots([(shape.columns, shape.rows)], taps)
-    if taps > kernels.SHORT_TAPS and by_channel.has_grids(shape.axes, shape.filters, shape.isa, shape.itemsize):
-        slots *= GRID_SLOTS
+    if shape.channels >= by_channel.LONG_RUN and inside <= (by_channel.MOST_INSIDE_OF_GRIDS if finely
+                                                            else by_channel.MOST_INSIDE):
+        taps *= inside
+    slots = shape.slots([(shape.columns, shape.rows)], taps) * (GRID_SLOTS if grids else 1)
     rounds = -(-copied * shape.itemsize // geometry.SOURCE_BYTES)
     far_weights = shape.weight_bytes / shape.batch * max(1, rounds) * _far(shape.weight_bytes)
     stored = -(-shape.filters // shape.lanes) * shape.rows
