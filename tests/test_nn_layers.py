@@ -708,6 +708,7 @@ def test_bad_arguments_are_refused_by_the_constructor(make, error, message):
     (nn.BatchNorm1d(3), np.zeros((2, 3, 4, 4), np.float32), ShapeError,
      r"x must have 2 axes \(N, C\) or 3 axes \(N, C, L\), got"),
     (nn.InstanceNorm2d(3), np.zeros((2, 4, 3, 3), np.float32), ShapeError, "x must have num_features=3 channels"),
+    (nn.BatchNorm2d(3), np.zeros((2, 4, 3, 3), np.float32), ShapeError, "x must have num_features=3 channels"),
     (nn.InstanceNorm1d(3), np.zeros((2, 4, 3, 3), np.float32), ShapeError, "x must have 3 axes"),
     (nn.GroupNorm(2, 4), np.zeros((2, 6, 3), np.float32), ShapeError, "x must have num_channels=4 channels"),
     (nn.LayerNorm(4), np.zeros((2, 5), np.float32), ShapeError, "normalized_shape must be the shape of the last axes"),

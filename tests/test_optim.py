@@ -136,6 +136,20 @@ def test_lr_may_change_between_steps():
     np.testing.assert_array_equal(p.data, [-1.5, -1.5])
 
 
+@pytest.mark.parametrize("make, name, value, error, message", [
+    (optim.SGD, "lr", float("nan"), ShapeError, "lr must be finite, got lr=nan"),
+    (optim.SGD, "momentum", "a", DtypeError, "momentum must be a number"),
+    (optim.Adam, "betas", (0.9, 3), ShapeError, "betas must be at least 0 and less than 1"),
+    (optim.AdamW, "weight_decay", -1, ShapeError, "weight_decay must be finite and not negative"),
+])
+def test_a_changed_setting_is_checked_like_a_given_one(make, name, value, error, message):
+    optimizer = make([Parameter(np.zeros(2))])
+    before = getattr(optimizer, name)
+    with pytest.raises(error, match=f"^{message}"):
+        setattr(optimizer, name, value)
+    assert getattr(optimizer, name) == before
+
+
 def test_zero_grad_and_version():
     p = Parameter(np.zeros(2))
     optimizer = optim.SGD([p])

@@ -51,6 +51,8 @@ class _ChannelNorm(Module):
         if common.array("x", x).ndim - 2 not in self.ranks:
             shapes = [f"{rank + 2} axes (N, C{', ' if rank else ''}{common.AXES.get(rank, '')})" for rank in self.ranks]
             raise ShapeError(f"x must have {' or '.join(shapes)}, got x.shape={x.shape}")
+        if x.shape[1] != self.num_features:
+            raise ShapeError(f"x must have num_features={self.num_features} channels, got x.shape={x.shape}")
 
     def _own_statistics(self):
         """Whether those of the input are used, and otherwise copies of the running ones for the backward pass, because
@@ -173,8 +175,6 @@ class _InstanceNorm(_ChannelNorm):
             y, saved = self._normalise(x[None], keep)
             return y[0], saved
         self._check_input(x)
-        if x.shape[1] != self.num_features:
-            raise ShapeError(f"x must have num_features={self.num_features} channels, got x.shape={x.shape}")
         use_input = self.training or not self.track_running_stats
         momentum = 0.0 if self.momentum is None else self.momentum
         return instance_norm_kept(x, self.running_mean, self.running_var, array_or_none(self.weight),

@@ -9,8 +9,14 @@ import numpy as np
 
 from convkit.errors import ShapeError
 from convkit.nn.parameter import Parameter
-from convkit.optim.optimizer import Optimizer, fraction, non_negative
+from convkit.optim.optimizer import Optimizer, finite, fraction, non_negative
 from convkit.spec.optim import Rule
+
+
+def _fractions(name, value):
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ShapeError(f"{name} must be a pair of numbers, got {name}={value!r}")
+    return fraction(name, value[0]), fraction(name, value[1])
 
 
 class Adam(Optimizer):
@@ -28,18 +34,16 @@ class Adam(Optimizer):
     """
 
     kind = "adam"
-    settings = ("lr", "betas", "eps", "weight_decay")
+    settings = {"lr": finite, "betas": _fractions, "eps": non_negative, "weight_decay": non_negative}
     state_names = ("step", "exp_avg", "exp_avg_sq")
 
     def __init__(self, parameters: Iterable[Parameter], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
                  eps: float = 1e-8, weight_decay: float = 0.0) -> None:
         super().__init__(parameters)
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise ShapeError(f"betas must be a pair of numbers, got betas={betas!r}")
         self.lr = non_negative("lr", lr)
-        self.betas = fraction("betas", betas[0]), fraction("betas", betas[1])
-        self.eps = non_negative("eps", eps)
-        self.weight_decay = non_negative("weight_decay", weight_decay)
+        self.betas = betas
+        self.eps = eps
+        self.weight_decay = weight_decay
 
     def _rule(self):
         return Rule(self.lr, self.weight_decay, *self.betas, self.eps)

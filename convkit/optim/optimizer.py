@@ -1,6 +1,6 @@
 """What all optimisers share: the list of parameters, their state, saving and loading it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from convkit.spec.optim import OptimSpec
 
 
 class Optimizer:
-    """Base of the optimisers; a subclass names its ``settings`` and the ``kind`` of step, and defines ``_rule()``, the
-    numbers that all parameters share, and ``_remembered(data, state)``, its arrays and numbers of one parameter.
+    """Base of the optimisers; a subclass names the ``kind`` of step and its ``settings``, each with what checks it, and
+    defines ``_rule()``, the numbers that all parameters share, and ``_remembered(data, state)``, its arrays and numbers
+    of one parameter.
 
     A float16 parameter is moved in float32, with a float32 state, and rounded once; of a step of less than half of its
     last digit nothing is left.
@@ -24,7 +25,7 @@ class Optimizer:
     Every setting is an attribute that may be changed between steps, such as ``optimizer.lr *= 0.1``.
     """
 
-    settings = ()
+    settings: Mapping[str, Callable[[str, Any], Any]] = {}
     kind = ""
 
     def __init__(self, parameters: Iterable[Parameter]) -> None:
@@ -40,6 +41,10 @@ class Optimizer:
         if len(set(map(id, self.parameters))) < len(self.parameters):  # two threads would move it at once
             raise ShapeError("parameters must hold each Parameter once, got one of them several times")
         self._states = [{} for _ in self.parameters]
+
+    def __setattr__(self, name, value):
+        check = self.settings.get(name)
+        super().__setattr__(name, check(name, value) if check else value)
 
     def step(self) -> None:
         """Move every parameter that has a gradient."""
@@ -103,6 +108,11 @@ class Optimizer:
 def _computing(parameter):
     """The dtype that a parameter is moved in."""
     return common.FLOAT32 if parameter.dtype == common.FLOAT16 else parameter.dtype
+
+
+def finite(name, value):
+    """Any finite number: a learning rate between steps, which one cycle takes below 0, as PyTorch's does."""
+    return common.real(name, value, -np.finfo(np.float64).max, np.finfo(np.float64).max, "finite")
 
 
 def non_negative(name, value):

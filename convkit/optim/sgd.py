@@ -8,9 +8,13 @@ import numpy as np
 
 from convkit.errors import ShapeError
 from convkit.nn.parameter import Parameter
-from convkit.optim.optimizer import Optimizer, non_negative
+from convkit.optim.optimizer import Optimizer, finite, non_negative
 from convkit.spec import common
 from convkit.spec.optim import Rule
+
+
+def _number(name, value):
+    return common.real(name, value, -np.inf, np.inf, "a number")
 
 
 class SGD(Optimizer):
@@ -28,17 +32,18 @@ class SGD(Optimizer):
     """
 
     kind = "sgd"
-    settings = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+    settings = {"lr": finite, "momentum": non_negative, "dampening": _number, "weight_decay": non_negative,
+                "nesterov": common.flag}
     state_names = ("momentum_buffer",)
 
     def __init__(self, parameters: Iterable[Parameter], lr: float = 1e-3, momentum: float = 0.0,
                  dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False) -> None:
         super().__init__(parameters)
         self.lr = non_negative("lr", lr)
-        self.momentum = non_negative("momentum", momentum)
-        self.dampening = common.real("dampening", dampening, -np.inf, np.inf, "a number")
-        self.weight_decay = non_negative("weight_decay", weight_decay)
-        self.nesterov = common.flag("nesterov", nesterov)
+        self.momentum = momentum
+        self.dampening = dampening
+        self.weight_decay = weight_decay
+        self.nesterov = nesterov
         if nesterov and (momentum == 0 or dampening != 0):
             raise ShapeError(f"nesterov needs momentum above 0 and dampening 0, got momentum={momentum} "
                              f"and dampening={dampening}")
