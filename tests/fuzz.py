@@ -9,6 +9,7 @@ here, judges the twin and its gradients (fuzz_torch.py), and which geometries ar
 
 import argparse
 import faulthandler
+import resource
 import time
 import traceback
 from contextlib import nullcontext
@@ -211,8 +212,10 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--operations", nargs="*", default=list(OPERATIONS))
+    parser.add_argument("--memory", type=float, default=8, help="address space in GiB; a call that takes more has failed")
     parser.add_argument("--keep-going", action="store_true", help="report every failure, not only the first")
     options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (int(options.memory * 2**30),) * 2)
     end, calls, results, refusals, failures = time.monotonic() + options.seconds, 0, 0, 0, 0
     watched = 0  # until when a stuck call ends the process; a watcher is a thread, too dear for each call
     slowest = (0.0, "none", None)  # in CPU time: on a busy machine any call may wait
@@ -245,6 +248,7 @@ def main():
     faulthandler.cancel_dump_traceback_later()
     print(f"{calls} calls and {refusals} of doubtful geometry, {results} results compared, {failures} failures, "
           f"{time.monotonic() - end + options.seconds:.0f} s, seed {options.seed}; "
+          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB at most; "
           f"the slowest call took {slowest[0]:.1f} s: {slowest[1]}, seed={slowest[2]}")
     return failures != 0
 
