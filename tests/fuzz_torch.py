@@ -4,7 +4,7 @@
 or geometry. Padding that it cannot express is added or cropped around its own operation.
 """
 
-from math import ceil, inf
+from math import ceil, inf, prod
 
 import numpy as np
 import torch
@@ -140,6 +140,12 @@ def _flat(pairs):
     return [v for pair in reversed(pairs) for v in pair]
 
 
+def _unrolled(channels, weight, pixels):
+    """PyTorch copies what every kernel position meets, in float64 and for an image at a time; not gigabytes of it."""
+    if 8 * channels * prod(weight.shape[2:]) * prod(pixels) > 2**31:
+        raise NotHere
+
+
 def _conv(name, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros"):
     rank = weight.ndim - 2
     if padding == "same":
@@ -153,12 +159,14 @@ def _conv(name, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1,
         x = x[None]  # T.pad pads the last three axes of five
         return _conv(name, x, weight, bias, stride, padding, dilation, groups, padding_mode)[0]
     x = T.pad(x, _flat(pairs), "constant" if padding_mode == "zeros" else padding_mode)
+    _unrolled(x.shape[-rank - 1], weight, [n // s for n, s in zip(x.shape[-rank:], _tuple(stride, rank), strict=True)])
     return getattr(T, name)(x, weight, bias, stride, 0, dilation, groups)
 
 
 def _conv_transpose(name, x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
     rank = weight.ndim - 2
     pairs, extra = _pairs(padding, rank), _tuple(output_padding, rank)
+    _unrolled(groups * weight.shape[1], weight, x.shape[-rank:])
     full = getattr(T, name)(x, weight, None, stride, 0, 0, groups, dilation)
     full = T.pad(full, _flat([(0, e) for e in extra]))  # before it is cropped: more may be cropped than there was
     y = T.pad(full, _flat([(-lo, -hi) for lo, hi in pairs]))
@@ -227,17 +235,19 @@ def _interpolate(name, x, **options):
     if given is not None and options["mode"] == "nearest" and x.ndim != 4 and any(
             out in (n, 2 * n) for n, out in zip(x.shape[2:], y.shape[2:], strict=True)):
         raise NotHere  # a factor that gave the same or twice the size: PyTorch has a rule for it in 2-d alone
-    if "nearest" in options["mode"] and any(map(_rounding_decides, x.shape[2:], y.shape[2:],
-                                                _tuple(given, x.ndim - 2), [options["mode"]] * 3)):
+    if any(map(_rounding_decides, x.shape[2:], y.shape[2:], _tuple(given, x.ndim - 2), [options] * 3)):
         raise NotHere
     return y
 
 
-def _rounding_decides(size, out, factor, mode):
-    """Whether PyTorch, which has places in float32, takes a neighbour of the nearest place for any pixel."""
-    centre = np.arange(out) + 0.5 * (mode == "nearest-exact")
-    step = size / out if factor is None else 1 / factor
-    return (np.floor(centre.astype(np.float32) * np.float32(step)) != np.floor(centre * step)).any()
+def _rounding_decides(size, out, factor, options):
+    """Whether PyTorch, which has places or their whole parts in float32, takes another neighbour for any pixel."""
+    step, steps = size / out if factor is None else 1 / factor, np.arange(out)
+    if "nearest" in options["mode"]:
+        centre = steps + 0.5 * (options["mode"] == "nearest-exact")
+        return (np.floor(centre.astype(np.float32) * np.float32(step)) != np.floor(centre * step)).any()
+    places = steps * ((size - 1) / max(1, out - 1)) if options.get("align_corners") else (steps + 0.5) * step - 0.5
+    return (np.floor(places.astype(np.float32)) != np.floor(places)).any()
 
 
 def _unfold(name, x, kernel_size, dilation=1, padding=0, stride=1):
