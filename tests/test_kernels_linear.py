@@ -87,6 +87,44 @@ def test_nothing_outside_is_touched_by_a_batch(isa, at_end, rows):
 
 
 @pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("at_end", [False, True])
+def test_products_of_all_remainders(isa, dtype, at_end):
+    """Rows around tiles and blocks of them, columns around panels, depths around chunks; one image's bits are a batch's,
+    and a gradient's weights as they lie (few rows) give those of copied panels."""
+    rng = np.random.default_rng(0)
+    for rows in (*range(1, 15), 23, 24, 25, 95, 97, 130):
+        for depth, columns in ((1, 5), (10, 16), (63, 8), (64, 24), (65, 17), (128, 40), (130, 31), (1023, 9), (1025, 33)):
+            if rows * depth > 30_000:
+                continue
+            x, w, bias, dy = (guards.guarded(rng.integers(-3, 4, shape).astype(dtype), at_end=at_end)
+                              for shape in ((rows, depth), (columns, depth), (columns,), (rows, columns)))
+            y, dx, dw = (guards.guarded_empty(shape, dtype, at_end=at_end)
+                         for shape in ((rows, columns), (rows, depth), (columns, depth)))
+            with ck.use(isa=isa), ck.threads(2):
+                spec = linear_spec(x, w, bias)[0]
+                run = plans.plan(spec).run
+                for given in (bias, None):
+                    run.with_packed(x, run.pack(w), given, y)
+                    np.testing.assert_array_equal(y, x @ w.T + (0 if given is None else bias))
+                plans.plan(spec.towards("input_gradient")).run(dy, w, dx)
+                plans.plan(spec.towards("weight_gradient")).run(dy, x, dw)
+            np.testing.assert_array_equal(dx, dy @ w)
+            np.testing.assert_array_equal(dw, dy.T @ x)
+    x, w, dy = (rng.normal(size=shape).astype(dtype) for shape in ((200, 300), (150, 300), (200, 150)))
+    with ck.use(isa=isa):
+        run = plans.plan(linear_spec(x, w)[0]).run
+        y, few = np.empty((2, 200, 150), dtype)
+        run.with_packed(x, run.pack(w), None, y)
+        dx, few_dx = ck.functional.linear_backward(dy, x, w)[0], np.empty_like(x)
+        for i in range(0, 200, 10):
+            run.with_packed(x[i:i + 10], run.pack(w), None, few[i:i + 10])
+            few_dx[i:i + 10] = ck.functional.linear_backward(dy[i:i + 10], x[i:i + 10], w)[0]
+    np.testing.assert_array_equal(few, y)
+    np.testing.assert_array_equal(few_dx, dx)
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
 @pytest.mark.parametrize("at_end", [False, True])
 def test_nothing_outside_is_touched(isa, at_end):
     rng = np.random.default_rng(0)

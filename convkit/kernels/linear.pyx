@@ -3,12 +3,11 @@
     c[i][j] = bias[j] + sum over k of a[i][k] * b[k][j]
 
 A tile reads ``b`` in panels ``[panel][k][panel lanes]``, which a prediction packs once for all calls. A training step
-meets every weight once: forward ``a`` becomes the panels, and the tiles go along rows of weights as memory has them;
-for a gradient the task packs what it needs where it stays near. Rows of ``a`` are read as they lie, unless more of them
-than L1 has ways meet in its sets, or the tile wants neighbouring rows of one k. Where csrc/linear has tiles of its own,
-a batch takes those by packed weights and for its gradient. A single row, which waits for nothing but packed panels, has
-a kernel that reads several at a time, and the gradient of a few rows one that takes the weights as they lie
-(csrc/linear).
+meets every weight once: small ones are packed for it; of large ones ``a`` becomes the panels, and the tiles go along
+rows of weights as memory has them; for a gradient the task packs what it needs where it stays near. Rows of ``a`` are
+read as they lie. Where csrc/linear has a kernel for a chunk of a panel, a batch takes that, and where it has tiles for
+weights that come from memory, those. A single row, which waits for nothing but packed panels, has a kernel that reads
+several at a time, and the gradient of a few rows one that takes the weights as they lie (csrc/linear).
 """
 
 from libc.string cimport memcpy, memset
@@ -17,7 +16,7 @@ from convkit.kernels.conv cimport tiles_of
 from convkit.kernels.operands cimport length_of, nbytes_of, reading, writing
 from convkit.kernels.runtime cimport level_of, parallel_for, scratch, scratch_done
 from convkit.kernels.tiles cimport (
-    CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_TOGETHER, ck_conv_table, ck_conv_tile, real, round_up,
+    CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_PIXELS, CK_CONV_TOGETHER, ck_conv_table, ck_conv_tile, real, round_up,
 )
 
 from convkit.kernels.operands import aligned_empty
@@ -50,6 +49,17 @@ cdef extern from "linear/linear.h" nogil:
         ptrdiff_t ahead_rows, ahead_lines, ahead_step
     ctypedef void (*ck_linear_tiles_kernel)(const ck_linear_tiles* job) noexcept nogil
     ck_linear_tiles_kernel ck_linear_tiles_for(int level, int itemsize)
+    ctypedef struct ck_linear_panel:
+        const void* a
+        const void* w
+        const void* bias
+        void* c
+        ptrdiff_t a_row, a_tap, w_tap
+        ptrdiff_t c_row, rows, columns, taps
+        int vectors, add
+    ctypedef void (*ck_linear_panel_kernel)(const ck_linear_panel* job) noexcept nogil
+    enum: CK_LINEAR_PAIR
+    ck_linear_panel_kernel ck_linear_panel_for(int level, int itemsize)
     int CK_LINEAR_STREAMS, CK_LINEAR_ROWS, CK_LINEAR_SUMS, CK_LINEAR_HIGH, CK_LINEAR_WIDE
     ck_linear_kernel ck_linear_for(int level, int itemsize)
     ck_linear_rows_kernel ck_linear_rows_for(int level, int itemsize)
@@ -59,13 +69,17 @@ cdef extern from *:
 
 cdef enum:
     MIN_MACS = 1_000_000
-    SMALL = 1 << 18   # bytes of weights that stay in L2 when they are packed
+    SMALL = 1 << 18   # bytes of weights that are packed for one use: so they stay in L2,
+    MEDIUM = 1 << 21  # or the kernel of a chunk is that much faster
     NEAR = 1 << 19    # bytes of neighbouring panels that one task packs: long rows of weights and of c
     TRANSPOSED = 64   # elements of a row at a time
     COPIED = 8        # rows at a time
     TOGETHER = 16     # panels that a chunk of the depth meets before the next chunk
     SHORT_RUN = 8192  # bytes of sums of a few rows, where longer runs of weights have not been measured (only AVX2)
-    MOST_STREAMS = 8  # rows of weights that a tile reads side by side: each takes a register
+    MOST_STREAMS = 8  # rows that a tile reads side by side where each takes a register, or they meet in a set of L1
+    ROWS_NEAR = 96    # rows that a panel is taken through before the next one
+    AS_THEY_LIE = 24  # rows, at most, for which panels of columns are not copied
+    MEETING = 256     # bytes: rows a multiple of them apart share so few sets of L1 that a chunk of them does not stay
 
 cdef enum:
     IS_PACKED   # the right operand comes from pack_rows,
@@ -84,6 +98,7 @@ cdef struct product_t:
     ptrdiff_t panel_lanes, most_rows
     ptrdiff_t rows, depth, columns, panels, row_blocks, group
     ptrdiff_t first, taps    # of the depth, the part that is being added to c
+    ptrdiff_t first_chunk
     const char* a            # a[row * row_step + k * tap_step]
     ptrdiff_t row_step, tap_step
     const ptrdiff_t* off
@@ -94,6 +109,7 @@ cdef struct product_t:
     char* c
     ptrdiff_t y_row, y_column
     ck_linear_tiles_kernel tiles
+    ck_linear_panel_kernel panel_kernel  # or NULL: the tiles of csrc/conv
 
 
 cdef inline void fetch(const char* rows, ptrdiff_t pitch, ptrdiff_t n, ptrdiff_t bytes) noexcept nogil:
@@ -182,20 +198,20 @@ cdef ptrdiff_t block_start(ptrdiff_t depth, ptrdiff_t block) noexcept nogil:
     return chunk_start(depth, min(block * CK_CONV_CHUNKS, chunks) if block < blocks_of(depth) else chunks)
 
 
-cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
-    """A group of panels by one block of rows."""
-    cdef const product_t* p = <const product_t*>job
-    cdef ptrdiff_t size = p.itemsize, first = task // p.row_blocks * p.group, block = task % p.row_blocks
-    cdef ptrdiff_t last = min(first + p.group, p.panels), tiles = (p.rows + p.most_rows - 1) // p.most_rows
-    cdef ptrdiff_t each = p.panel_lanes * size * (p.depth if p.layout == IS_PACKED else p.taps)
-    cdef ptrdiff_t i, j, n, end, many, row, panel, width
-    cdef const char* b = p.b + first * each
+cdef void multiply_panels(const product_t* p, const char* b, ptrdiff_t first, ptrdiff_t last, ptrdiff_t row,
+                          ptrdiff_t end) noexcept nogil:
+    """Panels of one width, the first of which is at ``b``, by some rows: many tiles with a panel before the next."""
+    cdef ptrdiff_t size = p.itemsize, width = width_of(p, first), lanes = p.panel_lanes
+    cdef ptrdiff_t each = lanes * size * (p.depth if p.layout == IS_PACKED else p.taps)
+    cdef ptrdiff_t tiles, short, many, i, n, panel, at
+    cdef int vectors = <int>(width // p.table.lanes), least
     cdef ck_conv_tile tile
     cdef ck_conv_tile together[CK_CONV_TOGETHER]
     cdef int rows[CK_CONV_TOGETHER]
-    if p.layout != IS_PACKED:
-        b = p.packed + worker * p.packed_bytes
-        pack_columns(p, first, last, <char*>b)
+    i = min(p.table.most_pixels[vectors - 1], p.most_rows)
+    tiles = (end - row + i - 1) // i
+    least = <int>((end - row) // tiles)
+    short = tiles * (least + 1) - (end - row)  # of the tiles, those of the fewest rows
     tile.off = p.off
     tile.taps = p.taps
     tile.x_step = p.row_step
@@ -207,36 +223,117 @@ cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.accumulate = p.first > 0
     tile.row_bias = NULL
     tile.finish = NULL
-    end = tiles * (block + 1) // p.row_blocks
-    i = tiles * block // p.row_blocks
     many = CK_CONV_TOGETHER if p.depth > SHORT else 1
-    while i < end:
-        n = min(many, end - i)
+    while tiles:
+        n = min(many, tiles)
         for panel in range(first, last):
-            width = width_of(p, panel)
-            tile.w = b + (panel - first) * each
-            tile.ahead = tile.w
+            tile.w = tile.ahead = b + (panel - first) * each
             tile.ahead_step = 0
             if p.layout == IS_PACKED:  # the next panel, each tile a share of it
                 tile.w = <const char*>tile.w + p.first * width * size
                 tile.ahead = <const char*>tile.w + p.depth * width * size
                 tile.ahead_step = min(<ptrdiff_t>64, width * size // n + 1)
             if p.bias != NULL:
-                tile.bias = p.bias + panel * p.panel_lanes * size
-            tile.filters = min(p.columns - panel * p.panel_lanes, p.panel_lanes)
-            for j in range(n):
-                row = p.rows * (i + j) // tiles
-                tile.x = p.a + (p.first * p.tap_step + row * p.row_step) * size
-                tile.y = p.c + (row * p.y_row + panel * p.panel_lanes * p.y_column) * size
-                rows[j] = <int>(p.rows * (i + j + 1) // tiles - row)
+                tile.bias = p.bias + panel * lanes * size
+            tile.filters = min(p.columns - panel * lanes, lanes)
+            at = row
+            for i in range(n):
+                tile.x = p.a + (p.first * p.tap_step + at * p.row_step) * size
+                tile.y = p.c + (at * p.y_row + panel * lanes * p.y_column) * size
+                rows[i] = least + (tiles - i > short)
+                at += rows[i]
                 if many == 1:
-                    p.table.run(&tile, rows[j], <int>(width // p.table.lanes))
+                    p.table.run(&tile, rows[i], vectors)
                     break
-                together[j] = tile
+                together[i] = tile
                 tile.ahead = <const char*>tile.ahead + p.taps * tile.ahead_step
             if many > 1:
-                p.table.run_together(together, rows, n, <int>(width // p.table.lanes))
-        i += n
+                p.table.run_together(together, rows, n, vectors)
+        row, tiles = at, tiles - n
+
+
+cdef void add_rows(real* c, const real* part, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t pitch,
+                   ptrdiff_t part_pitch) noexcept nogil:
+    cdef ptrdiff_t i, j
+    for i in range(rows):
+        for j in range(columns):
+            c[i * pitch + j] += part[i * part_pitch + j]
+
+
+cdef void add_part(char* c, const char* part, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t pitch, ptrdiff_t part_pitch,
+                   int itemsize) noexcept nogil:
+    if itemsize == 4:
+        add_rows(<float*>c, <const float*>part, rows, columns, pitch, part_pitch)
+    else:
+        add_rows(<double*>c, <const double*>part, rows, columns, pitch, part_pitch)
+
+
+cdef void multiply_chunks(const product_t* p, const char* b, ptrdiff_t step, ptrdiff_t first, ptrdiff_t last,
+                          ptrdiff_t row, ptrdiff_t end) noexcept nogil:
+    """As above by the kernel of a chunk; rows of the panels are ``step`` elements apart. What the tile closes together
+    is summed up in c, and after the first of it in a place of its own, which is then added to c."""
+    cdef char[ROWS_NEAR * CK_LINEAR_PAIR * 32] part
+    cdef ptrdiff_t size = p.itemsize, lanes = p.panel_lanes, each = lanes, width = width_of(p, first), i, k, panel
+    cdef ptrdiff_t chunks = (p.depth + CK_CONV_CHUNK - 1) // CK_CONV_CHUNK
+    cdef char* c
+    cdef ck_linear_panel job
+    if step == width:
+        each = lanes * (p.depth if p.layout == IS_PACKED else p.taps)
+    if p.layout == IS_PACKED:
+        b += p.first * step * size
+    job.a_row, job.a_tap, job.w_tap = p.row_step * size, p.tap_step * size, step * size
+    job.vectors = <int>(width // p.table.lanes)
+    while row < end:
+        job.rows = min(<ptrdiff_t>ROWS_NEAR, end - row)
+        for panel in range(first, last):
+            job.columns = min(p.columns - panel * lanes, lanes)
+            c = p.c + (row * p.columns + panel * lanes) * size
+            job.c, job.c_row = c, p.columns
+            k = p.first
+            i = p.first_chunk
+            while k < p.first + p.taps:
+                job.taps = chunk_start(p.depth, i + 1) - k
+                job.a = p.a + (k * p.tap_step + row * p.row_step) * size
+                job.w = b + ((panel - first) * each + (k - p.first) * step) * size
+                job.add = i % CK_CONV_CHUNKS > 0
+                job.bias = NULL
+                if i >= CK_CONV_CHUNKS:
+                    job.c, job.c_row = part, width
+                elif p.bias != NULL and i + 1 == chunks:
+                    job.bias = p.bias + panel * lanes * size
+                p.panel_kernel(&job)
+                k += job.taps
+                i += 1
+                if job.c == part and (i == chunks or i % CK_CONV_CHUNKS == 0):
+                    add_part(c, part, job.rows, job.columns, p.columns, width, p.itemsize)
+        row += job.rows
+
+
+cdef void multiply_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """A group of panels by one block of rows; a last panel that is narrower has tiles of its own."""
+    cdef const product_t* p = <const product_t*>job
+    cdef ptrdiff_t first = task // p.row_blocks * p.group, block = task % p.row_blocks
+    cdef ptrdiff_t last = min(first + p.group, p.panels), narrow = last - (width_of(p, last - 1) < p.panel_lanes)
+    cdef ptrdiff_t row = p.rows * block // p.row_blocks, end = p.rows * (block + 1) // p.row_blocks
+    cdef ptrdiff_t each = p.panel_lanes * p.itemsize * (p.depth if p.layout == IS_PACKED else p.taps), whole = first
+    cdef const char* b = p.b + first * each
+    if p.layout != IS_PACKED:
+        b = p.packed + worker * p.packed_bytes
+        if p.panel_kernel != NULL and end - row <= AS_THEY_LIE:
+            whole = max(first, min(last, p.columns // p.panel_lanes))
+            multiply_chunks(p, p.b + (p.first * p.columns + first * p.panel_lanes) * p.itemsize, p.columns, first,
+                            whole, row, end)
+        pack_columns(p, whole, last, <char*>b)
+    if p.panel_kernel != NULL:
+        if whole < narrow:
+            multiply_chunks(p, b, p.panel_lanes, whole, narrow, row, end)
+        if narrow < last:
+            multiply_chunks(p, b + (narrow - whole) * each, width_of(p, narrow), narrow, last, row, end)
+        return
+    if first < narrow:
+        multiply_panels(p, b, first, narrow, row, end)
+    if narrow < last:
+        multiply_panels(p, b + (narrow - first) * each, narrow, last, row, end)
 
 
 cdef void multiply_group(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -302,24 +399,14 @@ cdef void add_blocks(product_t* p, int threads) noexcept nogil:
     for i in range(blocks_of(p.depth)):
         p.first = block_start(p.depth, i)
         p.taps = block_start(p.depth, i + 1) - p.first
+        p.first_chunk = i * CK_CONV_CHUNKS
         parallel_for(multiply_block, p, (p.panels + p.group - 1) // p.group * p.row_blocks, threads)
-
-
-cdef void add_to_rows(real* c, const real* bias, ptrdiff_t rows, ptrdiff_t columns) noexcept nogil:
-    cdef ptrdiff_t i, j
-    for i in range(rows):
-        for j in range(columns):
-            c[i * columns + j] += bias[j]
 
 
 cdef void add_bias(char* c, const char* bias, ptrdiff_t rows, ptrdiff_t columns, int itemsize) noexcept nogil:
     """If there is one, after the sums, as tiles and the kernel of a row do it."""
-    if bias == NULL:
-        return
-    if itemsize == 4:
-        add_to_rows(<float*>c, <const float*>bias, rows, columns)
-    else:
-        add_to_rows(<double*>c, <const double*>bias, rows, columns)
+    if bias != NULL:
+        add_part(c, bias, rows, columns, columns, 0, itemsize)
 
 
 cdef struct row_t:
@@ -348,6 +435,11 @@ cdef void multiply_rows(void* job, ptrdiff_t task, int worker) noexcept nogil:
     r.kernel(&r.rows, first, min(r.share, r.rows.columns - first))
 
 
+def most_vectors(isa, int itemsize):
+    """Vectors of a panel up to which a level has the kernel of a chunk; 0 where it has none."""
+    return CK_LINEAR_PAIR if ck_linear_panel_for(level_of(isa), itemsize) != NULL else 0
+
+
 cdef class Product:
     """Products at one level and dtype, in panels of ``vectors`` vectors; where weights are rows that the tiles take as
     they lie, of ``row_vectors`` vectors of rows of ``a``."""
@@ -358,6 +450,7 @@ cdef class Product:
     cdef ck_linear_kernel row_kernel
     cdef ck_linear_rows_kernel rows_kernel
     cdef ck_linear_tiles_kernel tiles
+    cdef ck_linear_panel_kernel panel_kernel
     cdef ptrdiff_t vectors, row_vectors
 
     def __init__(self, isa, dtype, ptrdiff_t vectors, ptrdiff_t row_vectors=1):
@@ -367,12 +460,13 @@ cdef class Product:
         self.row_kernel = ck_linear_for(level, self.itemsize)
         self.rows_kernel = ck_linear_rows_for(level, self.itemsize)
         self.tiles = ck_linear_tiles_for(level, self.itemsize) if vectors == CK_LINEAR_WIDE else NULL
+        self.panel_kernel = ck_linear_panel_for(level, self.itemsize) if vectors <= CK_LINEAR_PAIR else NULL
 
     cdef void shape(self, product_t* p, ptrdiff_t depth, ptrdiff_t columns, ptrdiff_t vectors):
         p.itemsize, p.table = self.itemsize, self.table
-        p.panel_lanes, p.most_rows = vectors * self.table.lanes, self.table.most_pixels[vectors - 1]
+        p.panel_lanes, p.most_rows = vectors * self.table.lanes, CK_CONV_PIXELS
         p.depth, p.columns = depth, columns
-        p.first, p.taps = 0, depth
+        p.first, p.taps, p.first_chunk, p.panel_kernel = 0, depth, 0, NULL
         p.panels = (columns + p.panel_lanes - 1) // p.panel_lanes
 
     def pack_rows(self, b not None, int threads):
@@ -391,7 +485,7 @@ cdef class Product:
         cdef ptrdiff_t i, tiles, blocks, each, rows = length_of(c, 0), a_bytes, bias_bytes
         cdef bint as_it_is
         if layout == IS_ROWS:
-            if nbytes_of(b) > SMALL:
+            if nbytes_of(b) > (SMALL if self.panel_kernel == NULL else MEDIUM):
                 self._multiply_weights(a, b, bias, c, threads)
                 return
             b, layout = self.pack_rows(b, threads), IS_PACKED
@@ -403,19 +497,20 @@ cdef class Product:
             return
         self.shape(&p, length_of(a, 0) if a_is_transposed else length_of(a, 1), length_of(c, 1), self.vectors)
         p.rows, p.layout = rows, layout
-        # one cache line more where rows of a power of two would meet in a few sets of the L1 cache
-        p.row_step, p.tap_step = 1, rows if a_is_transposed else round_up(rows, 64 // p.itemsize)
-        if p.tap_step * p.itemsize % 2048 == 0:
-            p.tap_step += 64 // p.itemsize
-        as_it_is = a_is_transposed and p.tap_step == rows
-        if not a_is_transposed and (p.most_rows <= MOST_STREAMS or p.depth * p.itemsize % 2048):
+        p.row_step, p.tap_step, as_it_is = 1, rows, rows * p.itemsize % MEETING != 0
+        if not as_it_is:
+            p.tap_step += 64 // p.itemsize  # a cache line more
+        if not a_is_transposed:
             p.row_step, p.tap_step, as_it_is = p.depth, 1, True
+            if p.depth * p.itemsize % 2048 == 0:
+                p.most_rows = MOST_STREAMS
         p.y_row, p.y_column = p.columns, 1
         if rows * p.depth * p.columns < MIN_MACS:
             threads = 1
-        tiles = (rows + p.most_rows - 1) // p.most_rows
+        tiles = (rows + self.table.most_pixels[self.vectors - 1] - 1) // self.table.most_pixels[self.vectors - 1]
         blocks = blocks_of(p.depth)
         each = (p.depth if blocks == 1 else CK_CONV_CHUNK * CK_CONV_CHUNKS) * p.panel_lanes * p.itemsize
+        p.panel_kernel = self.panel_kernel
         p.group, p.row_blocks, p.packed_bytes = 1, 1, 0
         if layout != IS_PACKED:
             p.group = max(<ptrdiff_t>1, min(NEAR // each, p.panels // (4 * threads)))
@@ -432,7 +527,8 @@ cdef class Product:
         p.a, p.packed, p.off = <const char*>reading(a, nbytes_of(a)), memory, off
         p.b, p.c = <const char*>reading(b, nbytes_of(b)), <char*>writing(c, nbytes_of(c))
         p.bias = NULL
-        if given != NULL and (blocks == 1 or rows == 1):
+        if given != NULL and (rows == 1 or blocks == 1 and (
+                p.panel_kernel == NULL or p.depth <= CK_CONV_CHUNK * CK_CONV_CHUNKS)):
             p.bias = memory + a_bytes
             memset(memory + a_bytes, 0, bias_bytes)
             memcpy(memory + a_bytes, given, p.columns * p.itemsize)
@@ -443,10 +539,7 @@ cdef class Product:
             for i in range(p.depth):
                 off[i] = i * p.tap_step
             if not as_it_is:
-                if a_is_transposed:
-                    p.table.pad(p.a, rows, memory, p.depth, 0, rows, p.tap_step - rows)
-                else:
-                    parallel_for(transpose_block, &p, (p.depth + 255) // 256, threads)
+                p.table.pad(p.a, rows, memory, p.depth, 0, rows, p.tap_step - rows)
                 p.a = memory
             p.packed = memory + a_bytes + bias_bytes
             add_blocks(&p, threads)
@@ -493,11 +586,11 @@ cdef class Product:
         cdef ptrdiff_t i, tiles, rows = length_of(c, 0), packed_bytes
         self.shape(&p, length_of(b, 1), rows, min(self.row_vectors, (rows + self.table.lanes - 1) // self.table.lanes))
         p.rows, p.layout, p.bias = length_of(c, 1), IS_ROWS, NULL
-        p.most_rows = min(p.most_rows, MOST_STREAMS)
+        p.most_rows = MOST_STREAMS
         p.row_step, p.tap_step, p.y_row, p.y_column = p.depth, 1, 1, p.rows
         if rows * p.depth * p.rows < MIN_MACS:
             threads = 1
-        tiles = (p.rows + p.most_rows - 1) // p.most_rows
+        tiles = (p.rows + MOST_STREAMS - 1) // MOST_STREAMS
         p.group, p.row_blocks = p.panels, (tiles + CK_CONV_TOGETHER - 1) // CK_CONV_TOGETHER
         packed_bytes = round_up(p.depth * round_up(rows, self.table.lanes) * p.itemsize, 64)
         cdef char* memory = <char*>scratch(packed_bytes + p.depth * <ptrdiff_t>sizeof(ptrdiff_t))

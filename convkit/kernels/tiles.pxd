@@ -36,7 +36,7 @@ cdef extern from "conv/conv.h" nogil:
         const ck_conv_piece* piece
         ptrdiff_t pieces
     int CK_CONV_VECTORS
-    enum: CK_CONV_TOGETHER, CK_CONV_CHUNK, CK_CONV_CHUNKS
+    enum: CK_CONV_TOGETHER, CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_PIXELS
     ctypedef struct ck_conv_grid:
         ptrdiff_t panels
         ptrdiff_t rows

@@ -15,9 +15,10 @@ from convkit.reference.linear import bias_gradient, forward, input_gradient, wei
 BATCH = 64
 
 
-# So many panels of three vectors waste little on the last one. Narrower ones take more rows to a tile and more taps to
-# a turn of them, where the registers hold twelve sums: a batch's numbers for those taps do not stay in 32 KB of L1.
+# Panels of three vectors, which have tiles of their own at one level, are for weights that come from memory: so many of
+# them waste little on the last one.
 MANY_PANELS = 8
+LARGE = 1 << 21  # bytes of weights
 
 
 class _Product:
@@ -26,10 +27,15 @@ class _Product:
     def __init__(self, spec, isa, rows, depth, columns):
         from convkit.kernels import conv, linear
 
-        lanes, most = conv.tile_limits(isa, spec.dtype.itemsize)
+        itemsize = spec.dtype.itemsize
+        lanes, most = conv.tile_limits(isa, itemsize)
         vectors = geometry.tile_vectors(columns, [(rows, 1)], depth, lanes, most)
-        if rows == BATCH and 3 * most[2] == 12 and columns >= 3 * lanes * MANY_PANELS:
+        pair = linear.most_vectors(isa, itemsize)
+        if rows == BATCH and 3 * most[2] == 12 and columns >= 3 * lanes * MANY_PANELS and (
+                not pair or depth * columns * itemsize > LARGE):
             vectors = 3
+        elif pair:
+            vectors = min(pair, -(-columns // lanes))
         row_vectors = geometry.tile_vectors(rows, [(columns, 1)], depth, lanes, most)
         self.kernels, self.kernel = linear, linear.Product(isa, spec.dtype, vectors, row_vectors)
         self.pack_key = ("direct", isa, vectors)

@@ -189,3 +189,89 @@ const ck_linear_tiles_kernel CK_KERNEL(ck_linear_tiles) = sizeof(T) == 4 ? CK_TY
 #else
 const ck_linear_tiles_kernel CK_KERNEL(ck_linear_tiles) = NULL;
 #endif
+
+extern const ck_linear_panel_kernel CK_KERNEL(ck_linear_panel);
+#if CK_VBYTES == 32
+/* Rows to a tile: twelve sums leave registers for what they meet. */
+enum { CK_TYPED(PANEL_ROWS) = 6, CK_TYPED(PANEL_SUMS) = CK_LINEAR_PAIR * CK_TYPED(PANEL_ROWS) };
+
+/* Where fewer columns than lanes are left, a tile's sums go through here. */
+CK_NOINLINE void CK_TYPED(store_part)(const ck_linear_panel *p, const T *sum, T *c, int rows)
+{
+    for (int i = 0; i < rows; i++, c += p->c_row, sum += p->vectors * L)
+        for (ptrdiff_t j = 0; j < p->columns; j += L) {
+            const ptrdiff_t n = p->columns - j < L ? p->columns - j : L;
+            V now = vload(sum + j);
+            if (p->add) now += vload_part(c + j, n);
+            if (p->bias) now += vload((const T *)p->bias + j);
+            vstore_part(c + j, now, n);
+        }
+}
+
+/* Where there is nothing to add: -0 changes no sum, and one way through a tile's store is a third of the code of four. */
+static const T CK_TYPED(nothing)[] = {-(T)0, -(T)0, -(T)0, -(T)0, -(T)0, -(T)0, -(T)0, -(T)0,
+                                      -(T)0, -(T)0, -(T)0, -(T)0, -(T)0, -(T)0, -(T)0, -(T)0};
+
+/* `tiles` tiles of M rows, from row `i` on. */
+CK_INLINE void CK_TYPED(panel_tiles)(const ck_linear_panel *p, ptrdiff_t i, ptrdiff_t tiles, const int M, const int N)
+{
+    const ptrdiff_t a_row = p->a_row, a_tap = p->a_tap, w_tap = p->w_tap, taps = p->taps;
+    const bool part = p->columns < N * L, add = p->add && !part;
+    const char *a = (const char *)p->a + i * a_row;
+    const T *bias = part || !p->bias ? CK_TYPED(nothing) : p->bias;
+    T *c = (T *)p->c + i * p->c_row, sums[CK_TYPED(PANEL_SUMS) * L];
+    for (; tiles > 0; tiles--, a += M * a_row, c += M * p->c_row) {
+        V acc[CK_TYPED(PANEL_SUMS)];
+        CK_UNROLL for (int j = 0; j < M * N; j++) acc[j] = (V){0};
+        const char *x = a, *w = p->w;
+        ptrdiff_t k = taps;
+        do {
+            V row[CK_LINEAR_PAIR];
+            CK_UNROLL for (int v = 0; v < N; v++) row[v] = vload((const T *)w + v * L);
+            CK_UNROLL for (int m = 0; m < M; m++)
+            {
+                const V value = vset1(*(const T *)(x + m * a_row));
+                CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] = vfma(value, row[v], acc[m * N + v]);
+            }
+            x += a_tap;
+            w += w_tap;
+        } while (--k > 0);
+        T *to = part ? sums : c;
+        const T *from = add ? c : CK_TYPED(nothing);
+        const ptrdiff_t step = part ? N * L : p->c_row, from_step = add ? p->c_row : 0;
+        CK_UNROLL for (int m = 0; m < M; m++, to += step, from += from_step) CK_UNROLL for (int v = 0; v < N; v++)
+            vstore(to + v * L, acc[m * N + v] + vload(from + v * L) + vload(bias + v * L));
+        if (part) CK_TYPED(store_part)(p, sums, c, M);
+    }
+}
+
+/* One function per shape, as in csrc/conv. */
+typedef void (*CK_TYPED(panel_kernel))(const ck_linear_panel *p, ptrdiff_t i, ptrdiff_t tiles);
+#define CK_PANEL(M, N)                                                                                                 \
+    CK_NOINLINE void CK_TYPED(panel_##N##x##M)(const ck_linear_panel *p, ptrdiff_t i, ptrdiff_t tiles)                 \
+    {                                                                                                                  \
+        CK_TYPED(panel_tiles)(p, i, tiles, M, N);                                                                      \
+    }
+#define CK_PANELS(N) CK_PANEL(1, N) CK_PANEL(2, N) CK_PANEL(3, N) CK_PANEL(4, N) CK_PANEL(5, N) CK_PANEL(6, N)
+CK_PANELS(1)
+CK_PANELS(2)
+#undef CK_PANEL
+#define CK_PANEL(M, N) CK_TYPED(panel_##N##x##M),
+static const CK_TYPED(panel_kernel)
+    CK_TYPED(panel_kernels)[CK_LINEAR_PAIR][CK_TYPED(PANEL_ROWS)] = {{CK_PANELS(1)}, {CK_PANELS(2)}};
+#undef CK_PANEL
+#undef CK_PANELS
+
+static void CK_TYPED(linear_panel)(const ck_linear_panel *p)
+{
+    const ptrdiff_t tiles = (p->rows + CK_TYPED(PANEL_ROWS) - 1) / CK_TYPED(PANEL_ROWS);
+    const ptrdiff_t least = p->rows / tiles, longer = p->rows % tiles; /* tiles of one row more, the first ones */
+    const CK_TYPED(panel_kernel) *kernels = CK_TYPED(panel_kernels)[p->vectors - 1];
+    if (longer) kernels[least](p, 0, longer);
+    kernels[least - 1](p, longer * (least + 1), tiles - longer);
+}
+
+const ck_linear_panel_kernel CK_KERNEL(ck_linear_panel) = CK_TYPED(linear_panel);
+#else
+const ck_linear_panel_kernel CK_KERNEL(ck_linear_panel) = NULL;
+#endif

@@ -65,6 +65,27 @@ typedef void (*ck_linear_tiles_kernel)(const ck_linear_tiles *job);
 /* NULL where the tiles of csrc/conv are taken. */
 ck_linear_tiles_kernel ck_linear_tiles_for(int level, int itemsize);
 
+/* One chunk of the depth through one panel of one or two vectors of columns:
+ *
+ *     c[i][j] = sum over k of a[i * a_row + k * a_tap] * w[k * w_tap + j]
+ *
+ * plus what c holds with `add`, and then the bias. Whole vectors of w and bias are read. */
+typedef struct {
+    const void *a, *w;
+    const void *bias; /* or NULL */
+    void *c;
+    ptrdiff_t a_row, a_tap, w_tap; /* bytes: for a step that may be one element GCC makes a loop of its own */
+    ptrdiff_t c_row, rows, columns, taps;
+    int vectors, add;
+} ck_linear_panel;
+
+typedef void (*ck_linear_panel_kernel)(const ck_linear_panel *job);
+
+enum { CK_LINEAR_PAIR = 2 }; /* vectors, at most */
+
+/* NULL where the tiles of csrc/conv are taken. */
+ck_linear_panel_kernel ck_linear_panel_for(int level, int itemsize);
+
 /* The kernel of one level and dtype (itemsize 4 or 8). */
 ck_linear_kernel ck_linear_for(int level, int itemsize);
 ck_linear_rows_kernel ck_linear_rows_for(int level, int itemsize);
