@@ -32,7 +32,10 @@ def rows():
             yield f"BatchNorm{d}", (4, 1e-3, momentum, affine, tracked), {}, x
             if momentum:
                 yield f"InstanceNorm{d}", (4, 1e-3, momentum, affine, tracked), {}, x[not affine:]
+        for norm, args in (("BatchNorm", (4,)), ("InstanceNorm", (4, 1e-3, 0.2, True, True))):
+            yield f"{norm}{d}", args, {"bias": False}, x
         yield "GroupNorm", (2, 4, 1e-3), {}, x
+        yield "GroupNorm", (2, 4), {"bias": False}, x
         yield "LayerNorm", (size, 1e-3, True, False), {}, x
         yield "LocalResponseNorm", (3, 0.3, 0.6, 1.2), {}, x
         yield "PReLU", (4, 0.3), {}, x

@@ -32,7 +32,7 @@ class _ChannelNorm(Module):
     ranks = (0,)
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
-                 track_running_stats: bool = True, *, dtype: DTypeLike = np.float32) -> None:
+                 track_running_stats: bool = True, *, bias: bool = True, dtype: DTypeLike = np.float32) -> None:
         self.num_features = common.integer("num_features", num_features, 1)
         self.eps = _eps(eps)
         self.momentum = None if momentum is None else momentum_of(momentum)
@@ -41,7 +41,7 @@ class _ChannelNorm(Module):
         dtype = common.float_dtype("dtype", dtype)
         common.check_bytes("weight", (self.num_features,), dtype)
         self.weight = Parameter(np.ones(self.num_features, dtype)) if affine else None
-        self.bias = Parameter(np.zeros(self.num_features, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(self.num_features, dtype)) if common.flag("bias", bias) and affine else None
         tracked = track_running_stats
         self.register_buffer("running_mean", np.zeros(self.num_features, dtype) if tracked else None)
         self.register_buffer("running_var", np.ones(self.num_features, dtype) if tracked else None)
@@ -64,11 +64,16 @@ class _ChannelNorm(Module):
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-                f"track_running_stats={self.track_running_stats}")
+                f"track_running_stats={self.track_running_stats}{_without_bias(self)}")
 
 
 def _eps(value):
     return common.real("eps", value, 0.0, np.finfo(np.float64).max, "finite and not negative")
+
+
+def _without_bias(module):
+    """What ``extra_repr`` says of a norm whose weight has no bias beside it."""
+    return ", bias=False" if module.affine and module.bias is None else ""
 
 
 def _give(module, dweight, dbias):
@@ -144,9 +149,11 @@ class BatchNorm2d(_BatchNorm):
         Added to the variance.
     momentum : float or None
     affine : bool
-        Whether there are ``weight`` and ``bias``.
+        Whether there is a ``weight``.
     track_running_stats : bool
         Without them the batch's own statistics are used always.
+    bias : bool
+        Whether there is a ``bias`` beside the weight.
     dtype : float16, float32 or float64
     """
 
@@ -163,8 +170,8 @@ class _InstanceNorm(_ChannelNorm):
     """What instance norms of all ranks share; ``x`` may lack its batch axis."""
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = False,
-                 track_running_stats: bool = False, *, dtype: DTypeLike = np.float32) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype=dtype)
+                 track_running_stats: bool = False, *, bias: bool = True, dtype: DTypeLike = np.float32) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias=bias, dtype=dtype)
 
     def predict(self, x: Floats) -> Floats:
         return self._normalise(x, keep=False)[0]
@@ -215,9 +222,11 @@ class InstanceNorm2d(_InstanceNorm):
     momentum : float or None
         Weight of a new batch in the running statistics.
     affine : bool
-        Whether there are ``weight`` and ``bias``.
+        Whether there is a ``weight``.
     track_running_stats : bool
         With them, ``eval()`` uses the running statistics instead of the image's own.
+    bias : bool
+        Whether there is a ``bias`` beside the weight.
     dtype : float16, float32 or float64
     """
 
@@ -287,12 +296,14 @@ class GroupNorm(Module):
     eps : float
         Added to the variance.
     affine : bool
-        Whether there are ``weight`` and ``bias``.
+        Whether there is a ``weight``.
+    bias : bool
+        Whether there is a ``bias`` beside it.
     dtype : float16, float32 or float64
     """
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *,
-                 dtype: DTypeLike = np.float32) -> None:
+                 bias: bool = True, dtype: DTypeLike = np.float32) -> None:
         self.num_groups = common.integer("num_groups", num_groups, 1)
         self.num_channels = common.integer("num_channels", num_channels, 1)
         if self.num_channels % self.num_groups:
@@ -303,7 +314,7 @@ class GroupNorm(Module):
         dtype = common.float_dtype("dtype", dtype)
         common.check_bytes("weight", (self.num_channels,), dtype)
         self.weight = Parameter(np.ones(self.num_channels, dtype)) if affine else None
-        self.bias = Parameter(np.zeros(self.num_channels, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(self.num_channels, dtype)) if common.flag("bias", bias) and affine else None
 
     def predict(self, x: Floats) -> Floats:
         self._check_input(x)
@@ -326,7 +337,7 @@ class GroupNorm(Module):
             raise ShapeError(f"x must have num_channels={self.num_channels} channels, got x.shape={x.shape}")
 
     def extra_repr(self) -> str:
-        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+        return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}{_without_bias(self)}"
 
 
 class LocalResponseNorm(Module):
