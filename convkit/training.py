@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convkit.errors import DtypeError, ShapeError
-from convkit.nn.container import backward_of
-from convkit.nn.module import Module, forward_of
+from convkit.nn.module import Module, backward_of, forward_of
 from convkit.optim.optimizer import Optimizer
 from convkit.optim.scheduler import ReduceLROnPlateau, Scheduler
 from convkit.spec import common

@@ -121,6 +121,7 @@ LAYERS = {
     "batch-norm-eval": (lambda dtype: _moved(nn.BatchNorm2d(3, dtype=dtype)).eval(), (4, 3, 2, 3), (4, 3, 2, 3), False),
     "batch-norm-bare": (lambda dtype: nn.BatchNorm2d(3, affine=False, track_running_stats=False, dtype=dtype).eval(),
                         (4, 3, 2, 3), (4, 3, 2, 3), False),
+    "batch-norm-no-bias": (lambda dtype: nn.BatchNorm2d(3, bias=False, dtype=dtype), (4, 3, 2, 3), (4, 3, 2, 3), False),
     "batch-norm-1d": (lambda dtype: nn.BatchNorm1d(3, dtype=dtype), (4, 3), (4, 3), False),
     "batch-norm-1d-long": (lambda dtype: nn.BatchNorm1d(3, dtype=dtype), (4, 3, 5), (4, 3, 5), False),
     "batch-norm-3d": (lambda dtype: _moved(nn.BatchNorm3d(3, dtype=dtype)).eval(), (2, 3, 2, 2, 3), (2, 3, 2, 2, 3), False),
@@ -128,8 +129,11 @@ LAYERS = {
     "layer-norm-bare": (lambda dtype: nn.LayerNorm(4, elementwise_affine=False), (2, 3, 4), (2, 3, 4), True),
     "layer-norm-no-bias": (lambda dtype: nn.LayerNorm(4, bias=False, dtype=dtype), (2, 3, 4), (2, 3, 4), True),
     "group-norm": (lambda dtype: nn.GroupNorm(2, 6, dtype=dtype), (2, 6, 3), (2, 6, 3), False),
+    "group-norm-no-bias": (lambda dtype: nn.GroupNorm(2, 6, bias=False, dtype=dtype), (2, 6, 3), (2, 6, 3), False),
     "group-norm-bare": (lambda dtype: nn.GroupNorm(3, 6, affine=False), (2, 6), (2, 6), False),
     "instance-norm": (lambda dtype: nn.InstanceNorm2d(3, affine=True, dtype=dtype), (2, 3, 3, 2), (2, 3, 3, 2), True),
+    "instance-norm-no-bias": (lambda dtype: nn.InstanceNorm2d(3, affine=True, bias=False, dtype=dtype), (2, 3, 3, 2),
+                              (2, 3, 3, 2), True),
     "instance-norm-one": (lambda dtype: nn.InstanceNorm1d(3), (3, 5), (3, 5), False),
     "instance-norm-eval": (lambda dtype: _moved(nn.InstanceNorm3d(3, affine=True, track_running_stats=True, dtype=dtype)
                                                 ).eval(), (2, 3, 2, 1, 3), (2, 3, 2, 1, 3), False),
@@ -306,6 +310,73 @@ def test_sequential_skips_the_first_dx_where_the_layer_can():
         twin.forward(x)[1](y)
         for p, q in zip(net.parameters(), twin.parameters(), strict=True):
             np.testing.assert_array_equal(p.grad, q.grad)
+
+
+class Counted(nn.Module):
+    """A layer that counts the calls of its backward."""
+
+    def __init__(self, layer):
+        self.layer, self.calls = layer, 0
+
+    def forward(self, x):
+        y, backward = self.layer.forward(x)
+
+        def counted(dy):
+            self.calls += 1
+            return backward(dy)
+
+        return y, counted
+
+
+def _counted_net(rng):
+    body = nn.Sequential(Counted(nn.Conv2d(2, 3, 3, rng=rng)), nn.BatchNorm2d(3), nn.ReLU(),
+                         nn.Residual(nn.Sequential(Counted(nn.Conv2d(3, 3, 1, rng=rng)), nn.ReLU()),
+                                     Counted(nn.Conv2d(3, 3, 1, rng=rng))),
+                         nn.Concat(Counted(nn.Conv2d(3, 2, 1, rng=rng)), nn.SeparableConv2d(3, 2, 1, rng=rng)))
+    return nn.Sequential(body, nn.Flatten(), nn.Linear(16, 4, rng=rng))
+
+
+def _learning(net):
+    return [name for name, p in net.named_parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("frozen, went, learning", [
+    ("0", [0, 0, 0, 0], ["2.weight", "2.bias"]),
+    ("0.0 0.1", [0, 1, 1, 1], None),
+    ("0.0 0.1 0.3", [0, 0, 0, 1], None),  # a branch that learns, beside one that does not
+    ("0.0 0.1 0.3 0.4.0", [0, 0, 0, 0], None),
+    ("0.0 0.1 0.3.block", [0, 0, 1, 1], None),
+    ("0.4 2", [1, 1, 1, 1], None),
+    ("0 2", [0, 0, 0, 0], []),
+    ("", [1, 1, 1, 1], None),
+])
+def test_backward_ends_at_the_first_layer_that_learns(frozen, went, learning):
+    net, x = _counted_net(_rng()), _values(_rng(), (3, 2, 4, 4), np.float32)
+    dy = _values(_rng(), (3, 4), np.float32)
+    twin = copy.deepcopy(net)
+    twin.forward(x)[1](dy)
+    for name, module in net.named_modules():
+        if name in frozen.split():
+            assert module.requires_grad_(False) is module
+    net.forward(x)[1](dy, need_dx=False)
+    counted = [layer for layer in net.modules() if isinstance(layer, Counted)]
+    assert [layer.calls for layer in counted] == went
+    assert _learning(net) == (learning if learning is not None else
+                              [name for name, p in net.named_parameters() if p.requires_grad])
+    for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+        if p.grad is not None:
+            np.testing.assert_array_equal(p.grad, q.grad)
+    np.testing.assert_array_equal(net.forward(x)[1](dy), twin.forward(x)[1](dy))  # who asks for dx gets it
+    assert [layer.calls for layer in counted] == [n + 1 for n in went]
+
+
+def test_a_separable_layer_ends_at_its_half_that_learns():
+    layer, x = nn.SeparableConv2d(2, 3, 3, rng=_rng()), _values(_rng(), (1, 2, 5, 5), np.float32)
+    layer.depthwise.requires_grad_(False)
+    y, backward = layer.forward(x)
+    assert backward(y, need_dx=False) is None
+    assert _learning(layer) == ["pointwise.weight", "pointwise.bias"]
+    assert backward(y).shape == x.shape
 
 
 def test_max_pool_can_return_indices():

@@ -346,6 +346,47 @@ def test_loading_in_parts():
         net.load_state_dict({"head.bias": np.ones(4, np.float32)}, strict=False)
 
 
+# -- walking and converting --------------------------------------------------------------------------------
+
+
+def test_apply_comes_to_the_inner_modules_first():
+    net, seen = nn.Sequential(nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), nn.Flatten()), []
+    assert net.apply(lambda module: seen.append(type(module).__name__)) is net
+    assert seen == ["ReLU", "Linear", "Sequential", "Flatten", "Sequential"]
+    assert [type(child).__name__ for child in net.children()] == ["Sequential", "Flatten"]
+
+
+def test_freezing():
+    net = _net()
+    assert net.requires_grad_(False) is net and not any(p.requires_grad for p in net.parameters())
+    net.head.requires_grad_()
+    assert [name for name, p in net.named_parameters() if p.requires_grad] == ["head.weight", "head.bias"]
+    assert net.conv.weight.requires_grad_(True).requires_grad
+    with pytest.raises(DtypeError, match="requires_grad must be True or False, got requires_grad=1"):
+        net.requires_grad_(1)
+    assert net.conv.weight.requires_grad
+
+
+def test_a_network_in_another_dtype():
+    rng = np.random.default_rng(0)
+    net, x = nn.Sequential(_net(), nn.Softmax()), rng.standard_normal((3, 1, 4, 4)).astype(np.float32)
+    net.forward(x)[1](np.ones((3, 3), np.float32))
+    net.eval()
+    before, want = net.state_dict(), net(x)
+    for convert, dtype, near in ((net.double, np.float64, 1e-6), (net.half, np.float16, 1e-2), (net.float, np.float32, 1e-2)):
+        assert convert() is net
+        assert {p.dtype for p in net.parameters()} == {p.grad.dtype for p in net.parameters()} == {np.dtype(dtype)}
+        assert net[0].norm.running_var.dtype == dtype and net[0].norm.num_batches_tracked.dtype == np.int64
+        y = net(x.astype(dtype))
+        assert y.dtype == dtype
+        np.testing.assert_allclose(y, want, atol=near)
+    for key, value in net.state_dict().items():
+        np.testing.assert_allclose(value, before[key], rtol=1e-3, atol=1e-6)
+    net.conv = nn.Conv2d(1, 1, 1)
+    net[0].norm.weight.data = np.full(2, 1e9, np.float32)
+    assert np.isinf(net.half()[0].norm.weight.data).all()
+
+
 # -- summary -----------------------------------------------------------------------------------------------
 
 
@@ -379,6 +420,8 @@ def test_the_peak_of_activation_memory():
     assert 2 * one <= summary.prediction_peak < 2.2 * one
     assert 6 * one <= summary.training_peak < 6.2 * one  # three outputs, and at most three of their gradients
     assert all(p.grad is None and p.requires_grad for p in net.parameters())
+    net[:4].requires_grad_(False)
+    assert net.summary((1, 1, 100, 100)).training_peak < 4.2 * one  # no gradient of the first two outputs
     norm = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     assert norm.summary((1, 3, 3, 3)).training_peak is None and "training" not in str(norm.summary((1, 3, 3, 3)))
     assert norm.summary((2, 3, 3, 3)).training_peak > 0

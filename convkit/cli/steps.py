@@ -181,7 +181,8 @@ class _Clock:
     def passes(self, original):
         """The passes of a Sequential, those that are layers with their time to the account of their kind."""
         return [each if isinstance(each, nn.Module) and any(each.named_children()) else
-                SimpleNamespace(forward=self.around(_kind(each), each.forward), can_skip_dx=each.can_skip_dx)
+                SimpleNamespace(forward=self.around(_kind(each), each.forward), can_skip_dx=each.can_skip_dx,
+                                parameters=each.parameters)
                 for each in original()]
 
     def around(self, kind, forward):

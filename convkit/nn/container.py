@@ -13,7 +13,7 @@ from convkit.errors import DtypeError, ShapeError
 from convkit.nn.changes import kept
 from convkit.nn.fusion import function_of, stages, sum_of
 from convkit.nn.linear import Identity
-from convkit.nn.module import Module
+from convkit.nn.module import Module, backward_of, learns
 from convkit.nn.passes import passes
 from convkit.spec import common
 from convkit.spec.common import check_sum
@@ -95,11 +95,11 @@ class Sequential(_Layers):
             steps.append((each, step))
 
         def backward(dy, need_dx=True):
-            if not steps:
-                return dy
-            for _, step in reversed(steps[1:]):
+            # before the first layer that learns nobody wants a gradient but the caller
+            first = 0 if need_dx else next((i for i, (layer, _) in enumerate(steps) if learns(layer)), len(steps))
+            for _, step in reversed(steps[first + 1:]):
                 dy = step(dy)
-            return backward_of(*steps[0], dy, need_dx)
+            return backward_of(*steps[first], dy, need_dx) if steps[first:] else dy if need_dx else None
 
         return x, backward
 
@@ -247,10 +247,3 @@ def _add(module, name, layer):
     if not name or "." in name or hasattr(module, name):
         raise ShapeError(f"{name!r} cannot name a layer: it is empty, has a dot or is taken")
     setattr(module, name, layer)
-
-
-def backward_of(layer, step, dy, need_dx):
-    """``step(dy)``, telling the layer's backward that nobody wants dx, if it can make use of that."""
-    if need_dx or not layer.can_skip_dx:
-        return step(dy)
-    return step(dy, need_dx=False)

@@ -12,7 +12,7 @@ from convkit.errors import ShapeError
 from convkit.functional.conv import convolution_of, convolve_transposed
 from convkit.nn import init
 from convkit.nn.computing import Computing
-from convkit.nn.module import Module
+from convkit.nn.module import Module, backward_of, learns
 from convkit.nn.parameter import Parameter, array_or_none, memory_for, wants_grad
 from convkit.spec import common
 from convkit.spec.conv import border_mode, conv_spec, crop_pairs, output_padding_for, transposed_spec
@@ -255,7 +255,12 @@ class _Separable(Module):
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         x, through_depthwise = self.depthwise.forward(x)
         x, through_pointwise = self.pointwise.forward(x)
-        return x, lambda dy, need_dx=True: through_depthwise(through_pointwise(dy), need_dx)
+
+        def backward(dy, need_dx=True):
+            dy = through_pointwise(dy, need_dx or learns(self.depthwise))
+            return backward_of(self.depthwise, through_depthwise, dy, need_dx)
+
+        return x, backward
 
 
 class SeparableConv1d(_Separable):

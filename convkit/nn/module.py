@@ -18,7 +18,7 @@ Parameters and modules assigned to attributes are found there, in the order of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -103,6 +103,11 @@ class Module:
             if isinstance(value, Module):
                 yield name, value
 
+    def children(self) -> Iterator[Module]:
+        """Yield the modules directly inside."""
+        for _, child in self.named_children():
+            yield child
+
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Yield ``(dotted name, module)`` for this module, named ``prefix``, and all inside, outermost first."""
         yield prefix, self
@@ -136,6 +141,19 @@ class Module:
             for name in names:
                 yield f"{prefix}.{name}" if prefix else name, module, name
 
+    def apply(self, fn: Callable[[Module], object]) -> Self:
+        """Call ``fn(module)`` for all modules inside, and then for this one; returns it.
+
+        >>> def first_weights(layer):
+        ...     if isinstance(layer, nn.Conv2d):
+        ...         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        >>> net.apply(first_weights)
+        """
+        for child in self.children():
+            child.apply(fn)
+        fn(self)
+        return self
+
     # -- modes and gradients ---------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Self:
@@ -149,10 +167,45 @@ class Module:
         """Put this module and all inside into prediction mode; returns it."""
         return self.train(False)
 
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Say for all parameters inside whether they learn, False to freeze them; returns the module.
+
+        What is frozen costs no gradients of its own. ``backward(dy, need_dx=False)``, as ``fit`` calls it, ends at the
+        first layer that learns: the frozen layers before it are not gone through. A batch norm in training mode goes on
+        moving its running statistics; ``eval()`` stops that.
+        """
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for parameter in self.parameters():
             parameter.grad = None
+
+    # -- dtype -----------------------------------------------------------------------------------------
+
+    def half(self) -> Self:
+        """Turn all parameters and buffers of floating point into float16; returns the module."""
+        return self._convert(common.FLOAT16)
+
+    def float(self) -> Self:
+        """Turn all parameters and buffers of floating point into float32; returns the module."""
+        return self._convert(common.FLOAT32)
+
+    def double(self) -> Self:
+        """Turn all parameters and buffers of floating point into float64; returns the module."""
+        return self._convert(common.FLOAT64)
+
+    def _convert(self, dtype):
+        with np.errstate(over="ignore"):  # a number too large for float16 becomes infinite
+            for _, module, name in list(self._entries()):
+                value = getattr(module, name)
+                if isinstance(value, Parameter):
+                    value.convert(dtype)
+                elif value.dtype.kind == "f":
+                    setattr(module, name, value.astype(dtype))
+        return self
 
     # -- state -----------------------------------------------------------------------------------------
 
@@ -239,6 +292,21 @@ def forward_of(module, x):
         raise DtypeError(f"{type(module).__name__}.forward must return the output and the function that turns its "
                          f"gradient into that of x, got {common.shown(result)}")
     return result
+
+
+def learns(module):
+    """Whether any of its parameters takes a gradient."""
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def backward_of(module, step, dy, need_dx):
+    """``step(dy)``; if nobody wants dx, telling the module's backward where it can make use of that, and not at all
+    where the module learns nothing either."""
+    if need_dx:
+        return step(dy)
+    if not learns(module):
+        return None
+    return step(dy, need_dx=False) if module.can_skip_dx else step(dy)
 
 
 def _array_of(value):

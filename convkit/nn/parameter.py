@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -112,6 +112,19 @@ class Parameter:
                 self.grad = gradient
             else:
                 self._grad += gradient
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Say whether ``backward`` should compute ``grad``; returns the parameter."""
+        self.requires_grad = common.flag("requires_grad", requires_grad)
+        return self
+
+    def convert(self, dtype: np.dtype[Any]) -> None:
+        """Hold the values and the gradient in another floating-point dtype."""
+        if dtype == self.dtype:
+            return
+        grad, self._grad = self._grad, None
+        self.data = self._data.astype(dtype)
+        self.grad = None if grad is None else grad.astype(dtype)
 
     def packed(self, key: Any, make: Callable[[Floats], Any]) -> Any:
         """What ``make(array)`` returned for ``key``, made anew whenever the values may have changed.

@@ -10,13 +10,14 @@ The tasks of a convolution could compute the activation after it, as in ``fusion
 fast, but a step gained nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from convkit import functional as F
 from convkit.functional.activation import in_place, in_place_backward
 from convkit.nn import activation, conv, linear, norm, pool
 from convkit.nn.module import Module
+from convkit.nn.parameter import Parameter
 from convkit.typing import Backward, Floats
 
 # What takes part, and as what. The output and dx of all but activations are new arrays, of which they keep none.
@@ -31,10 +32,18 @@ _KINDS = {
 _FRESH = {"pool", "norm", "other"}
 
 
-class InPlace:
-    """An activation over its input, its gradient over that of its output, or one of the two."""
+class _Instead:
+    """What computes a layer in its place."""
 
     can_skip_dx = False
+    layer: Module
+
+    def parameters(self) -> Iterator[Parameter]:
+        return self.layer.parameters()
+
+
+class InPlace(_Instead):
+    """An activation over its input, its gradient over that of its output, or one of the two."""
 
     def __init__(self, layer: Any, over_x: bool, over_dy: bool) -> None:
         self.layer, self.over_x, self.over_dy = layer, over_x, over_dy
@@ -48,10 +57,8 @@ class InPlace:
         return y, lambda dy: backward(dy, y)
 
 
-class Normed:
+class Normed(_Instead):
     """A batch norm, with the ReLU that follows it in the same passes, its gradient over that of its output or not."""
-
-    can_skip_dx = False
 
     def __init__(self, layer: Any, relu: bool, over_dy: bool) -> None:
         self.layer, self.relu, self.over_dy = layer, relu, over_dy
@@ -61,7 +68,8 @@ class Normed:
 
 
 def passes(layers: Iterable[Module]) -> list[Any]:
-    """What takes the place of the layers, in its order: each has ``forward`` and ``can_skip_dx`` as layers have."""
+    """What takes the place of the layers, in its order: each has ``forward``,
+    ``parameters`` and ``can_skip_dx`` as layers have."""
     ordered: list[tuple[Any, str]] = [(None, "")]
     for layer in layers:
         kind = _kind(layer)

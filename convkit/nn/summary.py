@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from convkit.errors import ShapeError
-from convkit.nn.container import backward_of
 from convkit.nn.embedding import Embedding
+from convkit.nn.module import backward_of
 from convkit.nn.parameter import Parameter
 from convkit.spec import common
 
@@ -113,10 +113,17 @@ def as_table(rows, texts):
 
 
 def _training_peak(model, x):
-    """That of one step without the gradients of the parameters; None where the norms refuse the batch."""
+    """That of one step without the gradients of the parameters; None where the norms refuse the batch.
+
+    A parameter of no elements stands for those that learn: the gradient must come as far as they are.
+    """
     probe = copy.deepcopy(model).train()
-    for p in probe.parameters():
-        p.requires_grad = False
+    for module in list(probe.modules()):
+        own = [value for value in vars(module).values() if isinstance(value, Parameter)]
+        if any(p.requires_grad for p in own):
+            module._learning = Parameter(np.empty(0, np.float32))
+        for p in own:
+            p.requires_grad = False
 
     def step():
         y, backward = probe.forward(x)
