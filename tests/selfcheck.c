@@ -256,19 +256,19 @@ static void check_losses(int level, int itemsize, int n)
 
 static void check_optimisers(int level, int itemsize, int n)
 {
-    static double state[2][3][MOST];
+    static double state[2][4][MOST];
     ck_optim_rule rule = {.lr = 0.1, .decay = 0.01, .shrink = 0.99, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8};
     for (const char *const *name = ck_optim_names; *name; name++) {
         fresh(itemsize);
         for (int i = 0; i < 2; i++) {
-            for (int j = 0; j < 3; j++) {
+            for (int j = 0; j < 4; j++) {
                 memset(state[i][j], 0xff, sizeof state[i][j]);
-                for (int k = 0; k < n; k++) put(state[i][j], k, itemsize, fabs(get(in[j], k, itemsize)));
+                for (int k = 0; k < n; k++) put(state[i][j], k, itemsize, fabs(get(in[j % 3], k, itemsize)));
             }
-            ck_optim_parameter p = {state[i][0], in[0], state[i][1], state[i][2], 0.5, 0.5};
+            ck_optim_parameter p = {state[i][0], in[0], state[i][1], state[i][2], state[i][3], 0.5, 0.5};
             ck_optim_for(i ? CK_LEVEL_PORTABLE : level, itemsize, *name)(&p, &rule, 0, n);
         }
-        for (int j = 0; j < 3; j++)
+        for (int j = 0; j < 4; j++)
             check(same(state[0][j], state[1][j], n, itemsize, 16), *name, level, itemsize, n, j);
     }
 }

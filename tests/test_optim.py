@@ -1,11 +1,14 @@
 """The optimisers against PyTorch step by step, their state, and what they refuse."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 from convkit import optim
 from convkit.errors import DtypeError, ShapeError
-from convkit.nn import Parameter
+from convkit.nn import Linear, Parameter
 
 CASES = [
     ("SGD", {}),
@@ -16,6 +19,11 @@ CASES = [
     ("Adam", {"lr": 0.05, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
     ("AdamW", {}),
     ("AdamW", {"lr": 0.05, "weight_decay": 0.3}),
+    ("RMSprop", {}),
+    ("RMSprop", {"lr": 0.05, "alpha": 0.9, "eps": 1e-3, "weight_decay": 0.1}),
+    ("RMSprop", {"lr": 0.05, "momentum": 0.9}),
+    ("RMSprop", {"lr": 0.05, "centered": True, "eps": 1e-2}),
+    ("RMSprop", {"lr": 0.05, "centered": True, "eps": 1e-2, "momentum": 0.5, "weight_decay": 0.1}),
 ]
 SHAPES = ((4, 3, 2), (5,))
 
@@ -81,7 +89,7 @@ def test_state_survives_a_file(tmp_path):
     other = optim.Adam(parameters)
     other.load_state_dict(load(tmp_path / "adam.safetensors"))
     assert tuple(other.betas) == (0.5, 0.6)
-    assert other._states[0]["step"] == 2
+    assert other.state[parameters[0]]["step"] == 2
 
 
 def test_settings_come_back_as_they_were_saved():
@@ -92,7 +100,7 @@ def test_settings_come_back_as_they_were_saved():
     late = optim.StepLR(other, 1)
     late.load_state_dict(scheduler.state_dict())
     other.load_state_dict(optimizer.state_dict())
-    assert (other.lr, other.momentum, late.base_lr) == (0.25, 0.5, 0.25)
+    assert (other.lr, other.momentum, late.base_lrs[0]) == (0.25, 0.5, 0.25)
 
 
 def test_state_of_another_network_is_refused():
@@ -107,7 +115,7 @@ def test_state_of_another_network_is_refused():
 
 
 @pytest.mark.parametrize("key, value, error, message", [
-    ("lr", np.nan, ShapeError, "lr must be finite and not negative, got lr=nan"),
+    ("lr", np.nan, ShapeError, "lr must be finite, got lr=nan"),
     ("lr", "fast", DtypeError, "lr must be a number, got lr='fast'"),
     ("betas", [0.9, 2.0], ShapeError, "betas must be at least 0 and less than 1, got betas=2.0"),
     ("0.step", 0, ShapeError, r"state\['0.step'\] must be at least 1"),
@@ -176,3 +184,176 @@ def test_zero_grad_and_version():
 def test_bad_settings_are_refused(make, error, message):
     with pytest.raises(error, match=message):
         make([Parameter(np.zeros(2))])
+
+
+# -- groups of parameters ------------------------------------------------------------------------------------
+
+
+def _groups(parameters, **second):
+    return [{"params": parameters[:1]}, {"params": parameters[1], **second}]
+
+
+@pytest.mark.parametrize("name, first, second", [
+    ("SGD", {"lr": 0.1, "momentum": 0.9}, {"lr": 0.01, "momentum": 0.0, "weight_decay": 0.1}),
+    ("SGD", {"lr": 0.1}, {"momentum": 0.5, "nesterov": True}),
+    ("Adam", {"lr": 0.1}, {"betas": (0.5, 0.6), "eps": 1e-3}),
+    ("AdamW", {}, {"lr": 0.1, "weight_decay": 0.0}),
+    ("RMSprop", {}, {"alpha": 0.5, "centered": True, "eps": 0.01}),
+])
+def test_groups_follow_torch(name, first, second):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(5)
+    parameters = _parameters(rng)
+    copies = [torch.nn.Parameter(torch.tensor(p.data)) for p in parameters]
+    ours = getattr(optim, name)(_groups(parameters, **second), **first)
+    theirs = getattr(torch.optim, name)(_groups(copies, **second), **first)
+    schedulers = optim.StepLR(ours, 2, 0.5), torch.optim.lr_scheduler.StepLR(theirs, 2, 0.5)
+    for step in _gradients(rng, 6, np.float64):
+        _run(ours, parameters, [step])
+        for t, g in zip(copies, step, strict=True):
+            t.grad = None if g is None else torch.tensor(g)
+        theirs.step()
+        for scheduler in schedulers:
+            scheduler.step()
+        for mine, other in zip(ours.param_groups, theirs.param_groups, strict=True):
+            for key in set(mine) - {"params"}:
+                assert mine[key] == pytest.approx(other[key], rel=1e-12), key
+        assert schedulers[0].get_last_lr() == pytest.approx(schedulers[1].get_last_lr(), rel=1e-12)
+        for p, t in zip(parameters, copies, strict=True):
+            np.testing.assert_allclose(p.data, t.detach().numpy(), rtol=1e-13, atol=1e-13)
+
+
+def test_groups_resume_from_their_state(tmp_path):
+    from convkit import load, save
+    rng = np.random.default_rng(6)
+    parameters = _parameters(rng)
+    copies = [Parameter(p.data) for p in parameters]
+    gradients = _gradients(rng, 6, np.float64)
+    optimizer = optim.Adam(_groups(parameters, lr=0.1, betas=(0.5, 0.6)))
+    _run(optimizer, parameters, gradients[:3])
+    save(tmp_path / "adam.safetensors", optimizer.state_dict())
+    for p, q in zip(parameters, copies, strict=True):
+        q.data = p.data
+    resumed = optim.Adam(_groups(copies))
+    resumed.load_state_dict(load(tmp_path / "adam.safetensors"))
+    assert [group["betas"] for group in resumed.param_groups] == [(0.9, 0.999), (0.5, 0.6)]
+    _run(optimizer, parameters, gradients[3:])
+    _run(resumed, copies, gradients[3:])
+    for p, q in zip(parameters, copies, strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+    with pytest.raises(ShapeError, match=r"of 2 parameters: missing \[\], unexpected or of another shape \['lr', 'betas'"):
+        optim.Adam(copies).load_state_dict(optimizer.state_dict())
+    with pytest.raises(ShapeError, match="of 2 parameters in 2 groups: missing"):
+        resumed.load_state_dict(optim.Adam(copies).state_dict())
+
+
+def test_a_setting_of_the_optimizer_is_that_of_its_groups():
+    parameters = _parameters(np.random.default_rng(7))
+    optimizer = optim.SGD(_groups(parameters, lr=0.5), lr=1.0, momentum=0.9)
+    assert optimizer.momentum == 0.9 and [group["lr"] for group in optimizer.param_groups] == [1.0, 0.5]
+    with pytest.raises(ShapeError, match=r"differ in lr: \[1.0, 0.5\]; those of each are in optimizer.param_groups"):
+        optimizer.lr *= 0.1
+    for group in optimizer.param_groups:
+        group["lr"] *= 0.5
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.25]
+    optimizer.lr = 0.125
+    assert optimizer.lr == 0.125 == optimizer.param_groups[1]["lr"]
+    assert optimizer.parameters == parameters and optimizer.defaults["lr"] == 1.0
+    with pytest.raises(AttributeError, match="'SGD' object has no attribute 'beta'"):
+        optimizer.beta  # noqa: B018
+    assert repr(optimizer).startswith("SGD(1 parameters, lr=0.125, momentum=0.9")
+
+
+def test_a_group_that_comes_later_learns_and_is_scheduled():
+    a, b, c = (Parameter(np.ones(2)) for _ in range(3))
+    optimizer = optim.SGD([a], lr=1.0)
+    scheduler = optim.StepLR(optimizer, 1, 0.5)
+    scheduler.step()
+    optimizer.add_param_group({"params": b, "lr": 0.5})
+    assert scheduler.get_last_lr() == [0.5, 0.5]
+    scheduler.step()
+    assert scheduler.get_last_lr() == [0.25, 0.125]
+    optimizer.add_param_group({"params": [c]})
+    for p in (a, b, c):
+        p.grad = np.ones(2)
+    optimizer.step()
+    assert [p.data[0] for p in (a, b, c)] == [0.75, 0.875, 0.0]
+
+
+@pytest.mark.parametrize("group, error, message", [
+    ({"lr": 1.0}, ShapeError, "param_group must have \"params\", got 'lr'"),
+    ([1], DtypeError, 'param_group must be a dict with "params" and settings'),
+    ({"params": 3}, DtypeError, "parameters must be Parameters.*got int"),
+    ({"params": "twice"}, DtypeError, "parameters must be Parameters.*got str"),
+    ({"params": [], "weigth_decay": 0.1}, ShapeError, "SGD has no setting 'weigth_decay'; did you mean 'weight_decay'"),
+    ({"params": [], "alpha": 0.1}, ShapeError, "SGD has no setting 'alpha', but lr, momentum"),
+    ({"params": [], "lr": -1.0}, ShapeError, "lr must be finite and not negative"),
+    ({"params": [], "nesterov": True}, ShapeError, "nesterov needs momentum above 0"),
+])
+def test_bad_groups_are_refused(group, error, message):
+    p = Parameter(np.zeros(2))
+    optimizer = optim.SGD([p])
+    with pytest.raises(error, match=message):
+        optimizer.add_param_group(group)
+    with pytest.raises(error, match=message):
+        optim.SGD([{"params": [Parameter(np.zeros(2))]}, group])
+    with pytest.raises(ShapeError, match="hold each Parameter once"):
+        optimizer.add_param_group({"params": p})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_a_group_is_checked_and_complete():
+    group = optim.SGD([Parameter(np.zeros(2))]).param_groups[0]
+    for name, value, error, message in (("lr", "fast", DtypeError, "lr must be a number"),
+                                        ("beta", 1, ShapeError, "SGD has no setting 'beta'"),
+                                        ("params", [], ShapeError, "params of a group stay as they are")):
+        with pytest.raises(error, match=message):
+            group[name] = value
+    with pytest.raises(ShapeError, match="must keep its settings"):
+        del group["lr"]
+    assert dict(group)["lr"] == 1e-3 and len(group) == 6
+
+
+def test_an_optimizer_survives_pickle_and_copy_with_its_parameters():
+    p = Parameter(np.ones(3))
+    optimizer = optim.SGD([p], lr=0.1, momentum=0.9)
+    p.grad = np.ones(3)
+    optimizer.step()
+    for q, other in (copy.deepcopy((p, optimizer)), pickle.loads(pickle.dumps((p, optimizer)))):
+        other.step()
+        np.testing.assert_allclose(q.data, [1 - 0.1 - 0.19] * 3)
+    np.testing.assert_allclose(p.data, [0.9] * 3)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "RMSprop"])
+def test_a_network_that_changes_its_dtype_goes_on_learning(name):
+    layer = Linear(3, 2, rng=np.random.default_rng(0))
+    optimizer = getattr(optim, name)(layer.parameters(), lr=0.1, **({"momentum": 0.9} if name != "Adam" else {}))
+    for convert, dtype in ((layer.float, np.float32), (layer.double, np.float64), (layer.half, np.float16)):
+        convert()
+        before = layer.weight.data.copy()
+        y, backward = layer.forward(np.ones((4, 3), dtype))
+        layer.zero_grad()
+        backward(np.ones_like(y))
+        optimizer.step()
+        assert layer.weight.dtype == dtype and (layer.weight.data < before).all()
+
+
+def test_a_rate_below_zero_comes_back():
+    """One cycle's last rates may lie a rounding below 0."""
+    parameters = _parameters(np.random.default_rng(8))
+    optimizer, other = optim.SGD(parameters), optim.SGD(parameters)
+    optimizer.lr = -1e-9
+    other.load_state_dict(optimizer.state_dict())
+    assert other.lr == -1e-9
+
+
+def test_zero_grad_may_keep_the_arrays():
+    p, q = Parameter(np.zeros(2)), Parameter(np.zeros(2))
+    p.grad = np.ones(2)
+    optimizer = optim.SGD([p, q])
+    optimizer.zero_grad(set_to_none=False)
+    np.testing.assert_array_equal(p.grad, [0, 0])
+    assert q.grad is None
+    optimizer.zero_grad()
+    assert p.grad is None

@@ -47,6 +47,36 @@ def test_follows_torch_step_by_step(name, args, options, optimizer):
         b.step()
 
 
+GROUPS = [
+    ("StepLR", (3,), {}), ("MultiStepLR", ([2, 5], 0.5), {}), ("CosineAnnealingLR", (7,), {"eta_min": 0.01}),
+    ("LinearLR", (0.01, 0.8, 9), {}), ("OneCycleLR", ([0.5, 0.1], 20), {}), ("OneCycleLR", (0.5, 20), {"three_phase": True}),
+    ("ReduceLROnPlateau", (), {"patience": 1, "min_lr": [0.02, 0.01]}), ("ReduceLROnPlateau", (), {"patience": 0}),
+]
+
+
+@pytest.mark.parametrize("name, args, options", GROUPS)
+def test_every_group_follows_torch(name, args, options):
+    torch = pytest.importorskip("torch")
+    ours = optim.SGD([{"params": nn.Parameter(np.zeros(2))}, {"params": nn.Parameter(np.zeros(2)), "lr": 0.05,
+                                                              "momentum": 0.5}], lr=0.3)
+    theirs = torch.optim.SGD([{"params": torch.nn.Parameter(torch.zeros(2))},
+                              {"params": torch.nn.Parameter(torch.zeros(2)), "lr": 0.05, "momentum": 0.5}], lr=0.3)
+    a = getattr(optim, name)(ours, *args, **options)
+    b = getattr(torch.optim.lr_scheduler, name)(theirs, *args, **options)
+    for step in range(20):
+        for setting in ("lr", "momentum"):
+            assert [group[setting] for group in ours.param_groups] == pytest.approx(
+                [group[setting] for group in theirs.param_groups], rel=1e-12, abs=1e-15), step
+        if name == "ReduceLROnPlateau":
+            a.step(1.0)
+            b.step(1.0)
+            continue
+        assert a.get_last_lr() == pytest.approx(b.get_last_lr()) == [a.lr_at(step, 0), a.lr_at(step, 1)]
+        a.step()
+        theirs.step()
+        b.step()
+
+
 def test_a_sequence_follows_torch():
     torch = pytest.importorskip("torch")
     schedulers = torch.optim.lr_scheduler
@@ -114,12 +144,15 @@ def test_goes_on_from_its_state(make, tmp_path):
     (lambda o: optim.LinearLR(o, 0.0), ShapeError, "start_factor must be above 0 and at most 1"),
     (lambda o: optim.OneCycleLR(o, 0.1), ShapeError, "needs total_steps, or epochs and steps_per_epoch"),
     (lambda o: optim.OneCycleLR(o, 0.1, 9, pct_start=2), ShapeError, "pct_start must be between 0 and 1"),
+    (lambda o: optim.OneCycleLR(o, [0.1, 0.2], 9), ShapeError, "max_lr must be a number or a list .* of the 1 groups"),
+    (lambda o: optim.StepLR(o, 1).load_state_dict({"base_lrs": np.ones(2), "last_epoch": np.array(1)}), ShapeError,
+     r"state\['base_lrs'\] must have shape \(1,\)"),
     (lambda o: optim.ReduceLROnPlateau(o, factor=1.0), ShapeError, "factor must be at least 0 and less than 1"),
     (lambda o: optim.ReduceLROnPlateau(o, "least"), ShapeError, "mode must be one of min, max, got mode='least'"),
     (lambda o: optim.SequentialLR(o, [optim.StepLR(o, 1)], [3]), ShapeError, "one fewer than the schedulers"),
     (lambda o: optim.SequentialLR(o, [optim.StepLR(o, 1), optim.LinearLR(o)], [3]), ShapeError, "share .* interval"),
     (lambda o: optim.SequentialLR(o, [optim.ReduceLROnPlateau(o)], []), DtypeError, "follow a formula"),
-    (lambda o: optim.StepLR(o, 1).load_state_dict({}), ShapeError, "must hold base_lr, last_epoch"),
+    (lambda o: optim.StepLR(o, 1).load_state_dict({}), ShapeError, "must hold base_lrs, last_epoch"),
 ])
 def test_bad_arguments_are_refused(make, error, message):
     with pytest.raises(error, match=message):

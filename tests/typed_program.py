@@ -32,6 +32,11 @@ def main() -> None:
     target = rng.integers(0, 10, 32)
     model = network(rng)
     optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    groups = optim.RMSprop([{"params": model[:5].requires_grad_(False).parameters()},
+                            {"params": model[5:].parameters(), "lr": 0.1}], lr=0.01)
+    for group in groups.param_groups:
+        group["lr"] *= 0.5
+    print(optim.StepLR(groups, 1).get_last_lr(), groups.momentum, model.apply(print).float().requires_grad_())
     history = convkit.fit(model, nn.CrossEntropyLoss(), optimizer, x, target, epochs=1, batch_size=8, progress=False)
     rate: float = history.epochs[-1].images_per_second
     scores: NDArray[np.floating] = convkit.predict(model, x)

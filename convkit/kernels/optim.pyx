@@ -14,6 +14,7 @@ cdef extern from "optim/optim.h" nogil:
         const void* grad
         void* first
         void* second
+        void* third
         double keep
         double take
     ctypedef struct ck_optim_rule:
@@ -85,7 +86,7 @@ cdef class Step:
         self.itemsize = itemsize
 
     def __call__(self, parameters, rule, int threads):
-        """Step all ``parameters``, each ``(data, grad, first, second, keep, take)``, by a ``spec.optim.Rule``."""
+        """Step ``parameters``, each ``(data, grad, first, second, third, keep, take)``, by a ``spec.optim.Rule``."""
         cdef job_t job
         cdef ptrdiff_t i, nbytes, tasks = 0, count = 0
         job.kernel, job.n_parts = self.kernel, len(parameters)
@@ -94,10 +95,11 @@ cdef class Step:
         job.rule.nesterov = rule.nesterov
         table = np.empty(max(1, job.n_parts) * sizeof(part_t), np.uint8)
         cdef part_t* parts = <part_t*>writing(table, table.nbytes)
-        for i, (data, grad, first, second, keep, take) in enumerate(parameters):
+        for i, (data, grad, first, second, third, keep, take) in enumerate(parameters):
             nbytes = data.nbytes
             parts[i].arrays.data, parts[i].arrays.grad = writing(data, nbytes), reading(grad, nbytes)
             parts[i].arrays.first, parts[i].arrays.second = writing(first, nbytes), writing(second, nbytes)
+            parts[i].arrays.third = writing(third, nbytes)
             parts[i].arrays.keep, parts[i].arrays.take = keep, take
             parts[i].count = nbytes // self.itemsize
             tasks += (parts[i].count + TASK - 1) // TASK

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from convkit.errors import DtypeError, ShapeError
 from convkit.nn.changes import changed
-from convkit.nn.parameter import Parameter
+from convkit.nn.parameter import Parameter, forget
 from convkit.spec import common
 from convkit.typing import Backward, Floats
 
@@ -178,10 +178,9 @@ class Module:
             parameter.requires_grad_(requires_grad)
         return self
 
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
-        for parameter in self.parameters():
-            parameter.grad = None
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, or, with ``set_to_none=False``, fill them with 0."""
+        forget(self.parameters(), set_to_none)
 
     # -- dtype -----------------------------------------------------------------------------------------
 

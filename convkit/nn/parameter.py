@@ -7,7 +7,7 @@ private, and everybody outside sees it through a view, which refers to the buffe
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from math import prod
 from typing import Any, Self
@@ -178,6 +178,13 @@ class Parameter:
 
 # How many references a buffer has that nobody outside holds: measured, because it differs between Pythons.
 _ALONE = Parameter(np.zeros(1, np.float32))._references()
+
+
+def forget(parameters: Iterable[Parameter], set_to_none: bool) -> None:
+    """Let all parameters have no gradient, or one of zeros where they have one."""
+    common.flag("set_to_none", set_to_none)
+    for p in parameters:
+        p.grad = None if set_to_none or p.grad is None else np.zeros_like(p.grad)
 
 
 @contextmanager

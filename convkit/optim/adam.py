@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,8 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    parameters : iterable of Parameter
+    parameters : iterable of Parameter, or of dict
+        A dict is a group with settings of its own: ``{"params": head.parameters(), "lr": 0.1}``.
     lr : float
     betas : (float, float)
     eps, weight_decay : float
@@ -36,25 +38,24 @@ class Adam(Optimizer):
     kind = "adam"
     settings = {"lr": finite, "betas": _fractions, "eps": non_negative, "weight_decay": non_negative}
     state_names = ("step", "exp_avg", "exp_avg_sq")
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
 
-    def __init__(self, parameters: Iterable[Parameter], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0.0) -> None:
-        super().__init__(parameters)
-        self.lr = non_negative("lr", lr)
-        self.betas = betas
-        self.eps = eps
-        self.weight_decay = weight_decay
+    def __init__(self, parameters: Iterable[Parameter] | Iterable[Mapping[str, Any]], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    def _rule(self):
-        return Rule(self.lr, self.weight_decay, *self.betas, self.eps)
+    def _rule(self, group):
+        return Rule(group["lr"], group["weight_decay"], *group["betas"], group["eps"])
 
-    def _remembered(self, data, state):
+    def _remembered(self, group, data, state):
         if not state:
             state.update(step=0, exp_avg=np.zeros_like(data), exp_avg_sq=np.zeros_like(data))
         state["step"] += 1
-        beta1, beta2 = self.betas
-        rate, root = self.lr / (1 - beta1 ** state["step"]), math.sqrt(1 - beta2 ** state["step"])
-        return state["exp_avg"], state["exp_avg_sq"], rate, root
+        beta1, beta2 = group["betas"]
+        rate, root = group["lr"] / (1 - beta1 ** state["step"]), math.sqrt(1 - beta2 ** state["step"])
+        return state["exp_avg"], state["exp_avg_sq"], None, rate, root
 
 
 class AdamW(Adam):
@@ -63,9 +64,9 @@ class AdamW(Adam):
     Parameters are those of Adam; ``weight_decay`` is 0.01 by default, as in ``torch.optim.AdamW``.
     """
 
-    def __init__(self, parameters: Iterable[Parameter], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 1e-2) -> None:
+    def __init__(self, parameters: Iterable[Parameter] | Iterable[Mapping[str, Any]], lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 1e-2) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)
 
-    def _rule(self):
-        return super()._rule()._replace(decay=0.0, shrink=1 - self.lr * self.weight_decay)
+    def _rule(self, group):
+        return super()._rule(group)._replace(decay=0.0, shrink=1 - group["lr"] * group["weight_decay"])

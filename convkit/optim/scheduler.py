@@ -1,7 +1,8 @@
 """Learning rates that change while a network learns; names, arguments and formulas as in ``torch.optim.lr_scheduler``.
 
-A scheduler sets ``optimizer.lr`` when it is made, and again after each ``step()``. ``lr_at(step)`` is the formula, so a
-schedule can be looked at before it is used. ``fit(scheduler=...)`` calls ``step`` itself.
+A scheduler sets the learning rate of every group of the optimiser when it is made, and again after each ``step()``.
+``lr_at(step)`` is the formula, so a schedule can be looked at before it is used. ``fit(scheduler=...)`` calls ``step``
+itself.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class Scheduler:
     Attributes
     ----------
     optimizer : Optimizer
-    base_lr : float
-        The optimiser's learning rate before any scheduler changed it.
+    base_lrs : list of float
+        The learning rate of each group before any scheduler changed it.
     last_epoch : int
         Steps taken.
     interval : {"epoch", "batch"}
@@ -37,7 +38,7 @@ class Scheduler:
     """
 
     interval = "epoch"
-    state_names: tuple[str, ...] = ("base_lr", "last_epoch")
+    state_names: tuple[str, ...] = ("base_lrs", "last_epoch")
 
     def __init__(self, optimizer: Optimizer, *, interval: str | None = None) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -45,22 +46,33 @@ class Scheduler:
         if interval is not None:
             self.interval = _one_of("interval", interval, INTERVALS)
         self.optimizer = optimizer
-        if not hasattr(optimizer, "initial_lr"):  # schedulers that follow each other start from the same rate
-            optimizer.initial_lr = optimizer.lr
-        self.base_lr = optimizer.initial_lr
+        self.base_lrs: list[float] = []
+        self._meet_groups()
         self.last_epoch = 0
 
-    def lr_at(self, step: int) -> float:
-        """The learning rate after ``step`` calls of ``step()``."""
+    def _meet_groups(self):
+        """Note the rates of groups that the optimiser has got meanwhile."""
+        for group in self.optimizer.param_groups[len(self.base_lrs):]:
+            # schedulers that follow each other start from the same rate
+            self.base_lrs.append(group.setdefault("initial_lr", group["lr"]))
+
+    def lr_at(self, step: int, group: int = 0) -> float:
+        """The learning rate of a group, by its number, after ``step`` calls of ``step()``."""
         raise NotImplementedError(f"{type(self).__name__} does not define lr_at")
 
+    def get_last_lr(self) -> list[float]:
+        """The learning rates of the groups as they are now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
     def step(self) -> None:
-        """Move on by one and set the optimiser's learning rate."""
+        """Move on by one and set the learning rate of every group."""
         self.last_epoch += 1
         self._apply(self.last_epoch)
 
     def _apply(self, step):
-        self.optimizer.lr = self.lr_at(step)
+        self._meet_groups()
+        for i, group in enumerate(self.optimizer.param_groups):
+            group["lr"] = self.lr_at(step, i)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """What changes over time, as arrays, so that ``convkit.save`` can write it."""
@@ -71,14 +83,27 @@ class Scheduler:
         if set(common.mapping("state", state)) != set(self.state_names):
             raise ShapeError(f"the state of {type(self).__name__} must hold {', '.join(self.state_names)}, "
                              f"got {', '.join(map(str, state))}")
-        for name in self.state_names:
-            setattr(self, name, common.array(f"state[{name!r}]", state[name]).item())
+        values = {name: common.array(f"state[{name!r}]", state[name]) for name in self.state_names}
+        for name, value in values.items():
+            common.check_shape(f"state[{name!r}]", value.shape, np.shape(getattr(self, name)), "as in this scheduler")
+        for name, value in values.items():
+            setattr(self, name, value.tolist())
 
 
 def _one_of(name, value, allowed):
     if value not in allowed:
         raise ShapeError(f"{name} must be one of {', '.join(allowed)}, got {name}={common.shown(value)}")
     return value
+
+
+def _by_group(name, value, optimizer):
+    """A rate for all groups, or a list of one for each, as a list."""
+    if not isinstance(value, (tuple, list)):
+        return [non_negative(name, value)]
+    if len(value) != len(optimizer.param_groups):
+        raise ShapeError(f"{name} must be a number or a list of one for each of the {len(optimizer.param_groups)} "
+                         f"groups, got {name}={common.shown(value)}")
+    return [non_negative(name, v) for v in value]
 
 
 def _figure(metrics):
@@ -90,7 +115,7 @@ def _figure(metrics):
 
 
 class StepLR(Scheduler):
-    """``base_lr * gamma ** (step // step_size)``.
+    """``initial_lr * gamma ** (step // step_size)``.
 
     Parameters
     ----------
@@ -107,12 +132,12 @@ class StepLR(Scheduler):
         self.gamma = non_negative("gamma", gamma)
         self._apply(0)
 
-    def lr_at(self, step: int) -> float:
-        return self.base_lr * self.gamma ** (step // self.step_size)
+    def lr_at(self, step: int, group: int = 0) -> float:
+        return self.base_lrs[group] * self.gamma ** (step // self.step_size)
 
 
 class MultiStepLR(Scheduler):
-    """``base_lr * gamma ** (number of milestones reached)``.
+    """``initial_lr * gamma ** (number of milestones reached)``.
 
     Parameters
     ----------
@@ -131,8 +156,8 @@ class MultiStepLR(Scheduler):
         self.gamma = non_negative("gamma", gamma)
         self._apply(0)
 
-    def lr_at(self, step: int) -> float:
-        return self.base_lr * self.gamma ** bisect_right(self.milestones, step)
+    def lr_at(self, step: int, group: int = 0) -> float:
+        return self.base_lrs[group] * self.gamma ** bisect_right(self.milestones, step)
 
 
 def _ascending(name, value):
@@ -145,7 +170,7 @@ def _ascending(name, value):
 
 
 class CosineAnnealingLR(Scheduler):
-    """``eta_min + (base_lr - eta_min) * (1 + cos(pi * step / T_max)) / 2`` (arXiv 1608.03983, without restarts).
+    """``eta_min + (initial_lr - eta_min) * (1 + cos(pi * step / T_max)) / 2`` (arXiv 1608.03983, without restarts).
 
     Parameters
     ----------
@@ -164,12 +189,12 @@ class CosineAnnealingLR(Scheduler):
         self.eta_min = non_negative("eta_min", eta_min)
         self._apply(0)
 
-    def lr_at(self, step: int) -> float:
-        return self.eta_min + (self.base_lr - self.eta_min) * (1 + cos(pi * step / self.T_max)) / 2
+    def lr_at(self, step: int, group: int = 0) -> float:
+        return self.eta_min + (self.base_lrs[group] - self.eta_min) * (1 + cos(pi * step / self.T_max)) / 2
 
 
 class LinearLR(Scheduler):
-    """Warm-up: from ``base_lr * start_factor`` in a straight line to ``base_lr * end_factor``, where it stays.
+    """Warm-up: from ``initial_lr * start_factor`` in a straight line to ``initial_lr * end_factor``, where it stays.
 
     Parameters
     ----------
@@ -193,9 +218,9 @@ class LinearLR(Scheduler):
         self.total_iters = common.integer("total_iters", total_iters, 1)
         self._apply(0)
 
-    def lr_at(self, step: int) -> float:
+    def lr_at(self, step: int, group: int = 0) -> float:
         done = min(step, self.total_iters) / self.total_iters
-        return self.base_lr * (self.start_factor + (self.end_factor - self.start_factor) * done)
+        return self.base_lrs[group] * (self.start_factor + (self.end_factor - self.start_factor) * done)
 
 
 class OneCycleLR(Scheduler):
@@ -204,8 +229,8 @@ class OneCycleLR(Scheduler):
     Parameters
     ----------
     optimizer : Optimizer
-    max_lr : float
-        The top; the optimiser's own rate is not used.
+    max_lr : float or list of float
+        The top, or that of each group; the optimiser's own rate is not used.
     total_steps : int, optional
         Batches of the whole training; or else ``epochs`` and ``steps_per_epoch``.
     epochs, steps_per_epoch : int, optional
@@ -225,11 +250,11 @@ class OneCycleLR(Scheduler):
 
     interval = "batch"
 
-    def __init__(self, optimizer: Optimizer, max_lr: float, total_steps: int | None = None, epochs: int | None = None,
-                 steps_per_epoch: int | None = None, pct_start: float = 0.3, anneal_strategy: str = "cos",
-                 cycle_momentum: bool = True, base_momentum: float = 0.85, max_momentum: float = 0.95,
-                 div_factor: float = 25.0, final_div_factor: float = 1e4, three_phase: bool = False, *,
-                 interval: str = "batch") -> None:
+    def __init__(self, optimizer: Optimizer, max_lr: float | Sequence[float], total_steps: int | None = None,
+                 epochs: int | None = None, steps_per_epoch: int | None = None, pct_start: float = 0.3,
+                 anneal_strategy: str = "cos", cycle_momentum: bool = True, base_momentum: float = 0.85,
+                 max_momentum: float = 0.95, div_factor: float = 25.0, final_div_factor: float = 1e4,
+                 three_phase: bool = False, *, interval: str = "batch") -> None:
         super().__init__(optimizer, interval=interval)
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
@@ -237,15 +262,16 @@ class OneCycleLR(Scheduler):
             total_steps = common.integer("epochs", epochs, 1) * common.integer("steps_per_epoch", steps_per_epoch, 1)
         self.total_steps = common.integer("total_steps", total_steps, 1)
         self.anneal_strategy = _one_of("anneal_strategy", anneal_strategy, ("cos", "linear"))
-        top, share = non_negative("max_lr", max_lr), common.real("pct_start", pct_start, 0.0, 1.0, "between 0 and 1")
-        first = top / common.real("div_factor", div_factor, 1e-300, LARGEST, "above 0")
+        self._tops = _by_group("max_lr", max_lr, optimizer)
+        share = common.real("pct_start", pct_start, 0.0, 1.0, "between 0 and 1")
+        first = 1 / common.real("div_factor", div_factor, 1e-300, LARGEST, "above 0")
         last = first / common.real("final_div_factor", final_div_factor, 1e-300, LARGEST, "above 0")
         low, high = fraction("base_momentum", base_momentum), fraction("max_momentum", max_momentum)
         up, end = share * self.total_steps - 1, self.total_steps - 1
-        # (last step, rate from and to, momentum from and to)
-        self._phases = [(up, (first, top), (high, low)), (end, (top, last), (low, high))]
+        # (last step, share of the top from and to, momentum from and to)
+        self._phases = [(up, (first, 1.0), (high, low)), (end, (1.0, last), (low, high))]
         if common.flag("three_phase", three_phase):
-            self._phases[1:] = [(2 * up, (top, first), (low, high)), (end, (first, last), (high, high))]
+            self._phases[1:] = [(2 * up, (1.0, first), (low, high)), (end, (first, last), (high, high))]
         self._momentum = None
         if common.flag("cycle_momentum", cycle_momentum):
             self._momentum = next((name for name in ("momentum", "betas") if name in optimizer.settings), None)
@@ -253,15 +279,15 @@ class OneCycleLR(Scheduler):
                 raise ShapeError("cycle_momentum needs an optimiser with momentum or betas")
         self._apply(0)
 
-    def lr_at(self, step: int) -> float:
-        return self._between(step, 1)
+    def lr_at(self, step: int, group: int = 0) -> float:
+        # a group that came later has the top of the last one
+        return self._tops[min(group, len(self._tops) - 1)] * self._between(step, 1)
 
     def _apply(self, step):
         super()._apply(step)
-        if self._momentum == "momentum":
-            self.optimizer.momentum = self._between(step, 2)
-        elif self._momentum == "betas":
-            self.optimizer.betas = (self._between(step, 2), *self.optimizer.betas[1:])
+        for group in self.optimizer.param_groups if self._momentum else ():
+            momentum = self._between(step, 2)
+            group[self._momentum] = momentum if self._momentum == "momentum" else (momentum, *group["betas"][1:])
 
     def _between(self, step, column):
         if step > self.total_steps:
@@ -307,9 +333,9 @@ class SequentialLR(Scheduler):
         self.interval = self.schedulers[0].interval
         self._apply(0)
 
-    def lr_at(self, step: int) -> float:
+    def lr_at(self, step: int, group: int = 0) -> float:
         scheduler, begin = self._running(step)
-        return scheduler.lr_at(step - begin)
+        return scheduler.lr_at(step - begin, group)
 
     def _apply(self, step):
         scheduler, begin = self._running(step)
@@ -337,21 +363,23 @@ class ReduceLROnPlateau(Scheduler):
         Better means by ``threshold`` times the best figure, or by ``threshold`` itself.
     cooldown : int
         Steps after a reduction in which nothing is counted.
-    min_lr, eps : float
-        The least rate, and the least change that is made.
+    min_lr : float or list of float
+        The least rate, or that of each group.
+    eps : float
+        The least change that is made.
     """
 
-    state_names = ("base_lr", "last_epoch", "best", "num_bad_epochs", "cooldown_counter")
+    state_names = ("base_lrs", "last_epoch", "best", "num_bad_epochs", "cooldown_counter")
 
     def __init__(self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: int = 10,
-                 threshold: float = 1e-4, threshold_mode: str = "rel", cooldown: int = 0, min_lr: float = 0.0,
-                 eps: float = 1e-8) -> None:
+                 threshold: float = 1e-4, threshold_mode: str = "rel", cooldown: int = 0,
+                 min_lr: float | Sequence[float] = 0.0, eps: float = 1e-8) -> None:
         super().__init__(optimizer)
         self.mode = _one_of("mode", mode, ("min", "max"))
         self.threshold_mode = _one_of("threshold_mode", threshold_mode, ("rel", "abs"))
         self.factor = fraction("factor", factor)
         self.patience, self.cooldown = common.integer("patience", patience, 0), common.integer("cooldown", cooldown, 0)
-        self.threshold, self.min_lr = non_negative("threshold", threshold), non_negative("min_lr", min_lr)
+        self.threshold, self.min_lrs = non_negative("threshold", threshold), _by_group("min_lr", min_lr, optimizer)
         self.eps = non_negative("eps", eps)
         self.best = inf if mode == "min" else -inf
         self.num_bad_epochs = self.cooldown_counter = 0
@@ -374,9 +402,10 @@ class ReduceLROnPlateau(Scheduler):
             self.cooldown_counter -= 1
             self.num_bad_epochs = 0
         if self.num_bad_epochs > self.patience:
-            rate = max(self.optimizer.lr * self.factor, self.min_lr)
-            if self.optimizer.lr - rate > self.eps:
-                self.optimizer.lr = rate
+            for i, group in enumerate(self.optimizer.param_groups):
+                rate = max(group["lr"] * self.factor, self.min_lrs[min(i, len(self.min_lrs) - 1)])
+                if group["lr"] - rate > self.eps:
+                    group["lr"] = rate
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
 
     def _better(self, value):

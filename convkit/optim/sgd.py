@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,8 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    parameters : iterable of Parameter
+    parameters : iterable of Parameter, or of dict
+        A dict is a group with settings of its own: ``{"params": head.parameters(), "lr": 0.1}``.
     lr, momentum, dampening, weight_decay : float
     nesterov : bool
         Needs momentum and no dampening.
@@ -35,26 +37,30 @@ class SGD(Optimizer):
     settings = {"lr": finite, "momentum": non_negative, "dampening": _number, "weight_decay": non_negative,
                 "nesterov": common.flag}
     state_names = ("momentum_buffer",)
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
 
-    def __init__(self, parameters: Iterable[Parameter], lr: float = 1e-3, momentum: float = 0.0,
-                 dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False) -> None:
-        super().__init__(parameters)
-        self.lr = non_negative("lr", lr)
-        self.momentum = momentum
-        self.dampening = dampening
-        self.weight_decay = weight_decay
-        self.nesterov = nesterov
-        if nesterov and (momentum == 0 or dampening != 0):
-            raise ShapeError(f"nesterov needs momentum above 0 and dampening 0, got momentum={momentum} "
-                             f"and dampening={dampening}")
+    def __init__(self, parameters: Iterable[Parameter] | Iterable[Mapping[str, Any]], lr: float = 1e-3,
+                 momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0,
+                 nesterov: bool = False) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "dampening": dampening,
+                                      "weight_decay": weight_decay, "nesterov": nesterov})
 
-    def _rule(self):
-        return Rule(self.lr, self.weight_decay, self.momentum, nesterov=self.nesterov)
+    def _check_together(self, group):
+        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
+            raise ShapeError(f"nesterov needs momentum above 0 and dampening 0, got momentum={group['momentum']} "
+                             f"and dampening={group['dampening']}")
 
-    def _remembered(self, data, state):
-        if not self.momentum:
-            return None, None, 0.0, 1.0
+    def _rule(self, group):
+        return Rule(group["lr"], group["weight_decay"], group["momentum"], nesterov=group["nesterov"])
+
+    def _remembered(self, group, data, state):
+        momentum = group["momentum"]
+        if not momentum:
+            return None, None, None, 0.0, 1.0
         if "momentum_buffer" in state:
-            return state["momentum_buffer"], None, self.momentum, 1 - self.dampening
+            return state["momentum_buffer"], None, None, momentum, 1 - group["dampening"]
         state["momentum_buffer"] = np.zeros_like(data)
-        return state["momentum_buffer"], None, 0.0, 1.0
+        return state["momentum_buffer"], None, None, 0.0, 1.0

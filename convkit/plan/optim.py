@@ -1,7 +1,7 @@
 """Ways to compute a step of an optimiser, best first.
 
-``run(parameters, rule)`` changes arrays in place; a parameter is ``(data, grad, first, second, keep, take)``,
-C-contiguous arrays of the spec's dtype and two numbers, as ``reference.optim`` takes them.
+``run(parameters, rule)`` changes arrays in place; a parameter is ``(data, grad, first, second, third,
+keep, take)``, C-contiguous arrays of the spec's dtype and two numbers, as ``reference.optim`` takes them.
 """
 
 from functools import partial

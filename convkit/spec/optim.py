@@ -6,14 +6,17 @@ import numpy as np
 
 
 class OptimSpec(NamedTuple):
-    """A step of ``kind`` "sgd" or "adam" over parameters of one dtype."""
+    """A step of ``kind`` "sgd", "adam" or "rmsprop" over parameters of one dtype."""
 
     kind: str
     dtype: np.dtype
 
 
 class Rule(NamedTuple):
-    """The numbers that all parameters of a step share; ``shrink`` is AdamW's ``1 - lr * weight_decay``."""
+    """The numbers that all parameters of a step share; ``shrink`` is AdamW's ``1 - lr * weight_decay``.
+
+    The betas are Adam's; the first is momentum in the other two, the second is RMSprop's alpha.
+    """
 
     lr: float
     decay: float

@@ -37,6 +37,31 @@ static void CK_TYPED(adam)(const ck_optim_parameter *p, const ck_optim_rule *rul
     }
 }
 
+static void CK_TYPED(rmsprop)(const ck_optim_parameter *p, const ck_optim_rule *rule, ptrdiff_t first, ptrdiff_t count)
+{
+    const T decay = (T)rule->decay, beta = (T)rule->beta1, alpha = (T)rule->beta2, rest = (T)(1 - rule->beta2);
+    const T lr = (T)rule->lr, eps = (T)rule->eps;
+    const T *restrict grad = (const T *)p->grad + first;
+    T *restrict data = (T *)p->data + first;
+    T *restrict square = (T *)p->second + first;
+    T *restrict sum = p->first ? (T *)p->first + first : NULL;
+    T *restrict mean = p->third ? (T *)p->third + first : NULL;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const T g = CK_TYPED(decayed)(grad[i], decay, data[i]);
+        T v = alpha * square[i] + rest * g * g;
+        square[i] = v;
+        if (mean) {
+            const T m = mean[i] + rest * (g - mean[i]);
+            mean[i] = m;
+            v -= m * m;
+            v = v < 0 ? 0 : v;
+        }
+        T step = g / ((sizeof(T) == 4 ? sqrtf(v) : (T)sqrt(v)) + eps);
+        if (sum) sum[i] = step = beta * sum[i] + step;
+        data[i] -= lr * step;
+    }
+}
+
 #define CK_OPTIM_ROW(name) CK_TYPED(name),
 extern const ck_optim_kernel CK_KERNEL(ck_optim)[];
 const ck_optim_kernel CK_KERNEL(ck_optim)[] = {

@@ -3,8 +3,10 @@
  *     sgd     g = grad + decay p;  b = keep b + take g;  p -= lr (nesterov ? g + beta1 b : b)
  *     adam    g = grad + decay p;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g g;
  *             p = shrink p - rate m / (sqrt(v) / root + eps)
+ *     rmsprop v = beta2 v + (1 - beta2) g g;  s = g / (sqrt(v) + eps);  b = beta1 b + s;  p -= lr b
  *
- * sgd without momentum has no b, and b is g. adam's rate is lr / (1 - beta1^t), root is sqrt(1 - beta2^t), and shrink is
+ * rmsprop without momentum has no b, and b is s; centered it has m, the mean of g as in adam by beta2, and v - m m under
+ * the root, or 0 where rounding leaves less. sgd without momentum has no b, and b is g. adam's rate is lr / (1 - beta1^t), root is sqrt(1 - beta2^t), and shrink is
  * AdamW's 1 - lr decay. */
 #ifndef CK_OPTIM_H
 #define CK_OPTIM_H
@@ -15,8 +17,8 @@
 typedef struct {
     void *data;
     const void *grad;
-    void *first, *second; /* b and nothing (NULL), or m and v */
-    double keep, take;    /* adam: rate and root */
+    void *first, *second, *third; /* sgd: b; adam: m, v; rmsprop: b, v, m; NULL for none */
+    double keep, take;            /* adam: rate and root */
 } ck_optim_parameter;
 
 /* What all parameters share. */
