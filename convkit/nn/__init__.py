@@ -1,6 +1,6 @@
 """Layers: parameters, forward and backward, Sequential. Names, arguments and state keys are those of ``torch.nn``."""
 
-from convkit.nn import init
+from convkit.nn import init, utils
 from convkit.nn.activation import (
     ELU,
     GELU,
@@ -209,4 +209,5 @@ __all__ = [
     "ZeroPad2d",
     "ZeroPad3d",
     "init",
+    "utils",
 ]
