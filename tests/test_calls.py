@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -189,6 +190,27 @@ def test_every_array_is_looked_at_again():
     want = F.conv2d(square, w[:2], padding=1)
     np.testing.assert_array_equal(F.conv2d(square, w[:2], padding=1, out=np.empty_like(square)), want)
     np.testing.assert_array_equal(F.conv2d(square, w[:2], padding=1, out=square), want)  # over its own input
+
+
+@needs_kernels
+@pytest.mark.parametrize("function", [F.conv2d, F.conv_transpose2d])
+def test_out_takes_the_result_without_new_memory_unless_it_overlaps_an_operand(function):
+    x, w, bias = floats(1, 8, 64, 64), floats(8, 8, 1, 1), floats(8)
+    want, out = function(x, w, bias), np.empty_like(x)
+    for _ in range(2):  # the second call is remembered
+        tracemalloc.start()
+        assert function(x, w, bias, out=out) is out
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        np.testing.assert_array_equal(out, want)
+    assert peak < x.nbytes / 2
+    for i in range(3):  # each operand in turn lies in the memory of the result
+        out, operands = floats(*x.shape), [x, w, bias]
+        shape = operands[i].shape
+        over = operands[i] = out.reshape(-1)[-operands[i].size:].reshape(shape)
+        over[...] = (x, w, bias)[i]
+        assert function(*operands, out=out) is out
+        np.testing.assert_array_equal(out, want)
 
 
 @needs_kernels

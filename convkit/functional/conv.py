@@ -18,7 +18,7 @@ from convkit.functional.common import (
 )
 from convkit.functional.pad import padded, unpadded
 from convkit.plan.activation import finishing
-from convkit.plan.calls import MAX_OF_A_LAYER, empty, planned
+from convkit.plan.calls import MAX_OF_A_LAYER, apart, empty, planned
 from convkit.plan.conv import plan
 from convkit.spec.common import check_sum
 from convkit.spec.conv import (
@@ -288,7 +288,7 @@ def _transposed(x, weight, bias, stride, padding, output_padding, groups, dilati
 
 
 def _sums(spec, shape, batched, x, weight, bias, out, then=(), past=None):
-    if out is not None or not batched or not as_they_are(spec.dtype, x, weight, bias, past):
+    if not batched or not as_they_are(spec.dtype, x, weight, bias, out, past):
         return partial(_run, spec, shape, batched, then)
     if past is not None:
         check_sum(shape, past.shape)
@@ -300,7 +300,8 @@ def _sums(spec, shape, batched, x, weight, bias, out, then=(), past=None):
 
     # What `run_packed` does, in one function: what lies between two kernels of a network is code that left the caches.
     def call(x, weight, bias, out, packed, past=None):
-        y = empty(shape, dtype)
+        given = out is not None and apart(out, x) and apart(out, weight) and (bias is None or apart(out, bias))
+        y = out if given else empty(shape, dtype)
         end = finish if past is None or after else finishing(past)
         finishes = () if end is None else (end,)
         if packs and packed is not None:
@@ -309,7 +310,7 @@ def _sums(spec, shape, batched, x, weight, bias, out, then=(), past=None):
             run(x, weight, bias, y, *finishes)
         if after:
             _finish_after(y, then, past)
-        return y
+        return y if given else deliver(y, out)
 
     return call
 
