@@ -277,7 +277,7 @@ def test_verify_finds_one_missing_tap(monkeypatch):
 
 @pytest.mark.parametrize("arguments, error, message", [
     ({"cases": 0}, convkit.ShapeError, "cases must be at least 1, got cases=0"),  # nothing was wrong with no call
-    ({"cases": "relu"}, convkit.DtypeError, "cases must be made of integers, got cases='relu'"),
+    ({"cases": "relu"}, convkit.DtypeError, "cases must be an integer, got cases='relu'"),
     ({"seed": -1}, convkit.ShapeError, "seed must not be negative"),
     ({"operations": "conv"}, ValueError, "operations must be among conv1d, .*, got conv$"),
 ])

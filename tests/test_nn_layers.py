@@ -481,7 +481,7 @@ def test_a_layer_of_a_sequential_can_be_replaced():
         net[2] = nn.ReLU()
     with pytest.raises(DtypeError, match="layer act must be a Module, got function"):
         net[1] = lambda x: x
-    with pytest.raises(DtypeError, match="index must be made of integers"):
+    with pytest.raises(DtypeError, match="index must be an integer"):
         net["conv"] = nn.ReLU()
 
 
@@ -695,10 +695,10 @@ def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
 
 @pytest.mark.parametrize("make, error, message", [
     (lambda: nn.Conv2d(0, 4, 3), ShapeError, "in_channels must be at least 1, got in_channels=0"),
-    (lambda: nn.Conv2d(4, 4.0, 3), DtypeError, "out_channels must be made of integers, got out_channels=4.0"),
+    (lambda: nn.Conv2d(4, 4.0, 3), DtypeError, "out_channels must be an integer, got out_channels=4.0"),
     (lambda: nn.Conv2d(4, 4, (3, 3, 3)), ShapeError, "kernel_size must be .* a tuple of 2 integers"),
     (lambda: nn.Conv2d(4, 4, 3, stride=(0, 1)), ShapeError, r"stride must be at least 1, got stride=\(0, 1\)"),
-    (lambda: nn.Conv2d(4, 4, 3, dilation=True), DtypeError, "dilation must be made of integers"),
+    (lambda: nn.Conv2d(4, 4, 3, dilation=True), DtypeError, "dilation must be an integer or a tuple of 2 integers"),
     (lambda: nn.Conv2d(4, 4, 3, padding=-1), ShapeError, "padding must not be negative, got padding=-1"),
     (lambda: nn.Conv2d(4, 4, 3, padding="full"), ShapeError, "padding must be integers, 'valid' or 'same'"),
     (lambda: nn.Conv2d(4, 4, 3, groups=3), ShapeError, "groups must divide the channels of x, got groups=3 and 4"),
@@ -738,7 +738,7 @@ def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
     (lambda: nn.GELU("erf"), ShapeError, "approximate must be one of none, tanh, got 'erf'"),
     (lambda: nn.Softplus(0), ShapeError, "beta must be positive and finite, got beta=0"),
     (lambda: nn.Dropout(1.5), ShapeError, "p must be between 0 and 1, got p=1.5"),
-    (lambda: nn.Softmax("last"), DtypeError, "dim must be made of integers"),
+    (lambda: nn.Softmax("last"), DtypeError, "dim must be an integer"),
     (lambda: nn.CrossEntropyLoss(reduction="max"), ShapeError, "reduction must be one of mean, sum, none"),
     (lambda: nn.Sequential(nn.ReLU(), "relu"), DtypeError, "layer 1 must be a Module, got str"),
     (lambda: nn.SmoothL1Loss(beta=np.inf), ShapeError, "beta must be finite and not negative, got beta=inf"),
@@ -754,12 +754,12 @@ def test_repr_and_attributes_are_those_of_torch(name, args, kwargs):
     (lambda: nn.Unfold(0), ShapeError, "kernel_size must be at least 1, got kernel_size=0"),
     (lambda: nn.Unfold((2, 2), (1, 0)), ShapeError, r"dilation must be at least 1, got dilation=\(1, 0\)"),
     (lambda: nn.Unfold(2, padding="full"), ShapeError, "padding must be integers, 'valid' or 'same'"),
-    (lambda: nn.Fold(4, 2, stride=0.5), DtypeError, "stride must be made of integers, got stride=0.5"),
+    (lambda: nn.Fold(4, 2, stride=0.5), DtypeError, "stride must be an integer or a tuple of 2 integers, got stride=0.5"),
     (lambda: nn.Fold(4, 5), ShapeError, r"the window must fit into the padded output_size, got a window of \(5, 5\)"),
     (lambda: nn.ReLU().train("no"), DtypeError, "mode must be True or False, got mode='no'"),
     (lambda: nn.PixelShuffle(0), ShapeError, "upscale_factor must be at least 1, got upscale_factor=0"),
     (lambda: nn.Concat(), ShapeError, "Concat needs at least 1 branch, got none"),
-    (lambda: nn.Concat(nn.ReLU(), axis="c"), DtypeError, "axis must be made of integers"),
+    (lambda: nn.Concat(nn.ReLU(), axis="c"), DtypeError, "axis must be an integer"),
     (lambda: nn.Residual(abs), DtypeError, "layer block must be a Module, got builtin_function_or_method"),
     (lambda: nn.Sequential({"a.b": nn.ReLU()}), ShapeError, "'a.b' cannot name a layer"),
     (lambda: nn.Sequential({"forward": nn.ReLU()}), ShapeError, "'forward' cannot name a layer"),

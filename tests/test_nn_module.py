@@ -263,7 +263,7 @@ def test_sequential_is_indexed_sliced_and_appended():
     assert list(plain) == [plain[0], plain[1]] and isinstance(plain[1], nn.Flatten)
     with pytest.raises(IndexError, match="index must be between -5 and 4, got 5"):
         net[5]
-    with pytest.raises(DtypeError, match="index must be made of integers"):
+    with pytest.raises(DtypeError, match="index must be an integer"):
         net["head"]
 
 

@@ -119,7 +119,7 @@ def test_state_of_another_network_is_refused():
     ("lr", "fast", DtypeError, "lr must be a number, got lr='fast'"),
     ("betas", [0.9, 2.0], ShapeError, "betas must be at least 0 and less than 1, got betas=2.0"),
     ("0.step", 0, ShapeError, r"state\['0.step'\] must be at least 1"),
-    ("0.step", 1.5, DtypeError, r"state\['0.step'\] must be made of integers"),
+    ("0.step", 1.5, DtypeError, r"state\['0.step'\] must be an integer"),
     ("0.exp_avg", np.ones((4, 3, 2), int), DtypeError, r"state\['0.exp_avg'\] must be float16, float32 or float64"),
 ])
 def test_state_that_no_optimizer_has_is_refused_before_anything_changes(key, value, error, message):

@@ -140,7 +140,7 @@ def test_goes_on_from_its_state(make, tmp_path):
     (lambda o: optim.StepLR(o, 3, interval="step"), ShapeError, "interval must be one of epoch, batch"),
     (lambda o: optim.MultiStepLR(o, [3, 1]), ShapeError, "milestones must not descend"),
     (lambda o: optim.MultiStepLR(o, 3), DtypeError, "milestones must be a list of integers"),
-    (lambda o: optim.CosineAnnealingLR(o, 2.5), DtypeError, "T_max must be made of integers, got T_max=2.5"),
+    (lambda o: optim.CosineAnnealingLR(o, 2.5), DtypeError, "T_max must be an integer, got T_max=2.5"),
     (lambda o: optim.LinearLR(o, 0.0), ShapeError, "start_factor must be above 0 and at most 1"),
     (lambda o: optim.OneCycleLR(o, 0.1), ShapeError, "needs total_steps, or epochs and steps_per_epoch"),
     (lambda o: optim.OneCycleLR(o, 0.1, 9, pct_start=2), ShapeError, "pct_start must be between 0 and 1"),

@@ -164,13 +164,13 @@ def test_rows_59_60_and_70_in_one_dimension():
 
 
 @pytest.mark.parametrize(("args", "message"), [
-    ({"kernel_size": 2.0}, "kernel_size must be made of integers, got kernel_size=2.0"),
-    ({"kernel_size": None}, "kernel_size must be made of integers, got kernel_size=None"),
+    ({"kernel_size": 2.0}, "kernel_size must be an integer or a tuple of 2 integers, got kernel_size=2.0"),
+    ({"kernel_size": None}, "kernel_size must be an integer or a tuple of 2 integers, got kernel_size=None"),
     ({"kernel_size": (2, True)}, "kernel_size must be made of integers, got kernel_size=(2, True)"),
-    ({"stride": True}, "stride must be made of integers, got stride=True"),
+    ({"stride": True}, "stride must be an integer or a tuple of 2 integers, got stride=True"),
     ({"ceil_mode": 1}, "ceil_mode must be True or False, got ceil_mode=1"),
     ({"count_include_pad": None}, "count_include_pad must be True or False, got count_include_pad=None"),
-    ({"divisor_override": 2.5}, "divisor_override must be made of integers, got divisor_override=2.5"),
+    ({"divisor_override": 2.5}, "divisor_override must be an integer, got divisor_override=2.5"),
 ])
 def test_arguments_of_the_wrong_kind(args, message):
     pool_spec(X, F32, 2, 1, kind="avg", rank=2)  # in the cache: True == 1 == 1.0 must not find it

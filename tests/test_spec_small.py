@@ -71,8 +71,8 @@ REFUSED = [
     # 83: softmax
     (F.softmax, (X, 3), ShapeError, "axis must be between -3 and 2 for an array of 3 axes, got axis=3"),
     (F.log_softmax, (X, -4), ShapeError, "axis must be between -3 and 2 for an array of 3 axes, got axis=-4"),
-    (F.softmax, (X, 1.0), DtypeError, "axis must be made of integers, got axis=1.0"),
-    (F.softmax, (X, None), DtypeError, "axis must be made of integers, got axis=None"),
+    (F.softmax, (X, 1.0), DtypeError, "axis must be an integer, got axis=1.0"),
+    (F.softmax, (X, None), DtypeError, "axis must be an integer, got axis=None"),
     (F.softmax, (np.ones(()),), ShapeError, "x must have at least 1 axis, got x.shape=()"),
     (
         F.softmax_backward,

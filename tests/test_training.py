@@ -222,7 +222,7 @@ def test_silence(capsys):
 
 @pytest.mark.parametrize("change, error, message", [
     ({"epochs": 0}, ShapeError, "epochs must be at least 1"),
-    ({"batch_size": 2.5}, DtypeError, "batch_size must be made of integers"),
+    ({"batch_size": 2.5}, DtypeError, "batch_size must be an integer"),
     ({"y": np.zeros(3, int)}, ShapeError, r"x and y must have the same number of images.*got x.shape=\(60, 1, 4, 4\)"),
     ({"y": [0] * 60}, DtypeError, "y must be a NumPy array, got list"),
     ({"validation": (1, 2, 3)}, ShapeError, r"validation must be a pair \(x, y\), got 3 items"),

@@ -56,7 +56,10 @@ def main() -> None:
     print(convkit.load_tuning("tuning.json").layers)
     first: nn.Parameter = nn.init.zeros_(model[-1].bias)
     print(first.shape)
-    print(convkit.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1), convkit.verify(cases=1).passed)
+    algorithm: str = convkit.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1).steps[0].algorithm
+    together: tuple[str, ...] = convkit.explain(model, x).stages[0].layers
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    print(algorithm, together, convkit.verify(cases=1).passed)
 
 
 main()

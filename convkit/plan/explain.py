@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from inspect import signature
 from math import log, prod
-from typing import Any
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -124,6 +124,24 @@ class Explanation:
     __repr__ = __str__
 
 
+Found = TypeVar("Found", covariant=True)
+
+
+class Explains(Protocol[Found]):
+    """What explains itself: a network, which this floor does not know."""
+
+    def explain(self, input_shape: Sequence[int]) -> Found: ...
+
+
+@overload
+def explain(operation: str, x: NDArray[Any] | Sequence[int], weight: NDArray[Any] | Sequence[int] | None = None, *,
+            dtype: DTypeLike = np.float32, **options: Any) -> Explanation: ...
+
+
+@overload
+def explain(operation: Explains[Found], x: NDArray[Any] | Sequence[int]) -> Found: ...
+
+
 def explain(operation: Any, x: NDArray[Any] | Sequence[int], weight: NDArray[Any] | Sequence[int] | None = None, *,
             dtype: DTypeLike = np.float32, **options: Any) -> Any:
     """Say how an operation would be computed under the settings in force, and why.
@@ -149,7 +167,7 @@ def explain(operation: Any, x: NDArray[Any] | Sequence[int], weight: NDArray[Any
     --------
     >>> print(convkit.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1))
     """
-    if hasattr(operation, "explain"):  # a network, which this floor does not know
+    if hasattr(operation, "explain"):
         if weight is not None or options:
             raise DtypeError(f"of a network explain takes x alone, got {', '.join(options) or 'weight'} too")
         return operation.explain(getattr(x, "shape", x))

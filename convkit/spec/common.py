@@ -25,18 +25,18 @@ AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
 def integer(name, value, minimum=None, maximum=MAX_INT):
     """``value`` as a Python int; anything but a whole number (bool, float, str, None) is a DtypeError."""
     if type(value) is not int:
-        value = _index(name, value, value)
+        value = _index(name, value, value, "an integer")
     _check_range(name, value, value, minimum, maximum)
     return value
 
 
-def _index(name, value, whole):
+def _index(name, value, whole, what="made of integers"):
     if not isinstance(value, bool):
         try:
             return operator.index(value)
         except TypeError:
             pass
-    raise DtypeError(f"{name} must be made of integers, got {name}={shown(whole)}")
+    raise DtypeError(f"{name} must be {what}, got {name}={shown(whole)}")
 
 
 def _check_range(name, value, whole, minimum, maximum):
@@ -59,13 +59,21 @@ def shown(value):
 
 def tuple_of(name, value, rank, minimum):
     """``value``, an integer or one per axis, as a tuple of ``rank`` ints, each at least ``minimum``."""
+    what = "integers" if rank > 1 else "integer"
     if not isinstance(value, (tuple, list)):
-        return (integer(name, value, minimum),) * rank
-    _check_length(name, value, rank, "integers" if rank > 1 else "integer")
+        return (_for_all_axes(name, value, rank, minimum, what),) * rank
+    _check_length(name, value, rank, what)
     items = tuple(v if type(v) is int else _index(name, v, value) for v in value)
     for v in items:
         _check_range(name, v, value, minimum, MAX_INT)
     return items
+
+
+def _for_all_axes(name, value, rank, minimum, what):
+    if type(value) is not int:
+        value = _index(name, value, value, f"an integer or a tuple of {rank} {what}")
+    _check_range(name, value, value, minimum, MAX_INT)
+    return value
 
 
 def _check_length(name, value, rank, what):
@@ -81,10 +89,11 @@ def pad_pairs(name, value, size, kernel, stride, dilation):
     """
     if isinstance(value, str):
         return _named_padding(name, value, size, kernel, stride, dilation)
+    what = "integers or (lo, hi) pairs"
     if not isinstance(value, (tuple, list)):
-        pad = integer(name, value, 0)
+        pad = _for_all_axes(name, value, len(size), 0, what)
         return ((pad, pad),) * len(size)
-    _check_length(name, value, len(size), "integers or (lo, hi) pairs")
+    _check_length(name, value, len(size), what)
     return tuple(_pair(name, v, value) for v in value)
 
 
