@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convkit.errors import DtypeError, ShapeError
-from convkit.nn.module import Module, backward_of, forward_of
+from convkit.nn.module import Module, backward_of, forward_of, learns
 from convkit.optim.optimizer import Optimizer
 from convkit.optim.scheduler import ReduceLROnPlateau, Scheduler
 from convkit.spec import common
@@ -248,6 +248,8 @@ def _check_parts(model, loss, optimizer, scheduler):
     moved = set(map(id, optimizer.parameters))
     if not any(id(p) in moved for p in model.parameters()):
         raise ShapeError("optimizer must be made of parameters of this model, got those of another one")
+    if not learns(model):
+        raise ShapeError("model must have a parameter that learns, but all of them are frozen (requires_grad=False)")
     if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
         raise ShapeError(f"scheduler must be a Scheduler of this optimizer, got {type(scheduler).__name__}")
 

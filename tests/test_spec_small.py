@@ -123,7 +123,7 @@ REFUSED = [
         F.cross_entropy,
         (X, X[:, 0]),
         ShapeError,
-        "target must have shape (2, 3, 4) (that of logits, for probabilities), got target.shape=(2, 4)",
+        "target must have shape (2, 3, 4) (that of logits, for probabilities; the numbers of classes are integers), got target.shape=(2, 4)",
     ),
     (
         lambda *args: F.cross_entropy(*args[:2], reduction=args[2]),

@@ -249,6 +249,18 @@ def test_bad_arguments_are_refused(change, error, message):
         _fit(_net(), change.pop("x", x), change.pop("y", y), **change)
 
 
+def test_a_network_that_is_frozen_learns_in_part_or_is_refused():
+    (x, y), net = _data(), _net()
+    body = net.state_dict()
+    net[:-1].requires_grad_(False)
+    _fit(net, x, y)
+    for key, value in net.state_dict().items():
+        frozen = not key.startswith(f"{len(net) - 1}.") and "running" not in key and "num_batches" not in key
+        assert np.array_equal(value, body[key]) == frozen, key
+    with pytest.raises(ShapeError, match="model must have a parameter that learns, but all of them are frozen"):
+        _fit(net.requires_grad_(False), x, y)
+
+
 def test_predict_and_evaluate_refuse_what_they_cannot_use():
     x, y = _data(4)
     for call in (lambda: predict("net", x), lambda: evaluate(nn.Linear, nn.MSELoss(), x, y)):

@@ -36,7 +36,8 @@ def cross_entropy_spec(logits, target, weight, ignore_index, reduction, label_sm
     common.real("label_smoothing", label_smoothing, 0.0, 1.0, "between 0 and 1")
     if common.array("target", target).dtype.kind == "f":
         common.same_dtype("target", target.dtype, "logits", spec.dtype)
-        common.check_shape("target", target.shape, logits.shape, "that of logits, for probabilities")
+        common.check_shape("target", target.shape, logits.shape,
+                           "that of logits, for probabilities; the numbers of classes are integers")
     else:
         _check_numbers("logits", logits, spec, target, ignore_index)
     return spec
