@@ -6,8 +6,8 @@
  *     rmsprop v = beta2 v + (1 - beta2) g g;  s = g / (sqrt(v) + eps);  b = beta1 b + s;  p -= lr b
  *
  * rmsprop without momentum has no b, and b is s; centered it has m, the mean of g as in adam by beta2, and v - m m under
- * the root, or 0 where rounding leaves less. sgd without momentum has no b, and b is g. adam's rate is lr / (1 - beta1^t), root is sqrt(1 - beta2^t), and shrink is
- * AdamW's 1 - lr decay. */
+ * the root, or 0 where rounding leaves less. sgd without momentum has no b, and b is g. adam's rate is
+ * lr / (1 - beta1^t), root is sqrt(1 - beta2^t), and shrink is AdamW's 1 - lr decay. */
 #ifndef CK_OPTIM_H
 #define CK_OPTIM_H
 
