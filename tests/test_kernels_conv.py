@@ -331,6 +331,22 @@ def test_grids_of_boxes_are_exact(isa, x, w, stride, pads, groups, source_bytes,
         assert forward.kernel.grids == (isa == "avx2")
 
 
+@every_isa
+@pytest.mark.parametrize("width", [13, 15, 16, 17, 23, 24, 31, 32, 33, 46, 47])
+def test_rows_are_split_into_even_and_odd_columns(isa, width):
+    """Whole pairs of vectors, the last of them once more, and parts; padding of both parities on either side."""
+    rng, dtype, filters = np.random.default_rng(12), np.dtype("f4"), (24, 60, 3, 3)
+    x, w, bias = whole(rng, 2, 60, 5, width, dtype=dtype), whole(rng, *filters, dtype=dtype), whole(rng, 24, dtype=dtype)
+    grids = []
+    for columns in ((2, 2), (1, 2), (2, 3), (3, 4)):
+        geometry_ = (2, 2), ((0, 0), columns), (1, 1), 1
+        want = oracle.conv(x, w, bias, *geometry_)
+        forward, y = run("forward", (x, w, bias), want.shape, (x.shape, dtype, filters, dtype, *geometry_), isa)
+        np.testing.assert_array_equal(y, want)
+        grids.append(forward.kernel.grids)
+    assert any(grids) == (isa == "avx2")
+
+
 PADDED_GRIDS = [
     # x, weight, stride, pads, dilation, groups: whole chunks of channels at a position and two kinds of them, closed more
     # than once, positions that meet nothing, rows in parts, strides that lie apart, groups, phases of the input gradient

@@ -17,7 +17,7 @@ from convkit.kernels.elementwise cimport (
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
 from convkit.kernels.tiles cimport CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_TOGETHER, CK_CONV_VECTORS, FETCHED_TILES
-from convkit.kernels.tiles cimport ck_conv_fill, ck_conv_grid, ck_conv_piece, ck_conv_table, ck_conv_tile
+from convkit.kernels.tiles cimport ck_conv_grid, ck_conv_table, ck_conv_tile
 from convkit.kernels.tiles cimport real, round_up, run_rows
 
 import numpy as np
@@ -138,6 +138,7 @@ cdef void pad_plane(void* job, ptrdiff_t task, int worker) noexcept nogil:
         end[i] = max(min(p.source[i] - first[i], p.box[i]), begin[i])
     cdef const char* source = r.x + (image * p.channels + c) * p.source[0] * p.source[1] * p.source[2] * size
     cdef ptrdiff_t line = p.box[2] * size
+    cdef const char* rows
     cdef char* plane = r.padded + (image * p.image_pitch + c * p.channel_pitch) * size
     for z in range(p.box[0]):
         zz = first[0] + z
@@ -145,38 +146,12 @@ cdef void pad_plane(void* job, ptrdiff_t task, int worker) noexcept nogil:
             memset(plane, 0, p.box[1] * line)
         else:
             memset(plane, 0, begin[1] * line)
-            if p.apart:
-                pad_apart(p, source + ((zz * p.source[1] + first[1] + begin[1]) * p.source[2] + first[2] + begin[2])
-                          * size, end[1] - begin[1], begin[2], end[2], plane + begin[1] * line)
-            else:
-                p.table.pad(
-                    source + ((zz * p.source[1] + first[1] + begin[1]) * p.source[2] + first[2] + begin[2]) * size,
-                    p.source[2], plane + begin[1] * line, end[1] - begin[1], begin[2], end[2] - begin[2],
-                    p.box[2] - end[2])
+            rows = source + ((zz * p.source[1] + first[1] + begin[1]) * p.source[2] + first[2] + begin[2]) * size
+            (p.table.pad_apart if p.apart else p.table.pad)(
+                rows, p.source[2], plane + begin[1] * line, end[1] - begin[1], begin[2], end[2] - begin[2],
+                p.box[2] - end[2], rows + p.source[0] * p.source[1] * p.source[2] * size)
             memset(plane + end[1] * line, 0, (p.box[1] - end[1]) * line)
         plane += p.box[1] * line
-
-
-cdef void pad_apart(const direct_t* p, const char* source, ptrdiff_t rows, ptrdiff_t begin, ptrdiff_t end, char* to
-                    ) noexcept nogil:
-    """Rows of a box, of which columns ``begin`` to ``end`` lie in the source: the even columns, then the odd ones."""
-    cdef ck_conv_piece piece[6]
-    cdef ck_conv_fill job
-    cdef ptrdiff_t odd, at = 0, n, before, inside
-    for odd in range(2):
-        n = (p.box[2] + 1 - odd) // 2
-        before = min(n, (begin + 1 - odd) // 2)
-        inside = max(<ptrdiff_t>0, min(n, (end + 1 - odd) // 2) - before)
-        piece[3 * odd].to, piece[3 * odd].source, piece[3 * odd].n = at, -1, before
-        piece[3 * odd + 1].to, piece[3 * odd + 1].n = at + before, inside
-        piece[3 * odd + 1].source = 2 * before + odd - begin
-        piece[3 * odd + 2].to, piece[3 * odd + 2].source = at + before + inside, -1
-        piece[3 * odd + 2].n = n - before - inside
-        at += n
-    job.x, job.plane, job.step = source, p.source[2], 2
-    job.panels, job.channel_step, job.channels = to, p.box[2], rows
-    job.piece, job.pieces = piece, 6
-    p.table.fill(&job)
 
 
 cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -660,7 +635,8 @@ cdef void pack_chunks(real* _dtype, const pack_t* a, const phase_t* f, ptrdiff_t
         tap, end = f.taps * i // chunks, f.taps * (i + 1) // chunks
         out = <real*>a.packed + all_lanes * (group * f.taps + tap) + filter0 * (end - tap)
         if a.w_filter == 1:  # filters follow each other, of a single kernel position
-            p.table.pad(w + tap * a.w_channel, a.w_channel, out, end - tap, 0, filters, lanes - filters)
+            p.table.pad(w + tap * a.w_channel, a.w_channel, out, end - tap, 0, filters, lanes - filters,
+                        NULL)
             continue
         if filters < lanes:
             memset(out, 0, (end - tap) * lanes * sizeof(real))

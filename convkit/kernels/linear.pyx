@@ -167,7 +167,7 @@ cdef void pack_columns(const product_t* p, ptrdiff_t first, ptrdiff_t last, char
         for panel in range(first, last):
             n, width = min(p.columns - panel * p.panel_lanes, p.panel_lanes), width_of(p, panel)
             p.table.pad(source + (k * p.columns + (panel - first) * p.panel_lanes) * size, p.columns,
-                        to + (panel - first) * each + k * width * size, rows, 0, n, width - n)
+                        to + (panel - first) * each + k * width * size, rows, 0, n, width - n, NULL)
         k += rows
 
 
@@ -539,7 +539,7 @@ cdef class Product:
             for i in range(p.depth):
                 off[i] = i * p.tap_step
             if not as_it_is:
-                p.table.pad(p.a, rows, memory, p.depth, 0, rows, p.tap_step - rows)
+                p.table.pad(p.a, rows, memory, p.depth, 0, rows, p.tap_step - rows, NULL)
                 p.a = memory
             p.packed = memory + a_bytes + bias_bytes
             add_blocks(&p, threads)

@@ -59,7 +59,9 @@ cdef extern from "conv/conv.h" nogil:
                        ptrdiff_t columns) noexcept nogil
         void fill(const ck_conv_fill* job) noexcept nogil
         void pad(const void* src, ptrdiff_t src_row, void* dst, ptrdiff_t rows, ptrdiff_t before, ptrdiff_t n,
-                 ptrdiff_t after) noexcept nogil
+                 ptrdiff_t after, const void* next) noexcept nogil
+        void pad_apart(const void* src, ptrdiff_t src_row, void* dst, ptrdiff_t rows, ptrdiff_t before, ptrdiff_t n,
+                       ptrdiff_t after, const void* next) noexcept nogil
         void weave(const void* sums, ptrdiff_t phase, ptrdiff_t row, void* y, ptrdiff_t y_filter, ptrdiff_t filters,
                    ptrdiff_t n) noexcept nogil
         void spread(const void* sums, ptrdiff_t row, void* y, ptrdiff_t y_filter, ptrdiff_t step, ptrdiff_t filters,

@@ -7,6 +7,9 @@
 /* Whether a grid of tiles has a kernel, for the panels that Winograd, gemm and direct layers take; else a call for each tile. */
 #define CK_CONV_HAS_GRID(vectors) (CK_VBYTES == 32 && sizeof(T) == 4 && ((vectors) == 2 || (vectors) == 3))
 
+/* Elements by which a padding copy of short rows fetches ahead: 2 KB. */
+#define CK_CONV_PAD_AHEAD (2048 / (ptrdiff_t)sizeof(T))
+
 /* Vectors of sums in a tile which is often the only one of its panel: it fetches with every tap. */
 #define CK_CONV_SMALL 8
 
@@ -476,19 +479,67 @@ CK_INLINE void CK_TYPED(zero_pixels)(T *to, ptrdiff_t n)
     for (ptrdiff_t i = 0; i < n; i += L) vstore_part(to + i, (V){0}, n - i < L ? n - i : L);
 }
 
+/* What is copied 2 KB later, at the rows' end from the next ones: at AVX2, where grids leave nothing to those that the
+ * machine fetches by itself. Long rows need nothing. */
+CK_INLINE void CK_TYPED(fetch_row)(const T *src, ptrdiff_t src_row, ptrdiff_t rows, ptrdiff_t n, const T *next,
+                                   ptrdiff_t soon)
+{
+    const T *from = soon < rows ? src + soon * src_row : next + (soon - rows) * src_row;
+    for (ptrdiff_t i = 0; i < n; i += 64 / (ptrdiff_t)sizeof(T)) __builtin_prefetch(from + i, 0, 2);
+}
+
 /* Not memcpy row by row: a row of a small map is shorter than a call. */
 CK_NOINLINE void CK_TYPED(conv_pad)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t rows, ptrdiff_t before,
-                                    ptrdiff_t n, ptrdiff_t after)
+                                    ptrdiff_t n, ptrdiff_t after, const void *next)
 {
     if (!before && !after && src_row == n) {
         n *= rows;
         rows = 1;
     }
+    const ptrdiff_t ahead = CK_VBYTES == 32 && next && n ? CK_CONV_PAD_AHEAD / n : 0;
     for (ptrdiff_t i = 0; i < rows; i++) {
         T *to = (T *)dst + i * (before + n + after);
+        if (ahead) CK_TYPED(fetch_row)(src, src_row, rows, n, next, i + ahead);
         CK_TYPED(zero_pixels)(to, before);
         CK_TYPED(copy_pixels)(to + before, (const T *)src + i * src_row, n, 1);
         CK_TYPED(zero_pixels)(to + before + n, after);
+    }
+}
+
+/* A row of a box, the even columns before the odd ones: n elements, of which number 0 is column `before`. */
+CK_INLINE void CK_TYPED(split_row)(const T *from, T *to, ptrdiff_t before, ptrdiff_t n, ptrdiff_t odd)
+{
+    /* where the elements of even number go, and those of odd number */
+    T *first = to + (before % 2 ? odd : 0) + before / 2, *second = to + (before % 2 ? 0 : odd) + (before + 1) / 2;
+    ptrdiff_t i = 0;
+    while (i + 2 * L <= n) {
+        const V a = vload(from + i), b = vload(from + i + L);
+        vstore(first + i / 2, veven(a, b));
+        vstore(second + i / 2, vodd(a, b));
+        i += 2 * L;
+        if (n % 2 == 0 && i < n && n < i + 2 * L) i = n - 2 * L; /* the last ones once more rather than in parts */
+    }
+    if (i < n) {
+        const ptrdiff_t rest = n - i, low = rest < L ? rest : L;
+        const V a = vload_part(from + i, low), b = rest > L ? vload_part(from + i + L, rest - L) : (V){0};
+        vstore_part(first + i / 2, veven(a, b), (rest + 1) / 2);
+        if (rest > 1) vstore_part(second + i / 2, vodd(a, b), rest / 2);
+    }
+}
+
+CK_NOINLINE void CK_TYPED(conv_pad_apart)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t rows,
+                                          ptrdiff_t before, ptrdiff_t n, ptrdiff_t after, const void *next)
+{
+    const ptrdiff_t width = before + n + after, odd = (width + 1) / 2, end = before + n;
+    const ptrdiff_t ahead = next && n ? CK_CONV_PAD_AHEAD / n : 0;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        T *to = (T *)dst + i * width;
+        if (ahead) CK_TYPED(fetch_row)(src, src_row, rows, n, next, i + ahead);
+        CK_TYPED(zero_pixels)(to, (before + 1) / 2);
+        CK_TYPED(zero_pixels)(to + (end + 1) / 2, odd - (end + 1) / 2);
+        CK_TYPED(zero_pixels)(to + odd, before / 2);
+        CK_TYPED(zero_pixels)(to + odd + end / 2, width / 2 - end / 2);
+        CK_TYPED(split_row)((const T *)src + i * src_row, to, before, n, odd);
     }
 }
 
@@ -556,6 +607,7 @@ const ck_conv_table CK_KERNEL(ck_conv) = {
     .transpose = CK_TYPED(conv_transpose),
     .fill = CK_TYPED(conv_fill),
     .pad = CK_TYPED(conv_pad),
+    .pad_apart = CK_CONV_HAS_GRID(2) ? CK_TYPED(conv_pad_apart) : NULL,
     .weave = CK_TYPED(conv_weave),
     .spread = CK_TYPED(conv_spread),
 };

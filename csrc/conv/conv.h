@@ -102,9 +102,10 @@ typedef struct {
 typedef void (*ck_conv_transpose)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t dst_row, ptrdiff_t rows,
                                   ptrdiff_t columns);
 
-/* Rows of n elements, src_row apart, each between zeros: before + n + after elements in dst, row behind row. */
+/* Rows of n elements, src_row apart, each between zeros: before + n + after elements in dst, row behind row. Where rows
+ * like these are next, from `next` on, they may be fetched meanwhile; or NULL. */
 typedef void (*ck_conv_pad)(const void *src, ptrdiff_t src_row, void *dst, ptrdiff_t rows, ptrdiff_t before,
-                            ptrdiff_t n, ptrdiff_t after);
+                            ptrdiff_t n, ptrdiff_t after, const void *next);
 
 /* y[f * y_filter + i] for i below n, the even from sums[f * row + i / 2], the odd `phase` after those. */
 typedef void (*ck_conv_weave)(const void *sums, ptrdiff_t phase, ptrdiff_t row, void *y, ptrdiff_t y_filter,
@@ -127,6 +128,7 @@ typedef struct {
     ck_conv_transpose transpose;
     void (*fill)(const ck_conv_fill *job);
     ck_conv_pad pad;
+    ck_conv_pad pad_apart; /* each row's even columns before its odd ones; where there are grids */
     ck_conv_weave weave;
     ck_conv_spread spread;
 } ck_conv_table;
