@@ -484,11 +484,14 @@ cdef void store_grid(const round_t* r, const ck_conv_tile* panel, const char* su
                      ) noexcept nogil:
     """The sums of some pixels of neighbouring lines into y."""
     cdef const direct_t* p = r.plan
-    cdef ptrdiff_t lanes = round_up(panel.filters, p.table.lanes), i
+    cdef ptrdiff_t lanes = round_up(panel.filters, p.table.lanes), row = r.phase.step[1] * p.target[2], i
     cdef ck_conv_tile tile = panel[0]
     tile.accumulate = 0
+    if pixels * r.phase.step[2] == row:  # they follow each other
+        pixels *= lines
+        lines = 1
     for i in range(lines):
-        tile.y = <char*>panel.y + i * r.phase.step[1] * p.target[2] * p.itemsize
+        tile.y = <char*>panel.y + i * row * p.itemsize
         p.table.store(&tile, sums + i * pixels * lanes * p.itemsize, pixels, <int>(lanes // p.table.lanes))
 
 
