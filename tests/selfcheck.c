@@ -93,7 +93,7 @@ static void check_tile(const ck_conv_table *table, int level, int itemsize, int 
     check(right, "tile", level, itemsize, pixels, vectors);
 }
 
-/* A grid of 2 panels, 2 rows and 3 runs: the same bits as one tile after the other. */
+/* A grid of 2 panels, 2 rows and 3 runs: the same bits as one tile after the other. What adds goes by chunk. */
 static void check_grid(const ck_conv_table *table, int level, int itemsize, int pixels, int vectors, int adds)
 {
     static double x[MOST], w[2 * TAPS * 64 * 4], y[12 * 16 * 64], want[12 * 16 * 64], bias[16], past[12 * 16 * 64];
@@ -106,7 +106,8 @@ static void check_grid(const ck_conv_table *table, int level, int itemsize, int 
                                .y_panel = 6 * pixels * lanes,
                                .x_row = 3 * pixels + 1,
                                .y_row = 3 * pixels * lanes,
-                               .ahead_panel = lanes};
+                               .ahead_panel = lanes,
+                               .by_chunk = adds};
     ptrdiff_t off[TAPS];
     for (int k = 0; k < TAPS; k++) off[k] = rand() % (MOST - 200);
     integers(x, MOST, itemsize);

@@ -409,14 +409,14 @@ cdef inline void begin_grid(const direct_t* p, ck_conv_tile* tile, ck_conv_grid*
     tile.finish = NULL
     tile.x_half = 0
     tile.y_filter = 1
-    grid.panels, grid.rows, grid.x_row = 1, lines, p.source_step[1] * p.box[2]
+    grid.panels, grid.rows, grid.x_row, grid.by_chunk = 1, lines, p.source_step[1] * p.box[2], 1
     grid.y_row = pixels * round_up(tile.filters, p.table.lanes)
 
 
-cdef inline void set_chunk(const direct_t* p, ck_conv_tile* tile, const ck_conv_tile* panel, ptrdiff_t first,
-                           ptrdiff_t taps) noexcept nogil:
-    """``tile`` takes some of the taps of ``panel``."""
-    tile.off, tile.taps = panel.off + first, taps
+cdef inline void set_chunks(const direct_t* p, ck_conv_tile* tile, const ck_conv_tile* panel, ptrdiff_t first,
+                            ptrdiff_t last) noexcept nogil:
+    """``tile`` takes these taps of ``panel``."""
+    tile.off, tile.taps = panel.off + first, last - first
     tile.w = <const char*>panel.w + first * round_up(panel.filters, p.table.lanes) * p.itemsize
 
 
@@ -425,20 +425,21 @@ cdef char* sum_grid(const round_t* r, const ck_conv_tile* panel, ptrdiff_t lines
     """Some pixels of neighbouring lines: chunk after chunk, so that the sums and a chunk's weights stay in L1; returns
     where the sums are."""
     cdef const direct_t* p = r.plan
-    cdef ptrdiff_t chunks = grid_chunks(panel.taps), i, first
-    cdef char* totals = sums + grid_bytes(p)
+    cdef ptrdiff_t chunks = grid_chunks(panel.taps), i = 0, last
+    cdef char* more = sums + grid_bytes(p)
     cdef ck_conv_tile tile = panel[0]
     cdef ck_conv_grid grid
     begin_grid(p, &tile, &grid, lines, pixels)
-    tile.y = sums
-    for i in range(chunks):
-        first = panel.taps * i // chunks
-        set_chunk(p, &tile, panel, first, panel.taps * (i + 1) // chunks - first)
-        tile.accumulate = i % CK_CONV_CHUNKS > 0
+    tile.accumulate = 0
+    while i < chunks:
+        last = min(chunks, i + CK_CONV_CHUNKS)
+        set_chunks(p, &tile, panel, panel.taps * i // chunks, panel.taps * last // chunks)
+        tile.y = more if i else sums
         run_panels(p, &tile, &grid, pixels)
-        if chunks > CK_CONV_CHUNKS and (i + 1 == chunks or (i + 1) % CK_CONV_CHUNKS == 0):
-            p.table.add(totals, sums, lines * grid.y_row, i < CK_CONV_CHUNKS)
-    return totals if chunks > CK_CONV_CHUNKS else sums
+        if i:
+            p.table.add(sums, more, lines * grid.y_row, 0)
+        i = last
+    return sums
 
 
 cdef char* sum_grid_inside(const round_t* r, const ck_conv_tile* panel, ptrdiff_t z, ptrdiff_t y, ptrdiff_t lines,
@@ -447,7 +448,7 @@ cdef char* sum_grid_inside(const round_t* r, const ck_conv_tile* panel, ptrdiff_
     cdef const direct_t* p = r.plan
     cdef const phase_t* f = r.phase
     cdef ptrdiff_t inside[3][2]
-    cdef ptrdiff_t chunks = grid_chunks(p.group_channels), position, i, first, elements, open = 0, closed = 0
+    cdef ptrdiff_t chunks = grid_chunks(p.group_channels), position, i, last, elements, open = 0, closed = 0
     cdef char* totals = sums + grid_bytes(p)
     cdef ck_conv_tile tile = panel[0]
     cdef ck_conv_grid grid
@@ -463,17 +464,19 @@ cdef char* sum_grid_inside(const round_t* r, const ck_conv_tile* panel, ptrdiff_
         tile.x = <const char*>panel.x + (inside[1][0] * grid.x_row + inside[2][0]) * p.itemsize
         tile.y = sums + (inside[1][0] * pixels + inside[2][0]) * (grid.y_row // pixels) * p.itemsize
         grid.rows = inside[1][1] - inside[1][0]
-        for i in range(chunks):
+        i = 0
+        while i < chunks:
             # by its number among all, so that no sum depends on what else is in the block
             if (position * chunks + i) // CK_CONV_CHUNKS > open:
                 p.table.add(totals, sums, elements, closed == 0)
                 memset(sums, 0, elements * p.itemsize)
                 open = (position * chunks + i) // CK_CONV_CHUNKS
                 closed += 1
-            first = p.group_channels * i // chunks
-            set_chunk(p, &tile, panel, position * p.group_channels + first,
-                      p.group_channels * (i + 1) // chunks - first)
+            last = min(chunks, (open + 1) * CK_CONV_CHUNKS - position * chunks)
+            set_chunks(p, &tile, panel, position * p.group_channels + p.group_channels * i // chunks,
+                       position * p.group_channels + p.group_channels * last // chunks)
             run_panels(p, &tile, &grid, inside[2][1] - inside[2][0])
+            i = last
     if closed == 0:
         return sums
     p.table.add(totals, sums, elements, 0)
@@ -539,7 +542,7 @@ cdef void sum_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.x_half = 0
     tile.bias = tile.row_bias = tile.ahead_end = NULL
     tile.finish = NULL
-    grid.rows, grid.x_row = images, p.channels * p.source[2]
+    grid.rows, grid.x_row, grid.by_chunk = images, p.channels * p.source[2], 0
     for i in range(chunks):
         tile.accumulate = i % CK_CONV_CHUNKS > 0
         tile.off = f.off + f.taps * i // chunks
@@ -576,9 +579,9 @@ cdef void run_panels(const direct_t* p, ck_conv_tile* tile, ck_conv_grid* grid, 
     tile.filters = tile.y_pixel = lanes
     grid.w_panel = grid.ahead_panel = tile.taps * lanes
     grid.y_panel = grid.rows * grid.y_row
-    # While the tiles of one panel are summed they fetch the weights of one soon to come.
-    tile.ahead = <const char*>tile.w + (max(<ptrdiff_t>1, FETCHED_TILES // (grid.rows * runs)) * grid.w_panel
-                                        * p.itemsize)
+    # While the tiles take one chunk of weights they fetch another soon to come.
+    tile.ahead = <const char*>tile.w + (max(<ptrdiff_t>1, FETCHED_TILES // (grid.rows * runs))
+                                        * min(tile.taps, <ptrdiff_t>CK_CONV_CHUNK) * lanes * p.itemsize)
     run_rows(p.table, p.itemsize, tile, grid, pixels, runs, 1)
 
 
@@ -1147,7 +1150,7 @@ cdef void sum_segments(const gradient_round_t* r, ck_conv_tile* tile, ptrdiff_t 
     cdef bint apart
     cdef ck_conv_grid grid
     grid.panels, grid.rows = 1, r.beside
-    grid.w_panel = grid.y_panel = grid.ahead_panel = 0
+    grid.w_panel = grid.y_panel = grid.ahead_panel = grid.by_chunk = 0
     grid.x_row = p.base[base + 1] - p.base[base] if r.beside > 1 else 0
     if p.table.grids and lanes > p.table.lanes:
         blocks = (r.pixels + CK_CONV_CHUNK * CK_CONV_CHUNKS - 1) // (CK_CONV_CHUNK * CK_CONV_CHUNKS)

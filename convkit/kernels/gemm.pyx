@@ -277,6 +277,7 @@ cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, 
             tile.y_pixel, tile.filters = width, width
         if along > 0:
             grid.w_panel = tile.taps * width
+            grid.by_chunk = 0
             p.table.run_grid(tile, <int>filters, vectors, &grid)
         else:
             p.table.run(tile, <int>filters, vectors)

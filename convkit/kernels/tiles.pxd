@@ -46,6 +46,7 @@ cdef extern from "conv/conv.h" nogil:
         ptrdiff_t x_row
         ptrdiff_t y_row
         ptrdiff_t ahead_panel
+        int by_chunk
     ctypedef struct ck_conv_table:
         ptrdiff_t lanes
         int most_pixels[4]

@@ -152,6 +152,7 @@ cdef void sum_point(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ck_conv_grid grid
     grid.panels = grid.rows = 1
     grid.w_panel = grid.y_panel = grid.ahead_panel = grid.x_row = grid.y_row = 0
+    grid.by_chunk = 0
     tile.x = r.x_points + point * p.x_point + group * p.x_group + (p.shift[k] - p.shift[0]) * p.x_slice
     tile.y = sums_of(r, group, filter0) + (k * CK_GRADIENT_POINTS + point) * p.group_channels * lanes
     tile.off = r.off

@@ -487,6 +487,7 @@ cdef void sum_product(const round_t* r, ck_conv_tile* tile, const panel_t* panel
     for i_segment in range(first_segment, end_segment):
         s = segment(p, i_segment)
         grid.w_panel = grid.ahead_panel = s.taps * panel.lanes
+        grid.by_chunk = 0
         row = first
         while row < last:
             strip = strip_at(r, row, last, two_by_two)

@@ -119,6 +119,27 @@ CK_INLINE const char *CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_ch
     return ahead;
 }
 
+/* As even as they can be, the longer ones last. */
+CK_INLINE ck_conv_chunks CK_TYPED(chunks_of)(const ck_conv_tile *t)
+{
+    const ptrdiff_t count = (t->taps + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK;
+    ck_conv_chunks c = {.count = count, .length = t->taps, .longer = count, .row_bias = t->row_bias};
+    if (count > 1) {
+        c.length = t->taps / count;
+        c.longer = count - t->taps % count;
+    }
+    return c;
+}
+
+/* On to the next chunks, `count` of them at most, of all that there are. */
+CK_INLINE void CK_TYPED(next_chunks)(ck_conv_chunks *c, ptrdiff_t done, ptrdiff_t all, ptrdiff_t count)
+{
+    c->first += c->count * c->length + (c->count > c->longer ? c->count - (c->longer > 0 ? c->longer : 0) : 0);
+    c->longer -= c->count;
+    c->count = all - done < count ? all - done : count;
+    c->row_bias = NULL;
+}
+
 /* The strides of most layers get constant displacements, stride 2 only in the tiles that most layers take, for the
  * size of the code; any other walks a pointer. */
 CK_INLINE void CK_TYPED(sum_any_step)(const ck_conv_tile *t, const ck_conv_chunks *c, T *sum, const int M, const int N)
@@ -133,7 +154,7 @@ CK_INLINE void CK_TYPED(sum_any_step)(const ck_conv_tile *t, const ck_conv_chunk
         CK_TYPED(sum_taps)(t, c, t->x_step, x, w, ahead, 0, sum, M, N);
 }
 
-/* The tiles of a grid, with the panel in the outermost loop: its weights stay in L1. */
+/* The tiles of a grid, with chunk and panel in the outermost loops: its weights stay in L1. */
 CK_INLINE void CK_TYPED(sum_grid)(const ck_conv_tile *t, const ck_conv_chunks *c, const ck_conv_grid *grid, const int M,
                                   const int N)
 {
@@ -142,17 +163,20 @@ CK_INLINE void CK_TYPED(sum_grid)(const ck_conv_tile *t, const ck_conv_chunks *c
     ck_conv_chunks chunks = *c;
     chunks.line = tile.filters; /* none of y: it is in a cache, or `ahead` fetches it */
     const ck_conv_grid g = *grid;
-    const T *w = tile.w;
-    T *sum = tile.y;
-    for (ptrdiff_t p = 0; p < g.panels; p++, w += g.w_panel, sum += g.y_panel) {
-        const T *x = tile.x;
-        T *to = sum;
-        const char *ahead = (const char *)((const T *)tile.ahead + p * g.ahead_panel);
-        for (ptrdiff_t j = 0; j < g.rows; j++, x += g.x_row - g.runs * M, to += g.y_row - g.runs * M * chunks.row)
-            for (ptrdiff_t i = 0; i < g.runs; i++, x += M, to += M * chunks.row) {
-                ahead = CK_TYPED(sum_taps)(&tile, &chunks, 1, x, w, ahead, p * g.ahead_panel, to, M, N);
-                if (N == CK_CONV_FINISHED && tile.finish) CK_TYPED(finish_panel)(tile.finish, to, chunks.row, M);
-            }
+    const ptrdiff_t all = chunks.count;
+    if (g.by_chunk) chunks.count = 1;
+    for (ptrdiff_t done = 0; done < all; done += chunks.count) {
+        if (done) CK_TYPED(next_chunks)(&chunks, done, all, 1), chunks.add = 1;
+        for (ptrdiff_t p = 0; p < g.panels; p++) {
+            const T *x = tile.x, *w = (const T *)tile.w + p * g.w_panel + chunks.first * N * L;
+            T *to = (T *)tile.y + p * g.y_panel;
+            const char *ahead = (const char *)((const T *)tile.ahead + p * g.ahead_panel + chunks.first * N * L);
+            for (ptrdiff_t j = 0; j < g.rows; j++, x += g.x_row - g.runs * M, to += g.y_row - g.runs * M * chunks.row)
+                for (ptrdiff_t i = 0; i < g.runs; i++, x += M, to += M * chunks.row) {
+                    ahead = CK_TYPED(sum_taps)(&tile, &chunks, 1, x, w, ahead, p * g.ahead_panel, to, M, N);
+                    if (N == CK_CONV_FINISHED && tile.finish) CK_TYPED(finish_panel)(tile.finish, to, chunks.row, M);
+                }
+        }
     }
 }
 
@@ -297,27 +321,6 @@ CK_NOINLINE void CK_TYPED(add_sums)(void *sums, const void *more, ptrdiff_t n, i
     for (ptrdiff_t i = 0; i < n; i += L) vstore(to + i, start ? vload(from + i) : vload(to + i) + vload(from + i));
 }
 
-/* As even as they can be, the longer ones last. */
-CK_INLINE ck_conv_chunks CK_TYPED(chunks_of)(const ck_conv_tile *t)
-{
-    const ptrdiff_t count = (t->taps + CK_CONV_CHUNK - 1) / CK_CONV_CHUNK;
-    ck_conv_chunks c = {.count = count, .length = t->taps, .longer = count, .row_bias = t->row_bias};
-    if (count > 1) {
-        c.length = t->taps / count;
-        c.longer = count - t->taps % count;
-    }
-    return c;
-}
-
-/* On to the next chunks, `count` of them at most, of all that there are. */
-CK_INLINE void CK_TYPED(next_chunks)(ck_conv_chunks *c, ptrdiff_t done, ptrdiff_t all, ptrdiff_t count)
-{
-    c->first += c->count * c->length + (c->count > c->longer ? c->count - (c->longer > 0 ? c->longer : 0) : 0);
-    c->longer -= c->count;
-    c->count = all - done < count ? all - done : count;
-    c->row_bias = NULL;
-}
-
 CK_INLINE void CK_TYPED(store_tile)(const ck_conv_tile *t, const T *sum, int pixels, int vectors)
 {
     if (t->x_half) {
@@ -365,7 +368,7 @@ CK_NOINLINE void CK_TYPED(conv_run_grid)(const ck_conv_tile *t, int pixels, int 
 {
     ck_conv_chunks c = CK_TYPED(chunks_of)(t);
     CK_ASSERT(t->y_filter == 1 && t->filters == vectors * L && !t->bias && t->x_step == 1 && t->taps >= 1);
-    CK_ASSERT(!(t->accumulate && t->row_bias));
+    CK_ASSERT(!(t->accumulate && t->row_bias) && !(g->by_chunk && t->finish));
     const CK_TYPED(grid_kernel) kernel = CK_TYPED(grid_kernels)[vectors - 1][pixels - 1];
     if (kernel && c.count <= CK_CONV_CHUNKS && (!t->finish || vectors == CK_CONV_FINISHED)) {
         c.add = t->accumulate;

@@ -47,6 +47,7 @@ typedef void (*ck_conv_run_together)(const ck_conv_tile *tile, const int *pixels
 typedef struct {
     ptrdiff_t panels, rows, runs;
     ptrdiff_t w_panel, y_panel, x_row, y_row, ahead_panel; /* elements */
+    int by_chunk; /* all tiles take a chunk of the taps before the next one: its weights stay in L1; without `finish` */
 } ck_conv_grid;
 
 /* The sums go into y as they are: y_filter is 1, filters are vectors * L, x_step is 1; without `bias`. */
