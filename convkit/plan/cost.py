@@ -68,32 +68,14 @@ def _far(nbytes):
     return max(0.0, 1 - L2_BYTES / nbytes)
 
 
-def _inside(axis):
-    """Of all pairs of a target and a kernel position, the part that meets the source."""
-    met = pairs = 0
-    for phase in axis.phases:
-        for _, offset in phase.taps:
-            first = max(0, -((offset - axis.lo) // axis.source_step))
-            last = min(phase.count, (axis.source - 1 + axis.lo - offset) // axis.source_step + 1)
-            met, pairs = met + max(0, last - first), pairs + phase.count
-    return met / pairs
-
-
 def direct(shape):
     """Slots; elements and rows copied; vectors stored; weights read from beyond L2; source and target beyond L2."""
-    copied, rows = shape.boxed()
-    in_place = geometry.in_place(shape.axes, shape.groups * shape.channels, shape.itemsize)
-    if in_place:
-        copied = rows = 0
-    taps, apart = shape.taps / shape.phases, shape.axes[2].source_step == 2 and not in_place
-    grids = taps > kernels.SHORT_TAPS and by_channel.has_grids(shape.axes, shape.filters, shape.isa, shape.itemsize,
-                                                               apart)
-    finely = grids and not apart and shape.channels >= kernels.CHUNK_TAPS
-    inside = prod(map(_inside, shape.axes))
-    if shape.channels >= by_channel.LONG_RUN and inside <= (by_channel.MOST_INSIDE_OF_GRIDS if finely
-                                                            else by_channel.MOST_INSIDE):
-        taps *= inside
-    slots = shape.slots([(shape.columns, shape.rows)], taps) * (GRID_SLOTS if grids else 1)
+    how = by_channel.way(shape.spec, shape.isa)
+    copied, rows = (0, 0) if how.in_place else shape.boxed()
+    taps = shape.taps / shape.phases
+    if how.by_position:
+        taps *= prod(by_channel.share_inside(axis, 1) for axis in shape.axes)
+    slots = shape.slots([(shape.columns, shape.rows)], taps) * (GRID_SLOTS if how.grids else 1)
     rounds = -(-copied * shape.itemsize // geometry.SOURCE_BYTES)
     far_weights = shape.weight_bytes / shape.batch * max(1, rounds) * _far(shape.weight_bytes)
     stored = -(-shape.filters // shape.lanes) * shape.rows

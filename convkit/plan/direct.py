@@ -3,6 +3,7 @@
 Tiles and boxes are chosen by shape alone, so that results never depend on batch size or threads.
 """
 
+from dataclasses import dataclass
 from itertools import product
 from math import prod
 
@@ -102,20 +103,51 @@ def in_place_in_grids(three, filters, isa, itemsize):
             and all(a.source_step == 1 and [phase.step for phase in a.phases] == [1] for a in three))
 
 
-def _sums(spec, isa, three):
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the sums of a spec are computed: which the plan and its cost both read.
+
+    Attributes
+    ----------
+    in_place : bool
+        The tiles read the source itself.
+    grids : bool
+        They are summed in grids.
+    apart : bool
+        Boxes have even and odd columns apart.
+    by_position : bool
+        Kernel positions in the padding are left out.
+    vectors : int
+        Of most panels.
+    block, box : tuple of int
+        Targets of a box, and the source elements that it holds.
+    """
+
+    in_place: bool
+    grids: bool
+    apart: bool
+    by_position: bool
+    vectors: int
+    block: tuple[int, ...]
+    box: tuple[int, ...]
+
+
+def _sizes(spec):
+    """Channels summed over and filters written, of all groups."""
+    return (spec.c_in, spec.c_out) if spec.direction == "forward" else (spec.c_out, spec.c_in)
+
+
+def way(spec, isa):
+    """The ``Way`` of a forward or input-gradient spec at a level."""
     from convkit.kernels import conv
 
-    itemsize = spec.dtype.itemsize
-    forward = spec.direction == "forward"
-    channels, filters = (spec.c_in, spec.c_out) if forward else (spec.c_out, spec.c_in)
+    three, itemsize = geometry.axes(spec), spec.dtype.itemsize
+    channels, filters = _sizes(spec)
     group_channels, group_filters = channels // spec.groups, filters // spec.groups
-
     block = geometry.blocks(three, channels, itemsize)
-    box = [a.extent(b) for a, b in zip(three, block, strict=True)]
+    box = tuple(a.extent(b) for a, b in zip(three, block, strict=True))
     in_grids = in_place_in_grids(three, group_filters, isa, itemsize)
     in_place = in_grids or geometry.in_place(three, channels, itemsize)
-    channel_pitch = three[2].source if in_place else geometry.pitch(prod(box), itemsize)
-    images = max(1, geometry.SOURCE_BYTES // (channel_pitch * channels * itemsize))
 
     lanes, most_pixels = conv.tile_limits(isa, itemsize)
     taps = group_channels * max(len(taps) for _, taps in geometry.phases(three))
@@ -128,13 +160,21 @@ def _sums(spec, isa, three):
     by_position = (_leaves_out(three, group_channels, 1, MOST_INSIDE if apart else MOST_INSIDE_OF_GRIDS) if whole_chunks
                    else _leaves_out(three, group_channels, most_pixels[vectors - 1], MOST_INSIDE))
     grids = in_grids or (grids and (whole_chunks or not by_position))
-    apart = apart and grids
-    tables = [_phase(three, parts, taps, box, apart) for parts, taps in geometry.phases(three)]
+    return Way(in_place, grids, apart and grids, by_position, GRID_VECTORS if grids else vectors, tuple(block), box)
 
+
+def _sums(spec, isa, three):
+    from convkit.kernels import conv
+
+    itemsize, how = spec.dtype.itemsize, way(spec, isa)
+    channels, filters = _sizes(spec)
+    channel_pitch = three[2].source if how.in_place else geometry.pitch(prod(how.box), itemsize)
+    images = max(1, geometry.SOURCE_BYTES // (channel_pitch * channels * itemsize))
+    tables = [_phase(three, parts, taps, how.box, how.apart) for parts, taps in geometry.phases(three)]
     return conv.Direct(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
-        [a.lo for a in three], [a.source_step for a in three], block, box, channel_pitch, images, in_place,
-        by_position, grids, apart, GRID_VECTORS if grids else vectors, spec.macs, tables, geometry.weight_strides(spec),
+        [a.lo for a in three], [a.source_step for a in three], how.block, how.box, channel_pitch, images, how.in_place,
+        how.by_position, how.grids, how.apart, how.vectors, spec.macs, tables, geometry.weight_strides(spec),
         prod(spec.kernel))
 
 
