@@ -118,9 +118,10 @@ def test_every_tile_is_exact(isa, dtype, vectors, pixels, monkeypatch):
             _, towards_x, _ = all_directions(rng, isa, dtype, (1, filters, 2, width), (2, filters, 1, 2), (1, stride),
                                              ((0, 0), pads))
             assert towards_x.kernel.vectors == vectors
-        # weight gradient: rows of the tile are input channels
-        _, _, towards_w = all_directions(rng, isa, dtype, (2, pixels, 2, 2), (filters, pixels, 1, 1))
+        # weight gradient: rows of the tile are input channels, side by side or planes apart
+        _, _, towards_w = all_directions(rng, isa, dtype, (2, pixels, 2, 2), (filters, pixels, 2, 1))
         assert towards_w.kernel.vectors == vectors
+        all_directions(rng, isa, dtype, (2, pixels, 2, 2), (filters, pixels, 1, 1))
     finally:
         common.clear()
 
@@ -268,9 +269,36 @@ def test_weight_gradients_of_one_position_read_x_or_dy_as_it_lies(isa, dtype, so
                          ((5, 1, 3, 2), (2, 1, 1, 1), 1), ((3, 12, 9, 16), (8, 3, 1, 1), 4),
                          ((3, 14, 9, 16), (22, 7, 1, 1), 2), ((2, 33, 64, 16), (17, 33, 1, 1), 1)):
         kernel = all_directions(rng, isa, dtype, x, w, groups=groups)[2].kernel
-        assert kernel.in_place and kernel.turned == (x[1] <= w[0])
+        grids = isa == "avx2" and dtype == "f4"
+        assert kernel.in_place and kernel.turned == (x[1] <= w[0] or (grids and x[2] * x[3] <= w[0]))
     for stride, pads in (((2, 2), ((0, 0), (0, 0))), ((1, 1), ((1, 0), (0, 0))), ((1, 1), ((0, 0), (0, 2)))):
         assert not all_directions(rng, isa, dtype, (2, 9, 6, 6), (8, 9, 1, 1), stride, pads)[2].kernel.in_place
+
+
+@every_isa
+@pytest.mark.parametrize(("x", "filters", "groups", "turned", "vectors"), [
+    ((1, 48, 7, 7), 130, 1, True, 2),     # sums go straight into dw, of one image and of several rounds
+    ((9, 112, 5, 5), 100, 1, True, 2),    # x is the larger one, and small all the same; and a single vector is left
+    ((2, 96, 9, 9), 53, 1, False, 2),     # dy in panels, a part of the last vector, low tiles
+    ((2, 32, 40, 41), 200, 1, True, 2),   # blocks of pixels, rows in parts
+    ((3, 60, 33, 33), 90, 2, True, 2),    # groups
+    ((2, 24, 8, 8), 30, 1, True, 3),      # three vectors have no such grids
+], ids=str)
+def test_weight_gradients_take_rows_in_place_in_grids(isa, x, filters, groups, turned, vectors, small_source):
+    small_source(64 * 1024)
+    rng = np.random.default_rng(6)
+    spec = conv_spec(x, np.dtype("f4"), (filters, x[1] // groups, 1, 1), np.dtype("f4"), groups=groups, rank=2,
+                     direction="weight_gradient")[0]
+    run = direct.WeightGradient(spec, isa)
+    if isa == "avx2":
+        assert (run.kernel.turned, run.kernel.vectors) == (turned, vectors)
+    x, dy = (rng.integers(-4, 5, shape).astype("f4") for shape in (x, (x[0], filters, *x[2:])))
+    want = reference.conv.weight_gradient(spec, dy, x)
+    for threads in (1, 2, 3):
+        got = np.full(want.shape, np.nan, "f4")
+        with convkit.threads(threads):
+            run(dy, x, got)
+        np.testing.assert_array_equal(got, want)
 
 
 GRIDS = [

@@ -16,7 +16,8 @@ from convkit.kernels.elementwise cimport (
     Finish, finish_early, finish_from, finish_late, finish_t, move_finish, set_finish)
 from convkit.kernels.operands cimport reading, writing
 from convkit.kernels.runtime cimport parallel_for, scratch, scratch_done, level_of
-from convkit.kernels.tiles cimport CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_TOGETHER, CK_CONV_VECTORS, FETCHED_TILES
+from convkit.kernels.tiles cimport CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_STEPPED, CK_CONV_TOGETHER
+from convkit.kernels.tiles cimport CK_CONV_VECTORS, FETCHED_TILES
 from convkit.kernels.tiles cimport ck_conv_grid, ck_conv_table, ck_conv_tile
 from convkit.kernels.tiles cimport real, round_up, run_rows
 
@@ -40,10 +41,15 @@ cdef ptrdiff_t GRID_SUMS = 128 * 1024
 cdef ptrdiff_t SHORT = 160
 # Pixels of a weight gradient whose part of a panel stays in L1 while all rows meet it.
 cdef ptrdiff_t SEGMENT_PIXELS = 128
+# Rows of it that lie in place, and their sums, that stay near while all panels pass by: bytes.
+cdef ptrdiff_t NEAR_ROWS = 128 * 1024
+cdef ptrdiff_t NEAR_SUMS = 64 * 1024
 
 
-# For the plan and its cost: pixels of a grid, taps whose weights stay in L1, taps of a sum that a tile closes.
+# For the plan and its cost: pixels of a grid, taps whose weights stay in L1, taps of a sum that a tile closes; vectors
+# of panels whose grids take rows in place.
 BLOCK_PIXELS, SHORT_TAPS, CHUNK_TAPS = GRID_PIXELS, SHORT, CK_CONV_CHUNK
+STEPPED_VECTORS = CK_CONV_STEPPED
 
 
 cdef enum:
@@ -998,6 +1004,7 @@ cdef struct gradient_t:
     ptrdiff_t step[3]        # and neighbouring output pixels
     ptrdiff_t images         # per round
     ptrdiff_t run            # rows of one sum: neighbouring (kernel column, channel) pairs
+    ptrdiff_t near_rows      # in place in grids: so many of them meet all panels
     ptrdiff_t n_bases
     const ptrdiff_t* base    # offset of each run in a transposed box
     ptrdiff_t beside         # of them equally far from each other
@@ -1022,6 +1029,7 @@ cdef struct gradient_round_t:
     ptrdiff_t image_step, pixel_step  # in numbers of pixels: images one after the other, or in turns
     bint skip                # pixels where a run meets only padding are left out
     bint last                # round: then sums become weights
+    bint straight            # sums of whole panels are rows of dw, and go there
     ptrdiff_t images
     ptrdiff_t pixels         # output pixels of a round, all images
     ptrdiff_t origin[3]
@@ -1136,6 +1144,100 @@ cdef void sum_run(void* job, ptrdiff_t task, int worker) noexcept nogil:
         sum_segments(r, &tile, base, rows, r.own + worker * r.own_bytes)
 
 
+cdef void sum_in_place(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """Some rows of one group as they lie, by all panels: a segment of the pixels of those rows stays near while the
+    panels pass. Sums of a single block of pixels that are rows of dw go there at once.
+    """
+    cdef const gradient_round_t* r = <const gradient_round_t*>job
+    cdef const gradient_t* p = r.plan
+    cdef ptrdiff_t group = task // r.parts, row = part_row(r, task % r.parts)
+    cdef ptrdiff_t rows = part_row(r, task % r.parts + 1) - row, whole = p.group_filters // p.panel_filters
+    cdef ptrdiff_t blocks = gradient_blocks(r), block, first, pixels, i, size = p.itemsize
+    cdef ptrdiff_t last_lanes = p.group_lanes - whole * p.panel_filters
+    cdef char* own = r.own + worker * r.own_bytes
+    cdef char* sums = r.sums + (group * p.group_lanes * p.run + row * p.panel_filters) * size
+    cdef char* last = r.sums + ((group * p.group_lanes + whole * p.panel_filters) * p.run + row * last_lanes) * size
+    cdef bint apart, add
+    cdef ck_conv_tile tile
+    cdef ck_conv_grid grid
+    if rows == 0:
+        return
+    tile.x = r.x + ((group * p.group_channels + row) * p.row_step
+                    + r.origin[0] * p.step[0] + r.origin[1] * p.step[1] + r.origin[2] * p.step[2]) * size
+    tile.x_step, tile.x_half = p.row_step, 0
+    tile.bias = tile.row_bias = tile.finish = NULL
+    tile.y_filter = 1
+    grid.rows, grid.x_row, grid.y_row, grid.by_chunk = 1, 0, 0, 0
+    for block in range(blocks):
+        first, pixels = r.pixels * block // blocks, r.pixels * (block + 1) // blocks - r.pixels * block // blocks
+        apart = blocks > 1 and (block > 0 or not r.first)
+        add = not (apart or r.first)
+        tile.w = r.panels + group * p.group_lanes * r.pixels * size
+        tile.filters = tile.y_pixel = p.panel_filters
+        grid.panels, grid.w_panel = whole, r.pixels * p.panel_filters
+        tile.y, grid.y_panel = sums, p.run * p.panel_filters
+        if r.straight:
+            tile.y, tile.y_pixel = r.dw + (group * p.group_channels + row) * p.group_filters * size, p.group_filters
+            grid.y_panel = p.panel_filters
+        elif apart:
+            tile.y, grid.y_panel = own, rows * p.panel_filters
+        sum_rows_by_panels(r, &tile, &grid, rows, first, pixels, add)
+        if last_lanes:
+            tile.w = <const char*>tile.w + whole * grid.w_panel * size
+            tile.filters = tile.y_pixel = last_lanes
+            grid.panels, grid.w_panel, grid.y_panel = 1, r.pixels * last_lanes, 0
+            tile.y = own + whole * rows * p.panel_filters * size if apart else last
+            sum_rows_by_panels(r, &tile, &grid, rows, first, pixels, add)
+        if apart:
+            for i in range(whole):
+                p.table.add(sums + i * p.run * p.panel_filters * size, own + i * rows * p.panel_filters * size,
+                            rows * p.panel_filters, 0)
+            p.table.add(last, own + whole * rows * p.panel_filters * size, rows * last_lanes, 0)
+
+
+cdef inline ptrdiff_t part_row(const gradient_round_t* r, ptrdiff_t part) noexcept nogil:
+    """The first row of a part in place: whole tiles lie before it."""
+    cdef ptrdiff_t most = r.plan.most_pixels, tiles = (r.plan.run + most - 1) // most
+    return min(r.plan.run, tiles * part // r.parts * most)
+
+
+cdef void sum_rows_by_panels(const gradient_round_t* r, const ck_conv_tile* all, ck_conv_grid* grid, ptrdiff_t rows,
+                             ptrdiff_t first, ptrdiff_t pixels, bint add) noexcept nogil:
+    """So many rows by the panels of ``grid``, some of the pixels, a segment at a time."""
+    cdef const gradient_t* p = r.plan
+    cdef ptrdiff_t size = p.itemsize, vectors = all.filters // p.table.lanes, most = p.table.most_pixels[vectors - 1]
+    cdef ptrdiff_t segments = (pixels + SEGMENT_PIXELS - 1) // SEGMENT_PIXELS, runs = (rows + most - 1) // most
+    cdef ptrdiff_t length = rows // runs, longer = rows - length * runs, i, j, begin, at, ahead_row
+    cdef ck_conv_tile tile = all[0]
+    for i in range(segments if grid.panels else 0):
+        begin = first + pixels * i // segments
+        tile.off = r.off + begin
+        tile.taps = first + pixels * (i + 1) // segments - begin
+        tile.accumulate = add or i > 0
+        tile.w = <const char*>all.w + begin * all.filters * size
+        at = 0
+        for j in range(2):  # tiles of both lengths
+            grid.runs = longer if j else runs - longer
+            if grid.runs:
+                tile.x = <const char*>all.x + at * p.row_step * size
+                tile.y = <char*>all.y + at * all.y_pixel * size
+                if segments > 1:  # each fetches the rows of the next,
+                    ahead_row, grid.ahead_panel = p.row_step, 0
+                    tile.ahead = <const char*>tile.x + ((length + j) * p.row_step + tile.off[0]) * size
+                else:  # or the lines that the next rows' sums will go to
+                    ahead_row, grid.ahead_panel = all.y_pixel, grid.y_panel
+                    tile.ahead = <const char*>tile.y + rows * all.y_pixel * size
+                tile.ahead_step, grid.ahead_run = ahead_row * size, (length + j) * ahead_row
+                tile.ahead_end = <const char*>tile.ahead + grid.ahead_run * size
+                p.table.run_grid(&tile, <int>(length + j), <int>vectors, grid)
+                at += grid.runs * length
+
+
+cdef inline ptrdiff_t gradient_blocks(const gradient_round_t* r) noexcept nogil:
+    """Blocks of pixels whose sums are closed before the next ones, as in a tile."""
+    return (r.pixels + CK_CONV_CHUNK * CK_CONV_CHUNKS - 1) // (CK_CONV_CHUNK * CK_CONV_CHUNKS)
+
+
 cdef void sum_segments(const gradient_round_t* r, ck_conv_tile* tile, ptrdiff_t base, ptrdiff_t rows, char* own
                        ) noexcept nogil:
     """All pixels of the round, a segment at a time, whose part of the panel stays in L1 while all rows meet it.
@@ -1153,7 +1255,7 @@ cdef void sum_segments(const gradient_round_t* r, ck_conv_tile* tile, ptrdiff_t 
     grid.w_panel = grid.y_panel = grid.ahead_panel = grid.by_chunk = 0
     grid.x_row = p.base[base + 1] - p.base[base] if r.beside > 1 else 0
     if p.table.grids and lanes > p.table.lanes:
-        blocks = (r.pixels + CK_CONV_CHUNK * CK_CONV_CHUNKS - 1) // (CK_CONV_CHUNK * CK_CONV_CHUNKS)
+        blocks = gradient_blocks(r)
         segments = (r.pixels + blocks * SEGMENT_PIXELS - 1) // (blocks * SEGMENT_PIXELS)
     for block in range(blocks):
         first, pixels = r.pixels * block // blocks, r.pixels * (block + 1) // blocks - r.pixels * block // blocks
@@ -1249,6 +1351,8 @@ cdef void unpack_panel(void* job, ptrdiff_t panel, int worker) noexcept nogil:
     cdef ptrdiff_t bytes = round_up(filters, p.table.lanes) * size, first = 0, count, base, column, c
     cdef char* block = r.own + worker * r.own_bytes
     cdef const char* rows
+    if r.straight and filters == p.panel_filters:
+        return
     if p.turned:
         rows = r.sums + (group * p.group_lanes + filter0) * p.run * size
         for c in range(p.group_channels):
@@ -1340,6 +1444,11 @@ cdef class WeightGradient:
         self.columns = self._taps.shape[1]
         self.positions = self._taps.size
         p.run = (self.columns - 1) * channel_lanes + p.group_channels
+        p.near_rows = 0
+        if in_place and p.table.grids and vectors == CK_CONV_STEPPED:
+            p.near_rows = p.most_pixels * max(<ptrdiff_t>1, min(
+                NEAR_SUMS // (p.group_lanes * p.itemsize * p.most_pixels),
+                NEAR_ROWS // (SEGMENT_PIXELS * p.itemsize * p.most_pixels)))
         self.vectors, self.most_pixels, self.lanes, self.images = vectors, p.most_pixels, p.table.lanes, images
 
     cdef ptrdiff_t _pixels(self, ptrdiff_t images):
@@ -1359,6 +1468,8 @@ cdef class WeightGradient:
 
     cdef ptrdiff_t _own_bytes(self):
         cdef ptrdiff_t rows = self.plan.beside * self.plan.run if self.plan.table.grids else 0
+        if self.plan.near_rows:
+            rows = self.plan.near_rows * ((self.plan.group_lanes - 1) // self.plan.panel_filters + 1)
         return round_up(max(UNPACKED * self.positions, rows) * self.plan.panel_filters * self.plan.itemsize, 64)
 
     @property
@@ -1389,6 +1500,7 @@ cdef class WeightGradient:
         r.own = r.columns + round_up(self._copied(images) * p.itemsize, 64)
         r.off = <ptrdiff_t*>(r.own + threads * r.own_bytes)
         r.first = True
+        r.straight = p.near_rows and p.turned and self._pixels(images) <= CK_CONV_CHUNK * CK_CONV_CHUNKS
         with nogil:
             while first < n:
                 r.images = min(images, n - first)
@@ -1408,6 +1520,10 @@ cdef int gradient_boxes(gradient_round_t* r, int threads) except -1 nogil:
     r.beside = p.beside if threads == 1 and not r.skip else 1
     tasks = p.n_bases // r.beside * panels
     r.parts = 1 if threads == 1 else max(1, (4 * threads + tasks - 1) // tasks)
+    if p.near_rows:
+        r.parts = (p.run + p.near_rows - 1) // p.near_rows
+        if threads > 1:
+            r.parts = max(r.parts, (4 * threads + p.groups - 1) // p.groups)
     while z < p.target[0]:
         y = 0
         while y < p.target[1]:
@@ -1430,7 +1546,11 @@ cdef int gradient_boxes(gradient_round_t* r, int threads) except -1 nogil:
                              threads)
                 x += p.block[2]
                 last = r.last and x >= p.target[2] and y + p.block[1] >= p.target[1] and z + p.block[0] >= p.target[0]
-                if last and r.parts == 1 and (threads == 1 or panels >= 2 * threads):
+                if p.near_rows:
+                    parallel_for(sum_in_place, r, p.groups * r.parts, threads)
+                    if last:
+                        parallel_for(unpack_panel, r, panels, threads)
+                elif last and r.parts == 1 and (threads == 1 or panels >= 2 * threads):
                     parallel_for(sum_whole_panel, r, panels, threads)
                 else:
                     parallel_for(sum_run, r, tasks * r.parts, threads)

@@ -36,7 +36,7 @@ cdef extern from "conv/conv.h" nogil:
         const ck_conv_piece* piece
         ptrdiff_t pieces
     int CK_CONV_VECTORS
-    enum: CK_CONV_TOGETHER, CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_PIXELS
+    enum: CK_CONV_STEPPED, CK_CONV_TOGETHER, CK_CONV_CHUNK, CK_CONV_CHUNKS, CK_CONV_PIXELS
     ctypedef struct ck_conv_grid:
         ptrdiff_t panels
         ptrdiff_t rows
@@ -46,6 +46,7 @@ cdef extern from "conv/conv.h" nogil:
         ptrdiff_t x_row
         ptrdiff_t y_row
         ptrdiff_t ahead_panel
+        ptrdiff_t ahead_run
         int by_chunk
     ctypedef struct ck_conv_table:
         ptrdiff_t lanes

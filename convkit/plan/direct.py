@@ -24,6 +24,7 @@ MOST_INSIDE_OF_FEW = 3 / 4
 MANY_IMAGES = 4
 WIDE_PIXEL = 64  # channels from which on a weight gradient's rows are those of one pixel, where lines must lie apart
 GRID_VECTORS = 3  # of most panels in grids; one or two at the end have 2
+MANY_VECTORS = 7  # of filters, so that a single one at the end does not matter where panels have two
 MOST_SLOTS = 1.05  # of a panel in grids, over those of the best tiles
 
 
@@ -211,8 +212,10 @@ def _weight_sums(spec, isa, three, skips):
     c_in, c_out = spec.c_in, spec.c_out
     # with a stride, half of each cache line would be read for nothing, once for every panel
     in_place = not skips and set(kernel) == set(stride) == {1} and source == target and not any(lo)
-    # the smaller one of x and dy is put into panels; of x, sums are rows of dw
-    turned = in_place and c_in <= c_out
+    in_grids = in_place and conv.has_grids(isa, itemsize)
+    # the smaller one of x and dy is put into panels; of x, sums are rows of dw: in grids they go there at once, and x
+    # may be as large as dw, which else would be transposed
+    turned = in_place and (c_in <= c_out or (in_grids and prod(target) <= c_out))
     if turned:
         c_in, c_out = c_out, c_in
     channels, filters = c_in // spec.groups, c_out // spec.groups
@@ -237,6 +240,9 @@ def _weight_sums(spec, isa, three, skips):
     taps = [[(z * kernel[1] + y) * kernel[2] + x + i for i in range(columns)] for z, y, x in positions]
 
     vectors = geometry.tile_vectors(filters, [(columns * channel_lanes, 1)], images * prod(block), lanes, most_pixels)
+    in_lanes = -(-filters // lanes)
+    if in_grids and (in_lanes % conv.STEPPED_VECTORS == 0 or in_lanes >= MANY_VECTORS):
+        vectors = conv.STEPPED_VECTORS
     inside = [sum(met, ()) for met in product(*map(_inside, three, dilation))] if skips else None
     return conv.WeightGradient(spec.dtype, isa, spec.groups, c_in, c_out, source, target, lo, stride, block, box,
                                channel_lanes, images, vectors, spec.macs, bases, taps, inside, in_place, turned)

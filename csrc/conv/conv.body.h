@@ -7,6 +7,9 @@
 /* Whether a grid of tiles has a kernel, for the panels that Winograd, gemm and direct layers take; else a call for each tile. */
 #define CK_CONV_HAS_GRID(vectors) (CK_VBYTES == 32 && sizeof(T) == 4 && ((vectors) == 2 || (vectors) == 3))
 
+/* And one for pixels that lie any step apart: a line of sums each, of weight gradients; not for the few tiles that are low. */
+#define CK_CONV_HAS_STEPS(vectors, pixels) ((vectors) == CK_CONV_STEPPED && (pixels) >= 4)
+
 /* Elements by which a padding copy of short rows fetches ahead: 2 KB. */
 #define CK_CONV_PAD_AHEAD (2048 / (ptrdiff_t)sizeof(T))
 
@@ -81,7 +84,9 @@ CK_INLINE const char *CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_ch
                                          const int N)
 {
     const int turn = CK_CONV_TURN(N);
-    const int near = N > 1 && M % 2 == 0 ? M / 2 : M; /* pixels found from x; the others from x_half after it */
+    const int stepped = CK_CONV_TURN(N) > 1 && !__builtin_constant_p(x_step);
+    /* pixels found from x; the others from x_half after it */
+    const int near = N > 1 && (M % 2 == 0 || stepped) ? (M + 1) / 2 : M;
     const ptrdiff_t half = t->x_half ? t->x_half : near * x_step;
     const ptrdiff_t *off = t->off + c->first;
     const char *ahead_end = t->ahead_end ? (const char *)((const T *)t->ahead_end + beside) : NULL;
@@ -105,7 +110,15 @@ CK_INLINE const char *CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_ch
             ahead += ahead_step;
             if (ahead == ahead_end) ahead += back, ahead_end += 64;
             CK_UNROLL for (int u = 0; u < turn; u++)
-                CK_TYPED(sum_tap)(acc, x + off[u], x + off[u] + half, w + u * N * L, x_step, near, M, N);
+            {
+                if (stepped) { /* three pixels from each pointer, by scaled steps: GCC would add step after step */
+                    const T *p = x + off[u], *q = p + half;
+                    __asm__("" : "+r"(p), "+r"(q));
+                    CK_TYPED(sum_tap)(acc, p, q, w + u * N * L, x_step, near, M, N);
+                } else {
+                    CK_TYPED(sum_tap)(acc, x + off[u], x + off[u] + half, w + u * N * L, x_step, near, M, N);
+                }
+            }
         }
         const int add = __builtin_expect(i || c->add, 1);
         if (!add && c->row_bias)
@@ -171,6 +184,14 @@ CK_INLINE void CK_TYPED(sum_grid)(const ck_conv_tile *t, const ck_conv_chunks *c
             const T *x = tile.x, *w = (const T *)tile.w + p * g.w_panel + chunks.first * N * L;
             T *to = (T *)tile.y + p * g.y_panel;
             const char *ahead = (const char *)((const T *)tile.ahead + p * g.ahead_panel + chunks.first * N * L);
+            if (CK_CONV_HAS_STEPS(N, M) && tile.x_step != 1) {
+                for (ptrdiff_t i = 0; i < g.runs; i++, x += M * tile.x_step, to += M * chunks.row) {
+                    const ptrdiff_t beside = p * g.ahead_panel + i * g.ahead_run;
+                    ahead = (const char *)((const T *)tile.ahead + beside);
+                    CK_TYPED(sum_taps)(&tile, &chunks, tile.x_step, x, w, ahead, beside, to, M, N);
+                }
+                continue;
+            }
             for (ptrdiff_t j = 0; j < g.rows; j++, x += g.x_row - g.runs * M, to += g.y_row - g.runs * M * chunks.row)
                 for (ptrdiff_t i = 0; i < g.runs; i++, x += M, to += M * chunks.row) {
                     ahead = CK_TYPED(sum_taps)(&tile, &chunks, 1, x, w, ahead, p * g.ahead_panel, to, M, N);
@@ -367,10 +388,12 @@ CK_NOINLINE void CK_TYPED(conv_run)(const ck_conv_tile *t, int pixels, int vecto
 CK_NOINLINE void CK_TYPED(conv_run_grid)(const ck_conv_tile *t, int pixels, int vectors, const ck_conv_grid *g)
 {
     ck_conv_chunks c = CK_TYPED(chunks_of)(t);
-    CK_ASSERT(t->y_filter == 1 && t->filters == vectors * L && !t->bias && t->x_step == 1 && t->taps >= 1);
+    CK_ASSERT(t->y_filter == 1 && t->filters == vectors * L && !t->bias && t->taps >= 1);
+    CK_ASSERT(t->x_step == 1 || (g->rows == 1 && !t->finish && !g->by_chunk));
     CK_ASSERT(!(t->accumulate && t->row_bias) && !(g->by_chunk && t->finish));
     const CK_TYPED(grid_kernel) kernel = CK_TYPED(grid_kernels)[vectors - 1][pixels - 1];
-    if (kernel && c.count <= CK_CONV_CHUNKS && (!t->finish || vectors == CK_CONV_FINISHED)) {
+    if (kernel && c.count <= CK_CONV_CHUNKS && (!t->finish || vectors == CK_CONV_FINISHED) &&
+        (t->x_step == 1 || CK_CONV_HAS_STEPS(vectors, pixels))) {
         c.add = t->accumulate;
         c.row = t->y_pixel;
         kernel(t, &c, g);
@@ -380,7 +403,7 @@ CK_NOINLINE void CK_TYPED(conv_run_grid)(const ck_conv_tile *t, int pixels, int 
         for (ptrdiff_t j = 0; j < g->rows; j++)
             for (ptrdiff_t i = 0; i < g->runs; i++) {
                 ck_conv_tile tile = *t;
-                tile.x = (const T *)t->x + j * g->x_row + i * pixels;
+                tile.x = (const T *)t->x + j * g->x_row + i * pixels * t->x_step;
                 tile.w = (const T *)t->w + p * g->w_panel;
                 tile.y = (T *)t->y + p * g->y_panel + j * g->y_row + i * pixels * t->y_pixel;
                 tile.ahead = (const char *)((const T *)t->ahead + p * g->ahead_panel) +

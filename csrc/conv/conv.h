@@ -41,16 +41,18 @@ typedef void (*ck_conv_run)(const ck_conv_tile *tile, int pixels, int vectors);
 /* Up to CK_CONV_TOGETHER tiles with one panel, none with row_bias: the same sums, a segment of the panel at a time. */
 typedef void (*ck_conv_run_together)(const ck_conv_tile *tile, const int *pixels, ptrdiff_t n, int vectors);
 
-/* Tiles of one shape in one call: run `i` of row `j` with panel `p` takes its pixels from x + j * x_row + i * pixels, its
- * weights from w + p * w_panel and writes its sums to y + p * y_panel + j * y_row + i * pixels * y_pixel. What is fetched
- * ahead begins anew with every panel, ahead_panel farther. */
+/* Tiles of one shape in one call: run `i` of row `j` with panel `p` takes its pixels from x + j * x_row + i * pixels *
+ * x_step, its weights from w + p * w_panel and writes its sums to y + p * y_panel + j * y_row + i * pixels * y_pixel. What
+ * is fetched ahead begins anew with every panel, ahead_panel farther; and, where x_step is not 1, with every run. */
 typedef struct {
     ptrdiff_t panels, rows, runs;
     ptrdiff_t w_panel, y_panel, x_row, y_row, ahead_panel; /* elements */
+    ptrdiff_t ahead_run;
     int by_chunk; /* all tiles take a chunk of the taps before the next one: its weights stay in L1; without `finish` */
 } ck_conv_grid;
 
-/* The sums go into y as they are: y_filter is 1, filters are vectors * L, x_step is 1; without `bias`. */
+/* The sums go into y as they are: y_filter is 1, filters are vectors * L; without `bias`. With any other x_step than 1 there
+ * is one row, without `finish`. */
 typedef void (*ck_conv_run_grid)(const ck_conv_tile *tile, int pixels, int vectors, const ck_conv_grid *grid);
 
 /* to[i] = from[i] for i below n, whole vectors, where `start`; else to[i] += from[i]. */
@@ -67,8 +69,8 @@ enum { CK_CONV_CHUNK = 64, CK_CONV_CHUNKS = 16, CK_CONV_VECTORS = 4, CK_CONV_PIX
  * weights stay in L1. */
 enum { CK_CONV_TOGETHER = 16, CK_CONV_SEGMENT = 4 };
 
-/* Vectors of the panels whose grids finish what they have summed: gemm's. */
-enum { CK_CONV_FINISHED = 3 };
+/* Vectors of the panels whose grids finish what they have summed: gemm's; and whose grids take steps of any length. */
+enum { CK_CONV_FINISHED = 3, CK_CONV_STEPPED = 2 };
 
 /* How many panels before it is needed what their sums meet is fetched. */
 enum { CK_CONV_PANELS_AHEAD = 3 };
