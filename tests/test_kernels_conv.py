@@ -247,6 +247,22 @@ def test_infinity_times_padding_is_nan(leave_out):
 
 @every_isa
 @every_dtype
+def test_an_infinite_weight_is_found_wherever_it_is(isa, dtype, leave_out):
+    spec = conv_spec((1, 2, 5, 5), dtype, (7, 2, 3, 3), dtype, padding=1, rank=2)[0]
+    kernel = direct.Sums(spec, isa).kernel
+    assert kernel.by_position
+    w = np.full((7, 2, 3, 3), np.finfo(dtype).max)
+    w[::2] *= -1
+    assert kernel.pack(w)[-1] == 0
+    for at in np.ndindex(w.shape):
+        for value in (np.inf, -np.inf, np.nan):
+            changed = w.copy()
+            changed[at] = value
+            assert kernel.pack(changed)[-1] == 1
+
+
+@every_isa
+@every_dtype
 @pytest.mark.parametrize("source_bytes", [1, 300, 1500])
 def test_many_boxes_and_rounds_are_exact(isa, dtype, source_bytes, small_source):
     """Boxes of one output, of a row, of a few rows; rounds of one image and of several."""

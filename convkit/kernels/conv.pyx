@@ -690,15 +690,6 @@ cdef void pack_panel(real* _dtype, const pack_t* a, const phase_t* f, const ptrd
                     w[lane * a.w_filter + c * a.w_channel + tap[t]])
 
 
-cdef void mark_infinite(real* w, ptrdiff_t n) noexcept nogil:
-    """Put behind ``n`` weights whether one of them is not finite."""
-    cdef bint infinite = False
-    cdef ptrdiff_t i
-    for i in range(n):
-        infinite |= w[i] - w[i] != 0
-    w[n] = infinite
-
-
 cdef class Direct:
     """A planned forward pass or input gradient.
 
@@ -840,10 +831,11 @@ cdef class Direct:
                 else:
                     pack_panels(<double*>NULL, &a, &p.phase[i], tap, positions, in_order)
         if p.by_position:  # 1 if a weight is not finite: infinity times padding is NaN and must stay it
+            i = self.packed_size - 1
             if p.itemsize == 4:
-                mark_infinite(<float*>a.packed, self.packed_size - 1)
+                (<float*>a.packed)[i] = not p.table.all_finite(a.packed, i)
             else:
-                mark_infinite(<double*>a.packed, self.packed_size - 1)
+                (<double*>a.packed)[i] = not p.table.all_finite(a.packed, i)
         return packed
 
     def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Finish then=None):

@@ -66,6 +66,7 @@ cdef extern from "conv/conv.h" nogil:
                        ptrdiff_t after, const void* next) noexcept nogil
         void weave(const void* sums, ptrdiff_t phase, ptrdiff_t row, void* y, ptrdiff_t y_filter, ptrdiff_t filters,
                    ptrdiff_t n) noexcept nogil
+        bint all_finite(const void* a, ptrdiff_t n) noexcept nogil
         void spread(const void* sums, ptrdiff_t row, void* y, ptrdiff_t y_filter, ptrdiff_t step, ptrdiff_t filters,
                     ptrdiff_t n) noexcept nogil
 

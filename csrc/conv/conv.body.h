@@ -617,6 +617,20 @@ CK_NOINLINE void CK_TYPED(conv_spread)(const void *sums, ptrdiff_t row, void *y,
     }
 }
 
+CK_NOINLINE int CK_TYPED(conv_all_finite)(const void *a, ptrdiff_t n)
+{
+    const T *from = a;
+    V zeros[4] = {{0}}; /* each number times 0 */
+    ptrdiff_t i = 0;
+    for (; i + 4 * L <= n; i += 4 * L)
+        CK_UNROLL for (int j = 0; j < 4; j++) zeros[j] += vload(from + i + j * L) * vset1(0);
+    for (; i < n; i += L) zeros[0] += vload_part(from + i, n - i < L ? n - i : L) * vset1(0);
+    T lanes[L], sum = 0;
+    vstore(lanes, zeros[0] + zeros[1] + (zeros[2] + zeros[3]));
+    for (int j = 0; j < L; j++) sum += lanes[j];
+    return sum == 0;
+}
+
 /* The longest run of pixels at a number of vectors: the last row of the registry that the registers hold. */
 #define CK_CONV_MOST(vectors) ((CK_REGISTERS - 1 - (vectors)) / (vectors))
 #define CK_CONV_CAP(vectors, cap) (CK_CONV_MOST(vectors) < (cap) ? CK_CONV_MOST(vectors) : (cap))
@@ -636,6 +650,7 @@ const ck_conv_table CK_KERNEL(ck_conv) = {
     .pad_apart = CK_CONV_HAS_GRID(2) ? CK_TYPED(conv_pad_apart) : NULL,
     .weave = CK_TYPED(conv_weave),
     .spread = CK_TYPED(conv_spread),
+    .all_finite = CK_TYPED(conv_all_finite),
 };
 #undef CK_CONV_CAP
 #undef CK_CONV_MOST

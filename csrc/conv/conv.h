@@ -118,6 +118,9 @@ typedef void (*ck_conv_weave)(const void *sums, ptrdiff_t phase, ptrdiff_t row, 
 typedef void (*ck_conv_spread)(const void *sums, ptrdiff_t row, void *y, ptrdiff_t y_filter, ptrdiff_t step,
                                ptrdiff_t filters, ptrdiff_t n);
 
+/* Whether none of n numbers is infinite or NaN. */
+typedef int (*ck_conv_all_finite)(const void *a, ptrdiff_t n);
+
 /* What one level has for one dtype: at v vectors, tiles of 1 to most_pixels[v - 1] pixels. */
 typedef struct {
     ptrdiff_t lanes;
@@ -134,6 +137,7 @@ typedef struct {
     ck_conv_pad pad_apart; /* each row's even columns before its odd ones; where there are grids */
     ck_conv_weave weave;
     ck_conv_spread spread;
+    ck_conv_all_finite all_finite;
 } ck_conv_table;
 
 const ck_conv_table *ck_conv_table_for(int level, int itemsize);
