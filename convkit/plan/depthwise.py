@@ -146,8 +146,16 @@ def _fits(spec, isa, kernel, stride):
     return ((spec.rank == 2 or spec.rank == 3 and isa == "avx2") and prod(spec.kernel) <= ROWS_TAPS
             and spec.c_in_per_group == spec.c_out_per_group == 1 and spec.kernel[-2:] == (kernel, kernel)
             and spec.stride[-2:] == (stride, stride) and (stride == 1 or spec.dilation[-2:] == (1, 1))
-            and (spec.direction != "input_gradient" or max(spec.stride) == 1)
-            and (isa != "avx2" or _narrow(spec, isa) or _fits_strips(spec, kernel, stride)))
+            and (_fits_spread(spec, isa) if spec.direction == "input_gradient" and max(spec.stride) > 1 else
+                 isa != "avx2" or _narrow(spec, isa) or _fits_strips(spec, kernel, stride)))
+
+
+def _fits_spread(spec, isa):
+    """Whether AVX2 spreads each row of dy over two of dx, whole vectors of pairs."""
+    row = _axes(spec)[2]
+    return (isa == "avx2" and spec.kernel == (3, 3) and spec.stride == (2, 2)
+            and all(lo == 1 for lo, _ in spec.padding) and row.target % 2 == 0
+            and 32 // spec.dtype.itemsize <= row.target // 2 <= row.source)
 
 
 def _narrow(spec, isa):

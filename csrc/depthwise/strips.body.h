@@ -491,12 +491,76 @@ CK_NOINLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, cons
     }
 }
 
+/* Targets 2 j and 2 j + 1 of two rows, for L j: pixels a of the row d[0] that ends at the first one and at both, b beside
+ * them, and those of the row below. Products are added in the order of their pixels. */
+CK_INLINE void CK_TYPED(spread_pixels)(const T *const d[2], const VL *lanes, const V weights[9], V bias, T *const y[2],
+                                       const int last)
+{
+    V a[2], b[2];
+    CK_UNROLL for (int r = 0; r < 2; r++)
+    {
+        a[r] = vload(d[r]);
+        b[r] = last ? vload_lanes(d[r] + 1, *lanes) : vload(d[r] + 1);
+        CK_HOLD(a[r]);
+        CK_HOLD(b[r]);
+    }
+    CK_UNROLL for (int r = 0; r < 2; r++)
+    {
+        const int k = r ? 6 : 3; /* the taps of row d[0] */
+        V even = vfma(weights[k + 1], a[0], (V){0});
+        V odd = vfma(weights[k], b[0], vfma(weights[k + 2], a[0], (V){0}));
+        if (r) {
+            even = vfma(weights[1], a[1], even);
+            odd = vfma(weights[0], b[1], vfma(weights[2], a[1], odd));
+        }
+        even += bias, odd += bias;
+        vstore(y[r], vziplo(even, odd));
+        vstore(y[r] + L, vziphi(even, odd));
+    }
+}
+
+/* The input gradient of 3 x 3 taps, stride 2, padding 1, with an even number of columns: every row of the source gives
+ * two rows of targets, of whole vectors, the last of which overlap those before them. */
+CK_NOINLINE void CK_TYPED(spread_rows)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
+                                       ptrdiff_t first, ptrdiff_t last, T *scratch)
+{
+    const ptrdiff_t width = g->source[2], height = g->source[1], across = g->target[2], down = g->target[1];
+    const ptrdiff_t end = across / 2 - L;
+    T *const zeros = scratch, *const nowhere = scratch + width + L;
+    const VL lanes = vlanes(0, CK_TYPED(lane)(width - end - 1));
+    memset(zeros, 0, (size_t)(width + L) * sizeof(T));
+    CK_TYPED(unit) u = CK_TYPED(unit_at)(g, first);
+    for (ptrdiff_t i = first; i < last; i++, CK_TYPED(step_unit)(g, &u)) {
+        const ptrdiff_t channel = u.image * g->groups + u.group;
+        const ptrdiff_t stop = CK_TYPED(least)(u.origin[1] + g->block[1], (down + 1) / 2);
+        const T *const x = source + channel * height * width, *const own = w + u.group * 9;
+        const V shift = vset1(bias ? bias[u.group] : 0);
+        V weights[9];
+        CK_UNROLL for (int k = 0; k < 9; k++)
+        {
+            weights[k] = vset1(own[k]);
+            CK_HOLD(weights[k]);
+        }
+        for (ptrdiff_t row = u.origin[1]; row < stop; row++) {
+            T *const to = target + (channel * down + 2 * row) * across;
+            T *y[2] = {to, 2 * row + 1 < down ? to + across : nowhere};
+            const T *d[2] = {row < height ? x + row * width : zeros, row + 1 < height ? x + (row + 1) * width : zeros};
+            for (ptrdiff_t j = 0; j < end; j += L, d[0] += L, d[1] += L, y[0] += 2 * L, y[1] += 2 * L)
+                CK_TYPED(spread_pixels)(d, NULL, weights, shift, y, 0);
+            const ptrdiff_t back = (L - end % L) % L;
+            d[0] -= back, d[1] -= back, y[0] -= 2 * back, y[1] -= 2 * back;
+            CK_TYPED(spread_pixels)(d, &lanes, weights, shift, y, 1);
+        }
+    }
+}
+
 #define CK_SUM_ROWS(K, S)                                                                                              \
     static void CK_TYPED(sum_rows_##K##_##S)(const ck_depthwise *g, const void *source, const void *w,                 \
                                              const void *bias, void *target, ptrdiff_t first, ptrdiff_t last,          \
                                              void *scratch)                                                            \
     {                                                                                                                  \
-        CK_TYPED(sum_rows)(g, source, w, bias, target, first, last, scratch);                                          \
+        (K == 3 && S == 2 && g->reversed ? CK_TYPED(spread_rows) : CK_TYPED(sum_rows))(g, source, w, bias, target,     \
+                                                                                       first, last, scratch);          \
     }
 CK_SUM_ROWS(3, 1)
 CK_SUM_ROWS(5, 1)
