@@ -161,6 +161,45 @@ def test_rows_in_depth(kernel, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_input_gradients_of_stride_2_by_rows(dtype):
+    """Every end of a row and of a plane, with a bias as transposed layers have, and the bits of `taps`."""
+    lanes = 32 // dtype.itemsize
+    for width in (max(2 * lanes, 10), 2 * lanes + 4, 6 * lanes - 2, 4 * lanes):
+        for height, hi in ((6, 0), (7, 1), (8, 1), (1, 2)):
+            spec = spec_of((height, width), (3, 3), 2, ((1, hi), (1, hi)), groups=3, dtype=dtype)
+            check_exact(spec, n=2)
+            gradient = replace(spec, direction="input_gradient")
+            assert "avx2" not in levels() or plan.variant(gradient, "avx2") == "rows_3x3_s2"
+            x, w, bias, dy = (a + dtype.type(0.1) for a in operands(spec, 2))
+            for isa in levels():
+                results = [np.full(spec.x_shape(2), np.nan, dtype) for _ in range(2)]
+                for name, y in zip((plan.variant(gradient, isa), "taps"), results, strict=True):
+                    plan.make(gradient, isa, name).sum(dy, w, bias[:3], y, 2, 1)
+                assert np.array_equal(*(y.view(f"i{dtype.itemsize}") for y in results))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weight_gradients_by_rows(stride, dtype):
+    """Ends of rows inside and outside of whole vectors, several runs, and nothing of the next row in a sum."""
+    lanes = 32 // dtype.itemsize
+    for across in (2 * lanes + 1, 3 * lanes, 4 * lanes - 1):
+        for lo, hi in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            width = stride * (across - 1) + 3 - lo - hi
+            spec = spec_of((stride * 140, width), (3, 3), stride, ((1, 1), (lo, hi)), groups=2, dtype=dtype)
+            gradient = replace(spec, direction="weight_gradient")
+            assert "avx2" not in levels() or plan.variant(gradient, "avx2").startswith("rows_3x3")
+            check_exact(spec, n=2)
+            x, w, bias, dy = operands(spec, 1)
+            x[:, :, 3, -1] = np.inf
+            dy[:, :, 4, -1] = np.inf
+            want = expected(spec, x, w, bias, dy)["weight_gradient"]
+            for isa in levels():
+                got = compute(spec, "weight_gradient", isa, plan.variant(gradient, isa), x, w, bias, dy)
+                np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_planes_no_wider_than_a_vector(dtype):
     """At AVX2 whole vectors of these rows are stored, over the beginning of the next row, but never past the plane."""
     for pads in (((1, 1), (1, 1)), ((0, 2), (2, 0)), ((4, 3), (0, 1)), ((2, 0), (0, 2))):

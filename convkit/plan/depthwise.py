@@ -22,6 +22,7 @@ ROWS_TAPS = 7**3  # of one filter that a row kernel takes
 LANES = 16  # of float32 in the longest vector
 FLAT_TAPS = 64  # of a sum, for which rows are taken from one run afterwards: a twelfth of so many is worth it
 VECTORS = 3  # of pixels in a tile of four filters
+RUN = 128  # vectors of one run of a weight gradient
 NARROW_ROWS = 1024  # of a plane that is one unit in any case
 
 
@@ -146,8 +147,19 @@ def _fits(spec, isa, kernel, stride):
     return ((spec.rank == 2 or spec.rank == 3 and isa == "avx2") and prod(spec.kernel) <= ROWS_TAPS
             and spec.c_in_per_group == spec.c_out_per_group == 1 and spec.kernel[-2:] == (kernel, kernel)
             and spec.stride[-2:] == (stride, stride) and (stride == 1 or spec.dilation[-2:] == (1, 1))
-            and (_fits_spread(spec, isa) if spec.direction == "input_gradient" and max(spec.stride) > 1 else
+            and (_fits_dots(spec, kernel, stride) if spec.direction == "weight_gradient" else
+                 _fits_spread(spec, isa) if spec.direction == "input_gradient" and max(spec.stride) > 1 else
                  isa != "avx2" or _narrow(spec, isa) or _fits_strips(spec, kernel, stride)))
+
+
+def _fits_dots(spec, kernel, stride):
+    """Whether rows of dy are multiplied with those of x: more than one vector long, one run at most, and no padding is
+    wider than a tap.
+    """
+    row = _axes(spec)[2]
+    behind = row.source_step * (row.target - 1) + 2 - row.lo - (row.source - 1)
+    return (spec.rank == 2 and max(spec.dilation) == 1 and row.lo <= 1 and behind <= 1
+            and _fits_strips(spec, kernel, stride) and row.target <= RUN * 32 // spec.dtype.itemsize)
 
 
 def _fits_spread(spec, isa):
@@ -192,7 +204,7 @@ def _channels_pay(spec, lanes, in_rows):
     if taps == 1 or not takes_channels(spec) or 4 * spec.groups < 3 * lanes * -(-spec.groups // lanes):
         return False
     if spec.direction == "weight_gradient":
-        return strided or taps > 9 or width <= 32
+        return width * spec.dtype.itemsize <= 64 if in_rows else strided or taps > 9 or width <= 32
     if in_rows:
         return width <= 8 or taps >= 49 and width <= 16
     return strided or taps >= 25 or width <= 16

@@ -503,7 +503,7 @@ CK_INLINE void CK_TYPED(dot_block)(const ck_depthwise *g, const T *box, const T 
 }
 
 /* out[k] = sum of the lanes of vector k, L of them at a time: after a transpose lane k of the sum of all is k's. */
-CK_INLINE void CK_TYPED(sum_lanes)(T *out, const T *sum, ptrdiff_t n)
+CK_NOINLINE void CK_TYPED(sum_lanes)(T *out, const T *sum, ptrdiff_t n)
 {
     for (ptrdiff_t k = 0; k < n; k += L) {
         V r[L];
@@ -778,6 +778,12 @@ CK_SUM_ROWS(7, 2)
     {#name, kernel, stride, lanes, CK_TYPED(finishes), CK_TYPED(pack), CK_TYPED(sum), CK_TYPED(dot)},
 #define none_f32 NULL
 #define none_f64 NULL
+#if !defined(CK_AVX2)
+#define dot_rows_3_1_f32 NULL
+#define dot_rows_3_1_f64 NULL
+#define dot_rows_3_2_f32 NULL
+#define dot_rows_3_2_f64 NULL
+#endif
 extern const ck_depthwise_row CK_KERNEL(ck_depthwise)[];
 const ck_depthwise_row CK_KERNEL(ck_depthwise)[] = {
 #include "depthwise/kernels.def"
@@ -785,3 +791,7 @@ const ck_depthwise_row CK_KERNEL(ck_depthwise)[] = {
 #undef CK_DEPTHWISE_ROW
 #undef none_f32
 #undef none_f64
+#undef dot_rows_3_1_f32
+#undef dot_rows_3_1_f64
+#undef dot_rows_3_2_f32
+#undef dot_rows_3_2_f64

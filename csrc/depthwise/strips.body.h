@@ -554,6 +554,100 @@ CK_NOINLINE void CK_TYPED(spread_rows)(const ck_depthwise *g, const T *source, c
     }
 }
 
+/* acc[3 r + s] += L pixels of dy times what tap s of row r sees of x, whose rows begin at the first tap. `lanes` are those
+ * of the loads of x and of dy that lie inside: for the first vector of a row the first tap may see others, for the last
+ * one any. */
+CK_INLINE void CK_TYPED(dot_pixels_3)(V acc[9], const T *const x[3], const T *dy, const VL lanes[5], const int S,
+                                      const int first, const int last)
+{
+    V d = last ? vload_lanes(dy, lanes[4]) : vload(dy);
+    if (S == 2) d = vordered(d); /* as shuffles within halves order pixels */
+    CK_UNROLL for (int r = 0; r < 3; r++)
+    {
+        V pixels[4];
+        CK_UNROLL for (int i = 0; i < 2 + S; i++) /* with stride 2 two of tap 0, two of taps 1 and 2 */
+        {
+            const T *p = x[r] + (S == 1 ? i : i % 2 * L + i / 2);
+            pixels[i] = last || (first && i == 0) ? vload_lanes(p, lanes[i]) : vload(p);
+            if (S == 2 && i != 1) CK_HOLD(pixels[i]); /* one of them would be read twice, by two shuffles */
+        }
+        if (S == 2) {
+            pixels[0] = vquick_even(pixels[0], pixels[1]);
+            pixels[1] = vquick_even(pixels[2], pixels[3]);
+            pixels[2] = vquick_odd(pixels[2], pixels[3]);
+        }
+        CK_UNROLL for (int s = 0; s < 3; s++) CK_TYPED(add_product)(acc + 3 * r + s, d, pixels[s]);
+    }
+}
+
+/* The lanes of L pixels of dy from q on that lie inside its row, and those of what they see. */
+CK_NOINLINE void CK_TYPED(lanes_of_dots)(const ck_depthwise *g, VL lanes[5], ptrdiff_t q)
+{
+    const ptrdiff_t n = CK_TYPED(least)(L, g->target[2] - q), S = g->source_step[2];
+    for (int i = 0; i < 2 + S; i++) {
+        const ptrdiff_t far = S == 1 ? 0 : i % 2 * L, at = S * q - g->lo[2] + (S == 1 ? i : far + i / 2);
+        lanes[i] = vlanes(CK_TYPED(lane)(-at), CK_TYPED(lane)(CK_TYPED(least)(g->source[2] - at, S * n - far)));
+    }
+    lanes[4] = vlanes(0, (int)n);
+}
+
+/* Weight gradients of 3 x 3 taps, stride 1 or 2: rows of dy against rows of x in place. */
+CK_INLINE void CK_TYPED(dot_rows)(const ck_depthwise *g, const T *dy, const T *x, T *dw, ptrdiff_t from, ptrdiff_t to,
+                                  ptrdiff_t first, ptrdiff_t last, T *scratch, const int S)
+{
+    const ptrdiff_t width = g->source[2], height = g->source[1], across = g->target[2], down = g->target[1];
+    const ptrdiff_t blocks = g->blocks[1] * g->blocks[2], vectors = (across + L - 1) / L, zero_row = width + 3 * L;
+    const ptrdiff_t together = CK_DEPTHWISE_RUN / vectors;
+    /* whether the last vector of a row lies inside, and where the whole ones end */
+    const int inside = across % L == 0 && S * across - g->lo[2] + 2 - S < width;
+    const ptrdiff_t end = (vectors - !inside) * L;
+    T *const zeros = scratch, *const sum = scratch + zero_row / L * L;
+    VL lanes[2][5];
+    memset(zeros, 0, (size_t)zero_row * sizeof(T));
+    CK_TYPED(lanes_of_dots)(g, lanes[0], 0);
+    CK_TYPED(lanes_of_dots)(g, lanes[1], end);
+    for (ptrdiff_t i = first; i < last; i++) {
+        CK_UNROLL for (int k = 0; k < 9; k++) vstore(sum + k * L, (V){0});
+        for (ptrdiff_t b = from; b < to; b++) {
+            const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, b % blocks);
+            const ptrdiff_t channel = b / blocks * g->groups + i;
+            const ptrdiff_t stop =
+                u.origin[2] ? 0 : CK_TYPED(least)(down, u.origin[1] + g->block[1]); /* rows are whole */
+            for (ptrdiff_t y = u.origin[1]; y < stop; y += together) {
+                V acc[9];
+                CK_UNROLL for (int k = 0; k < 9; k++) acc[k] = (V){0};
+                for (ptrdiff_t row = y; row < CK_TYPED(least)(stop, y + together); row++) {
+                    const T *d = dy + (channel * down + row) * across, *rows[3];
+                    CK_UNROLL for (int r = 0; r < 3; r++)
+                    {
+                        const ptrdiff_t at = S * row + r - g->lo[1];
+                        rows[r] = (size_t)at < (size_t)height ? x + (channel * height + at) * width - g->lo[2] : zeros;
+                    }
+                    CK_TYPED(dot_pixels_3)(acc, rows, d, lanes[0], S, 1, 0);
+                    for (ptrdiff_t q = L; q < end; q += L) {
+                        CK_UNROLL for (int r = 0; r < 3; r++) rows[r] += S * L;
+                        CK_TYPED(dot_pixels_3)(acc, rows, d + q, NULL, S, 0, 0);
+                    }
+                    if (inside) continue;
+                    CK_UNROLL for (int r = 0; r < 3; r++) rows[r] += S * L;
+                    CK_TYPED(dot_pixels_3)(acc, rows, d + end, lanes[1], S, 0, 1);
+                }
+                CK_UNROLL for (int k = 0; k < 9; k++) vstore(sum + k * L, vload(sum + k * L) + acc[k]);
+            }
+        }
+        CK_TYPED(sum_lanes)(dw + i * 9, sum, 9);
+    }
+}
+#define CK_DOT_ROWS(S)                                                                                                 \
+    static void CK_TYPED(dot_rows_3_##S)(const ck_depthwise *g, const void *dy, const void *x, void *dw,               \
+                                         ptrdiff_t from, ptrdiff_t to, ptrdiff_t first, ptrdiff_t last, void *scratch) \
+    {                                                                                                                  \
+        CK_TYPED(dot_rows)(g, dy, x, dw, from, to, first, last, scratch, S);                                           \
+    }
+CK_DOT_ROWS(1)
+CK_DOT_ROWS(2)
+#undef CK_DOT_ROWS
+
 #define CK_SUM_ROWS(K, S)                                                                                              \
     static void CK_TYPED(sum_rows_##K##_##S)(const ck_depthwise *g, const void *source, const void *w,                 \
                                              const void *bias, void *target, ptrdiff_t first, ptrdiff_t last,          \
