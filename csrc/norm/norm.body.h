@@ -618,19 +618,20 @@ CK_INLINE void CK_TYPED(add_features)(const T *dy, const T *x, const T *weight, 
                                       double inverse, double *dbias, double *dweight, ck_f64v *sum_g, ck_f64v *sum_gd)
 {
     ck_f64v wide_dy[WIDE], wide_x[WIDE], wide_w[WIDE];
-    vwiden(CK_TYPED(some)(dy, n), wide_dy);
-    vwiden(CK_TYPED(some)(x, n), wide_x);
-    vwiden(CK_TYPED(some_or)(weight, 0, n, 1), wide_w);
+    CK_UNROLL for (int w = 0; w < WIDE; w++) wide_w[w] = (ck_f64v){0} + 1;
+    CK_TYPED(widen_some)(dy, n, wide_dy);
+    CK_TYPED(widen_some)(x, n, wide_x);
+    if (weight) CK_TYPED(widen_some)(weight, n, wide_w);
     CK_UNROLL
     for (int w = 0; w < WIDE; w++) {
         const ptrdiff_t left = n - w * CK_F64_LANES, all = left >= CK_F64_LANES;
         if (left <= 0) break;
-        ck_f64v d = (wide_x[w] - own->center) - own->shift, g = wide_dy[w] * wide_w[w];
+        const ck_f64v d = (wide_x[w] - own->center) - own->shift, product = wide_dy[w] * d;
         double *db = dbias + w * CK_F64_LANES, *dw = dweight + w * CK_F64_LANES;
         ck_f64v old_b = all ? ck_load_f64(db) : ck_load_part_f64(db, left);
         ck_f64v old_w = all ? ck_load_f64(dw) : ck_load_part_f64(dw, left);
         old_b += wide_dy[w];
-        old_w = ck_fma_f64(wide_dy[w], d * inverse, old_w);
+        old_w = ck_fma_f64(product, (ck_f64v){0} + inverse, old_w);
         if (all) {
             ck_store_f64(db, old_b);
             ck_store_f64(dw, old_w);
@@ -638,8 +639,8 @@ CK_INLINE void CK_TYPED(add_features)(const T *dy, const T *x, const T *weight, 
             ck_store_part_f64(db, old_b, left);
             ck_store_part_f64(dw, old_w, left);
         }
-        sum_g[w] += g; /* past the end dy is 0, and so is g */
-        sum_gd[w] = ck_fma_f64(g, d, sum_gd[w]);
+        sum_g[w] = ck_fma_f64(wide_dy[w], wide_w[w], sum_g[w]); /* past the end dy is 0 */
+        sum_gd[w] = ck_fma_f64(product, wide_w[w], sum_gd[w]);
     }
 }
 
@@ -651,12 +652,18 @@ CK_INLINE void CK_TYPED(backward_of_features)(const ck_norm *job, ptrdiff_t row,
     const T *x = (const T *)job->x + row * length, *dy = (const T *)job->dy + row * length;
     const T *weight = job->weight ? (const T *)job->weight + at : NULL;
     T *dx = (T *)job->y + row * length;
+    const ck_channel line = *own; /* stores cannot change a copy */
     ck_total sum_g = {0, 0}, sum_gd = {0, 0};
     for (ptrdiff_t begin = 0; begin < length; begin += block) {
         const ptrdiff_t end = length - begin < block ? length : begin + block;
         ck_f64v g[WIDE] = {{0}}, gd[WIDE] = {{0}};
-        for (ptrdiff_t i = begin; i < end; i += L) CK_TYPED(add_features)
-        (dy + i, x + i, weight ? weight + i : NULL, end - i, own, inverse, dbias + at + i, dweight + at + i, g, gd);
+        ptrdiff_t i = begin;
+        for (; i + L <= end; i += L) /* a number of elements that is known: nothing is asked about each vector */
+            CK_TYPED(add_features)(dy + i, x + i, weight ? weight + i : NULL, L, &line, inverse, dbias + at + i,
+                                   dweight + at + i, g, gd);
+        if (i < end)
+            CK_TYPED(add_features)(dy + i, x + i, weight ? weight + i : NULL, end - i, &line, inverse, dbias + at + i,
+                                   dweight + at + i, g, gd);
         ck_total_add(&sum_g, ck_sum_f64(WIDE == 2 ? g[0] + g[WIDE - 1] : g[0]));
         ck_total_add(&sum_gd, ck_sum_f64(WIDE == 2 ? gd[0] + gd[WIDE - 1] : gd[0]));
     }
