@@ -801,3 +801,25 @@ def test_flatten_refuses_the_gradient_of_another_output():
     for dy in (np.zeros((2, 3, 4), np.float32), np.zeros((4, 6), np.float32)):
         with pytest.raises(ShapeError, match=r"dy must have shape \(2, 12\)"):
             backward(dy)
+
+
+@pytest.mark.parametrize("cls", [nn.MaxPool2d, nn.MinPool2d])
+def test_a_pool_that_has_been_called_follows_its_attributes(cls):
+    """It keeps what ran its calls, which an attribute set later and another kind of array must replace."""
+    pool = cls(2)
+    x = np.random.default_rng(1).standard_normal((1, 2, 6, 6)).astype(np.float32)
+    function = F.max_pool2d if cls is nn.MaxPool2d else F.min_pool2d
+    assert pool(x).shape == (1, 2, 3, 3)
+    pool.stride = 1
+    np.testing.assert_array_equal(pool(x), function(x, 2, 1))
+    np.testing.assert_array_equal(nn.Sequential(pool).eval()(x[..., 1:]), function(x[..., 1:], 2, 1))
+    np.testing.assert_array_equal(pool(x.astype(np.float64)), function(x.astype(np.float64), 2, 1))
+    np.testing.assert_array_equal(pool(x[0]), function(x[0], 2, 1))
+    pool.return_indices = True
+    for got, want in zip(pool(x), function(x, 2, 1, return_indices=True), strict=True):
+        np.testing.assert_array_equal(got, want)
+    with pytest.raises(ShapeError):
+        pool(x[:, :, :1])
+    again = copy.deepcopy(pool)
+    again.kernel_size = 3
+    assert again(x)[0].shape == (1, 2, 4, 4) and pool(x)[0].shape == (1, 2, 5, 5)

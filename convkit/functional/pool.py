@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from convkit.functional.common import filled_by, in_float32, planes
-from convkit.plan.calls import empty, planned, remembered, remembered_of_same, running
+from convkit.plan.calls import MAX_OF_A_LAYER, empty, planned, remembered, remembered_of_same, running
 from convkit.plan.pool import gradient_plan, plan, scatter_plan, taps_gradient_plan, taps_pay, taps_plan
 from convkit.spec.common import INT64
 from convkit.spec.pool import (
@@ -351,6 +351,13 @@ def _run_taps_backward(spec, dy, taps, shape):
         taps_gradient_plan(spec).run(planes(dy, spec.dtype, spec.out_size), planes(taps, taps.dtype, spec.out_size),
                                      planes(dx, spec.dtype, spec.size))
     return dx
+
+
+def extreme_pool_of(kind, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank):
+    """``f(x)``: such pooling, of which each kind of arrays is checked once, and nothing but the array is looked at."""
+    made = planned(lambda x: _extreme(x, kind, rank, return_indices, kernel_size, stride, padding, dilation, ceil_mode),
+                   MAX_OF_A_LAYER)
+    return lambda x: made(x)(x)
 
 
 def _extreme_pool(kind, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, rank):

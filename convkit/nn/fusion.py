@@ -60,7 +60,8 @@ def function_of(group: list[Any]) -> Callable[[Floats], Floats]:
     """What computes the output of one group of ``stages``, good until a layer changes."""
     first, *rest = group
     if not rest:
-        return first
+        plain = type(first) in _COMPUTING and "predict" not in vars(first)
+        return _computing(first, None, ()) if plain else first  # a call less
     if "predict_then" in vars(type(first)):
         first = partial(first.predict_then, _call_of(rest.pop(0)))
     elif type(first) in _COMPUTING:

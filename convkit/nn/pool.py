@@ -3,7 +3,7 @@
 from math import inf
 
 from convkit import functional as F
-from convkit.functional.pool import train_extreme_pool
+from convkit.functional.pool import extreme_pool_of, train_extreme_pool
 from convkit.nn.module import Module
 from convkit.spec import common
 from convkit.spec.pool import pool_spec
@@ -39,8 +39,13 @@ class _ExtremePool(_Pool):
         self._check(dilation, ceil_mode=ceil_mode)
 
     def predict(self, x: Floats) -> Floats:
-        return self._pool(x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
-                          self.return_indices)
+        state = vars(self)
+        compute = state.get("_compute")
+        if compute is None:
+            compute = state["_compute"] = extreme_pool_of(
+                self.kind, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode,
+                self.return_indices, self.rank)
+        return compute(x)
 
     def forward(self, x: Floats) -> tuple[Floats, Backward]:
         if not self.return_indices:
@@ -62,7 +67,6 @@ class MaxPool2d(_ExtremePool):
     """
 
     rank, kind = 2, "max"
-    _pool = staticmethod(F.max_pool2d)
     _pool_backward = staticmethod(F.max_pool2d_backward)
 
 
@@ -70,7 +74,6 @@ class MaxPool1d(_ExtremePool):
     """As MaxPool2d, for ``x (N, C, L)``."""
 
     rank, kind = 1, "max"
-    _pool = staticmethod(F.max_pool1d)
     _pool_backward = staticmethod(F.max_pool1d_backward)
 
 
@@ -78,7 +81,6 @@ class MaxPool3d(_ExtremePool):
     """As MaxPool2d, for ``x (N, C, D, H, W)``."""
 
     rank, kind = 3, "max"
-    _pool = staticmethod(F.max_pool3d)
     _pool_backward = staticmethod(F.max_pool3d_backward)
 
 
@@ -86,7 +88,6 @@ class MinPool2d(_ExtremePool):
     """Smallest value of each window; otherwise as MaxPool2d."""
 
     rank, kind = 2, "min"
-    _pool = staticmethod(F.min_pool2d)
     _pool_backward = staticmethod(F.min_pool2d_backward)
 
 
@@ -94,7 +95,6 @@ class MinPool1d(_ExtremePool):
     """As MinPool2d, for ``x (N, C, L)``."""
 
     rank, kind = 1, "min"
-    _pool = staticmethod(F.min_pool1d)
     _pool_backward = staticmethod(F.min_pool1d_backward)
 
 
@@ -102,7 +102,6 @@ class MinPool3d(_ExtremePool):
     """As MinPool2d, for ``x (N, C, D, H, W)``."""
 
     rank, kind = 3, "min"
-    _pool = staticmethod(F.min_pool3d)
     _pool_backward = staticmethod(F.min_pool3d_backward)
 
 
