@@ -822,7 +822,8 @@ static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const c
     }
 #if CK_POOL_GUESSES
     if (sizeof(T) == 4 && pass->three[0] && pool_three(p, op == POOL_SUM)) {
-        if (POOL_NO_NAN(op) && pool_narrow(p) && n >= L) return CK_TYPED(forward_strips)(op, p, a, b, r);
+        if (POOL_NO_NAN(op) && pool_narrow(p) && n >= L)
+            return CK_TYPED(forward_strips)(pass, p, a, b, r, (T *)(void *)scratch);
         return CK_TYPED(forward_three)(pass, p, a, b, r, counts, same, scratch);
     }
 #endif

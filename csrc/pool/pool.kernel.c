@@ -115,9 +115,9 @@ CK_INLINE int pool_three(const ck_pool *p, int sum)
            !(sum && p->kernel[0] > 1);
 }
 
-/* Whether such windows, of every column, lie in rows so narrow that strips down the plane beat pairs of rows; beyond L2 wide
- * rows are read and written faster in their order. */
-CK_INLINE int pool_narrow(const ck_pool *p) { return p->kernel[0] == 1 && p->stride[2] == 1 && p->size[2] <= 56; }
+/* Whether such windows, of every column, lie in rows so narrow that strips down the plane beat pairs of rows, or have rows
+ * joined in scratch memory; beyond L2 wide rows are read and written faster in their order. */
+CK_INLINE int pool_narrow(const ck_pool *p) { return p->stride[2] == 1 && (p->size[2] <= 56 || p->kernel[0] > 1); }
 
 /* Whether vectors for each window pay: other ways look at every column, so at taps times stride of them for each. */
 CK_INLINE int pool_apart(const ck_pool *p, ptrdiff_t least)

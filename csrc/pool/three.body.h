@@ -292,26 +292,36 @@ static void CK_TYPED(strips_smaller)(const STRIP *s, ptrdiff_t n, V *total)
     CK_TYPED(three_strips)(POOL_SMALLER, s, n, total);
 }
 
-/* As `forward`, for the largest or smallest of such windows. */
-static ptrdiff_t CK_TYPED(forward_strips)(int op, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
-                                          ptrdiff_t r)
+/* As `forward`, for the largest or smallest of such windows. Of rows that windows hold one behind the other some are joined
+ * first, into `spare`, and stand for those of the plane. */
+static ptrdiff_t CK_TYPED(forward_strips)(const PASSES *pass, const ck_pool *p, const ck_pool_arrays *a,
+                                          const ck_pool_block *b, ptrdiff_t r, T *spare)
 {
-    const ptrdiff_t n = b->col1 - b->col0, W = p->size[2], start = pool_start(p, 2, b->col0);
+    const ptrdiff_t n = b->col1 - b->col0, W = p->size[2], H = p->size[1], start = pool_start(p, 2, b->col0);
+    const ptrdiff_t width = ck_pool_row_width(p, n), reach = start + n + 2, lo = start < 0 ? 0 : start;
     V total[4] = {vset1(1), vset1(0), vset1(0), vset1(0)}; /* so that no sum with a tiny product is as tiny */
     pool_cursor c = pool_seek(p->out, r);
     for (ptrdiff_t rows; r < b->row1; r += rows, c.at[1] += rows - 1, pool_next(p->out, &c)) {
-        const ptrdiff_t left = p->out[1] - c.at[1], first = c.at[1] - p->pad[1];
+        const ptrdiff_t left = p->out[1] - c.at[1], first = c.at[1] - p->pad[1], from = first < 0 ? 0 : first;
+        const ROWS all = CK_TYPED(rows_of)(p, a->in, &c, lo, reach < W ? reach : W);
+        const T *x = all.x;
+        ptrdiff_t pitch = W;
         rows = left < b->row1 - r ? left : b->row1 - r;
-        const ptrdiff_t depth = c.plane * p->size[0] + pool_start(p, 0, c.at[0]);
-        const T *plane = (const T *)a->in + depth * p->size[1] * W;
-        const STRIP s = {plane + (first + 1) * W + start + 1,
+        if (p->kernel[0] > 1) {
+            rows = rows < 2 * CK_POOL_ROWS ? rows : 2 * CK_POOL_ROWS;
+            const ptrdiff_t end = first + rows + 2 < H ? first + rows + 2 : H;
+            const ROWS behind = {x, 1, all.nd, 0, all.step_d, all.n, 0};
+            pass->vertical(&behind, W, end - from, spare, width, total);
+            x = spare, pitch = width;
+        }
+        const STRIP s = {x + (first + 1 - from) * pitch + start + 1 - lo,
                          (T *)a->out + r * p->out[2] + b->col0,
-                         W,
+                         pitch,
                          p->out[2],
                          rows,
-                         p->size[1] - 2 - first,
-                         {first < 0, start<0, start + n + 2> W}};
-        if (op == POOL_LARGER)
+                         H - 2 - first,
+                         {first < 0, start<0, reach> W}};
+        if (pass->op == POOL_LARGER)
             CK_TYPED(strips_larger)(&s, n, total);
         else
             CK_TYPED(strips_smaller)(&s, n, total);
