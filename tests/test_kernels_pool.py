@@ -294,6 +294,45 @@ def test_no_nan_is_overlooked_in_windows_side_by_side(kernel):
     check_extreme(x, kernel, kernel, 0, 1)
 
 
+@pytest.mark.parametrize("size", [(5, 8), (9, 11), (13, 13), (14, 14), (3, 15), (4, 5, 16), (6, 17), (12,)])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), [
+    (3, 2, 0, 1), (3, 2, 1, 1), (5, 3, 2, 1), (2, 3, 0, 3), (3, 2, 1, 2), (4, 2, 0, 1), (2, 2, 1, 1), (3, 1, 0, 3)])
+def test_short_rows(size, kernel, stride, padding, dilation):
+    """Rows of at most two vectors; a NaN anywhere is in its own windows only, infinities too."""
+    planes = np.prod(size[-2:])
+    x = np.tile(integers(rng_for(*size, kernel), size), (planes,) + (1,) * len(size))
+    check_extreme(x[:3], kernel, stride, padding, dilation)
+    for at in range(planes):
+        x[at].flat[at], x[at].flat[at // 2] = np.nan, (-1) ** at * np.inf
+    check_extreme(x, kernel, stride, padding, dilation)
+
+
+@pytest.mark.parametrize(("width", "kernel", "stride", "padding"), [
+    (40, 3, 1, 0), (40, 3, 1, 1), (33, 2, 2, 0), (37, 5, 3, 0), (64, 25, 1, 0), (64, 25, 1, 7), (31, 2, 1, 0), (90, 9, 9, 0)])
+@pytest.mark.parametrize("at_end", [True, False])
+def test_rows_of_one_dimension_in_many_planes(width, kernel, stride, padding, at_end):
+    """They are read as the rows of one plane, and beyond their ends: not beyond the operand's."""
+    x = integers(rng_for(width, kernel), (21, width))
+    check_average(x, kernel, stride, padding)
+    np.fill_diagonal(x, np.nan)
+    check_extreme(x, kernel, stride, padding, 1)
+    for isa, dtype in levels_and_dtypes():
+        for planes in (1, 2, 21):
+            guarded = guards.guarded(x[-planes:].astype(dtype), at_end=at_end)
+            for kind, options in (("max", {}), ("avg", {}), ("lp", {"norm_type": 2}), ("lp", {"norm_type": 3})):
+                if padding and kind == "lp":
+                    continue
+                spec = spec_of(guarded, kernel, stride, padding, kind=kind, **options)
+                y = guards.guarded_empty((planes, *spec.out_size), dtype, at_end=at_end)
+                want = np.empty_like(y)
+                after = (None,) if kind == "max" else ()
+                with ck.use(isa=isa, algorithm="direct"):
+                    plans.plan(spec).run(guarded, y, *after)
+                with ck.use(algorithm="reference"):
+                    plans.plan(spec).run(x[-planes:].astype(dtype), want, *after)
+                np.testing.assert_allclose(y, want, 1e-5 if dtype == np.float32 else 1e-12, err_msg=f"{isa} {spec}")
+
+
 def test_no_nan_is_overlooked_where_tasks_end():
     x = rng_for(3).standard_normal((1, 1, 300, 200))
     for isa, dtype in levels_and_dtypes():

@@ -739,6 +739,7 @@ typedef struct {
 
 #if CK_POOL_GUESSES
 #include "pool/three.body.h"
+#include "pool/short.body.h"
 #define THREE_OF(op)                                                                                                   \
     {sizeof(T) == 4 ? CK_TYPED(three_pairs_##op) : NULL, sizeof(T) == 4 ? CK_TYPED(three_seconds_##op) : NULL}
 #else
@@ -821,6 +822,8 @@ static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const c
         return pass->apart(p, a, b, r, counts, same);
     }
 #if CK_POOL_GUESSES
+    if (sizeof(T) == 4 && POOL_NO_NAN(op) && pool_short(p))
+        return op == POOL_LARGER ? CK_TYPED(short_larger)(p, a, b, r) : CK_TYPED(short_smaller)(p, a, b, r);
     if (sizeof(T) == 4 && pass->three[0] && pool_three(p, op == POOL_SUM)) {
         if (POOL_NO_NAN(op) && pool_narrow(p) && n >= L)
             return CK_TYPED(forward_strips)(pass, p, a, b, r, (T *)(void *)scratch);

@@ -20,6 +20,7 @@ enum { POOL_MAX, POOL_MIN, POOL_SUM, POOL_POWER, POOL_SQUARES, POOL_LARGER, POOL
 #define CK_POOL_GUESSES (CK_VBYTES == 32)
 enum { CK_POOL_FETCHES = CK_VBYTES != 32 };
 enum { CK_POOL_BESIDE = CK_VBYTES == 32 ? 2 : 1 }; /* vectors of a row that are read at a time, or twice as many */
+enum { CK_POOL_SHORT = 8 }; /* taps of windows in short rows at most */
 enum { CK_POOL_ZEROED = 2048 }; /* elements that are set to zero at once where planes are small */
 enum { POOL_ADD, POOL_PLACE, POOL_GATHER };
 enum { CK_POOL_AHEAD = 2048 }; /* bytes; 4 KB does about the same, nothing at all costs 5 % of data beyond L2 */
@@ -133,10 +134,18 @@ CK_INLINE int pool_apart_from_others(const ck_pool *p)
            !pool_side_by_side(p, 4);
 }
 
+/* Whether a row of x is one vector of eight lanes and at most another, and its windows one, of few taps. */
+CK_INLINE int pool_short(const ck_pool *p)
+{
+    return p->size[2] >= 8 && p->size[2] <= 16 && p->out[2] <= 8 && p->kernel[2] <= CK_POOL_SHORT &&
+           !pool_side_by_side(p, 2) && !pool_side_by_side(p, 4);
+}
+
 /* Whether largest and smallest are first looked for as if there were no NaN: what other kernels do has no such way, of
  * windows of four columns only one row, and of windows far apart those in float32. */
 CK_INLINE int pool_numbers_first(const ck_pool *p, size_t itemsize)
 {
+    if (itemsize == 4 && pool_short(p) && !pool_whole_rows(p)) return 1;
     if (p->adaptive || pool_whole_rows(p) || (itemsize > 4 && pool_apart_from_others(p))) return 0;
     return !pool_side_by_side(p, 4) || p->kernel[0] * p->kernel[1] == 1;
 }
