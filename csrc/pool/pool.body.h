@@ -855,6 +855,13 @@ static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const c
         split_all = ck_pool_take(&scratch, ck_pool_split_rows(n) * n + CK_POOL_LINE, sizeof(T));
         split = CK_TYPED(split_lanes)(p, b->col0, n, pitch, hi - start, (TI *)(void *)scratch);
     }
+    if (sizeof(T) == 4 && pool_as_they_lie(p, b) && (op == POOL_SUM || op == POOL_MAX || op == POOL_MIN)) {
+        const ptrdiff_t safe =
+            b->row1 - (start + width + W - 1) / W; /* what is read past a row is in the rows behind */
+        const MEAN mean = CK_TYPED(mean_of_row)(op, p, c.at, counts, same);
+        for (; r < safe; r++) pass->horizontal(p, x + r * W + start, W, 1, all, &mean, y + r * p->out[2], n);
+        c = pool_seek(p->out, r);
+    }
     /* Some rows at a time: a load of what several stores have just written would have to wait for them. */
     for (ptrdiff_t rows; r < b->row1; r += rows) {
         const ptrdiff_t most = b->row1 - r < CK_POOL_ROWS ? b->row1 - r : CK_POOL_ROWS;
@@ -887,6 +894,8 @@ static ptrdiff_t CK_TYPED(forward)(const PASSES *pass, const ck_pool *p, const c
             CK_TYPED(forward_in_lanes)(op, p, a, b, s);                                                                \
             return 1;                                                                                                  \
         }                                                                                                              \
+        const ck_pool under = pool_under_each_other(p, b->row1);                                                       \
+        p = &under;                                                                                                    \
         if (worth) row = CK_TYPED(forward)(&CK_TYPED(passes_##guess), p, a, b, row, s);                                \
         if (row < b->row1) CK_TYPED(forward)(&CK_TYPED(passes_##op), p, a, b, row, s);                                 \
         return 1;                                                                                                      \

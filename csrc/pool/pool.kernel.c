@@ -194,6 +194,24 @@ CK_INLINE ptrdiff_t pool_alike(const ck_pool *p, const pool_cursor *c)
     return n < left ? n : left;
 }
 
+/* Rows of one dimension lie under each other, whatever planes they are in: as those of one plane, `rows` in all, they are
+ * all alike. */
+CK_INLINE ck_pool pool_under_each_other(const ck_pool *p, ptrdiff_t rows)
+{
+    ck_pool same = *p;
+    const ptrdiff_t windows = p->kernel[0] * p->kernel[1] * p->out[0] * p->out[1];
+    if (windows * p->size[0] * p->size[1] == 1 && !p->adaptive && !pool_whole_rows(p))
+        same.size[1] = same.out[1] = rows, same.stride[1] = 1;
+    return same;
+}
+
+/* Whether each row of windows, up to the block's last, comes from the row of x of the same number alone, all of it inside. */
+CK_INLINE int pool_as_they_lie(const ck_pool *p, const ck_pool_block *b)
+{
+    return p->size[0] == 1 && p->size[1] == p->out[1] && b->row1 <= p->size[1] && p->kernel[0] * p->kernel[1] == 1 &&
+           p->stride[1] == 1 && p->pad[1] == 0 && pool_inside_rows(p);
+}
+
 /* The windows that cover element i of the plane along one axis: [first, last], none if first > last. */
 typedef struct {
     ptrdiff_t first, last;
