@@ -1545,9 +1545,10 @@ CK_INLINE void CK_TYPED(sum_backward)(int op, const ck_pool *p, const ck_pool_ar
     const ptrdiff_t P0 = b->col0 + p->pad[2], zeros = (p->kernel[2] - 1) / p->stride[2];
     const pool_cover w = {pool_covering(p, 2, b->col0).first, pool_covering(p, 2, b->col1 - 1).last};
     T *shares = ck_pool_take(&scratch, width, sizeof(T)), *g[CK_POOL_ROWS];
+#if CK_POOL_GUESSES
     T *eight = ck_pool_take(&scratch, width, sizeof(T)); /* for long windows */
+#endif
     const ptrdiff_t same = CK_TYPED(column_shares)(p, w, shares);
-    (void)eight;
     for (int i = 0; i < CK_POOL_ROWS; i++) {
         T *row = ck_pool_take(&scratch, width, sizeof(T));
         CK_TYPED(fill)(row, width, 0);
