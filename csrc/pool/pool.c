@@ -24,7 +24,7 @@ ck_pool_kernel ck_pool_for(int kernel, int level, int itemsize)
     return NULL;
 }
 
-/* The pieces that each kernel takes, in elements or 8-byte words; see the `take` calls of pool.body.h. */
+/* The pieces that each kernel takes, in elements or 8-byte words; see the `take` calls of the kernels. */
 size_t ck_pool_scratch_bytes(int kernel, const ck_pool *p, ptrdiff_t cols, int itemsize)
 {
     size_t item = (size_t)itemsize, total = 0;
