@@ -7,6 +7,7 @@ from convkit.kernels.elementwise import Finish
 
 BLOCK_PIXELS: int
 SHORT_TAPS: int
+STEPPED_VECTORS: int
 CHUNK_TAPS: int
 
 def tile_limits(isa: str, itemsize: int) -> tuple[int, tuple[int, ...]]: ...

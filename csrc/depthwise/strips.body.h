@@ -639,8 +639,9 @@ CK_INLINE void CK_TYPED(dot_rows)(const ck_depthwise *g, const T *dy, const T *x
     }
 }
 #define CK_DOT_ROWS(S)                                                                                                 \
-    static void CK_TYPED(dot_rows_3_##S)(const ck_depthwise *g, const void *dy, const void *x, void *dw,               \
-                                         ptrdiff_t from, ptrdiff_t to, ptrdiff_t first, ptrdiff_t last, void *scratch) \
+    CK_INLINE void CK_TYPED(dot_rows_3_##S)(const ck_depthwise *g, const void *dy, const void *x, void *dw,            \
+                                            ptrdiff_t from, ptrdiff_t to, ptrdiff_t first, ptrdiff_t last,             \
+                                            void *scratch)                                                             \
     {                                                                                                                  \
         CK_TYPED(dot_rows)(g, dy, x, dw, from, to, first, last, scratch, S);                                           \
     }

@@ -271,7 +271,7 @@ static void CK_TYPED(linear_panel)(const ck_linear_panel *p)
     kernels[least - 1](p, longer * (least + 1), tiles - longer);
 }
 
-const ck_linear_panel_kernel CK_KERNEL(ck_linear_panel) = CK_TYPED(linear_panel);
+const ck_linear_panel_kernel CK_KERNEL(ck_linear_panel) = sizeof(T) == 4 ? CK_TYPED(linear_panel) : NULL;
 #else
 const ck_linear_panel_kernel CK_KERNEL(ck_linear_panel) = NULL;
 #endif
