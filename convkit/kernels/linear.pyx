@@ -223,7 +223,7 @@ cdef void multiply_panels(const product_t* p, const char* b, ptrdiff_t first, pt
     tile.accumulate = p.first > 0
     tile.row_bias = NULL
     tile.finish = NULL
-    many = CK_CONV_TOGETHER if p.depth > SHORT else 1
+    many, at = CK_CONV_TOGETHER if p.depth > SHORT else 1, row
     while tiles:
         n = min(many, tiles)
         for panel in range(first, last):
