@@ -201,15 +201,18 @@ cdef void split_weights(const winograd_t* p, const float* w, ptrdiff_t group, pt
     cdef const float* source
     cdef ck_winograd_weights transform = p.line.weights if p.line_step else p.plane.weights
     cdef float taps[25 * 64]  # of one channel and a panel of up to four vectors of 16 filters
+    cdef ptrdiff_t rows = p.kernel_rows, columns = p.kernel_columns
+    if columns == p.tap_row:  # all rows follow each other there as they do here
+        rows, columns = 1, rows * columns
     memset(&taps[0], 0, sizeof(taps))
     for tap in range(s.first, s.first + s.taps):
         source = w + group * p.w_group + filter0 * p.w_filter + tap % p.group_channels * p.w_channel
         if p.turned:  # the filters of each channel lie together, far from those of the next
             for i in range(0, filters * p.w_filter, 16):
                 fetch(source + FETCHED_CHANNELS * p.w_channel + i)
-        for row in range(p.kernel_rows):
-            p.tiles.transpose(source + (tap // p.group_channels * p.kernel_rows + row) * p.kernel_columns, p.w_filter,
-                              &taps[row * p.tap_row * lanes], lanes, filters, p.kernel_columns)
+        for row in range(rows):
+            p.tiles.transpose(source + (tap // p.group_channels * rows + row) * columns, p.w_filter,
+                              &taps[row * p.tap_row * lanes], lanes, filters, columns)
         transform(&taps[0], p.turned, lanes, u + (tap - s.first) * lanes, u_point)
 
 

@@ -22,20 +22,6 @@ CK_INLINE void ck_total_add(ck_total *total, double v)
 /* An infinite sum has no meaningful remainder: inf - inf made it NaN. */
 CK_INLINE double ck_total_value(ck_total total) { return isfinite(total.hi) ? total.hi + total.lo : total.hi; }
 
-/* CK_F64_LANES elements in float64. Converting from memory takes half the instructions of converting a
- * register. */
-CK_INLINE ck_f64v ck_load_wide_f32(const float *p)
-{
-#if defined(CK_AVX512)
-    return (ck_f64v)_mm512_cvtps_pd(_mm256_loadu_ps(p));
-#elif defined(CK_AVX2)
-    return (ck_f64v)_mm256_cvtps_pd(_mm_loadu_ps(p));
-#else
-    return (ck_f64v){p[0], p[1]};
-#endif
-}
-CK_INLINE ck_f64v ck_load_wide_f64(const double *p) { return ck_load_f64(p); }
-
 /* Sums run in CK_CHAINS independent vectors, which hides the latency of an addition. */
 enum { CK_CHAINS = 4 };
 

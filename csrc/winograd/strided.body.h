@@ -9,7 +9,7 @@ enum { CK_TYPED(strided_weights_of) = 4 };
 CK_NOINLINE int CK_TYPED(strided_split)(const ck_winograd_input *j) { return CK_TYPED(split)(j, 5); }
 
 /* Three taps along an axis: at the points of the outer two, and the middle one, which all products of odd inputs take. */
-CK_INLINE void CK_TYPED(strided_weight_points)(const CK_TYPED(wide) g[3], CK_TYPED(wide) u[4])
+CK_INLINE void CK_TYPED(strided_weight_points)(const ck_f64v g[3], ck_f64v u[4])
 {
     u[0] = g[0];
     u[1] = g[0] + g[2];
@@ -21,19 +21,18 @@ CK_NOINLINE void CK_TYPED(strided_weights)(const void *taps, int turned, ptrdiff
 {
     const int n = CK_TYPED(strided_weights_of);
     (void)turned; /* the gradient takes the same ones */
-    for (ptrdiff_t f = 0; f < lanes; f += L) {
-        CK_TYPED(wide) half[CK_TYPED(strided_weights_of)][3];
+    for (ptrdiff_t f = 0; f < lanes; f += CK_F64_LANES) {
+        ck_f64v half[CK_TYPED(strided_weights_of)][3];
         for (int x = 0; x < 3; x++) {
-            CK_TYPED(wide) g[3], t[CK_TYPED(strided_weights_of)];
-            for (int y = 0; y < 3; y++)
-                g[y] = __builtin_convertvector(vload((const T *)taps + (y * 3 + x) * lanes + f), CK_TYPED(wide));
+            ck_f64v g[3], t[CK_TYPED(strided_weights_of)];
+            for (int y = 0; y < 3; y++) g[y] = CK_TYPED(ck_load_wide)((const T *)taps + (y * 3 + x) * lanes + f);
             CK_TYPED(strided_weight_points)(g, t);
             for (int y = 0; y < n; y++) half[y][x] = t[y];
         }
         for (int y = 0; y < n; y++) {
-            CK_TYPED(wide) t[CK_TYPED(strided_weights_of)];
+            ck_f64v t[CK_TYPED(strided_weights_of)];
             CK_TYPED(strided_weight_points)(half[y], t);
-            for (int x = 0; x < n; x++) vstore((T *)u + (y * n + x) * u_step + f, __builtin_convertvector(t[x], V));
+            for (int x = 0; x < n; x++) CK_TYPED(store_weights)((T *)u + (y * n + x) * u_step + f, t[x]);
         }
     }
 }

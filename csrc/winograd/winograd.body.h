@@ -514,14 +514,21 @@ CK_NOINLINE double CK_TYPED(largest)(const void *w, ptrdiff_t n)
 }
 
 /* The weights are transformed in double and rounded once: in T, the transform alone cost a quarter of the error bound. A
- * division is a multiplication there, too: the difference is one of double's roundings. */
-typedef double CK_TYPED(wide) __attribute__((vector_size(L * sizeof(double))));
+ * division is a multiplication there, too: the difference is one of double's roundings. Half a vector of weights is one of
+ * doubles: what is wider than a register, compilers take to pieces in memory. */
+typedef T CK_TYPED(narrow) __attribute__((vector_size(CK_F64_LANES * sizeof(T))));
+
+CK_INLINE void CK_TYPED(store_weights)(T *at, ck_f64v u)
+{
+    const CK_TYPED(narrow) rounded = __builtin_convertvector(u, CK_TYPED(narrow));
+    memcpy(at, &rounded, sizeof rounded);
+}
 
 /* G g for three values. */
-CK_INLINE void CK_TYPED(weight_points)(const CK_TYPED(wide) g[3], CK_TYPED(wide) u[6])
+CK_INLINE void CK_TYPED(weight_points)(const ck_f64v g[3], ck_f64v u[6])
 {
-    const CK_TYPED(wide) odd1 = WINO_B / 3 * g[1], odd2 = WINO_B / 6 * g[1];
-    const CK_TYPED(wide) even1 = (2 * g[0] + g[2]) * (-1. / 3), even2 = (2 * g[2] + g[0]) * (1. / 6);
+    const ck_f64v odd1 = WINO_B / 3 * g[1], odd2 = WINO_B / 6 * g[1];
+    const ck_f64v even1 = (2 * g[0] + g[2]) * (-1. / 3), even2 = (2 * g[2] + g[0]) * (1. / 6);
     u[0] = g[0];
     u[1] = even1 - odd1;
     u[2] = even1 + odd1;
@@ -530,11 +537,11 @@ CK_INLINE void CK_TYPED(weight_points)(const CK_TYPED(wide) g[3], CK_TYPED(wide)
     u[5] = g[2];
 }
 
-CK_INLINE void CK_TYPED(weight_eight_points)(const CK_TYPED(wide) g[5], CK_TYPED(wide) u[8])
+CK_INLINE void CK_TYPED(weight_eight_points)(const ck_f64v g[5], ck_f64v u[8])
 {
-    const CK_TYPED(wide) even1 = g[0] + g[2] + g[4], odd1 = g[1] + g[3];
-    const CK_TYPED(wide) even2 = 16 * g[0] + 4 * g[2] + g[4], odd2 = 8 * g[1] + 2 * g[3];
-    const CK_TYPED(wide) even3 = g[0] + 4 * g[2] + 16 * g[4], odd3 = 2 * g[1] + 8 * g[3];
+    const ck_f64v even1 = g[0] + g[2] + g[4], odd1 = g[1] + g[3];
+    const ck_f64v even2 = 16 * g[0] + 4 * g[2] + g[4], odd2 = 8 * g[1] + 2 * g[3];
+    const ck_f64v even3 = g[0] + 4 * g[2] + 16 * g[4], odd3 = 2 * g[1] + 8 * g[3];
     u[0] = -g[0];
     u[1] = (even1 + odd1) * (-2. / 9);
     u[2] = (even1 - odd1) * (-2. / 9);
@@ -545,7 +552,7 @@ CK_INLINE void CK_TYPED(weight_eight_points)(const CK_TYPED(wide) g[5], CK_TYPED
     u[7] = g[4];
 }
 
-CK_INLINE void CK_TYPED(weight_ten_points)(const CK_TYPED(wide) g[7], CK_TYPED(wide) u[10])
+CK_INLINE void CK_TYPED(weight_ten_points)(const ck_f64v g[7], ck_f64v u[10])
 {
     const double squares[4] = {0.16, 0.64, 1.5625, 6.25}, p[4] = {0.4, 0.8, 1.25, 2.5};
     u[0] = g[0];
@@ -553,15 +560,14 @@ CK_INLINE void CK_TYPED(weight_ten_points)(const CK_TYPED(wide) g[7], CK_TYPED(w
         const double z = squares[i];
         double n = 2 * z;
         for (int k = 0; k < 4; k++) n *= k == i ? 1 : z - squares[k];
-        const CK_TYPED(wide) even = g[0] + z * (g[2] + z * (g[4] + z * g[6])),
-                             odd = p[i] * (g[1] + z * (g[3] + z * g[5]));
+        const ck_f64v even = g[0] + z * (g[2] + z * (g[4] + z * g[6])), odd = p[i] * (g[1] + z * (g[3] + z * g[5]));
         u[2 * i + 1] = (even + odd) * (1 / n);
         u[2 * i + 2] = (even - odd) * (1 / n);
     }
     u[9] = g[6];
 }
 
-CK_INLINE void CK_TYPED(weight_points_of)(const CK_TYPED(wide) * g, CK_TYPED(wide) * u, const int n)
+CK_INLINE void CK_TYPED(weight_points_of)(const ck_f64v *g, ck_f64v *u, const int n)
 {
     if (n == 10) {
         CK_TYPED(weight_ten_points)(g, u);
@@ -584,22 +590,21 @@ CK_INLINE void CK_TYPED(weight_points_of)(const CK_TYPED(wide) * g, CK_TYPED(wid
 CK_INLINE void CK_TYPED(weights)(const T *taps, int turned, ptrdiff_t lanes, T *u, ptrdiff_t u_step, const int n)
 {
     const int r = n - CK_TYPED(side_of)(n) + 1;
-    for (ptrdiff_t f = 0; f < lanes; f += L) {
-        CK_TYPED(wide) half[CK_TYPED(most_points)][CK_TYPED(most_taps)];
+    for (ptrdiff_t f = 0; f < lanes; f += CK_F64_LANES) {
+        ck_f64v half[CK_TYPED(most_points)][CK_TYPED(most_taps)];
         for (int x = 0; x < r; x++) {
-            CK_TYPED(wide) g[CK_TYPED(most_taps)], t[CK_TYPED(most_points)];
+            ck_f64v g[CK_TYPED(most_taps)], t[CK_TYPED(most_points)];
             for (int y = 0; y < r; y++) {
                 const int tap = y * r + x;
-                g[y] =
-                    __builtin_convertvector(vload(taps + (turned ? r * r - 1 - tap : tap) * lanes + f), CK_TYPED(wide));
+                g[y] = CK_TYPED(ck_load_wide)(taps + (turned ? r * r - 1 - tap : tap) * lanes + f);
             }
             CK_TYPED(weight_points_of)(g, t, n);
             for (int y = 0; y < n; y++) half[y][x] = t[y];
         }
         for (int y = 0; y < n; y++) {
-            CK_TYPED(wide) t[CK_TYPED(most_points)];
+            ck_f64v t[CK_TYPED(most_points)];
             CK_TYPED(weight_points_of)(half[y], t, n);
-            for (int x = 0; x < n; x++) vstore(u + (y * n + x) * u_step + f, __builtin_convertvector(t[x], V));
+            for (int x = 0; x < n; x++) CK_TYPED(store_weights)(u + (y * n + x) * u_step + f, t[x]);
         }
     }
 }
@@ -607,12 +612,11 @@ CK_INLINE void CK_TYPED(weights)(const T *taps, int turned, ptrdiff_t lanes, T *
 CK_INLINE void CK_TYPED(weights_lines)(const T *taps, int turned, ptrdiff_t lanes, T *u, ptrdiff_t u_step, const int n)
 {
     const int r = n - CK_TYPED(side_of)(n) + 1;
-    for (ptrdiff_t f = 0; f < lanes; f += L) {
-        CK_TYPED(wide) g[CK_TYPED(most_taps)], t[CK_TYPED(most_points)];
-        for (int x = 0; x < r; x++)
-            g[x] = __builtin_convertvector(vload(taps + (turned ? r - 1 - x : x) * lanes + f), CK_TYPED(wide));
+    for (ptrdiff_t f = 0; f < lanes; f += CK_F64_LANES) {
+        ck_f64v g[CK_TYPED(most_taps)], t[CK_TYPED(most_points)];
+        for (int x = 0; x < r; x++) g[x] = CK_TYPED(ck_load_wide)(taps + (turned ? r - 1 - x : x) * lanes + f);
         CK_TYPED(weight_points_of)(g, t, n);
-        for (int x = 0; x < n; x++) vstore(u + x * u_step + f, __builtin_convertvector(t[x], V));
+        for (int x = 0; x < n; x++) CK_TYPED(store_weights)(u + x * u_step + f, t[x]);
     }
 }
 
