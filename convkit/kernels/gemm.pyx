@@ -484,9 +484,11 @@ cdef bint target_steps_are_one(const gemm_t* p) noexcept:
 cdef void pack_phase(const gemm_t* p, const ptrdiff_t* strides, const ptrdiff_t* position, ptrdiff_t positions,
                      ptrdiff_t channel_taps, bint in_order, const real* w, real* out) noexcept nogil:
     """The weights of one phase: [group][block][tap][filters of the block]."""
-    cdef ptrdiff_t group, block, filter, filters, c, i, m, taps = positions * p.group_channels
+    cdef ptrdiff_t group, block, filter, filters, c, i, m, begin, taps = positions * p.group_channels
     cdef const real* origin
+    cdef const real* source
     cdef real* to
+    cdef real* row
     for group in range(p.groups):
         for block in range(p.blocks):
             filter = first_filter(p, block)
@@ -497,7 +499,8 @@ cdef void pack_phase(const gemm_t* p, const ptrdiff_t* strides, const ptrdiff_t*
                 p.table.transpose(origin, strides[1], to, filters, filters, taps)
                 continue
             for i in range(positions):
+                begin = i // channel_taps * p.group_channels * channel_taps + i % channel_taps
                 for c in range(p.group_channels):
+                    row, source = to + (begin + c * channel_taps) * filters, origin + c * strides[2] + position[i]
                     for m in range(filters):
-                        to[((i // channel_taps * p.group_channels + c) * channel_taps + i % channel_taps) * filters
-                           + m] = origin[m * strides[1] + c * strides[2] + position[i]]
+                        row[m] = source[m * strides[1]]
