@@ -186,3 +186,25 @@ def test_where_phases_pay(filters, channels, size, kernel, stride, options, why)
         assert plan(spec).algorithm == "gemm"
     else:
         assert why in (gemm.rejects(spec, None) or gemm.loses(spec, None))
+
+
+AT_AVX2 = [
+    # channels of y and of x, size of x, kernel and stride, what is chosen where other levels take gemm for large ones
+    (128, 64, (56, 56), 1, 2, "gemm"),
+    (128, 64, (28, 28), 2, 2, "gemm"),
+    (32, 16, (64, 64), 2, 2, "depthwise"),
+    (32, 16, (32, 32), 1, 2, "gemm"),
+    (128, 1, (4000,), 80, 4, "gemm"),
+    (128, 1, (4000,), 20, 4, "depthwise"),
+]
+
+
+@pytest.mark.parametrize(("filters", "channels", "size", "kernel", "stride", "algorithm"), AT_AVX2)
+def test_avx2_takes_phases_of_any_size(filters, channels, size, kernel, stride, algorithm):
+    rank = len(size)
+    spec, _, _ = conv_spec((1, channels, *size), np.dtype("f4"), (filters, channels, *(kernel,) * rank), np.dtype("f4"),
+                           rank=rank, stride=stride, direction="input_gradient")
+    if "avx2" not in native.ISA_LEVELS:
+        pytest.skip("needs AVX2")
+    with convkit.use(isa="avx2"):
+        assert plan(spec).algorithm == algorithm

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from convkit import settings
-from convkit.plan import geometry
+from convkit.plan import depthwise, geometry
 from convkit.plan.common import Packing
 from convkit.plan.direct import fill, share_inside
 
@@ -18,6 +18,7 @@ MOST_TAPS = 4096  # the tile closes at most this many in one go
 LONG_ROW = 256  # pixels; shorter phases fill the panels in many pieces
 LARGE_TARGET = 1024 * 1024  # bytes; phases by direct tiles read and write every line of it once each
 FEWEST_FILTERS = 8  # that a filled panel must serve
+MANY_FILTERS = 32  # with which, or with one phase to a row, AVX2 takes phases of one tap a channel, of any size
 MOST_BESIDE = 16  # phases of a row: their sums stay in L1
 # Planes that are little but padding: places have taps of their own there, and images are in the lanes.
 FEW_PLACES = 4  # of the source or of the target
@@ -64,15 +65,19 @@ def _every_tap_meets(axis):
     return all(tap in met for phase in axis.phases for tap, _ in phase.taps)
 
 
-def loses(spec, _isa):
+def loses(spec, isa):
     """Why it should not compute ``spec``, for phases, which the cost model leaves to this rule; None if it pays."""
     three = geometry.axes(spec)
     if by_place(spec) or all(axis.phases[0].step == 1 for axis in three):
         return None
     filters = spec.c_out_per_group if spec.direction == "forward" else spec.c_in_per_group
     if filters < FEWEST_FILTERS:
+        if isa == "avx2" and filters == 1 and depthwise.rejects(spec, isa):
+            return None  # direct would fill one lane
         return f"pays from {FEWEST_FILTERS} filters per group, not with {filters}"
-    return _phases_not_worth_it(three, filters * spec.groups * spec.dtype.itemsize)
+    alone = all(len(phase.taps) == 1 for axis in three for phase in axis.phases)
+    always = isa == "avx2" and alone and (filters >= MANY_FILTERS or not _woven(three))
+    return _phases_not_worth_it(three, filters * spec.groups * spec.dtype.itemsize, always)
 
 
 def _woven(three):
@@ -84,9 +89,12 @@ def _reach(phase):
     return sorted(offset for _, offset in phase.taps)
 
 
-def _phases_not_worth_it(three, bytes_per_target):
+def _phases_not_worth_it(three, bytes_per_target, always):
+    """Why not phases of a row that may read other inputs or, unless ``always``, be too small."""
     if len({tuple(_reach(phase)) for phase in three[2].phases}) > 1:
         return "pays for phases that read the same inputs, which a kernel longer than the stride has not"
+    if always:
+        return None
     if prod(a.count for a in three) < LONG_ROW:
         return f"pays for phases of {LONG_ROW} pixels, not of {prod(a.count for a in three)}"
     if prod(a.target for a in three) * bytes_per_target < LARGE_TARGET:
