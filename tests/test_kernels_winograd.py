@@ -349,6 +349,19 @@ def test_tiles_are_small_where_large_weights_meet_few_of_them():
     assert side(256, (28, 28), dilation=2) == 4 and side(256, (14, 14), dilation=2) == 2
 
 
+@pytest.mark.skipif("avx2" not in native.ISA_LEVELS, reason="needs AVX2")
+def test_the_plan_takes_strided_gradients_of_few_channels_at_avx2():
+    def chosen(channels, size, direction="input_gradient"):
+        x, w = (1, channels, size, size), (2 * channels, channels, 3, 3)
+        return plan(conv_spec(x, F32, w, F32, rank=2, stride=2, padding=1, direction=direction)[0]).algorithm
+
+    with convkit.use(isa="avx2"):
+        assert chosen(16, 56) == "winograd"
+        assert chosen(16, 56, "forward") != "winograd"
+        assert chosen(8, 56) != "winograd"  # too few channels
+        assert chosen(16, 14) != "winograd"  # too few tiles
+
+
 def test_the_plan_takes_lines_where_they_pay():
     def chosen(x, w, **geometry):
         return plan(conv_spec(x, F32, w, F32, rank=len(x) - 2, **geometry)[0])
