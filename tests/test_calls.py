@@ -171,6 +171,26 @@ def test_true_is_no_stride_after_one_was():
         F.batch_norm(x, None, None, training=1)
 
 
+def test_a_concat_like_one_before_differs_in_axis_or_sizes():
+    a, b = floats(2, 3, 4), floats(2, 3, 4)
+    for axis in (1, 2, -1, 1):
+        np.testing.assert_array_equal(F.concat(a, b, axis=axis), np.concatenate((a, b), axis))
+    np.testing.assert_array_equal(F.concat(a, b[:, :1]), np.concatenate((a, b[:, :1]), 1))
+    for wrong in (floats(2, 3, 5), floats(2, 3, 4, dtype=np.float64)):
+        with pytest.raises((convkit.ShapeError, convkit.DtypeError)):
+            F.concat(a, wrong)
+
+
+def test_batch_norm_looks_at_operands_that_do_not_lie_like_those_before():
+    x, (mean, var, weight, bias) = floats(2, 3, 4, 5), np.abs(floats(4, 3))
+    want = F.batch_norm(x, mean, var, weight, bias)
+    turned, spread = np.asfortranarray(x), np.repeat(var, 2)[::2]
+    np.testing.assert_array_equal(F.batch_norm(turned, mean, spread, weight, bias), want)
+    np.testing.assert_array_equal(F.batch_norm(x, mean, var, weight, bias), want)
+    np.testing.assert_array_equal(F.batch_norm(x.astype(">f4"), mean, var, weight, bias), want)
+    assert F.batch_norm(x[:0], mean, var, weight, bias).shape == (0, 3, 4, 5)
+
+
 def test_every_array_is_looked_at_again():
     x, w = floats(1, 2, 5, 5), floats(3, 2, 3, 3)
     want = F.conv2d(x, w)

@@ -6,10 +6,12 @@ from functools import partial
 import numpy as np
 
 from convkit.functional.common import contiguous, filled_by, in_float32
-from convkit.plan.calls import empty, planned
+from convkit.plan.calls import empty, planned, remembered
 from convkit.plan.merge import plan
 from convkit.spec.merge import add_backward_dtype, add_spec, concat_backward_spec, concat_spec
 from convkit.typing import Floats
+
+_concat_spec = remembered(concat_spec)
 
 
 def concat(*xs: Floats, axis: int = 1) -> Floats:
@@ -31,7 +33,7 @@ def concat(*xs: Floats, axis: int = 1) -> Floats:
     ShapeError, DtypeError
         If the arrays do not fit together.
     """
-    axis, shape, dtype = concat_spec(xs, axis)
+    axis, shape, dtype = _concat_spec(xs, axis)
     return np.concatenate(xs, axis, out=empty(shape, dtype))
 
 

@@ -1,13 +1,14 @@
 """Normalisations without state of their own."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from convkit.functional.activation import in_place
-from convkit.functional.common import contiguous, deliver, in_float32, optional
-from convkit.plan.calls import empty, remembered
+from convkit.functional.common import as_they_are, contiguous, deliver, in_float32, optional
+from convkit.plan.calls import empty, planned, remembered
 from convkit.plan.norm import (
     backward_plan,
     plan,
@@ -75,8 +76,24 @@ def batch_norm(x: Floats, running_mean: Floats, running_var: Floats, weight: Flo
 
 def batch_norm_kept(x, running_mean, running_var, weight, bias, training, momentum, eps, keep=True):
     """``batch_norm``, and what its gradient can do without finding again (None where there is nothing)."""
-    spec = _batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
-    return _batch_norm(spec, x, running_mean, running_var, weight, bias, _momentum_of(momentum), keep)
+    run = _batch_norm_run(x, running_mean, running_var, weight, bias, training, eps)
+    return run(x, running_mean, running_var, weight, bias, _momentum_of(momentum), keep)
+
+
+@planned
+def _batch_norm_run(x, running_mean, running_var, weight, bias, training, eps):
+    """What runs such calls: the kernel alone, where nothing is learnt and all operands lie as it wants them."""
+    spec = batch_norm_spec(x, running_mean, running_var, weight, bias, training, eps)
+    if spec.training or not as_they_are(spec.dtype, x, running_mean, running_var, weight, bias):
+        return partial(_batch_norm, spec)
+    shape, view, run = x.shape, (len(x), spec.channels, spec.inner), plan(spec).run
+
+    def call(x, mean, var, weight, bias, momentum, _keep):
+        y = empty(shape, spec.dtype)
+        run(x.reshape(view), mean, var, weight, bias, momentum, y.reshape(view), None)
+        return y, None
+
+    return call
 
 
 def batch_norm_backward(dy: Floats, x: Floats, weight: Floats | None = None, eps: float = 1e-5, *,
