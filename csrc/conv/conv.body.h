@@ -55,8 +55,22 @@ CK_INLINE void CK_TYPED(close_chunk)(V *acc, T *sum, ptrdiff_t row, const int ad
     }
 }
 
-/* What follows the sums of a panel that a tile has just written; what the next panels meet is fetched. Not in registers, before
- * they are stored: GCC then moves some of them about in the loop over the taps. */
+/* Whether grids keep sums within limits in registers: at every level and dtype the code would cost more than it gives. */
+enum { CK_TYPED(limits) = CK_VBYTES == 32 && sizeof(T) == 4 };
+
+/* `within_limits` of all sums, here and now: left to GCC, the loop over the taps would move some of them about. */
+CK_INLINE void CK_TYPED(limit_sums)(V *acc, const ck_finish *f, const int n)
+{
+#ifdef CK_AVX2
+    V zero = vset1((T)f->zero), low = vset1((T)f->low), high = vset1((T)f->high);
+    CK_UNROLL for (int i = 0; i < n; i++) __asm__ volatile(
+        "vaddps %1, %0, %0\n\tvmaxps %0, %2, %0\n\tvminps %0, %3, %0" : "+x"(acc[i]) : "x"(zero), "x"(low), "x"(high));
+#else
+    (void)acc, (void)f, (void)n;
+#endif
+}
+
+/* What follows the sums of a panel that a tile has just written; what the next panels meet is fetched. */
 CK_NOINLINE void CK_TYPED(finish_panel)(const ck_finish *f, T *y, ptrdiff_t row, ptrdiff_t pixels)
 {
     enum { N = CK_CONV_FINISHED };
@@ -80,8 +94,8 @@ CK_NOINLINE void CK_TYPED(finish_panel)(const ck_finish *f, T *y, ptrdiff_t row,
  * one's multiply-adds overlap the additions. What is fetched begins at `ahead`, `beside` elements after the tile's own;
  * returns where it ends. */
 CK_INLINE const char *CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_chunks *c, ptrdiff_t x_step, const T *x,
-                                         const T *w, const char *ahead, ptrdiff_t beside, T *sum, const int M,
-                                         const int N)
+                                         const T *w, const char *ahead, ptrdiff_t beside, T *sum,
+                                         const ck_finish *limits, const int M, const int N)
 {
     const int turn = CK_CONV_TURN(N);
     const int stepped = CK_CONV_TURN(N) > 1 && !__builtin_constant_p(x_step);
@@ -124,7 +138,11 @@ CK_INLINE const char *CK_TYPED(sum_taps)(const ck_conv_tile *t, const ck_conv_ch
         if (!add && c->row_bias)
             CK_UNROLL for (int m = 0; m < M; m++) CK_UNROLL for (int v = 0; v < N; v++) acc[m * N + v] +=
                 vset1(((const T *)c->row_bias)[m]);
-        if (add)
+        if (__builtin_expect(limits != NULL, 0) && i == c->count - 1) {
+            if (add) CK_UNROLL for (int j = 0; j < M * N; j++) acc[j] += vload(sum + j / N * c->row + j % N * L);
+            CK_TYPED(limit_sums)(acc, limits, M * N);
+            CK_TYPED(close_chunk)(acc, sum, c->row, 0, M, N);
+        } else if (add)
             CK_TYPED(close_chunk)(acc, sum, c->row, 1, M, N);
         else
             CK_TYPED(close_chunk)(acc, sum, c->row, 0, M, N);
@@ -160,11 +178,11 @@ CK_INLINE void CK_TYPED(sum_any_step)(const ck_conv_tile *t, const ck_conv_chunk
     const T *x = t->x, *w = (const T *)t->w + c->first * N * L;
     const char *ahead = (const char *)t->ahead + c->first * t->ahead_step;
     if (t->x_step == 1)
-        CK_TYPED(sum_taps)(t, c, 1, x, w, ahead, 0, sum, M, N);
+        CK_TYPED(sum_taps)(t, c, 1, x, w, ahead, 0, sum, NULL, M, N);
     else if (sizeof(T) == 4 && N == 2 && t->x_step == 2)
-        CK_TYPED(sum_taps)(t, c, 2, x, w, ahead, 0, sum, M, N);
+        CK_TYPED(sum_taps)(t, c, 2, x, w, ahead, 0, sum, NULL, M, N);
     else
-        CK_TYPED(sum_taps)(t, c, t->x_step, x, w, ahead, 0, sum, M, N);
+        CK_TYPED(sum_taps)(t, c, t->x_step, x, w, ahead, 0, sum, NULL, M, N);
 }
 
 /* The tiles of a grid, with chunk and panel in the outermost loops: its weights stay in L1. */
@@ -176,6 +194,8 @@ CK_INLINE void CK_TYPED(sum_grid)(const ck_conv_tile *t, const ck_conv_chunks *c
     ck_conv_chunks chunks = *c;
     chunks.line = tile.filters; /* none of y: it is in a cache, or `ahead` fetches it */
     const ck_conv_grid g = *grid;
+    const ck_finish *const limits =
+        CK_TYPED(limits) && N == CK_CONV_FINISHED && tile.finish && !tile.finish->past ? tile.finish : NULL;
     const ptrdiff_t all = chunks.count;
     if (g.by_chunk) chunks.count = 1;
     for (ptrdiff_t done = 0; done < all; done += chunks.count) {
@@ -188,14 +208,15 @@ CK_INLINE void CK_TYPED(sum_grid)(const ck_conv_tile *t, const ck_conv_chunks *c
                 for (ptrdiff_t i = 0; i < g.runs; i++, x += M * tile.x_step, to += M * chunks.row) {
                     const ptrdiff_t beside = p * g.ahead_panel + i * g.ahead_run;
                     ahead = (const char *)((const T *)tile.ahead + beside);
-                    CK_TYPED(sum_taps)(&tile, &chunks, tile.x_step, x, w, ahead, beside, to, M, N);
+                    CK_TYPED(sum_taps)(&tile, &chunks, tile.x_step, x, w, ahead, beside, to, NULL, M, N);
                 }
                 continue;
             }
             for (ptrdiff_t j = 0; j < g.rows; j++, x += g.x_row - g.runs * M, to += g.y_row - g.runs * M * chunks.row)
                 for (ptrdiff_t i = 0; i < g.runs; i++, x += M, to += M * chunks.row) {
-                    ahead = CK_TYPED(sum_taps)(&tile, &chunks, 1, x, w, ahead, p * g.ahead_panel, to, M, N);
-                    if (N == CK_CONV_FINISHED && tile.finish) CK_TYPED(finish_panel)(tile.finish, to, chunks.row, M);
+                    ahead = CK_TYPED(sum_taps)(&tile, &chunks, 1, x, w, ahead, p * g.ahead_panel, to, limits, M, N);
+                    if (N == CK_CONV_FINISHED && tile.finish && !limits)
+                        CK_TYPED(finish_panel)(tile.finish, to, chunks.row, M);
                 }
         }
     }
