@@ -1,17 +1,17 @@
 /* Forward with indices or taps. Included by pool.body.h, for one dtype. */
 
-/* Copy n elements to position `left` of a row that is kept by phases (element i of phase q is column
+/* Copy n elements times `sign` to position `left` of a row that is kept by phases (element i of phase q is column
  * i * stride + q), so that every tap of every stride reads neighbours. Returns `odd` plus 0 * x: zeros,
  * unless an x was NaN or infinite. */
-CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdiff_t stride, T *row, ptrdiff_t pitch,
-                                  V odd)
+CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdiff_t stride, T sign, T *row,
+                                  ptrdiff_t pitch, V odd)
 {
     V zero = vset1(0);
     if (stride == 1) {
         for (ptrdiff_t i = 0; i < n; i += L) {
             V v = n - i >= L ? vload(x + i) : vload_part(x + i, n - i);
             odd = vfma(v, zero, odd);
-            CK_TYPED(deliver)(row + left + i, v, n - i);
+            CK_TYPED(deliver)(row + left + i, v * sign, n - i);
         }
     } else if (stride == 2) {
         T *first = row + left % 2 * pitch + left / 2, *second = row + (left + 1) % 2 * pitch + (left + 1) / 2;
@@ -19,22 +19,22 @@ CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdi
         for (; i + 2 * L <= n; i += 2 * L) {
             V a = vload(x + i), b = vload(x + i + L);
             odd = vfma(a, zero, vfma(b, zero, odd));
-            vstore(first + i / 2, veven(a, b));
-            vstore(second + i / 2, vodd(a, b));
+            vstore(first + i / 2, veven(a, b) * sign);
+            vstore(second + i / 2, vodd(a, b) * sign);
         }
         if (i < n) {
             ptrdiff_t m = n - i;
             V a = vload_part(x + i, m < L ? m : L), b = m > L ? vload_part(x + i + L, m - L) : zero;
             odd = vfma(a, zero, vfma(b, zero, odd));
-            vstore_part(first + i / 2, veven(a, b), (m + 1) / 2);
-            vstore_part(second + i / 2, vodd(a, b), m / 2);
+            vstore_part(first + i / 2, veven(a, b) * sign, (m + 1) / 2);
+            vstore_part(second + i / 2, vodd(a, b) * sign, m / 2);
         }
     } else {
         for (ptrdiff_t q = 0; q < stride && q < n; q++) {
             T *to = row + (left + q) % stride * pitch + (left + q) / stride;
             T rest = 0;
             for (ptrdiff_t i = q; i < n; i += stride) {
-                *to++ = x[i];
+                *to++ = x[i] * sign;
                 rest += x[i] * 0;
             }
             odd += rest;
@@ -44,7 +44,8 @@ CK_INLINE V CK_TYPED(copy_phases)(const T *x, ptrdiff_t n, ptrdiff_t left, ptrdi
 }
 
 /* What was found in rows of x: tap i along d and row h of the plane are in slot i * slots_h + h % slots_h, a power of two. Per
- * window of a row: the value that won, and the number of its tap in units of `unit`. */
+ * window of a row: the value that won, and the number of its tap in units of `unit`. Values are times `sign`, -1 for the
+ * smallest, which are then the largest. */
 typedef struct {
     T *values;
     TI *which;
@@ -61,6 +62,7 @@ typedef struct {
     ptrdiff_t stage_width, pitch, stride, lo, hi, start, n;
     ptrdiff_t *columns;
     TI *skip, unit;
+    T sign;
     V odd; /* not zero once a NaN or an infinity was seen */
     const T *row[CK_POOL_ROWS];
     ptrdiff_t slot[CK_POOL_ROWS], waiting;
@@ -68,23 +70,21 @@ typedef struct {
 
 #define SEARCH CK_TYPED(search_t)
 
-CK_INLINE void CK_TYPED(search_taps)(int op, int nans, const SEARCH *s, ptrdiff_t kernel, const T *row, T *value,
-                                     TI *which)
+CK_INLINE void CK_TYPED(search_taps)(int nans, const SEARCH *s, ptrdiff_t kernel, const T *row, T *value, TI *which)
 {
     for (ptrdiff_t o = 0; o < s->n; o += L) {
         /* As if the first tap inside had been seen already: a window of only -inf points into the plane. */
         V best = vload(row + s->columns[0] + o);
         VI at = CK_TYPED(load_numbers)(s->skip + o);
         for (ptrdiff_t k = 1; k < kernel; k++)
-            CK_TYPED(pool_keep)(op == POOL_MAX, nans, vload(row + s->columns[k] + o), (TI)k * s->unit - (VI){0}, &best,
-                                &at);
+            CK_TYPED(pool_keep)(1, nans, vload(row + s->columns[k] + o), (TI)k * s->unit - (VI){0}, &best, &at);
         vstore(value + o, best);
         CK_TYPED(store_numbers)(which + o, at);
     }
 }
 
 /* Adaptive windows; the numbers are columns after the block's first. */
-CK_INLINE void CK_TYPED(search_split)(int op, const ck_pool *p, const SEARCH *s, ptrdiff_t col0, const T *row, T *value,
+CK_INLINE void CK_TYPED(search_split)(const ck_pool *p, const SEARCH *s, ptrdiff_t col0, const T *row, T *value,
                                       TI *which)
 {
     pool_splitter at = pool_split_from(p->size[2], p->out[2], col0);
@@ -92,18 +92,18 @@ CK_INLINE void CK_TYPED(search_split)(int op, const ck_pool *p, const SEARCH *s,
     for (ptrdiff_t o = 0; o < s->n; o++, pool_split_next(&at)) {
         ptrdiff_t best = at.first;
         for (ptrdiff_t i = at.first + 1; i < at.end; i++)
-            if ((op == POOL_MAX ? row[i] > row[best] : row[i] < row[best]) || row[i] != row[i]) best = i;
+            if (row[i] > row[best] || row[i] != row[i]) best = i;
         value[o] = row[best];
         which[o] = (TI)(best - s->start);
     }
 }
 
 /* Search the rows that wait. */
-CK_INLINE void CK_TYPED(search_rows)(int op, const ck_pool *p, SEARCH *s, ptrdiff_t col0, FOUND *found)
+CK_NOINLINE void CK_TYPED(search_waiting)(const ck_pool *p, SEARCH *s, ptrdiff_t col0, FOUND *found)
 {
     for (ptrdiff_t i = 0; i < s->waiting; i++) {
         CK_TYPED(fetch)(s->row[i], s->hi - s->lo);
-        s->odd = CK_TYPED(copy_phases)(s->row[i], s->hi - s->lo, s->lo - s->start, s->stride,
+        s->odd = CK_TYPED(copy_phases)(s->row[i], s->hi - s->lo, s->lo - s->start, s->stride, s->sign,
                                        s->stage + i * s->stage_width, s->pitch, s->odd);
     }
     const int nans = vsum(s->odd) != 0;
@@ -112,38 +112,19 @@ CK_INLINE void CK_TYPED(search_rows)(int op, const ck_pool *p, SEARCH *s, ptrdif
         T *value = found->values + s->slot[i] * found->pitch;
         TI *which = found->which + s->slot[i] * found->pitch;
         if (p->adaptive)
-            CK_TYPED(search_split)(op, p, s, col0, row, value, which);
+            CK_TYPED(search_split)(p, s, col0, row, value, which);
         else if (nans)
-            CK_TYPED(search_taps)(op, 1, s, p->kernel[2], row, value, which);
+            CK_TYPED(search_taps)(1, s, p->kernel[2], row, value, which);
         else if (p->kernel[2] == 3)
-            CK_TYPED(search_taps)(op, 0, s, 3, row, value, which);
+            CK_TYPED(search_taps)(0, s, 3, row, value, which);
         else
-            CK_TYPED(search_taps)(op, 0, s, p->kernel[2], row, value, which);
+            CK_TYPED(search_taps)(0, s, p->kernel[2], row, value, which);
     }
     s->waiting = 0;
 }
 
-/* Once per operation, however many kernels call it. */
-CK_NOINLINE void CK_TYPED(search_largest)(const ck_pool *p, SEARCH *s, ptrdiff_t col0, FOUND *found)
-{
-    CK_TYPED(search_rows)(POOL_MAX, p, s, col0, found);
-}
-
-CK_NOINLINE void CK_TYPED(search_smallest)(const ck_pool *p, SEARCH *s, ptrdiff_t col0, FOUND *found)
-{
-    CK_TYPED(search_rows)(POOL_MIN, p, s, col0, found);
-}
-
-CK_INLINE void CK_TYPED(search_waiting)(int op, const ck_pool *p, SEARCH *s, ptrdiff_t col0, FOUND *found)
-{
-    if (op == POOL_MAX)
-        CK_TYPED(search_largest)(p, s, col0, found);
-    else
-        CK_TYPED(search_smallest)(p, s, col0, found);
-}
-
 /* See to it that the rows of the windows of one output row are in their slots; some may still wait after it. */
-CK_INLINE void CK_TYPED(hold)(int op, const ck_pool *p, const T *x, const pool_cursor *c, ptrdiff_t col0, SEARCH *s,
+CK_INLINE void CK_TYPED(hold)(const ck_pool *p, const T *x, const pool_cursor *c, ptrdiff_t col0, SEARCH *s,
                               FOUND *found)
 {
     pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
@@ -157,7 +138,7 @@ CK_INLINE void CK_TYPED(hold)(int op, const ck_pool *p, const T *x, const pool_c
             found->held[slot] = id;
             s->row[s->waiting] = x + id * p->size[2] + s->lo;
             s->slot[s->waiting++] = slot;
-            if (s->waiting == CK_POOL_ROWS) CK_TYPED(search_waiting)(op, p, s, col0, found);
+            if (s->waiting == CK_POOL_ROWS) CK_TYPED(search_waiting)(p, s, col0, found);
         }
     }
 }
@@ -176,18 +157,21 @@ typedef struct {
 CK_INLINE void CK_TYPED(list_rows)(const ck_pool *p, int bytes, const pool_cursor *c, const SEARCH *s,
                                    const FOUND *found, TAP_ROWS *t)
 {
-    pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
-    ptrdiff_t H = p->size[1], W = p->size[2], count = 0;
-    ptrdiff_t step = p->dilation[1], first = h.first & (found->slots_h - 1);
+    const pool_taps d = pool_inside(p, 0, c->at[0]), h = pool_inside(p, 1, c->at[1]);
+    const ptrdiff_t H = p->size[1], W = p->size[2], step = p->dilation[1], last = found->slots_h - 1;
+    const ptrdiff_t base_d = bytes ? p->kernel[1] * p->kernel[2] : p->dilation[0] * H * W;
+    const ptrdiff_t base_h = bytes ? p->kernel[2] : step * W, pitch = found->pitch;
+    const T *values = found->values, **to_values = t->values;
+    const TI *which = found->which, **to_which = t->which;
+    TI *base = t->base;
+    ptrdiff_t count = 0;
     for (ptrdiff_t i = d.skip; i < d.skip + d.n; i++) {
-        ptrdiff_t at = first;
+        ptrdiff_t at = h.first & last;
         for (ptrdiff_t j = h.skip; j < h.skip + h.n; j++, count++) {
-            ptrdiff_t slot = i * found->slots_h + at;
-            t->values[count] = found->values + slot * found->pitch;
-            t->which[count] = found->which + slot * found->pitch;
-            t->base[count] =
-                (TI)(bytes ? (i * p->kernel[1] + j) * p->kernel[2] : (i * p->dilation[0] * H + j * step) * W);
-            at = (at + step) & (found->slots_h - 1);
+            const ptrdiff_t place = (i * (last + 1) + at) * pitch;
+            to_values[count] = values + place, to_which[count] = which + place;
+            base[count] = (TI)(i * base_d + j * base_h);
+            at = (at + step) & last;
         }
     }
     t->count = count;
@@ -196,25 +180,40 @@ CK_INLINE void CK_TYPED(list_rows)(const ck_pool *p, int bytes, const pool_curso
     if (!bytes) t->start = (TI)(((d.first - d.skip * p->dilation[0]) * H + h.first - h.skip * step) * W + s->start);
 }
 
-CK_INLINE void CK_TYPED(join_rows)(int op, int nans, int bytes, const TAP_ROWS *t, ptrdiff_t count, T *y, void *chosen,
+CK_INLINE void CK_TYPED(join_rows)(int nans, int bytes, T sign, TAP_ROWS t, const ptrdiff_t count, T *y, void *chosen,
                                    ptrdiff_t n)
 {
     VI ramp;
     for (int i = 0; i < L; i++) ramp[i] = i;
-    ramp = ramp * t->stride + t->start;
-    for (ptrdiff_t o = 0; o < n; o += L, ramp += (TI)L * t->stride) {
-        V best = vload(t->values[0] + o);
-        VI at = CK_TYPED(load_numbers)(t->which[0] + o) + t->base[0];
+    ramp = ramp * t.stride + t.start;
+    for (ptrdiff_t o = 0; o < n; o += L, ramp += (TI)L * t.stride) {
+        V best = vload(t.values[0] + o);
+        VI at = CK_TYPED(load_numbers)(t.which[0] + o) + t.base[0];
         for (ptrdiff_t r = 1; r < count; r++)
-            CK_TYPED(pool_keep)(op == POOL_MAX, nans, vload(t->values[r] + o),
-                                CK_TYPED(load_numbers)(t->which[r] + o) + t->base[r], &best, &at);
-        CK_TYPED(deliver)(y + o, best, n - o);
+            CK_TYPED(pool_keep)(1, nans, vload(t.values[r] + o), CK_TYPED(load_numbers)(t.which[r] + o) + t.base[r],
+                                &best, &at);
+        CK_TYPED(deliver)(y + o, best * sign, n - o);
         if (bytes)
             CK_TYPED(pool_narrow)((uint8_t *)chosen + o, at, n - o);
         else
             CK_TYPED(pool_widen)((int64_t *)chosen + o, at + ramp, n - o);
     }
 }
+
+/* One row of windows, once per kind of number. */
+#define JOIN(name, bytes)                                                                                              \
+    CK_NOINLINE void CK_TYPED(name)(int nans, T sign, const TAP_ROWS *t, T *y, void *chosen, ptrdiff_t n)              \
+    {                                                                                                                  \
+        if (nans)                                                                                                      \
+            CK_TYPED(join_rows)(1, bytes, sign, *t, t->count, y, chosen, n);                                           \
+        else if (t->count == 3)                                                                                        \
+            CK_TYPED(join_rows)(0, bytes, sign, *t, 3, y, chosen, n);                                                  \
+        else                                                                                                           \
+            CK_TYPED(join_rows)(0, bytes, sign, *t, t->count, y, chosen, n);                                           \
+    }
+JOIN(join_indices, 0)
+JOIN(join_taps, 1)
+#undef JOIN
 
 /* Where in n elements the value is that won: the first that equals it, or the last NaN; -1 if it is not here. */
 CK_INLINE ptrdiff_t CK_TYPED(where)(const T *x, ptrdiff_t n, T value)
@@ -329,26 +328,38 @@ CK_INLINE void CK_TYPED(indexed_pairs)(int op, int bytes, const ck_pool *p, cons
     for (ptrdiff_t r = b->row0; r < b->row1; r += CK_POOL_ROWS) {
         const ptrdiff_t rows = b->row1 - r < CK_POOL_ROWS ? b->row1 - r : CK_POOL_ROWS;
         const pool_cursor first = c;
-        V odd = vset1(0);
-        for (ptrdiff_t i = 0; i < rows; i++, pool_next(p->out, &c))
-            odd += CK_TYPED(pairs_row)(op, nans, bytes, p, a, &c, b, r + i);
-        if (nans || vsum(odd) == 0) continue;
-        nans = 1;
-        c = first; /* once more */
-        for (ptrdiff_t i = 0; i < rows; i++, pool_next(p->out, &c))
-            CK_TYPED(pairs_row)(op, nans, bytes, p, a, &c, b, r + i);
+        for (int again = 1; again; nans |= again) {
+            V odd = vset1(0);
+            c = first;
+            for (ptrdiff_t i = 0; i < rows; i++, pool_next(p->out, &c))
+                odd += CK_TYPED(pairs_row)(op, nans, bytes, p, a, &c, b, r + i);
+            again = !nans && vsum(odd) != 0;
+        }
     }
 }
 
-CK_INLINE void CK_TYPED(indexed)(int op, int bytes, const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b,
-                                 char *scratch)
+#define PAIRS(name, op, bytes)                                                                                         \
+    CK_NOINLINE void CK_TYPED(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b)                 \
+    {                                                                                                                  \
+        CK_TYPED(indexed_pairs)(op, bytes, p, a, b);                                                                   \
+    }
+PAIRS(pairs_max_indices, POOL_MAX, 0)
+PAIRS(pairs_min_indices, POOL_MIN, 0)
+PAIRS(pairs_max_taps, POOL_MAX, 1)
+PAIRS(pairs_min_taps, POOL_MIN, 1)
+#undef PAIRS
+
+/* One for all four kernels, but for their `pairs`. */
+CK_NOINLINE void CK_TYPED(indexed)(int op, int bytes,
+                                   void (*pairs)(const ck_pool *, const ck_pool_arrays *, const ck_pool_block *),
+                                   const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, char *scratch)
 {
     if (pool_whole_rows(p)) {
         CK_TYPED(indexed_rows)(op, bytes, p, a, b);
         return;
     }
     if (pool_side_by_side(p, 2)) {
-        CK_TYPED(indexed_pairs)(op, bytes, p, a, b);
+        pairs(p, a, b);
         return;
     }
     const ptrdiff_t n = b->col1 - b->col0, stride = p->adaptive ? 1 : p->stride[2], W = p->size[2];
@@ -367,6 +378,7 @@ CK_INLINE void CK_TYPED(indexed)(int op, int bytes, const ck_pool *p, const ck_p
                 .start = start,
                 .n = n,
                 .unit = (TI)(bytes ? 1 : p->dilation[2]),
+                .sign = op == POOL_MAX ? 1 : -1,
                 .odd = vset1(0),
                 .waiting = 0};
     s.stage = ck_pool_take(&scratch, CK_POOL_ROWS * s.stage_width, sizeof(T));
@@ -375,7 +387,7 @@ CK_INLINE void CK_TYPED(indexed)(int op, int bytes, const ck_pool *p, const ck_p
     TAP_ROWS taps = {.values = ck_pool_take(&scratch, rows_max, sizeof *taps.values),
                      .which = ck_pool_take(&scratch, rows_max, sizeof *taps.which),
                      .base = ck_pool_take(&scratch, rows_max, sizeof *taps.base)};
-    CK_TYPED(fill)(s.stage, CK_POOL_ROWS * s.stage_width, CK_TYPED(neutral)(op));
+    CK_TYPED(fill)(s.stage, CK_POOL_ROWS * s.stage_width, CK_TYPED(neutral)(POOL_MAX));
     for (ptrdiff_t i = 0; i < slots; i++) found.held[i] = -1;
     for (ptrdiff_t k = 0; k < p->kernel[2]; k++)
         s.columns[k] = k * p->dilation[2] % stride * s.pitch + k * p->dilation[2] / stride;
@@ -388,32 +400,27 @@ CK_INLINE void CK_TYPED(indexed)(int op, int bytes, const ck_pool *p, const ck_p
         if (rows > CK_POOL_ROWS) rows = CK_POOL_ROWS;
         if (rows > b->row1 - r) rows = b->row1 - r;
         pool_cursor ahead = c;
-        for (ptrdiff_t i = 0; i < rows; i++, ahead.at[1]++) CK_TYPED(hold)(op, p, a->in, &ahead, b->col0, &s, &found);
-        CK_TYPED(search_waiting)(op, p, &s, b->col0, &found);
+        for (ptrdiff_t i = 0; i < rows; i++, ahead.at[1]++) CK_TYPED(hold)(p, a->in, &ahead, b->col0, &s, &found);
+        CK_TYPED(search_waiting)(p, &s, b->col0, &found);
         const int nans = vsum(s.odd) != 0; /* once seen, the check for NaN stays on: it costs time, no result */
         for (ptrdiff_t i = 0; i < rows; i++, r++, pool_next(p->out, &c)) {
             ptrdiff_t first = r * p->out[2] + b->col0;
             T *y = (T *)a->out + first;
             void *chosen = (char *)a->chosen + first * (ptrdiff_t)(bytes ? 1 : sizeof(int64_t));
             CK_TYPED(list_rows)(p, bytes, &c, &s, &found, &taps);
-            if (nans)
-                CK_TYPED(join_rows)(op, 1, bytes, &taps, taps.count, y, chosen, n);
-            else if (taps.count == 3)
-                CK_TYPED(join_rows)(op, 0, bytes, &taps, 3, y, chosen, n);
-            else
-                CK_TYPED(join_rows)(op, 0, bytes, &taps, taps.count, y, chosen, n);
+            (bytes ? CK_TYPED(join_taps) : CK_TYPED(join_indices))(nans, s.sign, &taps, y, chosen, n);
         }
     }
 }
 
-#define INDEXED(name, op, bytes)                                                                                       \
-    static int CK_KERNEL(name)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s)             \
+#define INDEXED(kernel, op, bytes)                                                                                     \
+    static int CK_KERNEL(ck_pool_##kernel)(const ck_pool *p, const ck_pool_arrays *a, const ck_pool_block *b, void *s) \
     {                                                                                                                  \
-        CK_TYPED(indexed)(op, bytes, p, a, b, s);                                                                      \
+        CK_TYPED(indexed)(op, bytes, CK_TYPED(pairs_##kernel), p, a, b, s);                                            \
         return 1;                                                                                                      \
     }
-INDEXED(ck_pool_max_indices, POOL_MAX, 0)
-INDEXED(ck_pool_min_indices, POOL_MIN, 0)
-INDEXED(ck_pool_max_taps, POOL_MAX, 1)
-INDEXED(ck_pool_min_taps, POOL_MIN, 1)
+INDEXED(max_indices, POOL_MAX, 0)
+INDEXED(min_indices, POOL_MIN, 0)
+INDEXED(max_taps, POOL_MAX, 1)
+INDEXED(min_taps, POOL_MIN, 1)
 #undef INDEXED
