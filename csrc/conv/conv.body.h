@@ -262,14 +262,20 @@ CK_NOINLINE void CK_TYPED(store_rows)(const ck_conv_tile *t, const T *sum, ptrdi
 {
     for (int v = 0; v < vectors; v++) {
         const ptrdiff_t filters = t->filters - v * L < L ? t->filters - v * L : L;
+        /* a store each, without branches, which other levels have no need of */
+        const int plain = CK_VBYTES == 32 && filters == L && !t->finish && !t->accumulate;
         const V bias = t->bias ? vload((const T *)t->bias + v * L) : (V){0};
         for (ptrdiff_t m = 0; m < pixels; m += L) {
-            const ptrdiff_t n = pixels - m < L ? pixels - m : L;
-            T *y = (T *)t->y + v * L * t->y_filter + m;
+            const ptrdiff_t n = pixels - m < L ? pixels - m : L, row = t->y_filter;
+            T *y = (T *)t->y + v * L * row + m;
             V r[L];
             /* Rows past the last pixel are whatever the buffer holds; their lanes are not stored. */
             CK_UNROLL for (int i = 0; i < L; i++) r[i] = vload(sum + ((m + i) * vectors + v) * L) + bias;
             vtranspose(r);
+            if (plain && n == L) {
+                CK_UNROLL for (int f = 0; f < L; f++) vstore(y + f * row, r[f]);
+                continue;
+            }
             if (t->finish) {
                 T of_filter[L * L];
                 CK_UNROLL for (int f = 0; f < L; f++) vstore(of_filter + f * L, r[f]);
@@ -526,13 +532,21 @@ CK_INLINE void CK_TYPED(zero_pixels)(T *to, ptrdiff_t n)
     for (ptrdiff_t i = 0; i < n; i += L) vstore_part(to + i, (V){0}, n - i < L ? n - i : L);
 }
 
-/* What is copied 2 KB later, at the rows' end from the next ones: at AVX2, where grids leave nothing to those that the
- * machine fetches by itself. Long rows need nothing. */
-CK_INLINE void CK_TYPED(fetch_row)(const T *src, ptrdiff_t src_row, ptrdiff_t rows, ptrdiff_t n, const T *next,
-                                   ptrdiff_t soon)
+/* The row that is copied 2 KB later, behind the last one the first of the next rows: at AVX2 it is fetched, where grids leave
+ * nothing to those that the machine fetches by itself. Long rows need nothing. */
+CK_INLINE const T *CK_TYPED(row_ahead)(const T *src, ptrdiff_t src_row, ptrdiff_t rows, const T *next, ptrdiff_t soon)
 {
-    const T *from = soon < rows ? src + soon * src_row : next + (soon - rows) * src_row;
-    for (ptrdiff_t i = 0; i < n; i += 64 / (ptrdiff_t)sizeof(T)) __builtin_prefetch(from + i, 0, 2);
+    return soon < rows ? src + soon * src_row : next + (soon - rows) * src_row;
+}
+
+/* The zeros between numbers, `n` of them, behind which L numbers are written later if there are `more`. */
+CK_INLINE void CK_TYPED(zero_gap)(T *to, ptrdiff_t n, int more)
+{
+    if (n == 0) return;
+    if (more && n <= L)
+        vstore(to, (V){0});
+    else
+        CK_TYPED(zero_pixels)(to, n);
 }
 
 /* Not memcpy row by row: a row of a small map is shorter than a call. */
@@ -543,31 +557,41 @@ CK_NOINLINE void CK_TYPED(conv_pad)(const void *src, ptrdiff_t src_row, void *ds
         n *= rows;
         rows = 1;
     }
-    const ptrdiff_t ahead = CK_VBYTES == 32 && next && n ? CK_CONV_PAD_AHEAD / n : 0;
-    for (ptrdiff_t i = 0; i < rows; i++) {
-        T *to = (T *)dst + i * (before + n + after);
-        if (ahead) CK_TYPED(fetch_row)(src, src_row, rows, n, next, i + ahead);
-        CK_TYPED(zero_pixels)(to, before);
-        CK_TYPED(copy_pixels)(to + before, (const T *)src + i * src_row, n, 1);
-        CK_TYPED(zero_pixels)(to + before + n, after);
+    const ptrdiff_t ahead = CK_VBYTES == 32 && next && n ? CK_CONV_PAD_AHEAD / n : 0, last = n - L;
+    T *to = (T *)dst + before;
+    if (rows) CK_TYPED(zero_pixels)(dst, before);
+    for (ptrdiff_t i = 0; i < rows; i++, to += n + after + before) {
+        const T *from = (const T *)src + i * src_row;
+        CK_TYPED(zero_gap)(to + n, i + 1 < rows ? after + before : after, i + 1 < rows && n >= L);
+        if (n < L) {
+            CK_TYPED(copy_pixels)(to, from, n, 1);
+        } else { /* the last ones once more rather than in parts */
+            const T *soon = ahead ? CK_TYPED(row_ahead)(src, src_row, rows, next, i + ahead) : from;
+            for (ptrdiff_t j = 0; j < last; j += L) {
+                if (CK_VBYTES == 32) __builtin_prefetch(soon + j, 0, 2);
+                vstore(to + j, vload(from + j));
+            }
+            vstore(to + last, vload(from + last));
+        }
     }
 }
 
-/* A row of a box, the even columns before the odd ones: n elements, of which number 0 is column `before`. */
-CK_INLINE void CK_TYPED(split_row)(const T *from, T *to, ptrdiff_t before, ptrdiff_t n, ptrdiff_t odd)
+/* A row of a box, the even columns before the odd ones: n elements, of which the even go to `first`; `soon` is fetched. */
+CK_INLINE void CK_TYPED(split_row)(const T *from, const T *soon, T *first, T *second, ptrdiff_t n)
 {
-    /* where the elements of even number go, and those of odd number */
-    T *first = to + (before % 2 ? odd : 0) + before / 2, *second = to + (before % 2 ? 0 : odd) + (before + 1) / 2;
-    ptrdiff_t i = 0;
-    while (i + 2 * L <= n) {
-        const V a = vload(from + i), b = vload(from + i + L);
-        vstore(first + i / 2, veven(a, b));
-        vstore(second + i / 2, vodd(a, b));
-        i += 2 * L;
-        if (n % 2 == 0 && i < n && n < i + 2 * L) i = n - 2 * L; /* the last ones once more rather than in parts */
+    if (n >= 2 * L) {
+        if (n % 2) first[n / 2] = from[n - 1];
+        for (ptrdiff_t i = 0, last = n / 2 - L;; i += L) {
+            if (i > last) i = last; /* the last ones once more rather than in parts */
+            __builtin_prefetch(soon + 2 * i, 0, 2);
+            const V a = vload(from + 2 * i), b = vload(from + 2 * i + L);
+            vstore(first + i, veven(a, b));
+            vstore(second + i, vodd(a, b));
+            if (i == last) return;
+        }
     }
-    if (i < n) {
-        const ptrdiff_t rest = n - i, low = rest < L ? rest : L;
+    for (ptrdiff_t i = 0; i < n; i += 2 * L) {
+        const ptrdiff_t rest = n - i < 2 * L ? n - i : 2 * L, low = rest < L ? rest : L;
         const V a = vload_part(from + i, low), b = rest > L ? vload_part(from + i + L, rest - L) : (V){0};
         vstore_part(first + i / 2, veven(a, b), (rest + 1) / 2);
         if (rest > 1) vstore_part(second + i / 2, vodd(a, b), rest / 2);
@@ -579,14 +603,18 @@ CK_NOINLINE void CK_TYPED(conv_pad_apart)(const void *src, ptrdiff_t src_row, vo
 {
     const ptrdiff_t width = before + n + after, odd = (width + 1) / 2, end = before + n;
     const ptrdiff_t ahead = next && n ? CK_CONV_PAD_AHEAD / n : 0;
-    for (ptrdiff_t i = 0; i < rows; i++) {
-        T *to = (T *)dst + i * width;
-        if (ahead) CK_TYPED(fetch_row)(src, src_row, rows, n, next, i + ahead);
-        CK_TYPED(zero_pixels)(to, (before + 1) / 2);
-        CK_TYPED(zero_pixels)(to + (end + 1) / 2, odd - (end + 1) / 2);
-        CK_TYPED(zero_pixels)(to + odd, before / 2);
-        CK_TYPED(zero_pixels)(to + odd + end / 2, width / 2 - end / 2);
-        CK_TYPED(split_row)((const T *)src + i * src_row, to, before, n, odd);
+    /* zeros before, between and behind the two halves of a row, and where its columns of even number go, and the others */
+    const ptrdiff_t head = (before + 1) / 2, middle = odd - (end + 1) / 2 + before / 2, tail = width / 2 - end / 2;
+    const ptrdiff_t first = before % 2 ? odd + before / 2 : head, second = before % 2 ? head : odd + before / 2;
+    const int more = n >= 2 * L;
+    T *to = dst;
+    if (rows) CK_TYPED(zero_pixels)(to, head);
+    for (ptrdiff_t i = 0; i < rows; i++, to += width) {
+        const T *from = (const T *)src + i * src_row;
+        const T *soon = ahead ? CK_TYPED(row_ahead)(src, src_row, rows, next, i + ahead) : from;
+        CK_TYPED(zero_gap)(to + (end + 1) / 2, middle, more);
+        CK_TYPED(zero_gap)(to + odd + end / 2, i + 1 < rows ? tail + head : tail, more && i + 1 < rows);
+        CK_TYPED(split_row)(from, soon, to + first, to + second, n);
     }
 }
 
