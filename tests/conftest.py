@@ -11,7 +11,7 @@ import pytest
 import convkit
 from convkit import settings
 from convkit.kernels import native
-from convkit.plan import common, geometry
+from convkit.plan import common, direct, geometry
 
 # `python -m convkit` in a test's child process must find the convkit that the test itself imported, not the folder
 # that happens to be the current one.
@@ -39,9 +39,12 @@ def pytest_configure(config):
 
 @pytest.fixture
 def small_source(monkeypatch):
-    """Set the bytes of padded source that one round shares, so that small images need many boxes and rounds."""
-    def set_bytes(nbytes):
+    """Set the bytes of padded source that one round shares, and of sums by chunk, so that small images need many boxes and
+    rounds.
+    """
+    def set_bytes(nbytes, near=None):
         monkeypatch.setattr(geometry, "SOURCE_BYTES", nbytes)
+        monkeypatch.setattr(direct, "NEAR_BYTES", near or nbytes)
         common.clear()
 
     yield set_bytes

@@ -375,6 +375,39 @@ def test_grids_of_boxes_are_exact(isa, x, w, stride, pads, groups, source_bytes,
         assert forward.kernel.grids == (isa == "avx2")
 
 
+CHUNKED_BOXES = [
+    # x, weight, stride, padding: slices of three dimensions, both strides, more channels than are there at a time with a
+    # chunk that begins within one of them, more than 16 chunks
+    ((2, 20, 6, 9, 14), (48, 20, 3, 3, 3), 1, 0), ((1, 14, 6, 9, 25), (24, 14, 2, 3, 3), (1, 2, 2), (0, 1, 1)),
+    ((3, 190, 20, 24), (64, 190, 3, 3), 1, 1), ((2, 40, 2000), (60, 40, 5), 2, 2),
+]
+
+
+@every_isa
+@pytest.mark.parametrize("near_bytes", [20_000, 512 * 1024])
+@pytest.mark.parametrize(("x", "w", "stride", "padding"), CHUNKED_BOXES, ids=str)
+def test_boxes_by_chunk_are_the_same_for_any_threads(isa, x, w, stride, padding, near_bytes, small_source):
+    """All panels by chunks of the taps: whole numbers exactly, any numbers with the same bits, and what follows the sums."""
+    small_source(512 * 1024, near_bytes)
+    rng, dims = np.random.default_rng(14), len(x) - 2
+    conv = getattr(F, f"conv{dims}d")
+    x, w, bias = (whole(rng, *shape, dtype=np.dtype("f4")) for shape in (x, w, w[:1]))
+    spec = conv_spec(x.shape, x.dtype, w.shape, w.dtype, None, None, stride, padding, 1, 1, rank=dims, direction="forward")[0]
+    assert direct.way(spec, isa).by_chunk == (isa == "avx2")
+    fractions = [rng.standard_normal(a.shape, dtype=np.float32) for a in (x, w)]
+    layer = getattr(convkit.nn, f"Conv{dims}d")(x.shape[1], len(w), w.shape[2:], stride, padding).eval()
+    gelu = convkit.nn.Sequential(layer, convkit.nn.GELU()).eval()
+    with convkit.use(isa=isa, algorithm="direct"):
+        want = getattr(reference, f"conv{dims}d")(x, w, bias, stride, padding)
+        alone, after = conv(*fractions, None, stride, padding), convkit.nn.GELU()(layer(x))
+        for threads in (1, 2, 3):
+            with convkit.threads(threads):
+                np.testing.assert_array_equal(conv(x, w, bias, stride, padding), want)
+                assert same_bits(conv(*fractions, None, stride, padding), alone)
+                assert same_bits(conv(fractions[0][:1], fractions[1], None, stride, padding), alone[:1])
+                assert same_bits(gelu(x), after)
+
+
 @every_isa
 @pytest.mark.parametrize("width", [13, 15, 16, 17, 23, 24, 31, 32, 33, 46, 47])
 def test_rows_are_split_into_even_and_odd_columns(isa, width):

@@ -21,6 +21,7 @@ class Direct:
     images: int
     by_position: bool
     grids: bool
+    by_chunk: bool
     in_place: bool
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Direct:
         in_place: bool,
         by_position: bool,
         grids: bool,
+        by_chunk: bool,
         apart: bool,
         vectors: int,
         macs: int,

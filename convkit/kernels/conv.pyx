@@ -7,8 +7,9 @@ tasks run over that copy: one task is one panel of filters on one image, so no t
 and no sum depends on how many threads there are.
 
 Where the level has kernels for grids of tiles they take a chunk of the taps on a block of pixels before the next chunk.
-Of a layer that can read x as it lies all panels take it in turn: there a task is such a block, ``sum_block``. Where
-a kernel meets much padding, each of its positions takes the pixels only that it takes to x, ``sum_grid_inside``.
+All panels take it in turn: there a task is a block of x as it lies, ``sum_block``, or a box whose channels are padded
+just before the chunk that meets them, ``sum_box_by_chunk``. Where a kernel meets much padding, each of its positions
+takes the pixels only that it takes to x, ``sum_grid_inside``.
 """
 
 from libc.string cimport memcpy, memset
@@ -37,6 +38,8 @@ cdef ptrdiff_t SEGMENT = 4096
 # Pixels of a task in grids: a chunk of their taps stays in L2 while panels pass by, with sums of so many bytes.
 cdef ptrdiff_t GRID_PIXELS = 256
 cdef ptrdiff_t GRID_SUMS = 128 * 1024
+# Channels of a box that are there at a time, where they are padded chunk by chunk: bytes.
+cdef ptrdiff_t BOX_BYTES = 96 * 1024
 # The weights of so few taps stay in L1: their tiles fetch the lines of y that the next one writes.
 cdef ptrdiff_t SHORT = 160
 # Pixels of a weight gradient whose part of a panel stays in L1 while all rows meet it.
@@ -101,7 +104,9 @@ cdef struct direct_t:
     bint apart               # rows of a box have their even columns before the odd ones
     ptrdiff_t column_step    # in the box, between neighbouring targets: 1 where stride 2 lies apart
     bint by_position         # taps are ordered (position, channel), so that positions in the padding can be left out
-    bint grids               # of tiles, chunk after chunk of the taps; in place all panels take one before the next
+    bint grids               # of tiles, chunk after chunk of the taps
+    bint by_chunk            # and all panels take one before the next; not in place its channels are padded just before
+    ptrdiff_t slots          # for so many of them
     ptrdiff_t wide           # panels of a group that have all vectors; the others have one less
     ptrdiff_t macs
     phase_t* phase
@@ -130,34 +135,40 @@ cdef struct round_t:
 
 
 cdef void pad_plane(void* job, ptrdiff_t task, int worker) noexcept nogil:
-    """Copy the box of one channel of one image, zeros where it overhangs the source."""
+    """One channel of one image."""
     cdef const round_t* r = <const round_t*>job
+    pad_channels(r, task // r.plan.channels, task % r.plan.channels, task % r.plan.channels + 1)
+
+
+cdef void pad_channels(const round_t* r, ptrdiff_t image, ptrdiff_t channel, ptrdiff_t end_channel) noexcept nogil:
+    """Copy the box of some channels of one image, zeros where it overhangs the source."""
     cdef const direct_t* p = r.plan
-    cdef ptrdiff_t image = task // p.channels, c = task % p.channels, size = p.itemsize
+    cdef ptrdiff_t size = p.itemsize, line = p.box[2] * size, slice_bytes = p.source[1] * p.source[2] * size, i, z
     cdef ptrdiff_t first[3]
-    cdef ptrdiff_t i, z, zz
     cdef ptrdiff_t begin[3]
     cdef ptrdiff_t end[3]    # the part of the box that lies inside the source
+    cdef const char* rows
+    cdef char* plane
     for i in range(3):
         first[i] = r.origin[i] * p.source_step[i] - p.lo[i]
         begin[i] = min(max(-first[i], 0), p.box[i])
         end[i] = max(min(p.source[i] - first[i], p.box[i]), begin[i])
-    cdef const char* source = r.x + (image * p.channels + c) * p.source[0] * p.source[1] * p.source[2] * size
-    cdef ptrdiff_t line = p.box[2] * size
-    cdef const char* rows
-    cdef char* plane = r.padded + (image * p.image_pitch + c * p.channel_pitch) * size
-    for z in range(p.box[0]):
-        zz = first[0] + z
-        if z < begin[0] or z >= end[0]:
-            memset(plane, 0, p.box[1] * line)
-        else:
-            memset(plane, 0, begin[1] * line)
-            rows = source + ((zz * p.source[1] + first[1] + begin[1]) * p.source[2] + first[2] + begin[2]) * size
-            (p.table.pad_apart if p.apart else p.table.pad)(
-                rows, p.source[2], plane + begin[1] * line, end[1] - begin[1], begin[2], end[2] - begin[2],
-                p.box[2] - end[2], rows + p.source[0] * p.source[1] * p.source[2] * size)
-            memset(plane + end[1] * line, 0, (p.box[1] - end[1]) * line)
-        plane += p.box[1] * line
+    while channel < end_channel:
+        rows = r.x + ((image * p.channels + channel) * p.source[0] + first[0]) * slice_bytes + (
+            (first[1] + begin[1]) * p.source[2] + first[2] + begin[2]) * size
+        plane = r.padded + (image * p.image_pitch + channel * p.channel_pitch) * size
+        for z in range(p.box[0]):
+            if z < begin[0] or z >= end[0]:
+                memset(plane, 0, p.box[1] * line)
+            else:
+                memset(plane, 0, begin[1] * line)
+                (p.table.pad_apart if p.apart else p.table.pad)(
+                    rows, p.source[2], plane + begin[1] * line, end[1] - begin[1], begin[2], end[2] - begin[2],
+                    p.box[2] - end[2], rows + p.source[0] * slice_bytes)
+                memset(plane + end[1] * line, 0, (p.box[1] - end[1]) * line)
+            plane += p.box[1] * line
+            rows += slice_bytes
+        channel += 1
 
 
 cdef void sum_panel(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -417,6 +428,7 @@ cdef inline void begin_grid(const direct_t* p, ck_conv_tile* tile, ck_conv_grid*
     tile.y_filter = 1
     grid.panels, grid.rows, grid.x_row, grid.by_chunk = 1, lines, p.source_step[1] * p.box[2], 1
     grid.y_row = pixels * round_up(tile.filters, p.table.lanes)
+    grid.y_panel = 0
 
 
 cdef inline void set_chunks(const direct_t* p, ck_conv_tile* tile, const ck_conv_tile* panel, ptrdiff_t first,
@@ -553,9 +565,7 @@ cdef void sum_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
         tile.accumulate = i % CK_CONV_CHUNKS > 0
         tile.off = f.off + f.taps * i // chunks
         tile.taps = f.taps * (i + 1) // chunks - f.taps * i // chunks
-        sum_chunk(r, &tile, &grid, group, first, min(last, p.wide), p.vectors, pixels, sums)
-        sum_chunk(r, &tile, &grid, group, max(first, p.wide), last, p.vectors - 1, pixels,
-                  sums + max(<ptrdiff_t>0, panel_lane(p, p.wide) - panel_lane(p, first)) * images * pixels * size)
+        sum_chunk(r, &tile, &grid, group, first, last, 1, pixels, sums)
         if chunks > CK_CONV_CHUNKS and (i + 1 == chunks or (i + 1) % CK_CONV_CHUNKS == 0):
             p.table.add(totals, sums, elements, i < CK_CONV_CHUNKS)
     store_panels(r, &tile, group, first, last, image, images, first_pixel, pixels,
@@ -563,18 +573,26 @@ cdef void sum_block(void* job, ptrdiff_t task, int worker) noexcept nogil:
 
 
 cdef void sum_chunk(const round_t* r, ck_conv_tile* tile, ck_conv_grid* grid, ptrdiff_t group, ptrdiff_t first,
-                    ptrdiff_t last, ptrdiff_t vectors, ptrdiff_t pixels, char* sums) noexcept nogil:
-    """The taps that ``tile`` has for panels ``first`` to ``last``, alike."""
+                    ptrdiff_t last, ptrdiff_t slices, ptrdiff_t pixels, char* sums) noexcept nogil:
+    """The taps that ``tile`` has for panels ``first`` to ``last``: those of all vectors, then those with one less."""
     cdef const direct_t* p = r.plan
-    if first >= last:
-        return
-    tile.w = r.w + (round_up(p.group_filters, p.table.lanes) * (group * r.phase.taps + (tile.off - r.phase.off))
-                    + panel_lane(p, first) * tile.taps) * p.itemsize
-    tile.y = sums
-    tile.filters = vectors * p.table.lanes
-    grid.panels = last - first
-    grid.y_row = pixels * tile.filters
-    run_panels(p, tile, grid, pixels)
+    cdef ptrdiff_t wide = min(max(first, p.wide), last), i, z
+    cdef const char* w = r.w + (round_up(p.group_filters, p.table.lanes)
+                                * (group * r.phase.taps + (tile.off - r.phase.off))) * p.itemsize
+    cdef const char* x = <const char*>tile.x
+    for i in range(2):
+        tile.w = w + panel_lane(p, first) * tile.taps * p.itemsize
+        tile.filters = (p.vectors - i) * p.table.lanes
+        grid.panels = (last if i else wide) - first
+        grid.y_row = pixels * tile.filters
+        grid.y_panel = slices * grid.rows * grid.y_row
+        for z in range(slices if grid.panels > 0 else 0):
+            tile.x = x + z * p.source_step[0] * p.box[1] * p.box[2] * p.itemsize
+            tile.y = sums + z * grid.rows * grid.y_row * p.itemsize
+            run_panels(p, tile, grid, pixels)
+        sums += grid.panels * grid.y_panel * p.itemsize
+        first = wide
+    tile.x = x
 
 
 cdef void run_panels(const direct_t* p, ck_conv_tile* tile, ck_conv_grid* grid, ptrdiff_t pixels) noexcept nogil:
@@ -584,7 +602,6 @@ cdef void run_panels(const direct_t* p, ck_conv_tile* tile, ck_conv_grid* grid, 
     cdef ptrdiff_t most = p.table.most_pixels[lanes // p.table.lanes - 1], runs = (pixels + most - 1) // most
     tile.filters = tile.y_pixel = lanes
     grid.w_panel = grid.ahead_panel = tile.taps * lanes
-    grid.y_panel = grid.rows * grid.y_row
     # While the tiles take one chunk of weights they fetch another soon to come.
     tile.ahead = <const char*>tile.w + (max(<ptrdiff_t>1, FETCHED_TILES // (grid.rows * runs))
                                         * min(tile.taps, <ptrdiff_t>CK_CONV_CHUNK) * lanes * p.itemsize)
@@ -614,6 +631,76 @@ cdef void store_panels(const round_t* r, ck_conv_tile* tile, ptrdiff_t group, pt
                 finish_late(&r.then, at + f * tile.y_filter, pixels)
 
 
+cdef void sum_box_by_chunk(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """A part of the panels of one group on a box of one image: chunk after chunk of the taps, each with the channels
+    that it meets padded just before, while they and all sums stay in L2.
+    """
+    cdef round_t r = (<const round_t*>job)[0]
+    cdef const direct_t* p = r.plan
+    cdef const phase_t* f = r.phase
+    cdef ptrdiff_t part = task % r.parts, group = task // r.parts % p.groups
+    cdef ptrdiff_t first = p.group_panels * part // r.parts, last = p.group_panels * (part + 1) // r.parts
+    cdef ptrdiff_t chunks = grid_chunks(f.taps), positions = f.taps // p.group_channels, size = p.itemsize
+    cdef ptrdiff_t i, elements, channel0 = 0, channel = 0, end
+    cdef ptrdiff_t count[3]
+    cdef char* box = r.own + worker * r.own_bytes
+    cdef char* sums = box + box_bytes(p)
+    cdef char* more
+    cdef ck_conv_tile tile
+    cdef ck_conv_grid grid
+    begin_box(&r, task // r.parts // p.groups)
+    for i in range(3):
+        count[i] = min(p.block[i], f.count[i] - r.origin[i])
+    elements = (panel_lane(p, last) - panel_lane(p, first)) * count[0] * count[1] * count[2]
+    more = sums + round_up(elements * size, 64)
+    tile.filters, tile.x_step, tile.row_bias = p.panel_filters, 1, NULL
+    begin_grid(p, &tile, &grid, count[1], count[2])
+    grid.by_chunk = 0
+    r.padded = box - group * p.group_channels * p.channel_pitch * size
+    for i in range(chunks):
+        tile.off = f.off + f.taps * i // chunks
+        tile.taps = f.taps * (i + 1) // chunks - f.taps * i // chunks
+        end = (f.taps * (i + 1) // chunks - 1) // positions + 1
+        if end > channel0 + p.slots:  # those that are left go where others were
+            channel = f.taps * i // chunks // positions
+            r.padded -= (channel - channel0) * p.channel_pitch * size
+            channel0 = channel
+        pad_channels(&r, 0, group * p.group_channels + channel, group * p.group_channels + end)
+        channel = end
+        r.source = r.padded
+        tile.x = source_row(&r, 0, group, 0, 0)
+        tile.accumulate = i % CK_CONV_CHUNKS > 0
+        sum_chunk(&r, &tile, &grid, group, first, last, count[0], count[2], sums if i < CK_CONV_CHUNKS else more)
+        if i >= CK_CONV_CHUNKS and (i + 1 == chunks or (i + 1) % CK_CONV_CHUNKS == 0):
+            p.table.add(sums, more, elements, 0)
+    store_box(&r, &tile, group, first, last, count, sums)
+
+
+cdef void store_box(const round_t* r, ck_conv_tile* tile, ptrdiff_t group, ptrdiff_t first, ptrdiff_t last,
+                    const ptrdiff_t* count, const char* sums) noexcept nogil:
+    """The sums of some panels, [panel][slice][line][pixel][lane], into y."""
+    cdef const direct_t* p = r.plan
+    cdef ptrdiff_t panel, z, filter0, lanes
+    tile.finish = finish_early(&r.then)
+    tile.y_pixel, tile.y_filter = 1, p.target[0] * p.target[1] * p.target[2]
+    for panel in range(first, last):
+        filter0, lanes = panel_lane(p, panel), panel_lane(p, panel + 1) - panel_lane(p, panel)
+        tile.filters = min(lanes, p.group_filters - filter0)
+        if r.bias != NULL:
+            tile.bias = r.bias + (group * p.group_panels * p.panel_filters + filter0) * p.itemsize
+        for z in range(count[0]):
+            tile.y = target_row(r, 0, group, filter0, z, 0)
+            store_grid(r, tile, sums, count[1], count[2])
+            sums += count[1] * count[2] * lanes * p.itemsize
+        if r.then.steps > r.then.late:
+            finish_rows(r, (group * p.group_filters + filter0) * tile.y_filter, tile, 0, count)
+
+
+cdef inline ptrdiff_t box_bytes(const direct_t* p) noexcept nogil:
+    """The channels of a box that are there at a time."""
+    return round_up(p.slots * p.channel_pitch * p.itemsize, 64)
+
+
 cdef struct pack_t:
     const direct_t* plan
     const void* w
@@ -627,7 +714,7 @@ cdef void pack_panels(real* dtype, const pack_t* a, const phase_t* f, const ptrd
     cdef ptrdiff_t group, panel
     for group in range(a.plan.groups):
         for panel in range(a.plan.group_panels):
-            if a.plan.grids and a.plan.in_place:
+            if a.plan.by_chunk:
                 pack_chunks(dtype, a, f, positions, group, panel)
             else:
                 pack_panel(dtype, a, f, tap, positions, in_order, group, panel)
@@ -697,7 +784,8 @@ cdef class Direct:
     and per phase ``(start, step, count, kernel positions, offsets, reach)``, where ``reach`` has for each axis how far
     from target 0 its positions lie in the source. ``by_position`` orders the taps so that positions in the padding can
     be left out; with ``grids``, of stride 1 along rows, tiles are summed in those, and the last panels have one
-    vector less rather than a single one; stride 2 is one too where boxes have even and odd columns ``apart``.
+    vector less rather than a single one; stride 2 is one too where boxes have even and odd columns ``apart``. In grids
+    of one phase all panels may go through the taps together, ``by_chunk``: a box is small then, with all sums in L2.
     ``w_strides`` are the strides of the weight array, in elements, from group to group, filter to filter and channel to
     channel; ``kernel_size`` is the number of positions of the whole kernel.
     """
@@ -711,12 +799,12 @@ cdef class Direct:
     cdef readonly ptrdiff_t packed_size
     cdef readonly ptrdiff_t vectors, most_pixels, lanes
     cdef readonly ptrdiff_t images
-    cdef readonly bint by_position, grids, in_place
+    cdef readonly bint by_position, grids, by_chunk, in_place
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
                  source_step, block, box, ptrdiff_t channel_pitch, ptrdiff_t images, bint in_place,
-                 bint by_position, bint grids, bint apart, ptrdiff_t vectors, ptrdiff_t macs, phases, w_strides,
-                 ptrdiff_t kernel_size):
+                 bint by_position, bint grids, bint by_chunk, bint apart, ptrdiff_t vectors, ptrdiff_t macs, phases,
+                 w_strides, ptrdiff_t kernel_size):
         cdef direct_t* p = &self.plan
         cdef ptrdiff_t i, elements = 0
         p.itemsize = dtype.itemsize
@@ -734,9 +822,9 @@ cdef class Direct:
         p.channel_pitch = channel_pitch
         p.image_pitch = channel_pitch * channels
         p.images = images
-        p.in_place, p.by_position, p.grids = in_place, by_position, grids
+        p.in_place, p.by_position, p.grids, p.by_chunk = in_place, by_position, grids, by_chunk
         p.apart, p.column_step = apart, 1 if apart else source_step[2]
-        self.in_place, self.grids = in_place, grids
+        self.in_place, self.grids, self.by_chunk = in_place, grids, by_chunk
         p.wide = p.group_panels
         if grids:
             p.wide -= p.group_panels * vectors - (p.group_filters + p.table.lanes - 1) // p.table.lanes
@@ -751,6 +839,10 @@ cdef class Direct:
             p.phase[i].panels = elements
             elements += groups * round_up(p.group_filters, p.table.lanes) * p.phase[i].taps
         self.packed_size, self.by_position = elements + by_position, by_position
+        if by_chunk:  # all that a chunk meets, and no more than stay in L2
+            i = p.phase.taps // p.group_channels
+            p.slots = min(p.group_channels,
+                          max((CK_CONV_CHUNK - 2 + i) // i + 1, BOX_BYTES // (channel_pitch * p.itemsize)))
         self.kernel_size = kernel_size
         self._dtype = dtype
         self.vectors, self.most_pixels, self.lanes = vectors, p.most_pixels, p.table.lanes
@@ -775,8 +867,12 @@ cdef class Direct:
     def workspace_bytes(self):
         """Scratch of one call with enough images to fill a round."""
         cdef round_t r
-        if self.plan.grids and self.plan.in_place:
-            self._share_grids(&r, self.plan.images, 1)
+        cdef direct_t whole = self.plan
+        if self.plan.by_chunk:
+            if self.plan.in_place:
+                self._share_grids(&r, self.plan.images, 1)
+            else:
+                self._share_boxes(&r, &whole, 1, 1)
             return r.own_bytes + self._bias_elements() * self.plan.itemsize
         return self._scratch_bytes(self.plan.images, True) + (2 * grid_bytes(&self.plan) if self.plan.grids else 0)
 
@@ -790,15 +886,30 @@ cdef class Direct:
         pixels = r.together * min(places, (places + r.blocks - 1) // r.blocks + 4)
         tasks = (n + r.together - 1) // r.together * r.blocks * p.groups
         r.parts = (pixels * p.panel_filters * p.group_panels * p.itemsize + GRID_SUMS - 1) // GRID_SUMS
+        tasks = self._share_panels(r, tasks, threads)
+        r.own_bytes = self._sum_bytes(pixels, r.parts)
+        return tasks
+
+    cdef ptrdiff_t _share_boxes(self, round_t* r, direct_t* smaller, ptrdiff_t n, int threads):
+        """The same, of boxes: ``smaller`` ones than the plan has if they are too few."""
+        r.plan, r.phase, r.images, r.parts = smaller, smaller.phase, n, 1
+        count_boxes(r, smaller, 1 if threads == 1 else (2 * threads + n - 1) // n)
+        r.own_bytes = box_bytes(smaller) + self._sum_bytes(
+            smaller.block[0] * smaller.block[1] * smaller.block[2], 1)
+        return self._share_panels(r, n * r.boxes[0] * r.boxes[1] * r.boxes[2] * smaller.groups, threads)
+
+    cdef ptrdiff_t _share_panels(self, round_t* r, ptrdiff_t tasks, int threads):
         if threads > 1:  # a few tasks per thread even out their ends; more only cost
-            r.parts = max(r.parts, (4 * threads + tasks - 1) // tasks)
-        r.parts = max(<ptrdiff_t>1, min(r.parts, p.group_panels))
-        # a vector's pixels more: the store reads them
-        r.own_bytes = round_up((p.group_panels + r.parts - 1) // r.parts * p.panel_filters
-                               * (pixels + p.table.lanes) * p.itemsize, 64) + 64
-        if grid_chunks(p.phase.taps) > CK_CONV_CHUNKS:
-            r.own_bytes *= 2
+            r.parts = max(r.parts, ((4 if self.plan.in_place else 2) * threads + tasks - 1) // tasks)
+        r.parts = max(<ptrdiff_t>1, min(r.parts, self.plan.group_panels))
         return tasks * r.parts
+
+    cdef ptrdiff_t _sum_bytes(self, ptrdiff_t pixels, ptrdiff_t parts):
+        """A task's sums: a vector's pixels more, which the store reads."""
+        cdef direct_t* p = &self.plan
+        cdef ptrdiff_t own = round_up((p.group_panels + parts - 1) // parts * p.panel_filters
+                                      * (pixels + p.table.lanes) * p.itemsize, 64) + 64
+        return 2 * own if grid_chunks(p.phase.taps) > CK_CONV_CHUNKS else own
 
     cdef ptrdiff_t _bias_elements(self):
         return self.plan.groups * self.plan.group_panels * self.plan.panel_filters
@@ -807,7 +918,7 @@ cdef class Direct:
         return (self._padded_elements(images) + (self._bias_elements() if bias else 0)) * self.plan.itemsize
 
     cdef ptrdiff_t _padded_elements(self, ptrdiff_t images):
-        return 0 if self.plan.in_place else images * self.plan.image_pitch
+        return 0 if self.plan.in_place or self.plan.by_chunk else images * self.plan.image_pitch
 
     def pack(self, w not None):
         """The weight array, C-contiguous, as panels; an array to pass to ``run``."""
@@ -843,11 +954,11 @@ cdef class Direct:
         ``then`` is applied to y.
         """
         cdef direct_t* p = &self.plan
-        cdef direct_t smaller
+        cdef direct_t smaller = p[0]
         cdef round_t r
         if p.macs * n < MIN_MACS:
             threads = 1
-        cdef bint alone = (threads > 1 and not p.in_place and not p.by_position
+        cdef bint alone = (threads > 1 and not p.in_place and not p.by_position and not p.by_chunk
                            and self.packed_size * p.itemsize <= OWN_WEIGHTS)
         cdef ptrdiff_t images = threads if alone else min(n, p.images)
         cdef ptrdiff_t source_bytes = p.channels * p.source[0] * p.source[1] * p.source[2] * p.itemsize
@@ -858,9 +969,11 @@ cdef class Direct:
         cdef const void* given = reading(bias, p.filters * p.itemsize)
         cdef ptrdiff_t tasks = 0
         r.own_bytes = 2 * grid_bytes(p) if p.grids else 0
-        if p.grids and p.in_place:
-            tasks = self._share_grids(&r, n, threads)
         r.plan = p
+        if p.by_chunk and p.in_place:
+            tasks = self._share_grids(&r, n, threads)
+        elif p.by_chunk:
+            tasks = self._share_boxes(&r, &smaller, n, threads)
         r.w = <const char*>reading(packed, self.packed_size * p.itemsize)
         r.skip = p.by_position and is_zero(r.w, self.packed_size - 1, p.itemsize)
         set_finish(&r.then, then, target, n * target_bytes)
@@ -877,10 +990,9 @@ cdef class Direct:
         r.x, r.y = source, target
         with nogil:
             first = n
-            if p.grids and p.in_place:
-                parallel_for(sum_block, &r, tasks, threads)
+            if p.by_chunk:
+                parallel_for(sum_block if p.in_place else sum_box_by_chunk, &r, tasks, threads)
             elif alone:
-                smaller = p[0]
                 count_boxes(&r, &smaller, (2 * threads + n - 1) // n)
                 parallel_for(sum_box, &r, n * r.boxes[0] * r.boxes[1] * r.boxes[2], threads)
             else:
@@ -922,11 +1034,10 @@ cdef void count_boxes(round_t* r, direct_t* p, ptrdiff_t fewest) noexcept nogil:
         r.boxes[i] = (last + p.block[i] - 1) // p.block[i]
 
 
-cdef void sum_box(void* job, ptrdiff_t task, int worker) noexcept nogil:
-    """One box of one image: pad it, then sum every phase and panel over it."""
-    cdef round_t r = (<const round_t*>job)[0]
+cdef void begin_box(round_t* r, ptrdiff_t task) noexcept nogil:
+    """``r`` is now about the box that this task of all images is."""
     cdef const direct_t* p = r.plan
-    cdef ptrdiff_t image = task // (r.boxes[0] * r.boxes[1] * r.boxes[2]), i, j
+    cdef ptrdiff_t image = task // (r.boxes[0] * r.boxes[1] * r.boxes[2])
     r.x += image * p.channels * p.source[0] * p.source[1] * p.source[2] * p.itemsize
     r.y += image * p.filters * p.target[0] * p.target[1] * p.target[2] * p.itemsize
     move_finish(&r.then, r.y)
@@ -934,6 +1045,14 @@ cdef void sum_box(void* job, ptrdiff_t task, int worker) noexcept nogil:
     r.origin[1] = task // r.boxes[2] % r.boxes[1] * p.block[1]
     r.origin[0] = task // r.boxes[2] // r.boxes[1] % r.boxes[0] * p.block[0]
     r.images = r.parts = 1
+
+
+cdef void sum_box(void* job, ptrdiff_t task, int worker) noexcept nogil:
+    """One box of one image: pad it, then sum every phase and panel over it."""
+    cdef round_t r = (<const round_t*>job)[0]
+    cdef const direct_t* p = r.plan
+    cdef ptrdiff_t i, j
+    begin_box(&r, task)
     r.padded += worker * p.image_pitch * p.itemsize
     r.source = r.padded
     for i in range(p.channels):

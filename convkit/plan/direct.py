@@ -25,6 +25,7 @@ MANY_IMAGES = 4
 WIDE_PIXEL = 64  # channels from which on a weight gradient's rows are those of one pixel, where lines must lie apart
 GRID_VECTORS = 3  # of most panels in grids; one or two at the end have 2
 MANY_VECTORS = 7  # of filters, so that a single one at the end does not matter where panels have two
+NEAR_BYTES = 256 * 1024  # of the sums of all panels of a box and what a chunk of their taps meets: they stay in L2
 MOST_SLOTS = 1.05  # of a panel in grids, over those of the best tiles
 
 
@@ -40,7 +41,7 @@ class Sums(Packing):
         self.finishes = self.adds = all(axis.phases[0].step == 1 for axis in three)
         taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in three)
         self.pack_key = ("direct", isa, self.kernel.vectors, self.kernel.by_position, self.kernel.grids,
-                         self.kernel.in_place, spec.direction, taps)
+                         self.kernel.by_chunk, spec.direction, taps)
 
     def with_packed(self, x, packed, bias, y, then=None):
         if not self.complete:
@@ -114,6 +115,8 @@ class Way:
         The tiles read the source itself.
     grids : bool
         They are summed in grids.
+    by_chunk : bool
+        All panels take a chunk of the taps before the next one.
     apart : bool
         Boxes have even and odd columns apart.
     by_position : bool
@@ -126,6 +129,7 @@ class Way:
 
     in_place: bool
     grids: bool
+    by_chunk: bool
     apart: bool
     by_position: bool
     vectors: int
@@ -161,7 +165,13 @@ def way(spec, isa):
     by_position = (_leaves_out(three, group_channels, 1, MOST_INSIDE if apart else MOST_INSIDE_OF_GRIDS) if whole_chunks
                    else _leaves_out(three, group_channels, most_pixels[vectors - 1], MOST_INSIDE))
     grids = in_grids or (grids and (whole_chunks or not by_position))
-    return Way(in_place, grids, apart and grids, by_position, GRID_VECTORS if grids else vectors, tuple(block), box)
+    by_chunk = in_grids or (grids and not by_position and all(len(axis.phases) == 1 for axis in three))
+    if by_chunk and not in_place:
+        positions = prod(axis.kernel for axis in three)
+        block = geometry.blocks(three, -(-conv.CHUNK_TAPS // positions), itemsize, NEAR_BYTES, group_filters)
+        box = tuple(a.extent(b) for a, b in zip(three, block, strict=True))
+    return Way(in_place, grids, by_chunk, apart and grids, by_position, GRID_VECTORS if grids else vectors,
+               tuple(block), box)
 
 
 def _sums(spec, isa, three):
@@ -175,8 +185,8 @@ def _sums(spec, isa, three):
     return conv.Direct(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
         [a.lo for a in three], [a.source_step for a in three], how.block, how.box, channel_pitch, images, how.in_place,
-        how.by_position, how.grids, how.apart, how.vectors, spec.macs, tables, geometry.weight_strides(spec),
-        prod(spec.kernel))
+        how.by_position, how.grids, how.by_chunk, how.apart, how.vectors, spec.macs, tables,
+        geometry.weight_strides(spec), prod(spec.kernel))
 
 
 def _fits_grids(filters, runs, vectors, lanes, most_pixels):

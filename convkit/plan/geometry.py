@@ -138,8 +138,9 @@ def in_place(three, channels, itemsize):
     return in_rows(three, itemsize) and channels * three[2].source * itemsize <= IN_PLACE_BYTES
 
 
-def blocks(three, channels, itemsize, nbytes=None):
-    """Targets per axis that one padded box serves, so that the box stays near ``nbytes``, ``SOURCE_BYTES`` if None.
+def blocks(three, channels, itemsize, nbytes=None, filters=0):
+    """Targets per axis that one padded box serves, so that the box, and the sums of so many ``filters``, stay near
+    ``nbytes``, ``SOURCE_BYTES`` if None.
 
     Each step splits the axis that leaves the least padded source to copy per target: every split reads the
     kernel's overhang twice, and a short row costs about ``ROW`` elements more than its length.
@@ -157,7 +158,7 @@ def blocks(three, channels, itemsize, nbytes=None):
         return z * y * (x + ROW) / prod(block(parts))
 
     parts = (1, 1, 1)
-    while channels * itemsize * prod(box(parts)) > nbytes:
+    while itemsize * (channels * prod(box(parts)) + filters * prod(block(parts))) > nbytes:
         splits = [parts[:i] + (parts[i] + 1 + parts[i] // 4,) + parts[i + 1:]
                   for i, b in enumerate(block(parts)) if b > 1]
         if not splits:
