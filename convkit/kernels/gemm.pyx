@@ -28,6 +28,8 @@ from convkit.kernels.operands import aligned_empty
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
 cdef ptrdiff_t MIN_MACS = 1_000_000
+# Phases whose sums wait for each other: those of a block of filters and some panels stay in L1 or near it.
+cdef ptrdiff_t MOST_AT_ONCE = 8
 
 
 cdef struct phase_t:             # targets that share their taps
@@ -44,7 +46,8 @@ cdef struct share_t:             # phases that read the same panels
     ptrdiff_t positions, channel_taps
     const ptrdiff_t* shift       # of each position, along each axis
     const ptrdiff_t* tap         # of each position, for the first channel
-    ptrdiff_t rows
+    ptrdiff_t rows, at_once      # how many of them are summed in one go
+    bint same_taps               # of all phases
     const phase_t* phase         # [rows][beside]
 
 
@@ -60,6 +63,7 @@ cdef struct gemm_t:
     ptrdiff_t target_step[3]     # target elements between them
     ptrdiff_t source_plane, target_plane
     ptrdiff_t beside             # phases of a row
+    ptrdiff_t most_sums          # of a place that are summed in one go
     bint plain                   # a single phase: places are targets
     bint by_place                # every share is one place, and the weights are read as they lie
     ptrdiff_t w_group, w_filter, w_channel  # elements of the weight array between neighbours of each kind
@@ -157,7 +161,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ptrdiff_t size = p.itemsize, row, block, filter, filters, place, width, along
     cdef char* panels = r.own + worker * r.own_bytes
     cdef char* sums = panels + p.panels * p.most_taps * p.width * size
-    cdef ck_conv_piece* piece = <ck_conv_piece*>(sums + p.beside * p.table.most_pixels[0] * p.width * size)
+    cdef ck_conv_piece* piece = <ck_conv_piece*>(sums + p.most_sums * p.panels * p.width * size)
     # The last panel is only as wide as it must be; but one vector takes as long as two and shares with the one before.
     cdef ptrdiff_t lanes = p.table.lanes, rest = (last - first) % p.width, narrow = round_up(rest, lanes)
     if narrow == lanes and p.width == 3 * lanes and last - first > p.width:
@@ -175,7 +179,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tile.accumulate = 0
     tile.row_bias = NULL
     tile.finish = NULL
-    for row in range(s.rows):
+    for row in range(s.rows // s.at_once):
         for block in range(p.blocks * part // r.parts, p.blocks * (part + 1) // r.parts):
             filter = first_filter(p, block)
             filters = first_filter(p, block + 1) - filter
@@ -194,19 +198,19 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
                     place += width
                     continue
                 along = panels_along(r, place, whole)
-                sum_panel(r, &tile, s.phase + row * p.beside, panels + (place - first) * s.taps * size, filter, filters,
-                          place, width, min(width, last - place), along, sums)
+                sum_panel(r, &tile, s.phase + row * s.at_once * p.beside, panels + (place - first) * s.taps * size,
+                          filter, filters, place, width, min(width, last - place), along, sums)
                 place += max(<ptrdiff_t>1, along) * width
             if r.then.steps > r.then.late:
                 finish_places(r, filter, filters, first, last)
 
 
 cdef inline ptrdiff_t panels_along(const round_t* r, ptrdiff_t place, ptrdiff_t whole) noexcept nogil:
-    """How many whole panels from ``place`` on have their targets side by side, in one image."""
+    """How many whole panels from ``place`` on are summed in one go: of targets, those side by side in one image."""
     cdef const gemm_t* p = r.plan
-    if not p.plain:
-        return 0
-    return (min(whole, (place // p.target_plane + 1) * p.target_plane) - place) // p.width
+    if p.plain:
+        whole = min(whole, (place // p.target_plane + 1) * p.target_plane)
+    return (whole - place) // p.width
 
 
 cdef void finish_places(const round_t* r, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t first, ptrdiff_t last
@@ -247,18 +251,24 @@ cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, 
                     ptrdiff_t filters, ptrdiff_t place, ptrdiff_t width, ptrdiff_t n, ptrdiff_t along, char* sums
                     ) noexcept nogil:
     """One tile of each phase: into y where its targets are neighbours in one image, else by way of ``sums``; or a tile
-    of each of some panels ``along`` an image, in one go.
+    of each of some panels ``along`` the places, in one go, and of all phases that have the same taps.
     """
     cdef const gemm_t* p = r.plan
-    cdef ptrdiff_t size = p.itemsize, i
+    cdef const share_t* s = r.share
+    cdef ptrdiff_t size = p.itemsize, i, phases = p.beside * s.at_once
+    cdef ptrdiff_t row = max(<ptrdiff_t>1, along) * width  # of sums, of one filter
     cdef int vectors = <int>(width // p.table.lanes)
-    cdef bint straight = along > 0 or p.plain and place % p.target_plane + n <= p.target_plane
+    cdef bint straight = p.plain and (along > 0 or place % p.target_plane + n <= p.target_plane)
     cdef ck_conv_grid grid
     grid.panels, grid.rows, grid.runs = along, 1, 1
     grid.y_panel = grid.ahead_panel = width
-    grid.x_row = grid.y_row = 0
+    grid.x_row = p.filters * phase.taps
+    grid.y_row = filters * row
+    grid.by_chunk = not straight
+    if along > 0 and s.same_taps:
+        grid.rows, phases = phases, 1
     tile.finish = finish_early(&r.then) if straight else NULL
-    for i in range(p.beside):
+    for i in range(phases):
         tile.taps = phase[i].taps
         tile.x = r.w + (phase[i].weights + filter * phase[i].taps) * size
         tile.w = tile.ahead = panel + phase[i].first * width * size
@@ -273,16 +283,17 @@ cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, 
             tile.ahead_step = p.target_plane * size
             tile.ahead_end = <const char*>tile.ahead + filters * tile.ahead_step
         else:
-            tile.y = sums + i * filters * width * size
-            tile.y_pixel, tile.filters = width, width
+            tile.y = sums + i * filters * row * size
+            tile.y_pixel, tile.filters = row, width
         if along > 0:
-            grid.w_panel = tile.taps * width
-            grid.by_chunk = 0
+            grid.w_panel = s.taps * width
             p.table.run_grid(tile, <int>filters, vectors, &grid)
         else:
             p.table.run(tile, <int>filters, vectors)
     if not straight:
-        store_rows(r, phase, filter, filters, place, width, n, sums)
+        for i in range(s.at_once):
+            store_rows(r, phase + i * p.beside, filter, filters, place, row, n if along == 0 else row,
+                       sums + i * p.beside * filters * row * size)
 
 
 cdef void store_rows(const round_t* r, const phase_t* phase, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t place,
@@ -353,7 +364,7 @@ cdef class Gemm:
         p.w_group, p.w_filter, p.w_channel = w_strides
         self._dtype = dtype
         self._keep, self._phases = [], []
-        self._fill_shares(shares)
+        self._fill_shares(shares, most)
         fewest = p.group_filters // p.blocks
         offsets = np.concatenate([np.arange(p.most_taps, dtype=np.intp) * m for m in (fewest, fewest + 1)])
         p.off = <const ptrdiff_t*>reading(offsets, offsets.nbytes)
@@ -362,12 +373,12 @@ cdef class Gemm:
         p.macs = macs
         self.vectors, self.panels = vectors, panels
 
-    cdef _fill_shares(self, shares):
+    cdef _fill_shares(self, shares, ptrdiff_t block_filters):
         cdef gemm_t* p = &self.plan
         cdef share_t* s
         cdef ptrdiff_t i, j
         p.share, p.shares = <share_t*>self._kept(np.zeros(len(shares) * sizeof(share_t), np.uint8)), len(shares)
-        p.most_taps = p.most_pieces = 0
+        p.most_taps = p.most_pieces = p.most_sums = 0
         for i, (count, positions, channel_taps, rows) in enumerate(shares):
             s = <share_t*>p.share + i
             s.places = 1
@@ -383,6 +394,9 @@ cdef class Gemm:
             p.most_pieces = max(p.most_pieces, 3 * s.positions * min(p.width, (p.width - 1) // s.count[2] + 2))
             s.phase = self._fill_phases([phase for row in rows for phase in row], channel_taps)
             p.beside = len(rows[0])
+            s.same_taps = same_taps(rows)
+            s.at_once = len(rows) if s.same_taps and len(rows) * p.beside <= MOST_AT_ONCE else 1
+            p.most_sums = max(p.most_sums, s.at_once * p.beside * block_filters)
         if p.by_place:  # every weight once, as it lies
             self.packed_size = p.groups * p.w_group
         self.plain = len(shares) == len(rows) == p.beside == 1 and not p.by_place and target_steps_are_one(p)
@@ -412,9 +426,9 @@ cdef class Gemm:
         return writing(array, array.nbytes)
 
     cdef ptrdiff_t _own_bytes(self):
-        """Panels, the sums of the tiles of a row (and a vector: weaving reads whole ones), and the table of pieces."""
+        """Panels, the sums of a block of filters (and a vector: weaving reads whole ones), and the table of pieces."""
         cdef gemm_t* p = &self.plan
-        return round_up((p.panels * p.most_taps + p.beside * p.table.most_pixels[0]) * p.width * p.itemsize + 64
+        return round_up(p.panels * (p.most_taps + p.most_sums) * p.width * p.itemsize + 64
                         + p.panels * p.most_pieces * <ptrdiff_t>sizeof(ck_conv_piece), 64)
 
     @property
@@ -475,6 +489,11 @@ cdef class Gemm:
                     r.parts = min(p.blocks, max(<ptrdiff_t>1, 4 * threads // (r.batches * p.groups)))
                 parallel_for(sum_panels, &r, r.batches * p.groups * r.parts, threads)
             scratch_done()
+
+
+def same_taps(rows):
+    """Whether all phases have the same part of a panel."""
+    return len({(first, len(positions)) for row in rows for *_, first, positions in row}) == 1
 
 
 cdef bint target_steps_are_one(const gemm_t* p) noexcept:
