@@ -714,8 +714,9 @@ def _tile_bounds(name, call, bounds):
     mode = call.options.get("padding_mode", "zeros")
     flat = [p for pair in reversed(pads) for p in pair]
     bound, *others = bounds
-    if others and weight.shape[-2:] == (3, 3) and rank > 1:
-        others[0] = others[0] + 8 * _weight_tile_bound(name, call)
+    if others and rank > 1 and 3 <= min(weight.shape[-2:]) <= max(weight.shape[-2:]) <= 5:
+        of_one = 8 if weight.shape[-2:] == (3, 3) else 128
+        others[0] = others[0] + of_one * _weight_tile_bound(name, call)
     if turned and max(stride) > 1:  # not by tiles, though the weight's gradient may be
         return (bound, *others)
     size = bound.shape[-rank:]
@@ -763,8 +764,9 @@ def _tile_bounds(name, call, bounds):
 
 
 def _weight_tile_bound(name, call):
-    """Of a weight's gradient 64 eps T for every filter, channel and kernel slice, T = sum over all images' tiles of
-    (sum of |dy|) times (largest |x| in the tile's 6 x 6 inputs): a single number may make up all of a sum of |dy|."""
+    """Of a weight's gradient T for every filter, channel and kernel slice: the sum over all images' tiles of (sum of
+    |dy|) times (largest |x| in the tile's 6 x 6 inputs, or 8 x 8 of a kernel that is more than 3 x 3). The error is
+    up to 64 eps T, or 1,024, where a single number makes up all of a sum of |dy|."""
     dy, x, weight = [np.abs(a) for a in call.args[:3]]
     rank = weight.ndim - 2
     stride, dilation, pads = _window(name, call.options, x.shape[-rank:], weight.shape[2:])
@@ -778,7 +780,8 @@ def _weight_tile_bound(name, call):
         dy, x, weight = dy[..., None, :, :], x[..., None, :, :], weight[:, :, None]
         stride, dilation, pads = (1, *stride), (1, *dilation), ((0, 0), *pads)
     x, dy = (a.reshape(-1, *a.shape[-4:]) for a in (x, dy))
-    largest = _largest_around(x, [3, 4], dy.shape[-2:], dilation[1:], [low for low, _ in pads[1:]], 3)
+    largest = _largest_around(x, [3, 4], dy.shape[-2:], dilation[1:], [low for low, _ in pads[1:]],
+                              3 if weight.shape[-2:] == (3, 3) else 5)
     largest = np.pad(largest, [(0, 0), (0, 0), pads[0], (0, 0), (0, 0)])
     read = (dy.shape[2] - 1) * stride[0] + (weight.shape[2] - 1) * dilation[0] + 1
     _, bound, _ = reference.conv3d_backward(

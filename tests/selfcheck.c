@@ -374,16 +374,17 @@ static void check_winograd(int level, int side, int width)
     check(same(out[0], out[1], (LANES - 3) * side * width, 4, 100), "winograd join", level, 4, width, side);
 }
 
-static void check_weight_gradient(int level, int width)
+static void check_weight_gradient(int level, int width, int side)
 {
-    enum { TILES = 20, LANES = CK_GRADIENT_LANES, HEIGHT = 4 };
-    static _Alignas(64) float points[2][2][CK_GRADIENT_POINTS * TILES * LANES], taps[2][9 * LANES], scratch[1 << 16];
+    enum { TILES = 20, LANES = CK_GRADIENT_LANES, HEIGHT = 4, POINTS = 64, TAPS = 25 };
+    static _Alignas(64) float points[2][2][POINTS * TILES * LANES], taps[2][TAPS * LANES], scratch[1 << 16];
     int columns = (width + 3) / 4;
     if (ck_gradient_scratch(columns) > 1 << 16 || columns > TILES || LANES * HEIGHT * width > 2 * MOST) abort();
     memset(points, 0, sizeof points);
     fresh(4);
     for (int i = 0; i < 2; i++) {
-        const ck_gradient_table *table = ck_gradient_table_for(i ? CK_LEVEL_PORTABLE : level);
+        const ck_gradient_table *levels = ck_gradient_table_for(i ? CK_LEVEL_PORTABLE : level);
+        const ck_gradient_taps *table = side == 3 ? &levels->three : &levels->five;
         ptrdiff_t lanes = ck_conv_table_for(i ? CK_LEVEL_PORTABLE : level, 4)->lanes;
         for (ptrdiff_t c = 0; c < LANES; c += lanes) {
             ck_gradient_tiles job = {.plane = (float *)in[0] + c * HEIGHT * width,
@@ -405,16 +406,23 @@ static void check_weight_gradient(int level, int width)
             job.points = points[1][i] + c;
             check(!table->split_dy(&job), "weight gradient limit of dy", level, 4, width, i);
         }
-        table->join(points[0][0], TILES * LANES, 1, LANES, taps[i], 9 * LANES);
+        ck_gradient_sums join = {.sums = points[0][0],
+                                 .point_step = TILES * LANES,
+                                 .channels = 1,
+                                 .lanes = LANES,
+                                 .rows = side,
+                                 .columns = side,
+                                 .taps = taps[i],
+                                 .channel_step = TAPS * LANES};
+        table->join(&join);
     }
     int right = 1;
     for (int i = 0; i < 2; i++)
-        for (int k = 0; k < CK_GRADIENT_POINTS * TILES * LANES; k++)
-            right &= fabs(points[i][0][k] - points[i][1][k]) <= 1e-4;
-    check(right, "weight gradient split", level, 4, width, 0);
+        for (int k = 0; k < POINTS * TILES * LANES; k++) right &= fabs(points[i][0][k] - points[i][1][k]) <= 1e-4;
+    check(right, "weight gradient split", level, 4, width, side);
     right = 1;
-    for (int k = 0; k < 9 * LANES; k++) right &= fabs(taps[0][k] - taps[1][k]) <= 1e-4;
-    check(right, "weight gradient join", level, 4, width, 0);
+    for (int k = 0; k < side * side * LANES; k++) right &= fabs(taps[0][k] - taps[1][k]) <= 1e-4;
+    check(right, "weight gradient join", level, 4, width, side);
 }
 
 /* Every float16 there is, and back. */
@@ -488,7 +496,7 @@ int main(void)
         }
         for (int width = 1; width < 70; width++) {
             check_winograd(level, 4, width), check_winograd(level, 2, width);
-            check_weight_gradient(level, width);
+            for (int side = 3; side <= 5; side += 2) check_weight_gradient(level, width, side);
         }
         check_halves(level);
         check_keep(level);

@@ -15,6 +15,7 @@ class Winograd:
         filters: int,
         source: Sequence[int],
         target: Sequence[int],
+        kernel: Sequence[int],
         lo: Sequence[int],
         depth_step: int,
         shift: Sequence[int],

@@ -1,4 +1,5 @@
-"""Winograd's F(3x3, 4x4) for weight gradients: the loops over images, slices, blocks of tile rows and the 36 points.
+"""Winograd's F(3x3, 4x4) and F(5x5, 4x4) for weight gradients: the loops over images, slices, blocks of tile rows and
+the 36 or 64 points.
 
 A round takes some rows of tiles of some slices of some images. Its tasks first bring vectors of channels of x and of
 dy to the 36 points, then add the products of one point and one panel of filters, over all tiles of the round, to that
@@ -23,19 +24,26 @@ cdef extern from "winograd/weight_gradient.h" nogil:
         void* points
         ptrdiff_t point_step, tile_step
         double limit
-    ctypedef struct ck_gradient_table:
+    ctypedef struct ck_gradient_sums:
+        const void* sums
+        ptrdiff_t point_step, channels, lanes, rows, columns
+        void* taps
+        ptrdiff_t channel_step
+    ctypedef struct ck_gradient_taps:
         int split_x(const ck_gradient_tiles* job) noexcept nogil
         int split_dy(const ck_gradient_tiles* job) noexcept nogil
-        void join(const void* sums, ptrdiff_t point_step, ptrdiff_t channels, ptrdiff_t lanes, void* taps,
-                  ptrdiff_t channel_step) noexcept nogil
+        void join(const ck_gradient_sums* job) noexcept nogil
+    ctypedef struct ck_gradient_table:
+        ck_gradient_taps three, five
     ptrdiff_t ck_gradient_scratch(ptrdiff_t columns)
     const ck_gradient_table* ck_gradient_table_for(int level)
-    int CK_GRADIENT_POINTS
 
 # Work below this many multiply-adds stays on the calling thread: waking another costs more than it gains.
 cdef ptrdiff_t MIN_MACS = 1_000_000
-# The transforms multiply by at most 26 (x), 46 (dy) and 4 (sums), and up to 10^7 tiles are added up.
+# The transforms multiply by at most 26 (x), 46 (dy) and 4 (sums) at 36 points, by 225, 225 and 5 at 64, and up to 10^7
+# tiles are added up.
 cdef double LIMIT = 1e14
+cdef double LIMIT_OF_FIVE = 1e13
 # Channels that become weights at a time.
 cdef enum:
     JOINED = 8
@@ -43,7 +51,9 @@ cdef enum:
 
 cdef struct gradient_t:
     const ck_conv_table* tiles
-    const ck_gradient_table* table
+    const ck_gradient_taps* table
+    ptrdiff_t points, kernel_height, kernel_width
+    double limit
     ptrdiff_t groups, channels, group_channels, channel_lanes, filters, group_filters
     ptrdiff_t panel_filters, group_panels, group_lanes, most_pixels
     ptrdiff_t depth, height, width                 # of x
@@ -88,7 +98,7 @@ cdef void split_x(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef ck_gradient_tiles tiles
     cdef float* to = r.x_points + group * p.x_group + image * p.x_image + slice * p.x_slice + c
     if not 0 <= z < p.depth:
-        for point in range(CK_GRADIENT_POINTS):
+        for point in range(p.points):
             for i in range(r.rows * p.tile_columns):
                 memset(to + point * p.x_point + i * p.x_tile, 0, lanes * sizeof(float))
         return
@@ -101,7 +111,7 @@ cdef void split_x(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tiles.scratch = r.own + worker * r.own_step
     tiles.points = to
     tiles.point_step, tiles.tile_step = p.x_point, p.x_tile
-    tiles.limit = LIMIT
+    tiles.limit = p.limit
     if p.table.split_x(&tiles):
         r.bad[worker] = 1
 
@@ -128,7 +138,7 @@ cdef void split_dy(void* job, ptrdiff_t task, int worker) noexcept nogil:
     tiles.points = r.dy_points + (group * p.group_lanes + filter0) * r.tiles + f - filter0 + (
         (image * r.slices + slice) * r.rows * p.tile_columns * panel_lanes)
     tiles.point_step, tiles.tile_step = p.dy_point, panel_lanes
-    tiles.limit = LIMIT
+    tiles.limit = p.limit
     if p.table.split_dy(&tiles):
         r.bad[worker] = 1
 
@@ -136,7 +146,7 @@ cdef void split_dy(void* job, ptrdiff_t task, int worker) noexcept nogil:
 cdef inline float* sums_of(const round_t* r, ptrdiff_t group, ptrdiff_t filter0) noexcept nogil:
     """The sums of the panel of a group that begins with this filter."""
     cdef const gradient_t* p = r.plan
-    return r.sums + (group * p.group_lanes + filter0) * p.positions * CK_GRADIENT_POINTS * p.group_channels
+    return r.sums + (group * p.group_lanes + filter0) * p.positions * p.points * p.group_channels
 
 
 cdef void sum_point(void* job, ptrdiff_t task, int worker) noexcept nogil:
@@ -154,7 +164,7 @@ cdef void sum_point(void* job, ptrdiff_t task, int worker) noexcept nogil:
     grid.w_panel = grid.y_panel = grid.ahead_panel = grid.x_row = grid.y_row = 0
     grid.by_chunk = 0
     tile.x = r.x_points + point * p.x_point + group * p.x_group + (p.shift[k] - p.shift[0]) * p.x_slice
-    tile.y = sums_of(r, group, filter0) + (k * CK_GRADIENT_POINTS + point) * p.group_channels * lanes
+    tile.y = sums_of(r, group, filter0) + (k * p.points + point) * p.group_channels * lanes
     tile.off = r.off
     tile.taps = r.tiles
     tile.x_step = 1
@@ -177,36 +187,48 @@ cdef void join_channels(void* job, ptrdiff_t task, int worker) noexcept nogil:
     cdef const gradient_t* p = r.plan
     cdef ptrdiff_t panel = task % p.group_panels, group = task // p.group_panels % p.groups
     cdef ptrdiff_t c = task // p.group_panels // p.groups * JOINED, k
-    cdef ptrdiff_t count = min(<ptrdiff_t>JOINED, p.group_channels - c), taps = 9 * p.positions
+    cdef ptrdiff_t count = min(<ptrdiff_t>JOINED, p.group_channels - c)
+    cdef ptrdiff_t plane = p.kernel_height * p.kernel_width, taps = plane * p.positions
     cdef ptrdiff_t filter0 = panel * p.panel_filters
     cdef ptrdiff_t lanes = min(p.panel_filters, p.group_lanes - filter0)
     cdef float* block = r.own + worker * r.own_step
     cdef const float* sums = sums_of(r, group, filter0) + c * lanes
+    cdef ck_gradient_sums join
+    join.point_step, join.channel_step = p.group_channels * lanes, taps * lanes
+    join.channels, join.lanes = count, lanes
+    join.rows, join.columns = p.kernel_height, p.kernel_width
     for k in range(p.positions):
-        p.table.join(sums + k * CK_GRADIENT_POINTS * p.group_channels * lanes, p.group_channels * lanes, count, lanes,
-                     block + 9 * k * lanes, taps * lanes)
+        join.sums = sums + k * p.points * p.group_channels * lanes
+        join.taps = block + plane * k * lanes
+        p.table.join(&join)
     p.tiles.transpose(block, lanes, r.dw + ((group * p.group_filters + filter0) * p.group_channels + c) * taps,
                       p.group_channels * taps, count * taps, min(p.panel_filters, p.group_filters - filter0))
 
 
 cdef class Winograd:
-    """A planned weight gradient, float32, of a convolution that is 3 x 3 with stride 1 in every slice.
+    """A planned weight gradient, float32, of a convolution that is up to 5 x 5 with stride 1 in every slice.
 
-    ``source`` and ``target`` are the sizes of x and dy (depth, height, width), ``lo`` the padding before height and
-    width; a slice of dy times ``depth_step`` plus ``shift[k]`` is the slice of x that kernel position k of the depth
-    meets. A round takes ``block`` rows of tiles of ``slices`` slices of each of ``images`` images.
+    ``source`` and ``target`` are the sizes of x and dy (depth, height, width), ``kernel`` the taps and ``lo`` the
+    padding of height and width; a slice of dy times ``depth_step`` plus ``shift[k]`` is the slice of x that kernel
+    position k of the depth meets.
+    A round takes ``block`` rows of tiles of ``slices`` slices of each of ``images`` images.
     """
 
     cdef gradient_t plan
     cdef object _keep
     cdef readonly ptrdiff_t vectors, block, slices, images
 
-    def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, lo,
+    def __init__(self, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, kernel, lo,
                  ptrdiff_t depth_step, shift, ptrdiff_t block, ptrdiff_t slices, ptrdiff_t images, ptrdiff_t vectors,
                  ptrdiff_t macs):
         cdef gradient_t* p = &self.plan
         p.tiles = tiles_of(isa, 4)
-        p.table = ck_gradient_table_for(level_of(isa))
+        p.kernel_height, p.kernel_width = kernel
+        cdef const ck_gradient_table* table = ck_gradient_table_for(level_of(isa))
+        if max(kernel) <= 3:
+            p.table, p.points, p.limit = &table.three, 36, LIMIT
+        else:
+            p.table, p.points, p.limit = &table.five, 64, LIMIT_OF_FIVE
         p.groups, p.channels, p.filters = groups, channels, filters
         p.group_channels, p.group_filters = channels // groups, filters // groups
         p.channel_lanes = round_up(p.group_channels, p.tiles.lanes)
@@ -226,7 +248,7 @@ cdef class Winograd:
         p.x_slice = block * p.tile_columns * p.x_tile
         p.x_image = p.source_slices * p.x_slice
         p.x_group = images * p.x_image
-        # And from point to point: 36 stores a power of two apart would share one set.
+        # And from point to point: so many stores a power of two apart would share one set.
         p.x_point = (groups * p.x_group // 16 | 1) * 16
         p.dy_point = (round_up(groups * p.group_lanes * self._tiles(), 16) // 16 | 1) * 16
         shifts = np.array(shift, np.intp)
@@ -240,15 +262,16 @@ cdef class Winograd:
 
     cdef ptrdiff_t _sums(self):
         cdef gradient_t* p = &self.plan
-        return round_up(CK_GRADIENT_POINTS * p.positions * p.groups * p.group_lanes * p.group_channels, 16)
+        return round_up(p.points * p.positions * p.groups * p.group_lanes * p.group_channels, 16)
 
     cdef ptrdiff_t _own_elements(self):
         cdef gradient_t* p = &self.plan
-        return round_up(max(ck_gradient_scratch(p.tile_columns), JOINED * 9 * p.positions * p.panel_filters), 16)
+        cdef ptrdiff_t taps = p.kernel_height * p.kernel_width * p.positions
+        return round_up(max(ck_gradient_scratch(p.tile_columns), JOINED * taps * p.panel_filters), 16)
 
     cdef ptrdiff_t _scratch_bytes(self, int threads):
         cdef gradient_t* p = &self.plan
-        return 4 * (CK_GRADIENT_POINTS * (p.x_point + p.dy_point) + self._sums() + threads * self._own_elements()
+        return 4 * (p.points * (p.x_point + p.dy_point) + self._sums() + threads * self._own_elements()
                     ) + self._tiles() * <ptrdiff_t>sizeof(ptrdiff_t) + threads
 
     @property
@@ -271,8 +294,8 @@ cdef class Winograd:
             threads = 1
         r.plan = p
         r.x_points = <float*>scratch(self._scratch_bytes(threads))
-        r.dy_points = r.x_points + CK_GRADIENT_POINTS * p.x_point
-        r.sums = r.dy_points + CK_GRADIENT_POINTS * p.dy_point
+        r.dy_points = r.x_points + p.points * p.x_point
+        r.sums = r.dy_points + p.points * p.dy_point
         r.own = r.sums + self._sums()
         r.own_step = self._own_elements()
         r.off = <ptrdiff_t*>(r.own + threads * r.own_step)
@@ -310,7 +333,7 @@ cdef bint add_blocks(round_t* r, int threads) except -1 nogil:
             for i in range(threads):
                 if r.bad[i]:
                     return False
-            parallel_for(sum_point, r, CK_GRADIENT_POINTS * p.positions * p.groups * p.group_panels, threads)
+            parallel_for(sum_point, r, p.points * p.positions * p.groups * p.group_panels, threads)
             r.first = False
             r.first_row += p.block
         r.first_slice += p.slices

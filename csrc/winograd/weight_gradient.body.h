@@ -1,21 +1,5 @@
-/* Compiled by weight_gradient.kernel.c. The points are 0, +-a, +-b and infinity with a = sqrt(1/2), b = sqrt(2). */
-
-#define WINO_A 0.70710678118654752440
-#define WINO_B 1.41421356237309504880
-
-/* B^T d: the transform of x along one axis. */
-CK_INLINE void CK_TYPED(x_points)(const V *d, V *t)
-{
-    const V a = vset1((T)WINO_A), b = vset1((T)WINO_B), half = vset1((T)0.5), two = vset1(2), fives = vset1((T)2.5);
-    const V even1 = vfma(-two, d[2], d[4]), odd1 = vfma(a, d[3], -b * d[1]);
-    const V even2 = vfma(-half, d[2], d[4]), odd2 = vfma(b, d[3], -a * d[1]);
-    t[0] = vfma(-fives, d[2], d[0] + d[4]);
-    t[1] = even1 + odd1;
-    t[2] = even1 - odd1;
-    t[3] = even2 + odd2;
-    t[4] = even2 - odd2;
-    t[5] = vfma(-fives, d[3], d[1] + d[5]);
-}
+/* Compiled by weight_gradient.kernel.c. `n` points along an axis, 6 or 8, of tiles of 4 of dy and n of x: points.body.h
+ * has them. */
 
 /* A d: the transform of dy along one axis. */
 CK_INLINE void CK_TYPED(dy_points)(const V *d, V *t)
@@ -29,6 +13,23 @@ CK_INLINE void CK_TYPED(dy_points)(const V *d, V *t)
     t[3] = even2 + odd2;
     t[4] = even2 - odd2;
     t[5] = d[3];
+}
+
+/* The same at eight points. */
+CK_INLINE void CK_TYPED(dy_eight_points)(const V *d, V *t)
+{
+    const V quarter = vset1((T)0.25), half = vset1((T)0.5), two = vset1(2), four = vset1(4);
+    const V even1 = d[0] + d[2], odd1 = d[1] + d[3];
+    const V even2 = vfma(quarter, d[2], d[0]), odd2 = half * vfma(quarter, d[3], d[1]);
+    const V even3 = vfma(four, d[2], d[0]), odd3 = two * vfma(four, d[3], d[1]);
+    t[0] = d[0];
+    t[1] = even1 + odd1;
+    t[2] = even1 - odd1;
+    t[3] = even2 + odd2;
+    t[4] = even2 - odd2;
+    t[5] = even3 + odd3;
+    t[6] = even3 - odd3;
+    t[7] = d[3];
 }
 
 /* Row y of all planes with their values side by side, zeros where it lies in the padding. Lanes of the result that met a
@@ -61,8 +62,10 @@ CK_INLINE VI CK_TYPED(lay_row)(const ck_gradient_tiles *j, ptrdiff_t y, ptrdiff_
     return bad;
 }
 
-/* Tiles of `side` x `side`; neighbours overlap where that is more than 4. Rows wait in a ring for the tiles below. */
-CK_INLINE int CK_TYPED(split_tiles)(const ck_gradient_tiles *j, const int side, void (*transform)(const V *, V *))
+/* Tiles of `side` x `side` at n x n points; neighbours overlap where side is more than 4. Rows wait in a ring for the tiles
+ * below. */
+CK_INLINE int CK_TYPED(split_tiles)(const ck_gradient_tiles *j, const int side, const int n,
+                                    void (*transform)(const V *, V *))
 {
     const ptrdiff_t columns = 4 * (j->columns - 1) + side, ring = columns * L;
     T *s = j->scratch;
@@ -72,20 +75,18 @@ CK_INLINE int CK_TYPED(split_tiles)(const ck_gradient_tiles *j, const int side, 
             bad |= CK_TYPED(lay_row)(j, j->y + row, columns, s + row % CK_GRADIENT_ROWS * ring);
         for (ptrdiff_t t = 0; t < j->columns; t++) {
             T *to = (T *)j->points + (r * j->columns + t) * j->tile_step;
-            V half[6][6];
-            CK_UNROLL for (int y = 0; y < side; y++)
-            {
-                V d[6];
+            V half[8][8];
+            for (int y = 0; y < side; y++) {
+                V d[8];
                 CK_UNROLL for (int x = 0; x < side; x++) d[x] =
                     vload(s + (4 * r + y) % CK_GRADIENT_ROWS * ring + (4 * t + x) * L);
                 transform(d, half[y]);
             }
-            CK_UNROLL for (int x = 0; x < 6; x++)
-            {
-                V d[6], u[6];
+            for (int x = 0; x < n; x++) {
+                V d[8], u[8];
                 CK_UNROLL for (int y = 0; y < side; y++) d[y] = half[y][x];
                 transform(d, u);
-                CK_UNROLL for (int y = 0; y < 6; y++) vstore(to + (y * 6 + x) * j->point_step, u[y]);
+                CK_UNROLL for (int y = 0; y < n; y++) vstore(to + (y * n + x) * j->point_step, u[y]);
             }
         }
     }
@@ -99,12 +100,22 @@ CK_INLINE int CK_TYPED(split_tiles)(const ck_gradient_tiles *j, const int side, 
 
 CK_NOINLINE int CK_TYPED(split_x)(const ck_gradient_tiles *j)
 {
-    return CK_TYPED(split_tiles)(j, 6, CK_TYPED(x_points));
+    return CK_TYPED(split_tiles)(j, 6, 6, CK_TYPED(into_points));
 }
 
 CK_NOINLINE int CK_TYPED(split_dy)(const ck_gradient_tiles *j)
 {
-    return CK_TYPED(split_tiles)(j, 4, CK_TYPED(dy_points));
+    return CK_TYPED(split_tiles)(j, 4, 6, CK_TYPED(dy_points));
+}
+
+CK_NOINLINE int CK_TYPED(split_wide_x)(const ck_gradient_tiles *j)
+{
+    return CK_TYPED(split_tiles)(j, 8, 8, CK_TYPED(into_eight_points));
+}
+
+CK_NOINLINE int CK_TYPED(split_wide_dy)(const ck_gradient_tiles *j)
+{
+    return CK_TYPED(split_tiles)(j, 4, 8, CK_TYPED(dy_eight_points));
 }
 
 /* G^T m for six values. */
@@ -117,32 +128,51 @@ CK_INLINE void CK_TYPED(taps_of_points)(const V m[6], V g[3])
     g[2] = vfma(third, s2 - s1, m[5]);
 }
 
-CK_NOINLINE void CK_TYPED(gradient_join)(const void *sums, ptrdiff_t point_step, ptrdiff_t channels, ptrdiff_t lanes,
-                                         void *taps, ptrdiff_t channel_step)
+/* And for eight. */
+CK_INLINE void CK_TYPED(taps_of_eight_points)(const V m[8], V g[5])
 {
-    for (ptrdiff_t i = 0; i < channels * lanes; i += L) {
-        const T *m = (const T *)sums + i;
-        T *to = (T *)taps + i / lanes * channel_step + i % lanes;
-        V half[3][6];
-        CK_UNROLL for (int x = 0; x < 6; x++)
-        {
-            V d[6], g[3];
-            CK_UNROLL for (int y = 0; y < 6; y++) d[y] = vload(m + (y * 6 + x) * point_step);
-            CK_TYPED(taps_of_points)(d, g);
-            CK_UNROLL for (int y = 0; y < 3; y++) half[y][x] = g[y];
+    const V ones = vset1((T)(-2. / 9)), halves = vset1((T)(2. / 45)), twos = vset1((T)(1. / 90));
+    const V s1 = ones * (m[1] + m[2]), q1 = ones * (m[1] - m[2]), s2 = halves * (m[3] + m[4]);
+    const V q2 = halves * (m[3] - m[4]), s3 = twos * (m[5] + m[6]), q3 = twos * (m[5] - m[6]);
+    g[0] = vfma(vset1(16), s2, s1 + s3) - m[0];
+    g[1] = vfma(vset1(8), q2, vfma(vset1(2), q3, q1));
+    g[2] = vfma(vset1(4), s2 + s3, s1);
+    g[3] = vfma(vset1(2), q2, vfma(vset1(8), q3, q1));
+    g[4] = vfma(vset1(16), s3, s1 + s2) + m[7];
+}
+
+CK_INLINE void CK_TYPED(join_points)(const ck_gradient_sums *j, const int n, void (*transform)(const V *, V *))
+{
+    const T *sums = j->sums;
+    for (ptrdiff_t i = 0; i < j->channels * j->lanes; i += L) {
+        T *to = (T *)j->taps + i / j->lanes * j->channel_step + i % j->lanes;
+        V half[5][8];
+        for (int x = 0; x < n; x++) {
+            V d[8], g[5];
+            CK_UNROLL for (int y = 0; y < n; y++) d[y] = vload(sums + i + (y * n + x) * j->point_step);
+            transform(d, g);
+            CK_UNROLL for (int y = 0; y < n - 3; y++) half[y][x] = g[y];
         }
-        CK_UNROLL for (int y = 0; y < 3; y++)
-        {
-            V g[3];
-            CK_TYPED(taps_of_points)(half[y], g);
-            CK_UNROLL for (int x = 0; x < 3; x++) vstore(to + (y * 3 + x) * lanes, g[x]);
+        for (int y = 0; y < j->rows; y++) {
+            V g[5];
+            transform(half[y], g);
+            for (int x = 0; x < j->columns; x++) vstore(to + (y * j->columns + x) * j->lanes, g[x]);
         }
     }
 }
 
+CK_NOINLINE void CK_TYPED(join_six)(const ck_gradient_sums *j)
+{
+    CK_TYPED(join_points)(j, 6, CK_TYPED(taps_of_points));
+}
+
+CK_NOINLINE void CK_TYPED(join_eight)(const ck_gradient_sums *j)
+{
+    CK_TYPED(join_points)(j, 8, CK_TYPED(taps_of_eight_points));
+}
+
 extern const ck_gradient_table CK_KERNEL(ck_gradient);
 const ck_gradient_table CK_KERNEL(ck_gradient) = {
-    .split_x = CK_TYPED(split_x),
-    .split_dy = CK_TYPED(split_dy),
-    .join = CK_TYPED(gradient_join),
+    .three = {.split_x = CK_TYPED(split_x), .split_dy = CK_TYPED(split_dy), .join = CK_TYPED(join_six)},
+    .five = {.split_x = CK_TYPED(split_wide_x), .split_dy = CK_TYPED(split_wide_dy), .join = CK_TYPED(join_eight)},
 };
