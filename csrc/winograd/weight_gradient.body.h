@@ -154,7 +154,7 @@ CK_INLINE void CK_TYPED(join_points)(const ck_gradient_sums *j, const int n, voi
             CK_UNROLL for (int y = 0; y < n - 3; y++) half[y][x] = g[y];
         }
         for (int y = 0; y < j->rows; y++) {
-            V g[5];
+            V g[5] = {{0}}; /* as many as there are columns are written, which the compiler cannot know */
             transform(half[y], g);
             for (int x = 0; x < j->columns; x++) vstore(to + (y * j->columns + x) * j->lanes, g[x]);
         }
