@@ -491,7 +491,7 @@ cdef class Gemm:
             scratch_done()
 
 
-def same_taps(rows):
+cdef bint same_taps(rows):
     """Whether all phases have the same part of a panel."""
     return len({(first, len(positions)) for row in rows for *_, first, positions in row}) == 1
 
