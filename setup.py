@@ -72,6 +72,8 @@ CFLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibi
           "-fno-semantic-interposition"]
 # Kernels write out the loops that should be there twice; GCC would split and unswitch others too, 28 KB of the wheel.
 CFLAGS += [option for option in ("-fno-split-loops", "-fno-unswitch-loops") if compiler_knows(option)]
+# Families whose kernels gain nothing from longer vectors: at AVX-512 they are those of AVX2.
+NO_AVX512 = ("fold", "pool")
 # GCC's own vectors, of what is not written as such: 6 KB of the wheel in this family, and of use in every other one.
 NO_OTHER_VECTORS = ("fold",)
 # -Wno-pass-failed: Clang warns where it cannot unroll a loop whose length is known only after inlining.
@@ -151,6 +153,8 @@ def libraries():
         macros = [("CK_ISA", level), *HAVE, *([(macro, "1")] if macro else [])]
         for file in kernels:
             family = Path(file).name.split(".")[0]
+            if level == "avx512" and family in NO_AVX512:
+                continue
             more = ["-fno-tree-vectorize"] if family in NO_OTHER_VECTORS else []
             libs.append((f"ck_{family}_{level}", library([file], macros, [*flags, *more])))
     return libs

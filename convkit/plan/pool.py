@@ -50,7 +50,7 @@ def _planes(name, spec, isa, **windows):
     """The kernel of that name for planes of a spec's sizes."""
     itemsize = spec.dtype.itemsize
     return kernels.Pool(name, isa, itemsize, _three(spec.size, 1), _three(spec.out_size, 1),
-                        lanes=tile_limits(isa, itemsize)[0], **windows)
+                        lanes=tile_limits("avx2" if isa == "avx512" else isa, itemsize)[0], **windows)
 
 
 def _kernel(name, spec, isa):

@@ -36,7 +36,7 @@ CK_NOINLINE void CK_TYPED(from_lanes)(const T *box, ptrdiff_t n, T *y, ptrdiff_t
 /* Without a NaN larger and smaller take one instruction. The levels without one choose among zeros in another way. */
 CK_INLINE V CK_TYPED(join_lanes)(int op, int nans, V next, V acc)
 {
-#if defined(CK_AVX512) || defined(CK_AVX2)
+#if defined(CK_AVX2)
     if (!nans && op == POOL_MAX) return CK_TYPED(ck_larger)(next, acc);
     if (!nans && op == POOL_MIN) return CK_TYPED(ck_smaller)(next, acc);
 #else

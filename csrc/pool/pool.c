@@ -14,13 +14,14 @@ const char *ck_pool_name(int kernel) { return names[kernel]; }
 #define DECLARE(level, name)                                                                                           \
     extern const ck_pool_kernel ck_pool_table_f32__##name[CK_POOL_KERNELS];                                            \
     extern const ck_pool_kernel ck_pool_table_f64__##name[CK_POOL_KERNELS];
-CK_EACH_LEVEL(DECLARE)
+CK_EACH_LEVEL_TO_AVX2(DECLARE)
 
 ck_pool_kernel ck_pool_for(int kernel, int level, int itemsize)
 {
+    level = ck_level_to_avx2(level);
 #define PICK(l, name)                                                                                                  \
     if (level == l) return (itemsize == 4 ? ck_pool_table_f32__##name : ck_pool_table_f64__##name)[kernel];
-    CK_EACH_LEVEL(PICK)
+    CK_EACH_LEVEL_TO_AVX2(PICK)
     return NULL;
 }
 

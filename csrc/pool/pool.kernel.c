@@ -16,7 +16,7 @@ enum { POOL_MAX, POOL_MIN, POOL_SUM, POOL_POWER, POOL_SQUARES, POOL_LARGER, POOL
 #define POOL_ADDS(op) ((op) == POOL_SUM || POOL_OF_POWERS(op))
 #define POOL_NO_NAN(op) ((op) == POOL_LARGER || (op) == POOL_SMALLER)
 /* At AVX2 a comparison of numbers is one instruction and one with NaN three, so the first pass assumes numbers, adds up
- * what it reads to find a NaN, and the plain one goes on from there. AVX-512 was not timed with it. */
+ * what it reads to find a NaN, and the plain one goes on from there. */
 #define CK_POOL_GUESSES (CK_VBYTES == 32)
 enum { CK_POOL_FETCHES = CK_VBYTES != 32 };
 enum { CK_POOL_BESIDE = CK_VBYTES == 32 ? 2 : 1 }; /* vectors of a row that are read at a time, or twice as many */
@@ -236,66 +236,7 @@ CK_INLINE pool_cover pool_covering(const ck_pool *p, int axis, ptrdiff_t i)
 /* The step of a search, the ways out of its lane numbers and the way back (pool_keep, pool_widen, pool_narrow,
  * pool_add_where, pool_bytes): where `next` is better than `best` (or NaN), keep it and the number `tap` in `at`; store the
  * numbers of the first `left` lanes as int64, or as bytes; add g where the number is `wanted`; n bytes as numbers.
- * And pool_first: the first lane in which a and b are equal, or their number; pool_gather: the elements of those numbers.
- * Written per level: from a mask that is a vector, compilers make two dependent operations where AVX-512 has one. */
-#if defined(CK_AVX512)
-
-#define KEEP(t, T, TI, VI, s, i, M, MASK)                                                                              \
-    CK_INLINE void pool_keep_##t(int larger, int nans, ck_##t##v next, VI tap, ck_##t##v *best, VI *at)                \
-    {                                                                                                                  \
-        MASK wins = larger ? _mm512_cmp_##s##_mask((M)next, (M) * best, _CMP_GT_OQ)                                    \
-                           : _mm512_cmp_##s##_mask((M)next, (M) * best, _CMP_LT_OQ);                                   \
-        if (nans) wins |= _mm512_cmp_##s##_mask((M)next, (M)next, _CMP_UNORD_Q);                                       \
-        *best = (ck_##t##v)_mm512_mask_mov_##s((M) * best, wins, (M)next);                                             \
-        *at = (VI)_mm512_mask_mov_##i((__m512i) * at, wins, (__m512i)tap);                                             \
-    }                                                                                                                  \
-    CK_INLINE ptrdiff_t pool_first_##t(ck_##t##v a, ck_##t##v b)                                                       \
-    {                                                                                                                  \
-        MASK equal = _mm512_cmp_##s##_mask((M)a, (M)b, _CMP_EQ_OQ);                                                    \
-        return equal ? __builtin_ctz(equal) : (ptrdiff_t)(sizeof(VI) / sizeof(TI));                                    \
-    }                                                                                                                  \
-    CK_INLINE VI pool_bytes_##t(const uint8_t *p, ptrdiff_t n)                                                         \
-    {                                                                                                                  \
-        const int lanes = (int)(sizeof(VI) / sizeof(TI));                                                              \
-        __m128i bytes = _mm_maskz_loadu_epi8((__mmask16)(n >= lanes ? (1 << lanes) - 1 : (1 << n) - 1), p);            \
-        return (VI)_mm512_cvtepu8_##i(bytes);                                                                          \
-    }                                                                                                                  \
-    CK_INLINE ck_##t##v pool_add_where_##t(ck_##t##v acc, ck_##t##v g, VI number, TI wanted)                           \
-    {                                                                                                                  \
-        MASK here = _mm512_cmpeq_##i##_mask((__m512i)number, (__m512i)(wanted - (VI){0}));                             \
-        return (ck_##t##v)_mm512_mask_add_##s((M)acc, here, (M)acc, (M)g);                                             \
-    }                                                                                                                  \
-    CK_INLINE void pool_narrow_##t(uint8_t *to, VI v, ptrdiff_t left)                                                  \
-    {                                                                                                                  \
-        const int lanes = (int)(sizeof(VI) / sizeof(TI));                                                              \
-        __mmask16 which = (__mmask16)(left >= lanes ? (1 << lanes) - 1 : (1 << left) - 1);                             \
-        _mm_mask_storeu_epi8(to, which, _mm512_cvt##i##_epi8((__m512i)v));                                             \
-    }
-KEEP(f32, float, int32_t, ck_i32v, ps, epi32, __m512, __mmask16)
-KEEP(f64, double, int64_t, ck_i64v, pd, epi64, __m512d, __mmask8)
-
-CK_INLINE ck_f32v pool_gather_f32(const float *p, ck_i32v at)
-{
-    return (ck_f32v)_mm512_i32gather_ps((__m512i)at, p, 4);
-}
-CK_INLINE ck_f64v pool_gather_f64(const double *p, ck_i64v at)
-{
-    return (ck_f64v)_mm512_i64gather_pd((__m512i)at, p, 8);
-}
-
-CK_INLINE void pool_widen_f64(int64_t *to, ck_i64v v, ptrdiff_t left)
-{
-    _mm512_mask_storeu_epi64(to, left >= 8 ? (__mmask8)-1 : (__mmask8)((1u << left) - 1), (__m512i)v);
-}
-CK_INLINE void pool_widen_f32(int64_t *to, ck_i32v v, ptrdiff_t left)
-{
-    __m256i lo = _mm512_castsi512_si256((__m512i)v), hi = _mm512_extracti64x4_epi64((__m512i)v, 1);
-    pool_widen_f64(to, (ck_i64v)_mm512_cvtepi32_epi64(lo), left);
-    if (left > 8) pool_widen_f64(to + 8, (ck_i64v)_mm512_cvtepi32_epi64(hi), left - 8);
-}
-
-#else
-
+ * And pool_first: the first lane in which a and b are equal, or their number; pool_gather: the elements of those numbers. */
 #define KEEP(t, T, TI, VI, LANES)                                                                                      \
     CK_INLINE void pool_keep_##t(int larger, int nans, ck_##t##v next, VI tap, ck_##t##v *best, VI *at)                \
     {                                                                                                                  \
@@ -364,8 +305,6 @@ CK_INLINE void pool_narrow_f32(uint8_t *to, ck_i32v v, ptrdiff_t left)
 #endif
 #define pool_bytes_f64 pool_few_bytes_f64
 #define pool_narrow_f64 pool_narrow_few_f64
-
-#endif
 
 #if CK_POOL_GUESSES
 #include "pool/cells.h"
