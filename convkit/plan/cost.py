@@ -135,7 +135,7 @@ def by_plane(shape):
     several = 3 if shape.filters >= 8 else 1  # vectors of a tile, which run over rows
     copied, rows = shape.boxed()
     lines, width = shape.rows, shape.columns
-    if pixels.runs_on(shape.spec, shape.axes, shape.isa):
+    if pixels.runs_on(shape.spec, shape.axes, pixels.level(shape.spec, shape.isa)):
         depth, height, row = shape.axes
         lines, width = depth.count, (height.count - 1) * (row.source + row.lo) + width
     near = 1.0

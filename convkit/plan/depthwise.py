@@ -23,6 +23,7 @@ LANES = 16  # of float32 in the longest vector
 FLAT_TAPS = 64  # of a sum, for which rows are taken from one run afterwards: a twelfth of so many is worth it
 VECTORS = 3  # of pixels in a tile of four filters
 RUN = 128  # vectors of one run of a weight gradient
+HELD_KERNEL = 5  # whose weights AVX-512's 32 registers hold beside the sums
 NARROW_ROWS = 1024  # of a plane that is one unit in any case
 
 
@@ -106,7 +107,7 @@ class _PackedSums(_Sums):
     def __init__(self, spec, isa, kernel):
         super().__init__(spec, isa, kernel)
         taps = tuple(tuple(tuple(tap for tap, _ in phase.taps) for phase in axis.phases) for axis in _axes(spec))
-        self.pack_key = ("depthwise", _level(spec, isa, self.variant), self.variant, spec.direction, taps)
+        self.pack_key = ("depthwise", level(spec, isa), self.variant, spec.direction, taps)
 
     def pack(self, weight):
         return self.kernel.pack(weight)
@@ -131,7 +132,7 @@ class WeightGradient(_Planned):
 
 
 def variant(spec, isa):
-    """The first row of the registry that takes ``spec``."""
+    """The first row of a level's registry that takes ``spec``."""
     from convkit.kernels import depthwise
 
     dot = spec.direction == "weight_gradient"
@@ -214,15 +215,16 @@ def make(spec, isa, name=None):
     """The kernel object of a spec; ``name`` forces a row of the registry (tests)."""
     from convkit.kernels import depthwise
 
-    name = name or variant(spec, isa)
+    if name is None:
+        isa = level(spec, isa)
+        name = variant(spec, isa)
     gradient = spec.direction == "input_gradient"
     three = _axes(spec)
     planes, filters = _roles(spec)
     itemsize = spec.dtype.itemsize
 
-    level = _level(spec, isa, name)
-    lanes = {row[0]: row[3] for row in depthwise.variants(level, itemsize)}[name]
-    nbytes = SOURCE_BYTES.get(level, geometry.SOURCE_BYTES)
+    lanes = {row[0]: row[3] for row in depthwise.variants(isa, itemsize)}[name]
+    nbytes = SOURCE_BYTES.get(isa, geometry.SOURCE_BYTES)
     block = geometry.blocks(three, planes, itemsize, nbytes) if lanes == 1 else _rows_block(three, lanes, itemsize)
     there = name == "taps" and in_place(spec, three)
     if there:
@@ -231,7 +233,7 @@ def make(spec, isa, name=None):
     step = three[2].source_step
     box = [a.extent(b) for a, b in zip(three, block, strict=True)]
     skipped = 0
-    flat = name == "taps" and runs_on(spec, three, level, block)
+    flat = name == "taps" and runs_on(spec, three, isa, block)
     if there:
         box = [a.source for a in three]
     elif lanes == 1:
@@ -248,7 +250,7 @@ def make(spec, isa, name=None):
     phases = [_phase(parts, positions, planes, box, step, plane_pitch, w_plane, skipped)
               for parts, positions in geometry.phases(three)]
     return depthwise.Depthwise(
-        spec.dtype, level, name, spec.groups, planes, filters, [a.source for a in three],
+        spec.dtype, isa, name, spec.groups, planes, filters, [a.source for a in three],
         [a.target for a in three], [a.lo for a in three], [a.source_step for a in three], dilation, block, blocks, box,
         plane_pitch, there, flat, (by_out * spec.c_out_per_group, w_filter, w_plane), gradient, phases,
         max(1, min(block[1], CHANNELS_PIXELS // three[2].target)), _work(spec))
@@ -285,10 +287,18 @@ def runs_on(spec, three, isa, block=None):
     return length >= lanes and 12 * -(-flat // VECTORS) <= 11 * -(-by_rows // VECTORS)
 
 
-def _level(spec, isa, name):
-    """AVX2 for rows of pixels that half a vector holds: the same bits and fewer loads across cache lines."""
+def level(spec, isa):
+    """The level whose kernels compute ``spec``: AVX-512 takes those of AVX2, which know more of rows and gradients,
+    but for what gains by longer vectors or by more registers for weights (figures in csrc/depthwise/README.md).
+    """
+    if isa != "avx512":
+        return isa
     width = spec.size[-1] if spec.direction == "input_gradient" else spec.out_size[-1]
-    return "avx2" if isa == "avx512" and name == "taps" and width * spec.dtype.itemsize <= 32 else isa
+    if spec.direction == "weight_gradient" or width * spec.dtype.itemsize <= 32:
+        return "avx2"
+    if spec.c_in_per_group == spec.c_out_per_group == 1:
+        return isa if spec.rank == 2 and max(spec.stride) == 1 and max(spec.kernel) <= HELD_KERNEL else "avx2"
+    return isa if spec.groups == 1 else "avx2"
 
 
 def _work(spec):

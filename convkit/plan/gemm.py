@@ -18,7 +18,8 @@ MOST_TAPS = 4096  # the tile closes at most this many in one go
 LONG_ROW = 256  # pixels; shorter phases fill the panels in many pieces
 LARGE_TARGET = 1024 * 1024  # bytes; phases by direct tiles read and write every line of it once each
 FEWEST_FILTERS = 8  # that a filled panel must serve
-MANY_FILTERS = 32  # with which, or with one phase to a row, AVX2 takes phases of one tap a channel, of any size
+MANY_FILTERS = 32  # with which, or with one phase to a row, phases of one tap a channel pay at any size
+MEASURED = ("avx2", "avx512")  # where these pay, and a single filter
 MOST_BESIDE = 16  # phases of a row: their sums stay in L1
 # Planes that are little but padding: places have taps of their own there, and images are in the lanes.
 FEW_PLACES = 4  # of the source or of the target
@@ -72,11 +73,11 @@ def loses(spec, isa):
         return None
     filters = spec.c_out_per_group if spec.direction == "forward" else spec.c_in_per_group
     if filters < FEWEST_FILTERS:
-        if isa == "avx2" and filters == 1 and depthwise.rejects(spec, isa):
+        if isa in MEASURED and filters == 1 and depthwise.rejects(spec, isa):
             return None  # direct would fill one lane
         return f"pays from {FEWEST_FILTERS} filters per group, not with {filters}"
     alone = all(len(phase.taps) == 1 for axis in three for phase in axis.phases)
-    always = isa == "avx2" and alone and (filters >= MANY_FILTERS or not _woven(three))
+    always = isa in MEASURED and alone and (filters >= MANY_FILTERS or not _woven(three))
     return _phases_not_worth_it(three, filters * spec.groups * spec.dtype.itemsize, always)
 
 

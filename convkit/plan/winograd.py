@@ -27,7 +27,7 @@ FEWEST_SUMMED_LINES = {3: 4, 5: 4, 7: 16}
 FEWEST_CHANNELS = {2: (128, 128), 3: (24, 48), 4: (32, 48), 5: (32, 32), 6: (32, 32), 7: (24, 32)}
 FEWEST_TILES = {3: 8, 5: 4, 7: 4}  # of a line
 FEWEST_STRIDED = 48, 64, 32  # channels, filters and tiles of stride 2
-FEWEST_STRIDED_GRADIENT = 16, 16, 32  # of input gradients at AVX2; elsewhere they were not measured with fewer
+FEWEST_STRIDED_GRADIENT = 16, 16, 32  # of input gradients; at the other levels they were not measured with fewer
 LINE_ROW = 112  # tiles: whole vectors, and whole runs of 14 for the registers of AVX-512
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
 # Reading a transformed weight from beyond L2 costs as much as multiplying it with so many tiles.
@@ -175,7 +175,7 @@ def loses(spec, isa):
 
 
 def _loses_strided(spec, isa):
-    gradient = isa == "avx2" and spec.direction == "input_gradient"
+    gradient = isa in ("avx2", "avx512") and spec.direction == "input_gradient"
     channels, filters, fewest = FEWEST_STRIDED_GRADIENT if gradient else FEWEST_STRIDED
     if min(spec.c_in_per_group, spec.c_out_per_group) < channels or spec.c_out_per_group < filters:
         return (f"with stride 2 it pays from {channels} channels and {filters} filters per group, not with "
