@@ -75,7 +75,7 @@ cdef enum:
     TRANSPOSED = 64   # elements of a row at a time
     COPIED = 8        # rows at a time
     TOGETHER = 16     # panels that a chunk of the depth meets before the next chunk
-    SHORT_RUN = 8192  # bytes of sums of a few rows, where longer runs of weights have not been measured (only AVX2)
+    SHORT_RUN = 8192  # bytes of sums of a few rows, where longer runs of weights have not been measured (of vectors of 16 bytes)
     MOST_STREAMS = 8  # rows that a tile reads side by side where each takes a register, or they meet in a set of L1
     ROWS_NEAR = 96    # rows that a panel is taken through before the next one
     AS_THEY_LIE = 24  # rows, at most, for which panels of columns are not copied
@@ -615,7 +615,7 @@ cdef class Product:
         r.rows.x, r.rows.w, r.rows.y = reading(a, nbytes_of(a)), reading(b, nbytes_of(b)), writing(c, nbytes_of(c))
         r.kernel = self.rows_kernel
         cdef ptrdiff_t row = r.rows.rows * self.itemsize, lanes = self.table.lanes
-        cdef ptrdiff_t most = CK_LINEAR_SUMS if lanes * self.itemsize == 32 else SHORT_RUN
+        cdef ptrdiff_t most = CK_LINEAR_SUMS if lanes * self.itemsize >= 32 else SHORT_RUN
         most = most // row // lanes * lanes
         if r.rows.rows * r.rows.depth * r.rows.columns < MIN_MACS:
             threads = 1

@@ -14,6 +14,8 @@ CK_INLINE void CK_TYPED(sum_panels)(const ck_linear_row *r, const T *w, V *total
         CK_UNROLL for (int j = 0; j < S * N; j++) acc[j] = (V){0};
         for (; at < end; at += N * L) {
             const V value = vset1(*x++);
+            /* half a page before it is needed, or the walk to each panel's next page is waited for */
+            if (S > 1) CK_UNROLL for (int s = 0; s < S; s++) __builtin_prefetch(panel[s] + at + 2048 / sizeof(T), 0, 2);
             CK_UNROLL for (int s = 0; s < S; s++) CK_UNROLL for (int v = 0; v < N; v++) acc[s * N + v] =
                 vfma(value, vload(panel[s] + at + v * L), acc[s * N + v]);
         }
