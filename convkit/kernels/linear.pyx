@@ -75,7 +75,7 @@ cdef enum:
     TRANSPOSED = 64   # elements of a row at a time
     COPIED = 8        # rows at a time
     TOGETHER = 16     # panels that a chunk of the depth meets before the next chunk
-    SHORT_RUN = 8192  # bytes of sums of a few rows, where longer runs of weights have not been measured (of vectors of 16 bytes)
+    SHORT_RUN = 8192  # bytes of sums of a few rows, where longer runs of weights were not measured (16-byte vectors)
     MOST_STREAMS = 8  # rows that a tile reads side by side where each takes a register, or they meet in a set of L1
     ROWS_NEAR = 96    # rows that a panel is taken through before the next one
     AS_THEY_LIE = 24  # rows, at most, for which panels of columns are not copied
