@@ -26,6 +26,7 @@ from convkit.verification import same_bits
 pytestmark = pytest.mark.skipif(not native.available, reason=f"no compiled kernels: {native.reason}")
 
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
+WITH_GRIDS = ("avx2", "avx512")  # of tiles of float32
 every_isa = pytest.mark.parametrize("isa", native.ISA_LEVELS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
@@ -285,7 +286,7 @@ def test_weight_gradients_of_one_position_read_x_or_dy_as_it_lies(isa, dtype, so
                          ((5, 1, 3, 2), (2, 1, 1, 1), 1), ((3, 12, 9, 16), (8, 3, 1, 1), 4),
                          ((3, 14, 9, 16), (22, 7, 1, 1), 2), ((2, 33, 64, 16), (17, 33, 1, 1), 1)):
         kernel = all_directions(rng, isa, dtype, x, w, groups=groups)[2].kernel
-        grids = isa == "avx2" and dtype == "f4"
+        grids = isa in WITH_GRIDS and dtype == "f4"
         assert kernel.in_place and kernel.turned == (x[1] <= w[0] or (grids and x[2] * x[3] <= w[0]))
     for stride, pads in (((2, 2), ((0, 0), (0, 0))), ((1, 1), ((1, 0), (0, 0))), ((1, 1), ((0, 0), (0, 2)))):
         assert not all_directions(rng, isa, dtype, (2, 9, 6, 6), (8, 9, 1, 1), stride, pads)[2].kernel.in_place
@@ -336,8 +337,8 @@ def test_grids_of_tiles_are_exact(isa, dtype, x, w, groups):
 
     forward, towards_x, _ = all_directions(np.random.default_rng(7), isa, dtype, x, w, groups=groups)
     grids = conv.has_grids(isa, dtype.itemsize)
-    assert grids == (isa == "avx2" and dtype == np.float32)
-    assert (forward.kernel.grids and forward.kernel.in_place) == grids
+    assert grids == (isa in WITH_GRIDS and dtype == np.float32)
+    assert (forward.kernel.grids and forward.kernel.in_place) == (grids and w[0] // groups > limits(isa, dtype)[0])
     assert towards_x.kernel.grids == (grids and x[1] // groups > limits(isa, dtype)[0] and w[3] == 1)
 
 
@@ -346,7 +347,7 @@ def test_grids_turn_kernels_around(isa):
     """The input gradient of a layer that is padded by all of its kernel meets no padding itself."""
     _, towards_x, _ = all_directions(np.random.default_rng(8), isa, np.dtype("f4"), (2, 20, 1, 50), (30, 20, 1, 3),
                                      pads=((0, 0), (2, 2)))
-    assert towards_x.kernel.grids and towards_x.kernel.in_place if isa == "avx2" else not towards_x.kernel.grids
+    assert towards_x.kernel.grids and towards_x.kernel.in_place if isa in WITH_GRIDS else not towards_x.kernel.grids
 
 
 BOXED_GRIDS = [
@@ -372,7 +373,7 @@ def test_grids_of_boxes_are_exact(isa, x, w, stride, pads, groups, source_bytes,
     forward, *_ = all_directions(np.random.default_rng(11), isa, np.dtype("f4"), x, w, stride, pads, groups=groups)
     assert not forward.kernel.in_place
     if source_bytes > 2000:
-        assert forward.kernel.grids == (isa == "avx2")
+        assert forward.kernel.grids == (isa in WITH_GRIDS)
 
 
 CHUNKED_BOXES = [
@@ -393,7 +394,7 @@ def test_boxes_by_chunk_are_the_same_for_any_threads(isa, x, w, stride, padding,
     conv = getattr(F, f"conv{dims}d")
     x, w, bias = (whole(rng, *shape, dtype=np.dtype("f4")) for shape in (x, w, w[:1]))
     spec = conv_spec(x.shape, x.dtype, w.shape, w.dtype, None, None, stride, padding, 1, 1, rank=dims, direction="forward")[0]
-    assert direct.way(spec, isa).by_chunk == (isa == "avx2")
+    assert direct.way(spec, isa).by_chunk == (isa in WITH_GRIDS)
     fractions = [rng.standard_normal(a.shape, dtype=np.float32) for a in (x, w)]
     layer = getattr(convkit.nn, f"Conv{dims}d")(x.shape[1], len(w), w.shape[2:], stride, padding).eval()
     gelu = convkit.nn.Sequential(layer, convkit.nn.GELU()).eval()
@@ -421,7 +422,7 @@ def test_rows_are_split_into_even_and_odd_columns(isa, width):
         forward, y = run("forward", (x, w, bias), want.shape, (x.shape, dtype, filters, dtype, *geometry_), isa)
         np.testing.assert_array_equal(y, want)
         grids.append(forward.kernel.grids)
-    assert any(grids) == (isa == "avx2")
+    assert any(grids) == (isa in WITH_GRIDS)
 
 
 PADDED_GRIDS = [
@@ -445,7 +446,7 @@ def test_grids_leave_pixels_out_that_meet_padding(isa, dtype, geometry_, source_
     forward, towards_x, _ = all_directions(np.random.default_rng(13), isa, dtype, *geometry_)
     assert forward.kernel.by_position and towards_x.kernel.by_position
     if source_bytes > 2000:
-        assert forward.kernel.grids == (isa == "avx2" and dtype == np.float32)
+        assert forward.kernel.grids == (isa in WITH_GRIDS and dtype == np.float32)
 
 
 def test_infinity_times_padding_is_nan_in_grids(leave_out):

@@ -134,17 +134,19 @@ def by_plane(shape):
     """Vectors multiplied, loaded (half of that in L1) and stored; elements copied, with a stride and without; rows."""
     several = 3 if shape.filters >= 8 else 1  # vectors of a tile, which run over rows
     copied, rows = shape.boxed()
+    isa = pixels.level(shape.spec, shape.isa)
+    lanes, _ = kernels.tile_limits(isa, shape.itemsize)
     lines, width = shape.rows, shape.columns
-    if pixels.runs_on(shape.spec, shape.axes, pixels.level(shape.spec, shape.isa)):
+    if pixels.runs_on(shape.spec, shape.axes, isa):
         depth, height, row = shape.axes
         lines, width = depth.count, (height.count - 1) * (row.source + row.lo) + width
     near = 1.0
-    if shape.isa == "avx2":  # others were not measured since
+    if isa == "avx2":  # others were not measured since
         near = 0.5 if shape.phases == 1 and copied * shape.itemsize <= L1_BYTES * shape.groups // 2 else 1
         if pixels.in_place(shape.spec, shape.axes):
             rows, apart = 0, prod(axis.source for axis in shape.axes) * shape.itemsize
             copied *= apart % L1_WAY == 0 and shape.channels > L1_BYTES // L1_WAY  # they meet in the same sets of L1
-    vectors = -(-lines * -(-width // shape.lanes) // several) * several * shape.groups
+    vectors = -(-lines * -(-width // lanes) // several) * several * shape.groups * (lanes / shape.lanes)
     strided = shape.axes[2].source_step > 1
     return (vectors * shape.filters * shape.taps, near * vectors * -(-shape.filters // 8) * shape.taps,
             vectors * shape.filters * shape.phases, 0 if strided else copied, copied if strided else 0, rows,
@@ -152,8 +154,8 @@ def by_plane(shape):
 
 
 AMOUNTS = {"direct": direct, "grids": in_grids, "gemm": matrix_product, "winograd": by_tiles, "depthwise": by_plane}
-# On one core: "avx2" of a Zen 3 server, the others of a Sapphire Rapids one; the depthwise row of "portable" is a guess
-# from AVX2's there.
+# On one core: "avx2" of a Zen 3 server, "avx512" of a Zen 4 one, "portable" of a Sapphire Rapids one, its depthwise row a
+# guess from AVX2's there.
 COEFFICIENTS = {
     "avx2": {
         "depthwise": (0.000145, 0.000338, 0.00133, 0.000143, 0.000244, 0.00498, 0, 0.000211, 0),
@@ -163,10 +165,11 @@ COEFFICIENTS = {
         "winograd": (0.000214, 0.000614, 0.000114, 2.29e-05, 0, 0.00255, 0.000119, 0.000309),
     },
     "avx512": {
-        "depthwise": (0.000251, 0.000517, 0.00153, 0.000176, 0.000458, 0.00657, 0.00303, 0.000142, 0),
-        "direct": (0.000311, 0.000199, 0.0146, 0.00756, 0.000141, 4.74e-05, 0.00102, 6.49e-05),
-        "gemm": (0.000244, 0.000105, 0.000431, 0.00653, 0.00017, 0.000273, 6.6e-05, 0.000243, 6.13e-05),
-        "winograd": (0.00025, 0.00102, 0.000195, 1.85e-05, 0.000129, 0.00538, 0.00108, 0.00203),
+        "depthwise": (0.000252, 0.000203, 0.000996, 0, 9.45e-05, 0.00545, 0, 1.72e-05, 0),
+        "direct": (0.000331, 0, 0.00535, 0.00421, 5.7e-05, 7.12e-05, 0.000111, 1.62e-05),
+        "gemm": (0.000267, 5.6e-05, 7.8e-05, 0.00237, 0, 1.06e-05, 4e-06, 2.48e-05, 0),
+        "grids": (0.000255, 0.00105, 8.84e-05, 1.71e-06, 0, 7.38e-06, 1.51e-05),
+        "winograd": (0.00027, 0.0008, 5e-05, 5e-06, 0, 0.000818, 0, 0),
     },
     "portable": {
         "depthwise": (0.00041, 0.000713, 0.00273, 0.000303, 0.001, 0, 0.00232, 0, 0),

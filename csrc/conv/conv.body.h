@@ -5,7 +5,7 @@
 #define CK_CONV_TURN(vectors) (CK_VBYTES == 32 && sizeof(T) == 4 && (vectors) > 1 ? 2 : 1)
 
 /* Whether a grid of tiles has a kernel, for the panels that Winograd, gemm and direct layers take; else a call for each tile. */
-#define CK_CONV_HAS_GRID(vectors) (CK_VBYTES == 32 && sizeof(T) == 4 && ((vectors) == 2 || (vectors) == 3))
+#define CK_CONV_HAS_GRID(vectors) (CK_VBYTES >= 32 && sizeof(T) == 4 && ((vectors) == 2 || (vectors) == 3))
 
 /* And one for pixels that lie any step apart: a line of sums each, of weight gradients; not for the few tiles that are low. */
 #define CK_CONV_HAS_STEPS(vectors, pixels) ((vectors) == CK_CONV_STEPPED && (pixels) >= 4)
