@@ -154,8 +154,8 @@ def by_plane(shape):
 
 
 AMOUNTS = {"direct": direct, "grids": in_grids, "gemm": matrix_product, "winograd": by_tiles, "depthwise": by_plane}
-# On one core: "avx2" of a Zen 3 server, "avx512" of a Zen 4 one, "portable" of a Sapphire Rapids one, its depthwise row a
-# guess from AVX2's there.
+# On one core: "avx2" of a Zen 3 server, "avx512" of a Zen 4 one, "portable" of a Sapphire Rapids one, its depthwise row
+# a guess from AVX2's there.
 COEFFICIENTS = {
     "avx2": {
         "depthwise": (0.000145, 0.000338, 0.00133, 0.000143, 0.000244, 0.00498, 0, 0.000211, 0),
