@@ -30,8 +30,10 @@ FEWEST_STRIDED = 48, 64, 32  # channels, filters and tiles of stride 2
 FEWEST_STRIDED_GRADIENT = 16, 16, 32  # of input gradients; at the other levels they were not measured with fewer
 LINE_ROW = 112  # tiles: whole vectors, and whole runs of 14 for the registers of AVX-512
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
-# Reading a transformed weight from beyond L2 costs as much as multiplying it with so many tiles.
-READ_AS_TILES, READ_AS_TILES_OF_AVX512, FAR_WEIGHTS = 7, 20, 1536 * 1024
+# Reading a transformed weight from beyond L2 costs as much as multiplying it with so many tiles, and at AVX-512 with more
+# where all of them are beyond L3 too (at AVX2 that was not seen).
+READ_AS_TILES, FAR_WEIGHTS = 7, 1536 * 1024
+READ_AS_TILES_FROM_MEMORY, FARTHEST_WEIGHTS = 20, 64 * 1024 * 1024
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
 BLOCK_BYTES = 768 * 1024
 # Taps that all panels are multiplied with before the next ones: a chunk of the sums, so that none is closed more often.
@@ -125,9 +127,11 @@ def tile_side(spec, isa):
         tiles = depth.target * prod(d * -(-n // (side * d)) for n, d in zip(plane, spec.dilation[-2:], strict=True))
         return (side + 2) ** 2 * (tiles + read)
 
-    read = READ_AS_TILES_OF_AVX512 if isa == "avx512" else READ_AS_TILES
-    far = prod(spec.weight_shape) // prod(spec.kernel[-2:]) * 36 * 4 > FAR_WEIGHTS
-    return 2 if any(cost(2, each) < cost(4, each) for each in (0, read if far else 0)) else 4
+    nbytes = prod(spec.weight_shape) // prod(spec.kernel[-2:]) * 36 * 4
+    read = READ_AS_TILES if nbytes > FAR_WEIGHTS else 0
+    if isa == "avx512" and nbytes > FARTHEST_WEIGHTS:
+        read = READ_AS_TILES_FROM_MEMORY
+    return 2 if any(cost(2, each) < cost(4, each) for each in (0, read)) else 4
 
 
 def sums(spec, side):
