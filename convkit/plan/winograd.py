@@ -30,8 +30,8 @@ FEWEST_STRIDED = 48, 64, 32  # channels, filters and tiles of stride 2
 FEWEST_STRIDED_GRADIENT = 16, 16, 32  # of input gradients; at the other levels they were not measured with fewer
 LINE_ROW = 112  # tiles: whole vectors, and whole runs of 14 for the registers of AVX-512
 TRANSFORMS = 1.25  # what a tile costs, in that of its multiplications
-# Reading a transformed weight from beyond L2 costs as much as multiplying it with so many tiles, and at AVX-512 with more
-# where all of them are beyond L3 too (at AVX2 that was not seen).
+# Reading a transformed weight from beyond L2 costs as much as multiplying it with so many tiles, and at AVX-512 with
+# more where all of them are beyond L3 too (at AVX2 that was not seen).
 READ_AS_TILES, FAR_WEIGHTS = 7, 1536 * 1024
 READ_AS_TILES_FROM_MEMORY, FARTHEST_WEIGHTS = 20, 64 * 1024 * 1024
 # What a round keeps in a large L2: the transformed input and the sums of a panel.
