@@ -38,6 +38,7 @@ READ_AS_TILES_FROM_MEMORY, FARTHEST_WEIGHTS = 20, 64 * 1024 * 1024
 BLOCK_BYTES = 768 * 1024
 # Taps that all panels are multiplied with before the next ones: a chunk of the sums, so that none is closed more often.
 SEGMENT = 64
+NEAR_WEIGHTS = 4 * 1024 * 1024
 # Runs of tiles for the registers, in those of rows alone, from which on the rows of a plane are closed up.
 CLOSED_RUNS = 0.9
 # Pixels of a plane that stays in L1 with an image in each lane; the share of the lanes that its own tiles may fill.
@@ -363,8 +364,9 @@ def _winograd(spec, isa, tile_sums, depth, shift, source, target, lo, rows, colu
         runs = columns * extents[0][0] * planes, 1
     vectors = geometry.tile_vectors(group_filters, [runs], group_channels * len(shift), lanes, most)
     sums_of_panel = len(tile_sums) * 4 * vectors * lanes * columns * max(map(prod, extents))
-    # With AVX-512 and its larger L2 one panel after the other: not measured since.
-    segment = {"avx512": 0, "avx2": SEGMENT}.get(isa, group_channels * len(shift))
+    # With AVX-512 one panel after the other where weights are many: their segments come from farther away than sums.
+    segment = {"avx512": SEGMENT if weight_bytes <= NEAR_WEIGHTS else 0,
+               "avx2": SEGMENT}.get(isa, group_channels * len(shift))
     together = max(1, budget // sums_of_panel) if segment else 1
     return winograd.Winograd(
         isa, spec.groups, channels, filters, [depth.source, *source], [depth.target, *target], lo, depth.source_step,
