@@ -449,6 +449,21 @@ def test_grids_leave_pixels_out_that_meet_padding(isa, dtype, geometry_, source_
         assert forward.kernel.grids == (isa in WITH_GRIDS and dtype == np.float32)
 
 
+@every_isa
+@pytest.mark.parametrize(("shape", "kernel", "stride", "pads"), [
+    ((1, 161, 28), (1,), (3,), ((39, 25),)), ((2, 200, 9, 11), (1, 1), (2, 3), ((1, 0), (2, 2))),
+    ((1, 130, 9, 11), (1, 2), (2, 2), ((1, 0), (1, 0))), ((1, 130, 9, 11), (2, 1), (2, 1), ((1, 0), (1, 0))),
+])
+def test_strides_longer_than_the_kernel_leave_targets_out(isa, shape, kernel, stride, pads):
+    """Transposed, with one phase that meets taps and boxes that padding begins."""
+    rng = np.random.default_rng(14)
+    x, w = whole(rng, *shape, dtype="f4"), whole(rng, shape[1], 46, *kernel, dtype="f4")
+    name = f"conv_transpose{len(kernel)}d"
+    want = getattr(reference, name)(x, w, stride=stride, padding=pads)
+    with convkit.use(isa=isa, algorithm="direct"):
+        np.testing.assert_array_equal(getattr(F, name)(x, w, stride=stride, padding=pads), want)
+
+
 def test_infinity_times_padding_is_nan_in_grids(leave_out):
     x, w = np.ones((1, 64, 5, 5), np.float32), np.ones((16, 64, 3, 3), np.float32)
     w[1, 3, 0, 0] = np.inf

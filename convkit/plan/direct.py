@@ -165,7 +165,9 @@ def way(spec, isa):
     by_position = (_leaves_out(three, group_channels, 1, MOST_INSIDE if apart else MOST_INSIDE_OF_GRIDS) if whole_chunks
                    else _leaves_out(three, group_channels, most_pixels[vectors - 1], MOST_INSIDE))
     grids = in_grids or (grids and (whole_chunks or not by_position))
-    by_chunk = in_grids or (grids and not by_position and all(len(axis.phases) == 1 for axis in three))
+    # a single phase may still be one of every third target, where the others meet no tap
+    in_rows = all([phase.step for phase in axis.phases] == [1] for axis in three)
+    by_chunk = in_grids or (grids and not by_position and in_rows)
     if by_chunk and not in_place:
         positions = prod(axis.kernel for axis in three)
         block = geometry.blocks(three, -(-conv.CHUNK_TAPS // positions), itemsize, NEAR_BYTES, group_filters)
