@@ -82,11 +82,8 @@ def test_a_batch_and_its_images_have_the_same_bits():
                 np.testing.assert_array_equal(y, F.conv2d(x, w))
 
 
-@pytest.mark.parametrize(("channels", "filters", "size", "kernel", "stride"), [
-    (64, 128, (56, 56), (1, 1), 2), (512, 512, (3199, ), (3, ), 2)])
-def test_where_it_pays(channels, filters, size, kernel, stride):
-    spec, _, _ = conv_spec((1, channels, *size), np.dtype("f4"), (filters, channels, *kernel), np.dtype("f4"),
-                           rank=len(size), stride=stride)
+def test_where_it_pays():
+    spec, _, _ = conv_spec((1, 64, 56, 56), np.dtype("f4"), (128, 64, 1, 1), np.dtype("f4"), rank=2, stride=2)
     assert plan(spec).algorithm == "gemm"
 
 
