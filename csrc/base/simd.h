@@ -152,8 +152,9 @@ CK_DEFINE_VECTOR(f64, double, ck_i64v, CK_N64)
 CK_DEFINE_PAIRS(f32, ck_i32v, CK_N32, ps, __m256, 0x88, 0xdd)
 CK_DEFINE_PAIRS(f64, ck_i64v, CK_N64, pd, __m256d, 0x0, 0xf)
 
-/* Transpose as many rows as a vector has lanes, in registers. At AVX2 halves change places first, then shuffles stay within
- * them: half of what compilers make of interleaving across. */
+/* Transpose as many rows as a vector has lanes, in registers. At AVX2 halves change places first, at AVX-512 quarters, then
+ * shuffles stay within them: little more than half of what compilers make of interleaving across (Zen 4, 16 x 16: 48 cycles
+ * for 82). */
 #if defined(CK_AVX2)
 CK_INLINE void ck_transpose_f32(ck_f32v r[8])
 {
@@ -189,6 +190,61 @@ CK_INLINE void ck_transpose_f64(ck_f64v r[4])
     {
         r[i] = (ck_f64v)_mm256_unpacklo_pd(half[i], half[i + 1]);
         r[i + 1] = (ck_f64v)_mm256_unpackhi_pd(half[i], half[i + 1]);
+    }
+}
+#elif defined(CK_AVX512)
+#define CK_PAIRS(a, b, ...) CK_SHUFFLE(a, b, ck_i64v, __VA_ARGS__)
+/* Quarter q of rows i, i + step, i + 2 step and i + 3 step of 4 x step side by side: quarter[q * step + i]. */
+CK_INLINE void ck_quarters(ck_f64v *quarter, const ck_f64v *row, int step)
+{
+    ck_f64v half[16];
+    CK_UNROLL for (int i = 0; i < 2 * step; i++)
+    {
+        const ck_f64v *r = row + i % step + i / step * 2 * step;
+        half[i] = CK_PAIRS(r[0], r[step], 0, 1, 2, 3, 8, 9, 10, 11);
+        half[2 * step + i] = CK_PAIRS(r[0], r[step], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+    CK_UNROLL for (int i = 0; i < 4 * step; i += 2 * step)
+    {
+        CK_UNROLL for (int k = 0; k < step; k++)
+        {
+            const ck_f64v *h = half + i + k;
+            quarter[i + k] = CK_PAIRS(h[0], h[step], 0, 1, 4, 5, 8, 9, 12, 13);
+            quarter[i + step + k] = CK_PAIRS(h[0], h[step], 2, 3, 6, 7, 10, 11, 14, 15);
+        }
+    }
+}
+CK_INLINE ck_f64v ck_evens_f64(ck_f64v a, ck_f64v b) { return CK_PAIRS(a, b, 0, 8, 2, 10, 4, 12, 6, 14); }
+CK_INLINE ck_f64v ck_odds_f64(ck_f64v a, ck_f64v b) { return CK_PAIRS(a, b, 1, 9, 3, 11, 5, 13, 7, 15); }
+CK_INLINE void ck_transpose_f64(ck_f64v r[8])
+{
+    ck_f64v quarter[8];
+    ck_quarters(quarter, r, 2);
+    CK_UNROLL for (int i = 0; i < 8; i += 2)
+    {
+        r[i] = ck_evens_f64(quarter[i], quarter[i + 1]);
+        r[i + 1] = ck_odds_f64(quarter[i], quarter[i + 1]);
+    }
+}
+CK_INLINE void ck_transpose_f32(ck_f32v r[16])
+{
+    ck_f64v row[16], quarter[16], pair[4];
+    CK_UNROLL for (int i = 0; i < 16; i++) row[i] = (ck_f64v)r[i];
+    ck_quarters(quarter, row, 4);
+    CK_UNROLL for (int i = 0; i < 16; i += 4)
+    {
+        CK_UNROLL for (int k = 0; k < 2; k++)
+        {
+            const ck_f32v a = (ck_f32v)quarter[i + 2 * k], b = (ck_f32v)quarter[i + 2 * k + 1];
+            pair[k] = (ck_f64v)CK_SHUFFLE(a, b, ck_i32v, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+            pair[2 + k] =
+                (ck_f64v)CK_SHUFFLE(a, b, ck_i32v, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+        }
+        CK_UNROLL for (int k = 0; k < 2; k++)
+        {
+            r[i + 2 * k] = (ck_f32v)ck_evens_f64(pair[2 * k], pair[2 * k + 1]);
+            r[i + 2 * k + 1] = (ck_f32v)ck_odds_f64(pair[2 * k], pair[2 * k + 1]);
+        }
     }
 }
 #else

@@ -476,22 +476,22 @@ CK_NOINLINE void CK_TYPED(conv_transpose)(const void *src, ptrdiff_t src_row, vo
                                           ptrdiff_t rows, ptrdiff_t columns)
 {
     /* Whole cache lines of the source at a time: with many rows a line is gone when its second half is wanted. */
-    const ptrdiff_t line = CK_VBYTES >= 64 ? L : rows > L ? 64 / (ptrdiff_t)sizeof(T) : columns;
+    const ptrdiff_t line = rows > L || CK_VBYTES >= 64 ? 64 / (ptrdiff_t)sizeof(T) : columns;
     for (ptrdiff_t begin = 0; begin < columns; begin += line)
         for (ptrdiff_t i = 0; i < rows; i += L) {
             const ptrdiff_t ni = rows - i < L ? rows - i : L, end = columns - begin < line ? columns : begin + line;
             for (ptrdiff_t j = begin; j < end; j += L) {
                 /* The last columns once more rather than in parts: a branch for each of 8 rows, and for its length. */
-                if (CK_VBYTES < 64 && columns >= L && end - j < L) j = end - L;
+                if (columns >= L && end - j < L) j = end - L;
                 const ptrdiff_t nj = end - j < L ? end - j : L;
                 const T *from = (const T *)src + i * src_row + j;
                 T *to = (T *)dst + j * dst_row + i;
                 V r[L];
                 if (ni == L && nj == L) {
-                    if (CK_VBYTES < 64 && rows > L && j == begin)
+                    if (rows > L && j == begin)
                         CK_UNROLL for (int a = 0; a < L; a++) __builtin_prefetch(from + a * src_row + 2 * line);
                     CK_UNROLL for (int a = 0; a < L; a++) r[a] = vload(from + a * src_row);
-                } else if (CK_VBYTES < 64 && (nj == L || (ni == L && i + L < rows && src_row + columns >= j + L))) {
+                } else if (nj == L || (ni == L && i + L < rows && src_row + columns >= j + L)) {
                     /* behind a short row lies the next one */
                     CK_UNROLL for (int a = 0; a < L; a++) r[a] = a < ni ? vload(from + a * src_row) : (V){0};
                 } else {
