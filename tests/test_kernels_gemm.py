@@ -57,6 +57,31 @@ def test_forward_and_input_gradient_exact_on_integers(isa, call, dtype, threads,
     common.clear()
 
 
+# Size of x, weight shape, stride, groups: phases that have the same taps, of few filters.
+STACKED = [
+    ((2, 1, 160), (70, 1, 10), 5, 1), ((3, 2, 163), (12, 2, 8), 4, 1), ((1, 4, 1000), (8, 2, 4), 2, 2),
+    ((2, 1, 40, 44), (5, 1, 4, 4), 2, 1), ((2, 3, 41, 43), (7, 3, 2, 2), 2, 1), ((1, 4, 64, 64), (6, 2, 4, 2), (4, 2), 2),
+    ((1, 1, 8, 12, 50), (6, 1, 2, 2, 4), 2, 1), ((9, 1, 7), (3, 1, 6), 3, 1),
+]
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("x_shape", "w_shape", "stride", "groups"), STACKED)
+def test_stacked_phases_exact_on_integers(isa, dtype, x_shape, w_shape, stride, groups):
+    rng = np.random.default_rng(len(x_shape))
+    rank, options = len(x_shape) - 2, {"stride": stride, "groups": groups}
+    x, w = (rng.integers(-4, 5, shape).astype(dtype) for shape in (x_shape, w_shape))
+    bias = rng.integers(-4, 5, x_shape[1]).astype(dtype)
+    dy = rng.integers(-4, 5, getattr(reference, CONV[rank][0])(x, w, **options).shape).astype(dtype)
+    up, only_dx = f"conv_transpose{rank}d", {**options, "needs": (True, False, False)}
+    with convkit.use(isa=isa, algorithm="gemm"), convkit.threads(3):
+        dx = getattr(F, CONV[rank][1])(dy, x, w, **only_dx)[0]
+        y = getattr(F, up)(dy, w, bias, **options)
+    np.testing.assert_array_equal(dx, getattr(reference, CONV[rank][1])(dy, x, w, **only_dx)[0])
+    np.testing.assert_array_equal(y, getattr(reference, up)(dy, w, bias, **options))
+
+
 @every_isa
 @pytest.mark.parametrize("channels", [1, 63, 64, 65, 700])
 def test_error_stays_under_the_bound(isa, channels):
@@ -193,6 +218,8 @@ AT_AVX2 = [
     (32, 16, (32, 32), 1, 2, "gemm"),
     (128, 1, (4000,), 80, 4, "gemm"),
     (128, 1, (4000,), 20, 4, "depthwise"),
+    (512, 1, (16000,), 10, 5, "gemm"),
+    (64, 1, (64, 64), 4, 4, "gemm"),
 ]
 
 

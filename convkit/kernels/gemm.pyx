@@ -9,7 +9,8 @@ lanes, so that its sums go straight into the rows of y. A pixel's sum does not d
 
 Transposed layers and input gradients with a stride have phases: targets of one residue modulo the stride, which share
 their taps. The phases that lie beside each other in a row of y read neighbouring inputs, so one panel holds the taps of
-them all, those of each phase behind each other; their sums are woven into whole lines of y.
+them all, those of each phase behind each other; their sums are woven into whole lines of y. Few filters do not fill a
+tile: there phases that have the same taps are stacked, rows of one tile as filters are.
 
 Of a plane that is little but padding every target may be a share of its own, whose taps are those that meet the source:
 by place. Its panels are as many images, and the weights are read as they lie.
@@ -65,6 +66,8 @@ cdef struct gemm_t:
     ptrdiff_t beside             # phases of a row
     ptrdiff_t most_sums          # of a place that are summed in one go
     bint plain                   # a single phase: places are targets
+    ptrdiff_t stacked            # phases whose filters are rows of the same tiles, or 1
+    ptrdiff_t rows, row_blocks   # of them, in each group, and the tiles that share these
     bint by_place                # every share is one place, and the weights are read as they lie
     ptrdiff_t w_group, w_filter, w_channel  # elements of the weight array between neighbours of each kind
     const ptrdiff_t* off         # of the taps in a block of the fewest filters, then in one of one filter more
@@ -188,7 +191,7 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
                 tile.x = r.w + (group * p.w_group + filter * p.w_filter) * size
             filter += group * p.group_filters
             if r.bias != NULL:
-                tile.row_bias = r.bias + filter * size
+                tile.row_bias = r.bias + filter * p.stacked * size
             place = first
             while place < last:
                 width = p.width if place < whole else narrow
@@ -198,8 +201,12 @@ cdef void sum_panels(void* job, ptrdiff_t task, int worker) noexcept nogil:
                     place += width
                     continue
                 along = panels_along(r, place, whole)
-                sum_panel(r, &tile, s.phase + row * s.at_once * p.beside, panels + (place - first) * s.taps * size,
-                          filter, filters, place, width, min(width, last - place), along, sums)
+                if p.stacked > 1:
+                    sum_stacked(r, tile, panels + (place - first) * s.taps * size, filter, filters, place, width,
+                                min(width, last - place), along, sums)
+                else:
+                    sum_panel(r, &tile, s.phase + row * s.at_once * p.beside, panels + (place - first) * s.taps * size,
+                              filter, filters, place, width, min(width, last - place), along, sums)
                 place += max(<ptrdiff_t>1, along) * width
             if r.then.steps > r.then.late:
                 finish_places(r, filter, filters, first, last)
@@ -296,6 +303,43 @@ cdef void sum_panel(const round_t* r, ck_conv_tile* tile, const phase_t* phase, 
                        sums + i * p.beside * filters * row * size)
 
 
+cdef void sum_stacked(const round_t* r, ck_conv_tile tile, const char* panel, ptrdiff_t filter, ptrdiff_t filters,
+                      ptrdiff_t place, ptrdiff_t width, ptrdiff_t n, ptrdiff_t along, char* sums) noexcept nogil:
+    """The same for phases that are stacked, all of them in a few tiles."""
+    cdef const gemm_t* p = r.plan
+    cdef const phase_t* phase = r.share.phase
+    cdef const char* row_bias = <const char*>tile.row_bias
+    cdef ptrdiff_t size = p.itemsize, row = max(<ptrdiff_t>1, along) * width, i, at, rows
+    cdef int vectors = <int>(width // p.table.lanes)
+    cdef ck_conv_grid grid
+    grid.panels, grid.rows, grid.runs = along, 1, 1
+    grid.y_panel = grid.ahead_panel = width
+    grid.x_row = grid.y_row = 0
+    grid.by_chunk = 1
+    grid.w_panel = r.share.taps * width
+    tile.finish = NULL
+    tile.taps = phase.taps
+    tile.w = tile.ahead = panel + phase.first * width * size
+    tile.ahead_step = 0
+    tile.ahead_end = NULL
+    tile.y_pixel, tile.filters = row, width
+    for i in range(p.row_blocks):
+        at = p.rows * i // p.row_blocks
+        rows = p.rows * (i + 1) // p.row_blocks - at
+        tile.off = p.off + (p.most_taps if rows > p.rows // p.row_blocks else 0)
+        tile.x = r.w + (filter * p.stacked + at) * phase.taps * size
+        tile.y = sums + at * row * size
+        if row_bias != NULL:
+            tile.row_bias = row_bias + at * size
+        if along > 0:
+            p.table.run_grid(&tile, <int>rows, vectors, &grid)
+        else:
+            p.table.run(&tile, <int>rows, vectors)
+    for i in range(r.share.at_once):
+        store_rows(r, phase + i * p.beside, filter, filters, place, row, n if along == 0 else row,
+                   sums + i * p.beside * filters * row * size)
+
+
 cdef void store_rows(const round_t* r, const phase_t* phase, ptrdiff_t filter, ptrdiff_t filters, ptrdiff_t place,
                      ptrdiff_t width, ptrdiff_t n, const char* sums) noexcept nogil:
     """The sums of ``n`` places, ``[phase][filter][width]``, a run of neighbours in y at a time."""
@@ -334,7 +378,8 @@ cdef class Gemm:
     its tap for the first channel; how many taps follow each other in a channel; and rows of phases, each ``(start,
     columns, first tap, kernel positions in the order of its taps)``. ``w_strides`` are the strides of the weight array,
     in elements, from group to group, filter to filter and channel to channel. A panel has ``vectors`` vectors, a task
-    takes at most ``panels`` of them. ``by_place`` says that every share is one place.
+    takes at most ``panels`` of them; phases of few filters are stacked to at most ``most_stacked`` rows. ``by_place``
+    says that every share is one place.
     """
 
     cdef gemm_t plan
@@ -344,7 +389,8 @@ cdef class Gemm:
     cdef readonly bint plain
 
     def __init__(self, dtype, isa, ptrdiff_t groups, ptrdiff_t channels, ptrdiff_t filters, source, target, step,
-                 target_step, shares, ptrdiff_t vectors, ptrdiff_t panels, ptrdiff_t macs, w_strides, bint by_place):
+                 target_step, shares, ptrdiff_t vectors, ptrdiff_t panels, ptrdiff_t most_stacked, ptrdiff_t macs,
+                 w_strides, bint by_place):
         cdef gemm_t* p = &self.plan
         cdef ptrdiff_t i, most
         p.itemsize = dtype.itemsize
@@ -364,8 +410,11 @@ cdef class Gemm:
         p.w_group, p.w_filter, p.w_channel = w_strides
         self._dtype = dtype
         self._keep, self._phases = [], []
+        p.stacked = stacked_phases(p.group_filters, most, most_stacked, shares)
+        p.rows = p.stacked * p.group_filters
+        p.row_blocks = (p.rows + most - 1) // most
         self._fill_shares(shares, most)
-        fewest = p.group_filters // p.blocks
+        fewest = p.rows // p.row_blocks
         offsets = np.concatenate([np.arange(p.most_taps, dtype=np.intp) * m for m in (fewest, fewest + 1)])
         p.off = <const ptrdiff_t*>reading(offsets, offsets.nbytes)
         self._keep.append(offsets)
@@ -395,8 +444,8 @@ cdef class Gemm:
             s.phase = self._fill_phases([phase for row in rows for phase in row], channel_taps)
             p.beside = len(rows[0])
             s.same_taps = same_taps(rows)
-            s.at_once = len(rows) if s.same_taps and len(rows) * p.beside <= MOST_AT_ONCE else 1
-            p.most_sums = max(p.most_sums, s.at_once * p.beside * block_filters)
+            s.at_once = (len(rows) if p.stacked > 1 or s.same_taps and len(rows) * p.beside <= MOST_AT_ONCE else 1)
+            p.most_sums = max(p.most_sums, s.at_once * p.beside * min(block_filters, p.group_filters))
         if p.by_place:  # every weight once, as it lies
             self.packed_size = p.groups * p.w_group
         self.plain = len(shares) == len(rows) == p.beside == 1 and not p.by_place and target_steps_are_one(p)
@@ -437,7 +486,9 @@ cdef class Gemm:
         return self._own_bytes()
 
     def pack(self, w not None):
-        """The weight array, C-contiguous, as [phase][group][block][tap][filters of the block]; by places, itself."""
+        """The weight array, C-contiguous, as [phase][group][block][tap][filters of the block]; with stacked phases as
+        [group][block][tap][rows of the block]; by places, itself.
+        """
         if self.plan.by_place:
             return w
         packed = aligned_empty(self.packed_size, self._dtype)
@@ -447,6 +498,9 @@ cdef class Gemm:
         cdef const ptrdiff_t* position
         cdef ptrdiff_t weights, channel_taps, positions
         cdef bint in_order
+        if self.plan.stacked > 1:
+            self._pack_stacked(w.reshape(-1), packed)
+            return packed
         for weights, channel_taps, order in self._phases:
             positions = order.size
             position = <const ptrdiff_t*>reading(order, order.nbytes)
@@ -459,6 +513,23 @@ cdef class Gemm:
                     pack_phase(&self.plan, self.w_strides, position, positions, channel_taps, in_order,
                                <const double*>source, <double*>out + weights)
         return packed
+
+    def _pack_stacked(self, w, packed):
+        cdef gemm_t* p = &self.plan
+        cdef ptrdiff_t taps = p.share.phase.taps, group, block, at, rows
+        _, channel_taps, orders = self._phases[0][0], self._phases[0][1], [order for *_, order in self._phases]
+        group_step, filter_step, channel_step = self.w_strides
+        # [phase][filter][tap], whose taps are [part][channel][positions that a channel has behind each other]
+        position = np.stack(orders).reshape(p.stacked, 1, -1, 1, channel_taps)
+        channel = np.arange(p.group_channels).reshape(-1, 1) * channel_step
+        index = position + np.arange(p.group_filters).reshape(-1, 1, 1, 1) * filter_step + channel
+        index = index.reshape(p.rows, taps)
+        for group in range(p.groups):
+            for block in range(p.row_blocks):
+                at = p.rows * block // p.row_blocks
+                rows = p.rows * (block + 1) // p.row_blocks - at
+                to = (group * p.rows + at) * taps
+                packed[to:to + rows * taps].reshape(taps, rows)[...] = w[index[at:at + rows].T + group * group_step]
 
     def run(self, x not None, packed not None, bias, y not None, ptrdiff_t n, int threads, Finish then=None):
         """Compute ``n`` images: x and y C-contiguous, ``packed`` from ``pack``, ``bias`` one per filter or None;
@@ -473,7 +544,9 @@ cdef class Gemm:
         r.x = <const char*>reading(x, n * p.channels * p.source_plane * p.itemsize)
         r.w = <const char*>reading(packed, self.packed_size * p.itemsize)
         r.y = <char*>writing(y, n * p.filters * p.target_plane * p.itemsize)
-        r.bias = <const char*>reading(bias, p.filters * p.itemsize)
+        if bias is not None and p.stacked > 1:  # one per row
+            bias = np.tile(np.reshape(bias, (p.groups, -1)), p.stacked).reshape(-1)
+        r.bias = <const char*>reading(bias, p.filters * p.stacked * p.itemsize)
         set_finish(&r.then, then, r.y, n * p.filters * p.target_plane * p.itemsize)
         r.own_bytes = self._own_bytes()
         r.own = <char*>scratch(threads * r.own_bytes)
@@ -494,6 +567,15 @@ cdef class Gemm:
 cdef bint same_taps(rows):
     """Whether all phases have the same part of a panel."""
     return len({(first, len(positions)) for row in rows for *_, first, positions in row}) == 1
+
+
+cdef ptrdiff_t stacked_phases(ptrdiff_t filters, ptrdiff_t most, ptrdiff_t most_rows, shares):
+    """Of one share, how many phases have the same taps and are stacked: few filters, which leave a tile's rows empty."""
+    (*_, rows), *others = shares
+    cdef ptrdiff_t phases = len(rows) * len(rows[0])
+    if others or phases * filters > most_rows or filters >= most or not same_taps(rows):
+        return 1
+    return phases
 
 
 cdef bint target_steps_are_one(const gemm_t* p) noexcept:

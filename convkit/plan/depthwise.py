@@ -298,7 +298,7 @@ def level(spec, isa):
         return "avx2"
     if spec.c_in_per_group == spec.c_out_per_group == 1:
         return isa if spec.rank == 2 and max(spec.stride) == 1 and max(spec.kernel) <= HELD_KERNEL else "avx2"
-    return isa if spec.groups == 1 else "avx2"
+    return isa if spec.groups == 1 and not runs_on(spec, _axes(spec), "avx2") else "avx2"
 
 
 def _work(spec):

@@ -19,8 +19,11 @@ LONG_ROW = 256  # pixels; shorter phases fill the panels in many pieces
 LARGE_TARGET = 1024 * 1024  # bytes; phases by direct tiles read and write every line of it once each
 FEWEST_FILTERS = 8  # that a filled panel must serve
 MANY_FILTERS = 32  # with which, or with one phase to a row, phases of one tap a channel pay at any size
+MOST_STACKED = 16  # rows of phases and filters
 MEASURED = ("avx2", "avx512")  # where these pay, and a single filter
 MOST_BESIDE = 16  # phases of a row: their sums stay in L1
+# Phases of a row that a single filter needs, stacked: so many phases in all, or products of a sum.
+FEWEST_BESIDE, FEWEST_STACKED, LONG_STACKED = 4, 8, 1024
 # Planes that are little but padding: places have taps of their own there, and images are in the lanes.
 FEW_PLACES = 4  # of the source or of the target
 MOST_PLACES = 16  # of the target
@@ -73,12 +76,20 @@ def loses(spec, isa):
         return None
     filters = spec.c_out_per_group if spec.direction == "forward" else spec.c_in_per_group
     if filters < FEWEST_FILTERS:
-        if isa in MEASURED and filters == 1 and depthwise.rejects(spec, isa):
+        if isa in MEASURED and filters == 1 and (depthwise.rejects(spec, isa) or _stacks(spec, three)):
             return None  # direct would fill one lane
         return f"pays from {FEWEST_FILTERS} filters per group, not with {filters}"
     alone = all(len(phase.taps) == 1 for axis in three for phase in axis.phases)
     always = isa in MEASURED and alone and (filters >= MANY_FILTERS or not _woven(three))
     return _phases_not_worth_it(three, filters * spec.groups * spec.dtype.itemsize, always)
+
+
+def _stacks(spec, three):
+    """Whether phases of one filter pay as rows of the same tiles, which read no input again for each."""
+    phases = prod(len(axis.phases) for axis in three)
+    return (len(three[2].phases) >= FEWEST_BESIDE and phases <= MOST_STACKED
+            and all(len({tuple(_reach(phase)) for phase in axis.phases}) == 1 for axis in three)
+            and (phases >= FEWEST_STACKED or _taps(spec, three) >= LONG_STACKED))
 
 
 def _woven(three):
@@ -179,7 +190,7 @@ def _kernel(spec, isa, three, places=None):
     return gemm.Gemm(
         spec.dtype, isa, spec.groups, channels, filters, [a.source for a in three], [a.target for a in three],
         [a.source_step for a in three], [a.phases[0].step for a in three], shares, vectors,
-        max(1, PANEL_BYTES // panel_bytes), spec.macs, geometry.weight_strides(spec), places is not None)
+        max(1, PANEL_BYTES // panel_bytes), MOST_STACKED, spec.macs, geometry.weight_strides(spec), places is not None)
 
 
 def _places(three, inside=True):
