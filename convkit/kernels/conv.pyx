@@ -1430,6 +1430,9 @@ cdef void sum_pixels_inside(const gradient_round_t* r, ck_conv_tile* tile, const
     tile.taps = count[2] * r.images
     if count[2] == r.count[2]:  # whole lines follow each other
         tile.taps *= count[1]
+        if count[1] == r.count[1]:
+            tile.taps *= count[0]
+            count[0] = 1
         count[1] = 1
     for z in range(first[0], first[0] + count[0]):
         for y in range(first[1], first[1] + count[1]):

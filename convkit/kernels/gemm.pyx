@@ -570,7 +570,7 @@ cdef bint same_taps(rows):
 
 
 cdef ptrdiff_t stacked_phases(ptrdiff_t filters, ptrdiff_t most, ptrdiff_t most_rows, shares):
-    """Of one share, how many phases have the same taps and are stacked: few filters, which leave a tile's rows empty."""
+    """Of one share, how many phases have the same taps and are stacked: of few filters, which do not fill a tile."""
     (*_, rows), *others = shares
     cdef ptrdiff_t phases = len(rows) * len(rows[0])
     if others or phases * filters > most_rows or filters >= most or not same_taps(rows):

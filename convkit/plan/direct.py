@@ -75,7 +75,7 @@ class WeightGradient:
 
     def __init__(self, spec, isa):
         three = [geometry.forward_axis(*row) for row in geometry.canonical(spec)]
-        self.skips = _pixels_to_skip(spec, three)
+        self.skips = _axes_to_skip(spec, three)
         self.kernel = _weight_sums(spec, isa, three, self.skips)
 
     def __call__(self, dy, x, dw):
@@ -201,15 +201,23 @@ def _fits_grids(filters, runs, vectors, lanes, most_pixels):
     return min(slots(GRID_VECTORS - 1), slots(GRID_VECTORS)) <= MOST_SLOTS * slots(vectors)
 
 
-def _pixels_to_skip(spec, three):
-    """Whether a weight gradient should leave out pixels: a good part of few, of which each is a run of all images."""
-    inside = prod(share_inside(axis, 1) for axis in three)
-    return (prod(axis.target for axis in three) <= FEW_TARGETS and inside <= MOST_INSIDE_OF_FEW
-            and min(spec.c_in_per_group, spec.c_out_per_group) >= LONG_RUN)
+def _axes_to_skip(spec, three):
+    """Along how many axes a weight gradient should leave out pixels: all, a good part of few, of which each is a run of
+    all images; or the first, whole slices.
+    """
+    shares = [share_inside(axis, 1) for axis in three]
+    if min(spec.c_in_per_group, spec.c_out_per_group) < LONG_RUN:
+        return 0
+    if prod(axis.target for axis in three) <= FEW_TARGETS and prod(shares) <= MOST_INSIDE_OF_FEW:
+        return 3
+    return int(shares[0] <= MOST_INSIDE_OF_FEW)
 
 
-def _inside(axis, dilation):
-    """Per kernel position [first, last) of the targets that meet the source."""
+def _inside(axis, dilation, skips):
+    """Per kernel position [first, last) of the targets that meet the source, or of all unless it ``skips`` others."""
+    if not skips:
+        yield from [(0, axis.target)] * axis.kernel
+        return
     for offset in range(0, axis.kernel * dilation, dilation):
         met = [i for i in range(axis.target) if 0 <= i * axis.source_step + offset - axis.lo < axis.source]
         yield (met[0], met[-1] + 1) if met else (0, 0)
@@ -255,7 +263,8 @@ def _weight_sums(spec, isa, three, skips):
     in_lanes = -(-filters // lanes)
     if in_grids and (in_lanes % conv.STEPPED_VECTORS == 0 or in_lanes >= MANY_VECTORS):
         vectors = conv.STEPPED_VECTORS
-    inside = [sum(met, ()) for met in product(*map(_inside, three, dilation))] if skips else None
+    inside = [sum(met, ()) for met in product(*(_inside(axis, d, i < skips) for i, (axis, d) in
+                                                enumerate(zip(three, dilation, strict=True))))] if skips else None
     return conv.WeightGradient(spec.dtype, isa, spec.groups, c_in, c_out, source, target, lo, stride, block, box,
                                channel_lanes, images, vectors, spec.macs, bases, taps, inside, in_place, turned)
 
