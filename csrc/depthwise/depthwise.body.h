@@ -1,8 +1,8 @@
 /* Compiled once per dtype by depthwise.kernel.c. */
 
 /* Whether kernels finish their sums, and n of them where something follows: 40 bytes a vector, which only float32 at AVX2
- * has been seen to be worth; others leave it to a pass over what is still in L1. */
-enum { CK_TYPED(finishes) = CK_VBYTES == 32 && sizeof(T) == 4 };
+ * and AVX-512 has been seen to be worth; others leave it to a pass over what is still in L1. */
+enum { CK_TYPED(finishes) = CK_VBYTES >= 32 && sizeof(T) == 4 };
 CK_INLINE void CK_TYPED(limit_sums)(const ck_finish *f, V *sums, const int n)
 {
     if (CK_TYPED(finishes) && f) CK_UNROLL for (int i = 0; i < n; i++) sums[i] = CK_TYPED(within_limits)(f, sums[i]);
@@ -705,6 +705,104 @@ CK_INLINE int CK_TYPED(all_finite)(const T *w, ptrdiff_t n)
         if (CK_STRIP_FITS(K, S, N)) CK_TYPED(walk)(t, K, S, N, masked);                                                \
     }
 
+#if CK_VBYTES == 64
+/* 3x3 of stride 2. A row is loaded once: the columns of taps 1 and 2 are the even and the odd lanes of a pair of vectors that
+ * begins at tap 1 of the strip, where lines begin if the padding is 1, and tap 0 sees those of tap 2 one lane later. `before`
+ * is the vector that ends with the first of them. */
+typedef struct {
+    VL before, ends[4]; /* lanes inside the row: before it, and of the pairs at both ends of the strip */
+} CK_TYPED(pair_lanes);
+
+#define CK_LATER_4 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30
+#define CK_LATER_8 7, 8, 9, 10, 11, 12, 13, 14
+#define lane_later_f32(before, v) CK_SHUFFLE(before, v, VI, CK_LATER_4)
+#define lane_later_f64(before, v) CK_SHUFFLE(before, v, VI, CK_LATER_8)
+
+CK_INLINE V CK_TYPED(load_pair)(const T *x, const CK_TYPED(pair_lanes) * m, int v, int n, V *odd)
+{
+    V a, b;
+    x += 2 * v * L;
+    if (v == 0 || v == n - 1) {
+        const VL *ends = m->ends + (v == 0 ? 0 : 2);
+        a = vload_lanes(x, ends[0]), b = vload_lanes(x + L, ends[1]);
+    } else
+        a = vload(x), b = vload(x + L);
+    *odd = vodd(a, b);
+    return veven(a, b);
+}
+
+CK_INLINE void CK_TYPED(walk_pairs)(const CK_TYPED(strip) * t, const CK_TYPED(pair_lanes) * lanes, const int N)
+{
+    const V bias = vset1(t->bias ? *t->bias : 0);
+    const CK_TYPED(pair_lanes) m = *lanes;
+    V w[9], sums[CK_TYPED(most_vectors)];
+    T *y = t->y - t->y_row; /* of no row: the one above the first only begins its sums */
+    CK_UNROLL for (int v = 0; v < N; v++) sums[v] = (V){0};
+    CK_UNROLL for (int k = 0; k < 9; k++) w[k] = vset1(t->w[k]);
+    for (ptrdiff_t i = -1; i < t->rows; i++, y += t->y_row) {
+        const ptrdiff_t row = t->first + 2 * i + 1;
+        const int inside1 = (size_t)row < (size_t)t->height, inside2 = (size_t)(row + 1) < (size_t)t->height;
+        const T *x1 = inside1 ? t->x + row * t->x_row : t->zeros,
+                *x2 = inside2 ? t->x + (row + 1) * t->x_row : t->zeros;
+        V last1 = inside1 ? vload_lanes(x1 - L, m.before) : (V){0},
+          last2 = inside2 ? vload_lanes(x2 - L, m.before) : (V){0};
+        V out[CK_TYPED(most_vectors)];
+        CK_UNROLL for (int v = 0; v < N; v++)
+        {
+            V odd1, odd2;
+            const V even1 = CK_TYPED(load_pair)(x1, &m, v, N, &odd1), even2 = CK_TYPED(load_pair)(x2, &m, v, N, &odd2);
+            const V later1 = CK_TYPED(lane_later)(last1, odd1), later2 = CK_TYPED(lane_later)(last2, odd2);
+            last1 = odd1, last2 = odd2;
+            out[v] = vfma(w[5], odd1, vfma(w[4], even1, vfma(w[3], later1, sums[v])));
+            out[v] = vfma(w[8], odd2, vfma(w[7], even2, vfma(w[6], later2, out[v]))) + bias;
+            sums[v] = vfma(w[2], odd2, vfma(w[1], even2, vfma(w[0], later2, (V){0})));
+        }
+        if (i < 0) continue;
+        CK_TYPED(limit_sums)(t->finish, out, N);
+        CK_UNROLL for (int v = 0; v < N; v++)
+        {
+            if (v == N - 1)
+                vstore_part(y + v * L, out[v], t->n);
+            else
+                vstore(y + v * L, out[v]);
+        }
+    }
+}
+
+#define CK_PAIRS_OF_ROWS(N)                                                                                            \
+    CK_NOINLINE void CK_TYPED(walk_pairs_##N)(const CK_TYPED(strip) * t, const CK_TYPED(pair_lanes) * m)               \
+    {                                                                                                                  \
+        CK_TYPED(walk_pairs)(t, m, N);                                                                                 \
+    }
+CK_PAIRS_OF_ROWS(1)
+CK_PAIRS_OF_ROWS(2)
+CK_PAIRS_OF_ROWS(3)
+CK_PAIRS_OF_ROWS(4)
+#undef CK_PAIRS_OF_ROWS
+
+/* All columns of the output rows that t holds, in strips of nearly the same width. */
+static void CK_TYPED(sum_pairs)(const ck_depthwise *g, CK_TYPED(strip) * t, const T *x, T *y)
+{
+    static void (*const walks[])(const CK_TYPED(strip) *, const CK_TYPED(pair_lanes) *) = {
+        CK_TYPED(walk_pairs_1), CK_TYPED(walk_pairs_2), CK_TYPED(walk_pairs_3), CK_TYPED(walk_pairs_4)};
+    const ptrdiff_t width = g->source[2], across = g->target[2], vectors = (across + L - 1) / L,
+                    strips = (vectors + 3) / 4;
+    for (ptrdiff_t i = 0; i < strips; i++) {
+        const ptrdiff_t q = vectors * i / strips * L, end = vectors * (i + 1) / strips * L;
+        const ptrdiff_t column = 2 * q + 1 - g->lo[2], n = (end - q) / L, last = column + 2 * (n - 1) * L;
+        CK_TYPED(pair_lanes) m = {.before = vlanes(CK_TYPED(lane)(L - column), CK_TYPED(lane)(width - column + L))};
+        for (int j = 0; j < 4; j++) {
+            const ptrdiff_t first = (j < 2 ? column : last) + j % 2 * L;
+            m.ends[j] = vlanes(CK_TYPED(lane)(-first), CK_TYPED(lane)(width - first));
+        }
+        t->x = x + column;
+        t->y = y + q;
+        t->n = CK_TYPED(least)(across, end) - q - (n - 1) * L;
+        walks[n - 1](t, &m);
+    }
+}
+#endif
+
 /* All planes of units [first, last); a unit is a block of rows. */
 CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const T *w, const T *bias, T *target,
                                   ptrdiff_t first, ptrdiff_t last, T *scratch, const int K, const int S,
@@ -739,8 +837,15 @@ CK_INLINE void CK_TYPED(sum_rows)(const ck_depthwise *g, const T *source, const 
         for (ptrdiff_t r = 0; r < CK_TYPED(least)(step, rows); r++) {
             t.first = top * S + r - g->lo[1];
             t.rows = (rows - r + step - 1) / step;
-            CK_TYPED(sum_columns)(g, &t, source + channel * g->source[1] * width,
-                                  target + (channel * g->target[1] + top + r) * across, &prepared, K, S, walks);
+            const T *x = source + channel * g->source[1] * width;
+            T *y = target + (channel * g->target[1] + top + r) * across;
+#if CK_VBYTES == 64
+            if (K == 3 && S == 2) {
+                CK_TYPED(sum_pairs)(g, &t, x, y);
+                continue;
+            }
+#endif
+            CK_TYPED(sum_columns)(g, &t, x, y, &prepared, K, S, walks);
         }
     }
 }
