@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import convkit
 from convkit import threads
 from convkit.kernels import native
 from convkit.plan import depthwise as plan
@@ -433,3 +434,19 @@ def test_weights_beyond_l2_are_left_to_others():
 
     assert "again for every few pixels" in considered(512)
     assert considered(64) is considered(512, groups=16) is None
+
+
+@pytest.mark.parametrize("isa", native.ISA_LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 31, 32, 33, 63, 64, 65, 112, 127, 129, 224, 300])
+def test_3x3_of_stride_2_with_any_padding(isa, dtype, width):
+    rng = np.random.default_rng(width)
+    for lo, hi in ((1, 1), (0, 1), (0, 2), (2, 0), (40, 3), (3, 140), (150, 200)):
+        x = rng.integers(-4, 5, (2, 3, 5, width)).astype(dtype)
+        w, bias = rng.integers(-4, 5, (3, 1, 3, 3)).astype(dtype), rng.integers(-4, 5, 3).astype(dtype)
+        options = {"stride": 2, "padding": ((1, 1), (lo, hi)), "groups": 3}
+        if width + lo + hi < 3:
+            continue
+        with convkit.use(isa=isa, algorithm="depthwise"):
+            y = convkit.functional.conv2d(x, w, bias, **options)
+        np.testing.assert_array_equal(y, convkit.reference.conv2d(x, w, bias, **options), f"{lo}, {hi}")

@@ -785,11 +785,14 @@ static void CK_TYPED(sum_pairs)(const ck_depthwise *g, CK_TYPED(strip) * t, cons
 {
     static void (*const walks[])(const CK_TYPED(strip) *, const CK_TYPED(pair_lanes) *) = {
         CK_TYPED(walk_pairs_1), CK_TYPED(walk_pairs_2), CK_TYPED(walk_pairs_3), CK_TYPED(walk_pairs_4)};
-    const ptrdiff_t width = g->source[2], across = g->target[2], vectors = (across + L - 1) / L,
-                    strips = (vectors + 3) / 4;
-    for (ptrdiff_t i = 0; i < strips; i++) {
-        const ptrdiff_t q = vectors * i / strips * L, end = vectors * (i + 1) / strips * L;
-        const ptrdiff_t column = 2 * q + 1 - g->lo[2], n = (end - q) / L, last = column + 2 * (n - 1) * L;
+    const ptrdiff_t width = g->source[2], across = g->target[2], vectors = (across + L - 1) / L;
+    for (ptrdiff_t q = 0, end; q < across; q = end) {
+        const ptrdiff_t column = 2 * q + 1 - g->lo[2], left = vectors - q / L, strips = (left + 3) / 4;
+        ptrdiff_t n = (left + strips - 1) / strips;
+        /* only the pairs at both ends are masked */
+        if (n > 2 && (column + 2 * L < 0 || column + 2 * (n - 1) * L > width)) n = 2;
+        end = q + n * L;
+        const ptrdiff_t last = column + 2 * (n - 1) * L;
         CK_TYPED(pair_lanes) m = {.before = vlanes(CK_TYPED(lane)(L - column), CK_TYPED(lane)(width - column + L))};
         for (int j = 0; j < 4; j++) {
             const ptrdiff_t first = (j < 2 ? column : last) + j % 2 * L;
