@@ -95,9 +95,10 @@ def check_exact(spec, n=1, isas=None):
 def test_every_row_is_reached_by_a_spec_of_its_shape():
     for isa in levels():
         for dtype in DTYPES:
-            for name, kernel, stride, lanes, has_sum, has_dot in depthwise.variants(isa, dtype.itemsize):
+            for name, kernel, stride, lanes, filters, has_sum, has_dot in depthwise.variants(isa, dtype.itemsize):
                 size = kernel or 4
-                spec = spec_of((30, 31), (size, size), stride or (2 if lanes > 1 else 3), groups=lanes, dtype=dtype)
+                spec = spec_of((30, 31), (size, size), stride or (2 if lanes > 1 else 3), groups=lanes, c_out=filters,
+                               dtype=dtype)
                 assert not has_sum or plan.variant(spec, isa) == name
                 assert not has_dot or plan.variant(replace(spec, direction="weight_gradient"), isa) == name
 

@@ -46,6 +46,7 @@ cdef extern from "depthwise/depthwise.h" nogil:
         const ptrdiff_t* place_tap
         const ptrdiff_t* dense
         ptrdiff_t slab
+        ptrdiff_t sums
         ptrdiff_t phases
         const ck_depthwise_phase* phase
     ctypedef void (*ck_depthwise_sum)(const ck_depthwise* g, const void* source, const void* w, const void* bias,
@@ -55,7 +56,7 @@ cdef extern from "depthwise/depthwise.h" nogil:
     ctypedef void (*ck_depthwise_pack)(const ck_depthwise* g, const void* w, void* packed) noexcept nogil
     ctypedef struct ck_depthwise_row:
         const char* name
-        int kernel, stride, lanes, finishes
+        int kernel, stride, lanes, filters, finishes
         ck_depthwise_pack pack
         ck_depthwise_sum sum
         ck_depthwise_dot dot
@@ -71,11 +72,12 @@ cdef ptrdiff_t STEP_BYTES = 512 * 1024, NEAR_BYTES = 12 * 1024
 
 
 def variants(isa, int itemsize):
-    """The registry of one level: ``(name, kernel, stride, lanes, has a sum, has a dot product)``, best first."""
+    """The registry of one level: ``(name, kernel, stride, lanes, filters, has a sum, has a dot product)``, best first."""
     cdef const ck_depthwise_row* row = ck_depthwise_rows_for(level_of(isa), itemsize)
     found = []
     while row.name != NULL:
-        found.append((row.name.decode(), row.kernel, row.stride, row.lanes, row.sum != NULL, row.dot != NULL))
+        found.append((row.name.decode(), row.kernel, row.stride, row.lanes, row.filters, row.sum != NULL,
+                      row.dot != NULL))
         row += 1
     return found
 
@@ -228,6 +230,7 @@ cdef class Depthwise:
         self._fill_phases(phases)
         p.end_filter = filters
         p.w_packed = filters * sum([len(taps) for *_, taps, _ in phases])
+        p.sums = max([len(taps) for *_, taps, _ in phases], default=0) * (filters if self.kernel.filters > 1 else 1)
         if p.lanes > 1:
             p.w_packed = (p.w_group + 1) * p.lanes
             self._fill_places()
@@ -278,10 +281,12 @@ cdef class Depthwise:
     cdef int _start(self, job_t* j, double work, int threads) except -1:
         """Share out j.units; returns the number of threads."""
         cdef double tasks = min(<double>j.units, max(1.0, work / TASK / j.chunks))
-        if work < SERIAL:
-            tasks = 1
         j.plan = &self.plan
         j.kernel = self.kernel
+        if j.kernel.filters > 1: # each task copies the source again
+            tasks = min(tasks, max(1.0, work / j.chunks / LONGEST, 4.0 * (threads - 1) / j.chunks))
+        if work < SERIAL:
+            tasks = 1
         j.share = max(1, <ptrdiff_t>(j.units / max(tasks, 1.0)))
         if threads > tasks * j.chunks * j.parts:
             threads = <int>(tasks * j.chunks * j.parts)
@@ -351,7 +356,8 @@ cdef class Depthwise:
         cdef void* sums = writing(dw, elements * self.itemsize)
         j.source = reading(dy, n * p.filters * self._volume(p.target))
         j.w = reading(x, n * p.planes * self._volume(p.source))
-        j.units = self._parts() * p.filters * p.planes
+        j.units = self._parts() * (p.filters * p.planes if self.kernel.filters == 1 else
+                                   (p.filters + self.kernel.filters - 1) // self.kernel.filters)
         j.items = n * p.blocks[0] * p.blocks[1] * p.blocks[2]
         j.chunks, j.parts = self._chunks(&j, n * self.work), 1
         j.chunk_bytes = elements * self.itemsize if j.chunks > 1 else 0

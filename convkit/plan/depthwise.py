@@ -136,9 +136,11 @@ def variant(spec, isa):
     from convkit.kernels import depthwise
 
     dot = spec.direction == "weight_gradient"
+    several = max(_roles(spec)) > 1
     rows = [(name, lanes, bool(kernel))
-            for name, kernel, stride, lanes, has_sum, has_dot in depthwise.variants(isa, spec.dtype.itemsize)
-            if (has_dot if dot else has_sum) and (not kernel or _fits(spec, isa, kernel, stride))]
+            for name, kernel, stride, lanes, filters, has_sum, has_dot in depthwise.variants(isa, spec.dtype.itemsize)
+            if (has_dot and (filters == 1 or several) if dot else has_sum)
+            and (not kernel or _fits(spec, isa, kernel, stride))]
     in_rows = any(own for *_, own in rows)
     narrow = in_rows and _narrow(spec, isa)
     return next(name for name, lanes, _ in rows if lanes == 1 or not narrow and _channels_pay(spec, lanes, in_rows))

@@ -548,6 +548,135 @@ static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void
     }
 }
 
+/* ---- any taps of several planes and filters: dot products ------------------------------------------------- */
+
+/* Tiles of filters by taps: a vector of x meets dy of every filter, and a vector of dy x of every tap, in registers. */
+enum { CK_TYPED(tile_filters) = CK_DEPTHWISE_TILE, CK_TYPED(tile_taps) = CK_REGISTERS == 32 ? 6 : 2 };
+typedef struct {
+    CK_TYPED(dots) of;                 /* `offset` and `sum` are those of the tile's first tap, `dy` of its first filter */
+    ptrdiff_t dy_filter, sum_filter; /* from one filter to the next */
+} CK_TYPED(tile_dots);
+
+CK_INLINE void CK_TYPED(run_tile_dots)(const CK_TYPED(tile_dots) * tile, const int F, const int K)
+{
+    const CK_TYPED(dots) *t = &tile->of;
+    const ptrdiff_t whole = t->n / L * L;
+    const VL rest = vlanes(0, t->n - whole);
+    V acc[CK_TYPED(tile_filters) * CK_TYPED(tile_taps)];
+    const T *x[CK_TYPED(tile_taps)];
+    CK_UNROLL for (int i = 0; i < F * K; i++) acc[i] = (V){0};
+    CK_UNROLL for (int k = 0; k < K; k++) x[k] = t->x + t->offset[k];
+    ptrdiff_t at = 0; /* of a row of x */
+    const T *dy = t->dy;
+    for (ptrdiff_t r = 0; r < t->rows; r++, at += t->x_row, dy += t->dy_row) {
+        for (ptrdiff_t i = 0; i < whole; i += L) {
+            V d[CK_TYPED(tile_filters)];
+            CK_UNROLL for (int f = 0; f < F; f++) d[f] = vload(dy + f * tile->dy_filter + i);
+            CK_UNROLL for (int k = 0; k < K; k++) {
+                V v = vload(x[k] + at + i);
+                CK_HOLD(v);
+                CK_UNROLL for (int f = 0; f < F; f++) acc[f * K + k] = vfma(d[f], v, acc[f * K + k]);
+            }
+        }
+        if (whole < t->n) { /* what lies past the row may be infinite: it must not meet a zero */
+            V d[CK_TYPED(tile_filters)];
+            CK_UNROLL for (int f = 0; f < F; f++) d[f] = vload_lanes(dy + f * tile->dy_filter + whole, rest);
+            CK_UNROLL for (int k = 0; k < K; k++) {
+                V v = vload_lanes(x[k] + at + whole, rest);
+                CK_HOLD(v);
+                CK_UNROLL for (int f = 0; f < F; f++) acc[f * K + k] = vfma(d[f], v, acc[f * K + k]);
+            }
+        }
+    }
+    CK_UNROLL for (int f = 0; f < F; f++) CK_UNROLL for (int k = 0; k < K; k++) {
+        T *sum = t->sum + f * tile->sum_filter + k * L;
+        vstore(sum, vload(sum) + acc[f * K + k]);
+    }
+}
+
+#define CK_TILE(F, K)                                                                                                  \
+    CK_NOINLINE void CK_TYPED(dots_of_##F##_##K)(const CK_TYPED(tile_dots) * t) { CK_TYPED(run_tile_dots)(t, F, K); }
+#define CK_EACH_TILE(FILTERS) FILTERS(1) FILTERS(2) FILTERS(3) FILTERS(4)
+#if CK_REGISTERS == 32
+#define CK_EACH_TAP(F, TILE) TILE(F, 1) TILE(F, 2) TILE(F, 3) TILE(F, 4) TILE(F, 5) TILE(F, 6)
+#else
+#define CK_EACH_TAP(F, TILE) TILE(F, 1) TILE(F, 2)
+#endif
+#define CK_FILTERS(F) CK_EACH_TAP(F, CK_TILE)
+CK_EACH_TILE(CK_FILTERS)
+#undef CK_FILTERS
+#define CK_PLACE(F, K) CK_TYPED(dots_of_##F##_##K),
+#define CK_FILTERS(F) {CK_EACH_TAP(F, CK_PLACE)},
+static void (*const CK_TYPED(tile_dots_of)[][CK_TYPED(tile_taps)])(const CK_TYPED(tile_dots) *) = {CK_EACH_TILE(CK_FILTERS)};
+#undef CK_FILTERS
+#undef CK_PLACE
+#undef CK_EACH_TAP
+#undef CK_EACH_TILE
+#undef CK_TILE
+
+/* Filters of one tile against one block of one image: all taps meet a run of CK_DEPTHWISE_RUN vectors at most before
+ * the next run. */
+CK_INLINE void CK_TYPED(tile_block)(const ck_depthwise *g, const T *box, const T *dy, const ptrdiff_t count[3],
+                                    const ck_depthwise_phase *s, ptrdiff_t filters, T *sum)
+{
+    const ptrdiff_t row = g->source_step[2] * g->box[2], width = CK_DEPTHWISE_RUN * L;
+    const ptrdiff_t vectors = (CK_TYPED(least)(count[2], width) + L - 1) / L, together = CK_DEPTHWISE_RUN / vectors;
+    const ptrdiff_t parts = (s->taps + CK_TYPED(tile_taps) - 1) / CK_TYPED(tile_taps);
+    CK_TYPED(tile_dots) t = {.of = {.x_row = g->source_step[1] * row, .dy_row = g->target[2]},
+                             .dy_filter = g->target[0] * g->target[1] * g->target[2],
+                             .sum_filter = s->taps * L};
+    for (ptrdiff_t z = 0; z < count[0]; z++)
+        for (ptrdiff_t y = 0; y < count[1]; y += together)
+            for (ptrdiff_t i = 0; i < count[2]; i += width) {
+                t.of.x = box + (z * g->source_step[0] * g->box[1] + y * g->source_step[1]) * row + i;
+                t.of.dy = dy + (z * g->target[1] + y) * g->target[2] + i;
+                t.of.rows = CK_TYPED(least)(together, count[1] - y);
+                t.of.n = CK_TYPED(least)(width, count[2] - i);
+                for (ptrdiff_t part = 0, k = 0, end; part < parts; part++, k = end) {
+                    end = s->taps * (part + 1) / parts;
+                    t.of.offset = s->offset + k;
+                    t.of.sum = sum + k * L;
+                    CK_TYPED(tile_dots_of)[filters - 1][end - k - 1](&t);
+                }
+            }
+}
+
+static void CK_TYPED(dot_tiles)(const ck_depthwise *g, const void *dy, const void *x, void *dw, ptrdiff_t from,
+                                ptrdiff_t to, ptrdiff_t first, ptrdiff_t last, void *scratch)
+{
+    const ptrdiff_t plane = g->source[0] * g->source[1] * g->source[2];
+    const ptrdiff_t area = g->target[1] * g->target[2], volume = g->target[0] * area;
+    const ptrdiff_t blocks = g->blocks[0] * g->blocks[1] * g->blocks[2];
+    const ptrdiff_t tiles = (g->filters + CK_TYPED(tile_filters) - 1) / CK_TYPED(tile_filters);
+    const ck_depthwise_phase *s = g->phase;
+    T *box = scratch, *sums = box + g->planes * g->plane_pitch + 2 * L;
+    for (ptrdiff_t i = first, n; i < last; i += n) {
+        const ptrdiff_t group = i / tiles, tile = i % tiles, f0 = g->filters * tile / tiles;
+        n = CK_TYPED(least)(tiles - tile, last - i);
+        const ptrdiff_t count_of_sums = (g->filters * (tile + n) / tiles - f0) * s->taps;
+        memset(sums, 0, (size_t)(count_of_sums * L) * sizeof(T));
+        for (ptrdiff_t b = from; b < to; b++) {
+            const ptrdiff_t image = b / blocks;
+            const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, b % blocks);
+            ptrdiff_t corner[3], count[3];
+            for (int a = 0; a < 3; a++) {
+                corner[a] = u.origin[a] * g->source_step[a] - g->lo[a];
+                count[a] = CK_TYPED(least)(g->block[a], s->count[a] - u.origin[a]);
+            }
+            for (ptrdiff_t c = 0; c < g->planes; c++)
+                CK_TYPED(fill_plane)(g, box + c * g->plane_pitch,
+                                     (const T *)x + ((image * g->groups + group) * g->planes + c) * plane, corner);
+            const T *origin = (const T *)dy + (image * g->groups + group) * g->filters * volume + u.origin[0] * area +
+                              u.origin[1] * g->target[2] + u.origin[2];
+            for (ptrdiff_t t = tile, f = f0, end; t < tile + n; t++, f = end) {
+                end = g->filters * (t + 1) / tiles;
+                CK_TYPED(tile_block)(g, box, origin + f * volume, count, s, end - f, sums + (f - f0) * s->taps * L);
+            }
+        }
+        CK_TYPED(sum_lanes)((T *)dw + (group * g->filters + f0) * s->taps, sums, count_of_sums);
+    }
+}
+
 /* ---- rows in place: one plane per group, square kernel, stride 1 or 2 ----------------------------------- */
 
 #if defined(CK_AVX2)
@@ -882,8 +1011,8 @@ CK_SUM_ROWS(7, 2)
 
 /* ---- registry ------------------------------------------------------------------------------------------ */
 
-#define CK_DEPTHWISE_ROW(name, kernel, stride, lanes, pack, sum, dot)                                                  \
-    {#name, kernel, stride, lanes, CK_TYPED(finishes), CK_TYPED(pack), CK_TYPED(sum), CK_TYPED(dot)},
+#define CK_DEPTHWISE_ROW(name, kernel, stride, lanes, filters, pack, sum, dot)                                         \
+    {#name, kernel, stride, lanes, filters, CK_TYPED(finishes), CK_TYPED(pack), CK_TYPED(sum), CK_TYPED(dot)},
 #define none_f32 NULL
 #define none_f64 NULL
 #if !defined(CK_AVX2)
@@ -895,7 +1024,7 @@ CK_SUM_ROWS(7, 2)
 extern const ck_depthwise_row CK_KERNEL(ck_depthwise)[];
 const ck_depthwise_row CK_KERNEL(ck_depthwise)[] = {
 #include "depthwise/kernels.def"
-    {NULL, 0, 0, 0, 0, NULL, NULL, NULL}};
+    {NULL, 0, 0, 0, 0, 0, NULL, NULL, NULL}};
 #undef CK_DEPTHWISE_ROW
 #undef none_f32
 #undef none_f64

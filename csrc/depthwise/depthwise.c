@@ -19,18 +19,15 @@ const ck_depthwise_row *ck_depthwise_rows_for(int level, int itemsize)
 size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
 {
     enum { LANES = 16, ROWS = 16 * LANES, COLUMNS = 7, LEAST = 8, FILTERS = CK_DEPTHWISE_FILTERS };
-    ptrdiff_t taps = 0, step = 1, width = (g->block[2] + LANES - 1) / LANES * LANES;
-    for (ptrdiff_t i = 0; i < g->phases; i++) {
-        if (g->phase[i].taps > taps) taps = g->phase[i].taps;
-        step = g->phase[i].step[2];
-    }
+    ptrdiff_t step = 1, width = (g->block[2] + LANES - 1) / LANES * LANES;
+    for (ptrdiff_t i = 0; i < g->phases; i++) step = g->phase[i].step[2];
     if (g->lanes > 1) {
         ptrdiff_t pixels = g->box[1] * g->box[2] + (g->slab + 1) * g->phase[0].step[1] * g->target[2];
         return (size_t)((pixels + 2 * g->w_group) * g->lanes) * (size_t)itemsize;
     }
     ptrdiff_t elements = (g->in_place ? 0 : g->planes * g->plane_pitch) + 2 * LANES;
     if (step > 1) elements += (g->filters < FILTERS ? g->filters : FILTERS) * g->block[0] * g->block[1] * step * width;
-    ptrdiff_t sums = g->plane_pitch + 2 * LANES + taps * LANES;
+    ptrdiff_t sums = g->planes * g->plane_pitch + 2 * LANES + g->sums * LANES;
     if (g->flat)
         elements += (g->filters < FILTERS ? g->filters : FILTERS) * g->block[0] * g->block[1] * g->box[2] + LANES;
     if (elements < sums && !g->in_place) elements = sums;
