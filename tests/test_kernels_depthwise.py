@@ -95,7 +95,7 @@ def check_exact(spec, n=1, isas=None):
 def test_every_row_is_reached_by_a_spec_of_its_shape():
     for isa in levels():
         for dtype in DTYPES:
-            for name, kernel, stride, lanes, filters, has_sum, has_dot in depthwise.variants(isa, dtype.itemsize):
+            for name, kernel, stride, lanes, has_sum, has_dot, filters, _ in depthwise.variants(isa, dtype.itemsize):
                 size = kernel or 4
                 spec = spec_of((30, 31), (size, size), stride or (2 if lanes > 1 else 3), groups=lanes, c_out=filters,
                                dtype=dtype)
@@ -404,8 +404,11 @@ def test_the_plan_takes_depthwise_where_it_pays():
     candidate = CANDIDATES["forward"][0]
     assert candidate.name == "depthwise"
     assert candidate.rejects(spec_of((9, 9), (3, 3)), isa) is None
-    many = replace(spec_of((9, 9), (3, 3), c_out=40, groups=1), direction="weight_gradient")
-    assert "each group has 40 x 1 kernels" in candidate.rejects(many, isa)
+    dots = next(c for c in CANDIDATES["weight_gradient"] if c.name == "depthwise")
+    image = replace(spec_of((64, 64), (3, 3), c_in=3, c_out=32, padding=1, groups=1), direction="weight_gradient")
+    assert dots.loses(image, isa) is None
+    deep = replace(spec_of((7, 7), (3, 3), c_in=128, c_out=128, padding=1, groups=1), direction="weight_gradient")
+    assert "times as long as direct" in dots.loses(deep, isa)
     long = spec_of((9, 9), (3, 3), c_in=114, groups=1)
     assert candidate.rejects(long, isa) == "is for sums of at most 1024 products over several channels, not 1026"
     hidden = replace(spec_of((1, 9), (2, 3), (2, 1), ((1, 2), (0, 0))), direction="input_gradient")
@@ -413,6 +416,41 @@ def test_the_plan_takes_depthwise_where_it_pays():
                         direction="input_gradient")[0]
     assert candidate.rejects(hidden, isa) is None
     assert candidate.rejects(nothing, isa) in (None, "every window holds only padding along some axis")
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("size", "kernel", "stride", "padding", "dilation"), [
+    ((37,), (1,), 1, 0, 1), ((3001,), (3,), 1, 1, 1), ((700,), (10,), 5, 0, 1), ((90,), (5,), 3, ((0, 7),), 2),
+    ((5, 33), (3, 3), 1, 1, 1), ((9, 31), (3, 2), 2, ((1, 2), (0, 3)), 1), ((6, 19), (1, 1), 1, 0, 1),
+    ((6, 19), (1, 1), 2, 0, 1), ((8, 18), (5, 5), 1, 0, 1), ((12, 12), (7, 7), 2, 3, 1), ((3, 4, 17), (2, 3, 3), 1, 1, 1),
+    ((4, 5, 20), (3, 1, 2), (1, 2, 1), 0, (1, 1, 3))])
+def test_weight_gradients_of_several_planes_and_filters(size, kernel, stride, padding, dilation, dtype, small_source,
+                                                         monkeypatch):
+    for groups, c_in, c_out in ((1, 1, 2), (1, 3, 9), (2, 2, 5), (1, 7, 3), (3, 2, 1), (1, 5, 12)):
+        spec = spec_of(size, kernel, stride, padding, dilation, groups, c_in, c_out, dtype)
+        x, w, bias, dy = operands(spec, 3)
+        for source_bytes in (1 << 19, 600):
+            small_source(source_bytes)
+            monkeypatch.setattr(plan, "SOURCE_BYTES", {"avx2": source_bytes})
+            want = expected(spec, x, w, bias, dy)["weight_gradient"]
+            for isa in levels():
+                got = compute(spec, "weight_gradient", isa, "tiles", x, w, bias, dy)
+                np.testing.assert_array_equal(got, want, err_msg=f"{isa} {spec}")
+            x[1, 0, ..., -1] = np.inf  # what lies beside a window must not meet a zero
+
+
+@pytest.mark.parametrize("shape", [((2, 3, 96, 100), (40, 3, 3, 3)), ((1, 24, 50, 50), (70, 24, 1, 1))])
+def test_tiles_of_weight_gradients_keep_their_bits_at_any_number_of_threads(shape):
+    (n, c, *size), (filters, _, *kernel) = shape
+    spec = spec_of(size, kernel, padding=kernel[0] // 2, groups=1, c_in=c, c_out=filters)
+    rng = np.random.default_rng(0)
+    x, w, bias, dy = operands(spec, n, lambda shape, dtype, seed: rng.standard_normal(shape).astype(dtype))
+    want = expected(spec, x, w, bias, dy)["weight_gradient"]
+    for isa in levels():
+        got = [compute(spec, "weight_gradient", isa, "tiles", x, w, bias, dy, n) for n in (1, 2, 3, 8)]
+        np.testing.assert_allclose(got[0], want, rtol=1e-4, atol=1e-3)
+        for other in got[1:]:
+            np.testing.assert_array_equal(got[0], other)
 
 
 def test_the_functions_reach_it():

@@ -56,7 +56,7 @@ cdef extern from "depthwise/depthwise.h" nogil:
     ctypedef void (*ck_depthwise_pack)(const ck_depthwise* g, const void* w, void* packed) noexcept nogil
     ctypedef struct ck_depthwise_row:
         const char* name
-        int kernel, stride, lanes, filters, finishes
+        int kernel, stride, lanes, filters, taps, finishes
         ck_depthwise_pack pack
         ck_depthwise_sum sum
         ck_depthwise_dot dot
@@ -72,12 +72,14 @@ cdef ptrdiff_t STEP_BYTES = 512 * 1024, NEAR_BYTES = 12 * 1024
 
 
 def variants(isa, int itemsize):
-    """The registry of one level: ``(name, kernel, stride, lanes, filters, has a sum, has a dot product)``, best first."""
+    """The registry of one level, best first: ``(name, kernel, stride, lanes, has a sum, has a dot product, filters and
+    taps of a tile of it)``.
+    """
     cdef const ck_depthwise_row* row = ck_depthwise_rows_for(level_of(isa), itemsize)
     found = []
     while row.name != NULL:
-        found.append((row.name.decode(), row.kernel, row.stride, row.lanes, row.filters, row.sum != NULL,
-                      row.dot != NULL))
+        found.append((row.name.decode(), row.kernel, row.stride, row.lanes, row.sum != NULL, row.dot != NULL,
+                      row.filters, row.taps))
         row += 1
     return found
 

@@ -36,9 +36,9 @@ def _channel_sums(spec, isa):
 CANDIDATES = {
     "forward": _sums(direct.Sums, reference.forward),
     "input_gradient": _sums(direct.input_gradient, reference.input_gradient),
-    "weight_gradient": (Candidate("depthwise", depthwise.rejects, depthwise.WeightGradient),
-                        Candidate("winograd", weight_gradient.rejects, weight_gradient.Winograd,
+    "weight_gradient": (Candidate("winograd", weight_gradient.rejects, weight_gradient.Winograd,
                                   loses=weight_gradient.loses),
+                        Candidate("depthwise", depthwise.rejects, depthwise.WeightGradient, loses=cost.dots_lose),
                         Candidate("direct", never, direct.WeightGradient),
                         twin(reference.weight_gradient)),
     "bias_gradient": (Candidate("direct", never, _channel_sums), twin(reference.bias_gradient)),

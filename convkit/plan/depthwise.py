@@ -27,18 +27,8 @@ HELD_KERNEL = 5  # whose weights AVX-512's 32 registers hold beside the sums
 NARROW_ROWS = 1024  # of a plane that is one unit in any case
 
 
-def rejects(spec, isa):
-    """Why these kernels should not compute ``spec``, or None.
-
-    The border of weight gradients is where ``direct``, which has a group's filters in its lanes, overtakes.
-    """
-    from convkit.kernels import conv
-
-    if spec.direction == "weight_gradient":
-        planes, filters = _roles(spec)
-        lanes, _ = conv.tile_limits(isa, spec.dtype.itemsize)
-        if filters > 1 and 2 * filters * planes > 3 * lanes:
-            return f"each group has {filters} x {planes} kernels, enough to fill the lanes of other algorithms"
+def rejects(spec, _isa):
+    """Why these kernels cannot compute ``spec``, or should not; None if they may."""
     three = _axes(spec)
     if not all(axis.phases for axis in three):
         return "every window holds only padding along some axis"
@@ -62,6 +52,23 @@ def _roles(spec):
     if spec.direction == "input_gradient":
         return spec.c_out_per_group, spec.c_in_per_group
     return spec.c_in_per_group, spec.c_out_per_group
+
+
+def several(spec):
+    """Whether a group has more than one plane or filter."""
+    return max(_roles(spec)) > 1
+
+
+def dot_tile(isa, itemsize):
+    """Filters and taps of the tiles of a weight gradient."""
+    from convkit.kernels import depthwise
+
+    return next(row[-2:] for row in depthwise.variants(isa, itemsize) if row[0] == "tiles")
+
+
+def dots_inside(spec):
+    """Whether the tiles of a weight gradient of several planes or filters read x in place."""
+    return _inside(_axes(spec))
 
 
 def _axes(spec):
@@ -136,10 +143,9 @@ def variant(spec, isa):
     from convkit.kernels import depthwise
 
     dot = spec.direction == "weight_gradient"
-    several = max(_roles(spec)) > 1
     rows = [(name, lanes, bool(kernel))
-            for name, kernel, stride, lanes, filters, has_sum, has_dot in depthwise.variants(isa, spec.dtype.itemsize)
-            if (has_dot and (filters == 1 or several) if dot else has_sum)
+            for name, kernel, stride, lanes, has_sum, has_dot, filters, _ in depthwise.variants(isa, spec.dtype.itemsize)
+            if (has_dot and (filters == 1 or several(spec)) if dot else has_sum)
             and (not kernel or _fits(spec, isa, kernel, stride))]
     in_rows = any(own for *_, own in rows)
     narrow = in_rows and _narrow(spec, isa)
@@ -228,8 +234,8 @@ def make(spec, isa, name=None):
     lanes = {row[0]: row[3] for row in depthwise.variants(isa, itemsize)}[name]
     nbytes = SOURCE_BYTES.get(isa, geometry.SOURCE_BYTES)
     block = geometry.blocks(three, planes, itemsize, nbytes) if lanes == 1 else _rows_block(three, lanes, itemsize)
-    there = name == "taps" and in_place(spec, three)
-    if there:
+    there = name == "taps" and in_place(spec, three) or name == "tiles" and _inside(three)
+    if there and name == "taps":
         block[2] = _whole_vectors(block[2], three[2].count, itemsize)
     blocks = [-(-a.count // b) for a, b in zip(three, block, strict=True)]
     step = three[2].source_step
@@ -261,9 +267,14 @@ def make(spec, isa, name=None):
 def in_place(spec, three):
     """Whether windows lie inside the source, neighbours beside each other: no copy is needed."""
     shortest = LANES * 4 // spec.dtype.itemsize  # loads of shorter rows would end outside
-    return (spec.direction != "weight_gradient" and three[2].count >= shortest and all(
-        a.lo == 0 and a.source_step == 1 and a.complete and len(a.phases) == 1 and a.extent(a.count) <= a.source
-        for a in three))
+    return (spec.direction != "weight_gradient" and three[2].count >= shortest and _inside(three) and all(
+        a.source_step == 1 and a.complete for a in three))
+
+
+def _inside(three):
+    """Whether every window lies inside the source, whose neighbours along a row it meets."""
+    return three[2].source_step == 1 and all(
+        a.lo == 0 and len(a.phases) == 1 and a.extent(a.count) <= a.source for a in three)
 
 
 def _whole_vectors(block, count, itemsize):
@@ -296,7 +307,9 @@ def level(spec, isa):
     if isa != "avx512":
         return isa
     width = spec.size[-1] if spec.direction == "input_gradient" else spec.out_size[-1]
-    if spec.direction == "weight_gradient" or width * spec.dtype.itemsize <= 32:
+    if spec.direction == "weight_gradient":
+        return isa if several(spec) else "avx2"
+    if width * spec.dtype.itemsize <= 32:
         return "avx2"
     if spec.c_in_per_group == spec.c_out_per_group == 1:
         if (spec.direction, spec.kernel, spec.stride, spec.dilation) == ("forward", (3, 3), (2, 2), (1, 1)):

@@ -551,7 +551,7 @@ static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void
 /* ---- any taps of several planes and filters: dot products ------------------------------------------------- */
 
 /* Tiles of filters by taps: a vector of x meets dy of every filter, and a vector of dy x of every tap, in registers. */
-enum { CK_TYPED(tile_filters) = CK_DEPTHWISE_TILE, CK_TYPED(tile_taps) = CK_REGISTERS == 32 ? 6 : 2 };
+enum { CK_TYPED(tile_filters) = CK_REGISTERS == 32 ? 4 : 3, CK_TYPED(tile_taps) = CK_REGISTERS == 32 ? 6 : 4 };
 typedef struct {
     CK_TYPED(dots) of;                 /* `offset` and `sum` are those of the tile's first tap, `dy` of its first filter */
     ptrdiff_t dy_filter, sum_filter; /* from one filter to the next */
@@ -596,11 +596,12 @@ CK_INLINE void CK_TYPED(run_tile_dots)(const CK_TYPED(tile_dots) * tile, const i
 
 #define CK_TILE(F, K)                                                                                                  \
     CK_NOINLINE void CK_TYPED(dots_of_##F##_##K)(const CK_TYPED(tile_dots) * t) { CK_TYPED(run_tile_dots)(t, F, K); }
-#define CK_EACH_TILE(FILTERS) FILTERS(1) FILTERS(2) FILTERS(3) FILTERS(4)
 #if CK_REGISTERS == 32
+#define CK_EACH_TILE(FILTERS) FILTERS(1) FILTERS(2) FILTERS(3) FILTERS(4)
 #define CK_EACH_TAP(F, TILE) TILE(F, 1) TILE(F, 2) TILE(F, 3) TILE(F, 4) TILE(F, 5) TILE(F, 6)
 #else
-#define CK_EACH_TAP(F, TILE) TILE(F, 1) TILE(F, 2)
+#define CK_EACH_TILE(FILTERS) FILTERS(1) FILTERS(2) FILTERS(3)
+#define CK_EACH_TAP(F, TILE) TILE(F, 1) TILE(F, 2) TILE(F, 3) TILE(F, 4)
 #endif
 #define CK_FILTERS(F) CK_EACH_TAP(F, CK_TILE)
 CK_EACH_TILE(CK_FILTERS)
@@ -649,7 +650,7 @@ static void CK_TYPED(dot_tiles)(const ck_depthwise *g, const void *dy, const voi
     const ptrdiff_t blocks = g->blocks[0] * g->blocks[1] * g->blocks[2];
     const ptrdiff_t tiles = (g->filters + CK_TYPED(tile_filters) - 1) / CK_TYPED(tile_filters);
     const ck_depthwise_phase *s = g->phase;
-    T *box = scratch, *sums = box + g->planes * g->plane_pitch + 2 * L;
+    T *copy = scratch, *sums = copy + (g->in_place ? 0 : g->planes * g->plane_pitch + 2 * L);
     for (ptrdiff_t i = first, n; i < last; i += n) {
         const ptrdiff_t group = i / tiles, tile = i % tiles, f0 = g->filters * tile / tiles;
         n = CK_TYPED(least)(tiles - tile, last - i);
@@ -663,14 +664,17 @@ static void CK_TYPED(dot_tiles)(const ck_depthwise *g, const void *dy, const voi
                 corner[a] = u.origin[a] * g->source_step[a] - g->lo[a];
                 count[a] = CK_TYPED(least)(g->block[a], s->count[a] - u.origin[a]);
             }
-            for (ptrdiff_t c = 0; c < g->planes; c++)
-                CK_TYPED(fill_plane)(g, box + c * g->plane_pitch,
-                                     (const T *)x + ((image * g->groups + group) * g->planes + c) * plane, corner);
+            const T *planes = (const T *)x + (image * g->groups + group) * g->planes * plane, *met = copy;
+            if (g->in_place)
+                met = planes + (corner[0] * g->source[1] + corner[1]) * g->source[2] + corner[2];
+            else
+                for (ptrdiff_t c = 0; c < g->planes; c++)
+                    CK_TYPED(fill_plane)(g, copy + c * g->plane_pitch, planes + c * plane, corner);
             const T *origin = (const T *)dy + (image * g->groups + group) * g->filters * volume + u.origin[0] * area +
                               u.origin[1] * g->target[2] + u.origin[2];
             for (ptrdiff_t t = tile, f = f0, end; t < tile + n; t++, f = end) {
                 end = g->filters * (t + 1) / tiles;
-                CK_TYPED(tile_block)(g, box, origin + f * volume, count, s, end - f, sums + (f - f0) * s->taps * L);
+                CK_TYPED(tile_block)(g, met, origin + f * volume, count, s, end - f, sums + (f - f0) * s->taps * L);
             }
         }
         CK_TYPED(sum_lanes)((T *)dw + (group * g->filters + f0) * s->taps, sums, count_of_sums);
@@ -1011,8 +1015,8 @@ CK_SUM_ROWS(7, 2)
 
 /* ---- registry ------------------------------------------------------------------------------------------ */
 
-#define CK_DEPTHWISE_ROW(name, kernel, stride, lanes, filters, pack, sum, dot)                                         \
-    {#name, kernel, stride, lanes, filters, CK_TYPED(finishes), CK_TYPED(pack), CK_TYPED(sum), CK_TYPED(dot)},
+#define CK_DEPTHWISE_ROW(name, kernel, stride, lanes, filters, taps, pack, sum, dot)                                   \
+    {#name, kernel, stride, lanes, filters, taps, CK_TYPED(finishes), CK_TYPED(pack), CK_TYPED(sum), CK_TYPED(dot)},
 #define none_f32 NULL
 #define none_f64 NULL
 #if !defined(CK_AVX2)
@@ -1024,7 +1028,7 @@ CK_SUM_ROWS(7, 2)
 extern const ck_depthwise_row CK_KERNEL(ck_depthwise)[];
 const ck_depthwise_row CK_KERNEL(ck_depthwise)[] = {
 #include "depthwise/kernels.def"
-    {NULL, 0, 0, 0, 0, 0, NULL, NULL, NULL}};
+    {NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL}};
 #undef CK_DEPTHWISE_ROW
 #undef none_f32
 #undef none_f64

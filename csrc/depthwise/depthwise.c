@@ -27,10 +27,10 @@ size_t ck_depthwise_scratch(const ck_depthwise *g, int itemsize)
     }
     ptrdiff_t elements = (g->in_place ? 0 : g->planes * g->plane_pitch) + 2 * LANES;
     if (step > 1) elements += (g->filters < FILTERS ? g->filters : FILTERS) * g->block[0] * g->block[1] * step * width;
-    ptrdiff_t sums = g->planes * g->plane_pitch + 2 * LANES + g->sums * LANES;
+    ptrdiff_t sums = (g->in_place ? 0 : g->planes * g->plane_pitch) + (2 + g->sums) * LANES;
     if (g->flat)
         elements += (g->filters < FILTERS ? g->filters : FILTERS) * g->block[0] * g->block[1] * g->box[2] + LANES;
-    if (elements < sums && !g->in_place) elements = sums;
+    if (elements < sums) elements = sums;
     if (g->planes == 1 && g->filters == 1) {
         ptrdiff_t fit = LEAST + CK_DEPTHWISE_BAND / (g->source[2] * itemsize),
                   pointers = 2 * sizeof(void *) / sizeof(float);

@@ -66,10 +66,10 @@ typedef void (*ck_depthwise_sum)(const ck_depthwise *g, const void *source, cons
 
 /* The weight gradient of the same forward geometry:
  *     dw[f][c][k] = sum over images n and targets j of dy[n][f][j] * x[n][c][j * source_step + offset(k) - lo]
- * for units [first, last) of target channel times planes, or of groups times ceil(filters / CK_DEPTHWISE_TILE), the
- * filters of a group in parts of even size. The sum of a tap runs over images, blocks, rows and
+ * for units [first, last) of target channel times planes, or of groups times parts of their filters, as
+ * few and even ones as a row's `filters` allows. The sum of a tap runs over images, blocks, rows and
  * vectors of pixels in that order, closed every CK_DEPTHWISE_RUN vectors; the lanes are added last. */
-enum { CK_DEPTHWISE_RUN = 128, CK_DEPTHWISE_TILE = 4 };
+enum { CK_DEPTHWISE_RUN = 128 };
 typedef void (*ck_depthwise_dot)(const ck_depthwise *g, const void *dy, const void *x, void *dw, ptrdiff_t from,
                                  ptrdiff_t to, ptrdiff_t first, ptrdiff_t last, void *scratch);
 
@@ -82,7 +82,7 @@ typedef struct {
     const char *name;
     int kernel, stride; /* of a 2-d depthwise convolution: square kernel size, stride; dilation only at stride 1 */
     int lanes; /* groups that one unit takes: 1, or one per lane */
-    int filters; /* that a unit of `dot` takes at most, with all planes of the group; of one filter a unit is one plane */
+    int filters, taps; /* of a tile of `dot`, at most; of one filter a unit is one plane, else all planes of the group */
     int finishes; /* whether `sum` takes a `finish` */
     ck_depthwise_pack pack;
     ck_depthwise_sum sum;
