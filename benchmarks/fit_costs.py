@@ -2,6 +2,7 @@
 
     taskset -c 1 python benchmarks/fit_costs.py time times.json --seed 0 --shapes 200   # a file as ck.tune writes them
     python benchmarks/fit_costs.py fit times.json ...    # prints the coefficients, their errors, what choosing costs
+    taskset -c 1 python benchmarks/fit_costs.py gradients             # times both ways of weight gradients and fits them
 
 Time the same shapes several times, hours apart if the machine is shared: of each algorithm the best time counts.
 """
@@ -9,12 +10,14 @@ Time the same shapes several times, hours apart if the machine is shared: of eac
 import argparse
 import contextlib
 import functools
+import time
+import timeit
 from math import prod
 
 import numpy as np
 
 from convkit import cases, settings
-from convkit.plan import cost
+from convkit.plan import cost, depthwise, direct
 from convkit.plan.common import Timing
 from convkit.spec.conv import conv_spec, towards, transposed_spec
 from convkit.tuning import Tuning, load_tuning, time_candidates
@@ -187,6 +190,47 @@ def fit(args):
         print("    },")
 
 
+def random_gradient(rng):
+    """The weight gradient of a 2-d layer of few channels, or of many, and square maps."""
+    while True:
+        c_in, c_out = int(rng.choice([1, 2, 4, 8, *CHANNELS])), int(rng.choice([2, 4, 8, 16, 32, 64, 96, 128, 256]))
+        width, kernel = _log_uniform(rng, 7, 224), int(rng.choice([1, 1, 2, 3, 3, 5, 7]))
+        groups, stride = int(rng.choice([1, 1, 1, 2, 8])), int(rng.choice([1, 1, 2]))
+        padding = int(rng.choice([0, kernel // 2]))
+        size = (width - 1) * stride + kernel - 2 * padding
+        if size > 0 and 1e6 <= c_in * c_out * groups * (width * kernel) ** 2 <= WORK[1]:
+            x, w = (1, groups * c_in, size, size), (groups * c_out, c_in, kernel, kernel)
+            return conv_spec(x, F32, w, F32, stride=stride, padding=padding, groups=groups, rank=2,
+                             direction="weight_gradient")[0]
+
+
+def gradients(args):
+    """Time weight gradients by dot products and by sums over pixels, and print coefficients for both."""
+    rng, isa, end = np.random.default_rng(args.seed), settings.choice()[0], time.perf_counter() + args.seconds
+    times, amounts = [], []
+    while time.perf_counter() < end:
+        spec = random_gradient(rng)
+        dy, x = (rng.standard_normal(shape, np.float32) for shape in (spec.y_shape(1), spec.x_shape(1)))
+        dw = np.empty(spec.weight_shape, np.float32)
+        ways = depthwise.WeightGradient(spec, isa), direct.WeightGradient(spec, isa)
+        if ways[0].variant != "tiles":
+            continue
+        calls = [functools.partial(way, dy, x, dw) for way in ways]
+        times.append([1e9 * min(timeit.repeat(call, number=1, repeat=8)) for call in calls])
+        amounts.append((cost.dot_amounts(spec, isa), cost.pixel_amounts(spec, isa)))
+    measured, predicted = np.array(times), []
+    for name, a, b in zip(("DOTS", "SUMS"), zip(*amounts, strict=True), measured.T, strict=True):
+        a = np.array(a, float)
+        found = non_negative(a, b, 1 / b, np.zeros(a.shape[1]))
+        predicted.append(a @ found)
+        print(f"{name} {isa}: {', '.join(f'{v:.3g}' for v in found)}")
+    dots, sums = predicted
+    chosen, best = np.where(dots <= cost.WORTH_DOTS * sums, *measured.T), measured.min(1)
+    for title, values in (("as predicted", chosen), ("direct alone", measured[:, 1])):
+        over = values / best
+        print(f"{title}: {np.exp(np.log(over).mean()):.3f} times the best, {over.max():.2f} at most, {len(over)} shapes")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -200,6 +244,10 @@ def main():
     fitting = commands.add_parser("fit")
     fitting.add_argument("files", nargs="+")
     fitting.set_defaults(run=fit)
+    both = commands.add_parser("gradients")
+    both.add_argument("--seed", type=int, default=0)
+    both.add_argument("--seconds", type=float, default=60)
+    both.set_defaults(run=gradients)
     args = parser.parse_args()
     args.run(args)
 

@@ -212,10 +212,12 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--operations", nargs="*", default=list(OPERATIONS))
-    parser.add_argument("--memory", type=float, default=8, help="address space in GiB; a call that takes more has failed")
+    parser.add_argument("--memory", type=float, default=8,
+                        help="address space in GiB, 0 for any; a call that takes more has failed")
     parser.add_argument("--keep-going", action="store_true", help="report every failure, not only the first")
     options = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (int(options.memory * 2**30),) * 2)
+    if options.memory:
+        resource.setrlimit(resource.RLIMIT_AS, (int(options.memory * 2**30),) * 2)
     end, calls, results, refusals, failures = time.monotonic() + options.seconds, 0, 0, 0, 0
     watched = 0  # until when a stuck call ends the process; a watcher is a thread, too dear for each call
     slowest = (0.0, "none", None)  # in CPU time: on a busy machine any call may wait

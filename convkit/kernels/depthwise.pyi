@@ -4,7 +4,7 @@ import numpy as np
 
 from convkit.kernels.elementwise import Finish
 
-def variants(isa: str, itemsize: int) -> list[tuple[str, int, int, int, bool, bool, int, int]]: ...
+def variants(isa: str, itemsize: int) -> list[tuple[str, int, int, int, bool, bool, int]]: ...
 
 class Depthwise:
     variant: str

@@ -56,7 +56,7 @@ cdef extern from "depthwise/depthwise.h" nogil:
     ctypedef void (*ck_depthwise_pack)(const ck_depthwise* g, const void* w, void* packed) noexcept nogil
     ctypedef struct ck_depthwise_row:
         const char* name
-        int kernel, stride, lanes, filters, taps, finishes
+        int kernel, stride, lanes, filters, finishes
         ck_depthwise_pack pack
         ck_depthwise_sum sum
         ck_depthwise_dot dot
@@ -72,14 +72,14 @@ cdef ptrdiff_t STEP_BYTES = 512 * 1024, NEAR_BYTES = 12 * 1024
 
 
 def variants(isa, int itemsize):
-    """The registry of one level, best first: ``(name, kernel, stride, lanes, has a sum, has a dot product, filters and
-    taps of a tile of it)``.
+    """The registry of one level, best first: ``(name, kernel, stride, lanes, has a sum, has a dot product, filters
+    of a unit of it)``.
     """
     cdef const ck_depthwise_row* row = ck_depthwise_rows_for(level_of(isa), itemsize)
     found = []
     while row.name != NULL:
         found.append((row.name.decode(), row.kernel, row.stride, row.lanes, row.sum != NULL, row.dot != NULL,
-                      row.filters, row.taps))
+                      row.filters))
         row += 1
     return found
 
@@ -285,7 +285,7 @@ cdef class Depthwise:
         cdef double tasks = min(<double>j.units, max(1.0, work / TASK / j.chunks))
         j.plan = &self.plan
         j.kernel = self.kernel
-        if j.kernel.filters > 1: # each task copies the source again
+        if j.kernel.filters > 1:  # each task copies the source again
             tasks = min(tasks, max(1.0, work / j.chunks / LONGEST, 4.0 * (threads - 1) / j.chunks))
         if work < SERIAL:
             tasks = 1

@@ -217,46 +217,44 @@ def microseconds(algorithm, spec, isa):
 
 # ---- weight gradients that either dot products of pixels or sums over them compute
 
-# Nanoseconds, fitted to 500 random shapes of one image each (square maps of 7 to 224, 1 to 128 channels, 2 to 256
-# filters): what is predicted to be faster takes 1.004 times the better of the two at AVX-512, 1.018 times at AVX2.
-DOTS = {"avx512": (0.273, 2.08, 0.535, 0.361, 0.508, 2.25, 2.07), "avx2": (0.146, 1.99, 0, 0, 0.241, 1.37, 1.13)}
-SUMS = {"avx512": (0.283, 2.11, 2.88, 3.39, 0.385), "avx2": (0.150, 1.61, 1.45, 1.09, 0.368)}
+# Nanoseconds, fitted (``benchmarks/fit_costs.py gradients``) to 800 random shapes of one image each, square maps of 7 to
+# 224, 1 to 512 channels, 2 to 256 filters: what is predicted to be faster takes 1.006 times the better of the two at
+# AVX-512, 1.018 times at AVX2.
+DOTS = {"avx512": (0.268, 3.09, 0.5, 2.22, 2.69), "avx2": (0.143, 2.14, 0.253, 1.28, 1.42)}
+SUMS = {"avx512": (0.287, 2.42, 2.52, 3.23, 0.4), "avx2": (0.152, 1.63, 1.34, 1.0, 0.37)}
 DOTS["portable"] = DOTS["neon"] = DOTS["avx2"]  # not measured
 SUMS["portable"] = SUMS["neon"] = SUMS["avx2"]
 DOTS_RUN = 128  # vectors
+WORTH_DOTS = 0.95  # of the time of direct
 
 
 def dots_lose(spec, isa):
     """Why dot products of pixels should not compute a weight gradient; None if they may."""
     if not pixels.several(spec):
         return None
-    dots = sum(map(mul, DOTS[isa], _dots(spec, isa)))
-    sums = sum(map(mul, SUMS[isa], _sums_over_pixels(spec, isa)))
-    if dots <= sums:
-        return None
-    return f"is predicted to take {dots / sums:.2f} times as long as direct"
+    dots = sum(map(mul, DOTS[isa], dot_amounts(spec, isa)))
+    sums = sum(map(mul, SUMS[isa], pixel_amounts(spec, isa)))
+    return None if dots <= WORTH_DOTS * sums else f"is predicted to take {dots / sums:.2f} of the time of direct"
 
 
-def _dots(spec, isa):
-    """Vectors multiplied; of sums: vectors loaded and stored, at each run and in all; rows of the tiles' chunks; vectors
-    of dy; vectors copied, with a stride and without.
+def dot_amounts(spec, isa):
+    """Vectors multiplied; sums loaded and stored, at each run of each block; vectors of dy; vectors copied, with a
+    stride and without.
     """
     lanes, _ = kernels.tile_limits(isa, spec.dtype.itemsize)
-    tile_filters, tile_taps = pixels.dot_tile(isa, spec.dtype.itemsize)
     *outer, width = (target for _, target, *_ in geometry.canonical(spec))
     rows, vectors = prod(outer), -(-width // lanes)
-    runs = -(-rows // max(1, DOTS_RUN // vectors)) * -(-vectors // DOTS_RUN)
-    taps = spec.c_in_per_group * prod(spec.kernel)
-    sums = spec.c_out * taps
-    tiles = spec.groups * -(-spec.c_out_per_group // tile_filters) * -(-taps // tile_taps)
-    box = prod(n + lo + hi for n, (lo, hi) in zip(spec.size, spec.padding, strict=True)) * spec.c_in / lanes
-    copied = 0 if pixels.dots_inside(spec) else box
+    box = prod(n + lo + hi for n, (lo, hi) in zip(spec.size, spec.padding, strict=True))
+    blocks = -(-spec.c_in_per_group * box * spec.dtype.itemsize // pixels.source_bytes(isa))
+    runs = max(blocks, -(-rows // max(1, DOTS_RUN // vectors)) * -(-vectors // DOTS_RUN))
+    sums = spec.c_out * spec.c_in_per_group * prod(spec.kernel)
+    copied = 0 if pixels.dots_inside(spec) else spec.c_in * box / lanes
     strided = spec.stride[-1] > 1
-    return (sums * rows * vectors, sums * runs, sums, tiles * rows, spec.c_out * rows * width / lanes,
-            copied if strided else 0, 0 if strided else copied)
+    return (sums * rows * vectors, sums * runs, spec.c_out * rows * width / lanes, copied if strided else 0,
+            0 if strided else copied)
 
 
-def _sums_over_pixels(spec, isa):
+def pixel_amounts(spec, isa):
     """Vectors multiplied; of the box of x and of dy, transposed; read in place; sums."""
     lanes, _ = kernels.tile_limits(isa, spec.dtype.itemsize)
     channels, filters, pixels_out = spec.c_in_per_group, spec.c_out_per_group, prod(spec.out_size)

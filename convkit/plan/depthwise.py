@@ -59,11 +59,9 @@ def several(spec):
     return max(_roles(spec)) > 1
 
 
-def dot_tile(isa, itemsize):
-    """Filters and taps of the tiles of a weight gradient."""
-    from convkit.kernels import depthwise
-
-    return next(row[-2:] for row in depthwise.variants(isa, itemsize) if row[0] == "tiles")
+def source_bytes(isa):
+    """What the padded source of a unit should hold at most."""
+    return SOURCE_BYTES.get(isa, geometry.SOURCE_BYTES)
 
 
 def dots_inside(spec):
@@ -144,7 +142,7 @@ def variant(spec, isa):
 
     dot = spec.direction == "weight_gradient"
     rows = [(name, lanes, bool(kernel))
-            for name, kernel, stride, lanes, has_sum, has_dot, filters, _ in depthwise.variants(isa, spec.dtype.itemsize)
+            for name, kernel, stride, lanes, has_sum, has_dot, filters in depthwise.variants(isa, spec.dtype.itemsize)
             if (has_dot and (filters == 1 or several(spec)) if dot else has_sum)
             and (not kernel or _fits(spec, isa, kernel, stride))]
     in_rows = any(own for *_, own in rows)
@@ -232,9 +230,9 @@ def make(spec, isa, name=None):
     itemsize = spec.dtype.itemsize
 
     lanes = {row[0]: row[3] for row in depthwise.variants(isa, itemsize)}[name]
-    nbytes = SOURCE_BYTES.get(isa, geometry.SOURCE_BYTES)
-    block = geometry.blocks(three, planes, itemsize, nbytes) if lanes == 1 else _rows_block(three, lanes, itemsize)
-    there = name == "taps" and in_place(spec, three) or name == "tiles" and _inside(three)
+    block = (geometry.blocks(three, planes, itemsize, source_bytes(isa)) if lanes == 1 else
+             _rows_block(three, lanes, itemsize))
+    there = {"taps": in_place(spec, three), "tiles": _inside(three)}.get(name, False)
     if there and name == "taps":
         block[2] = _whole_vectors(block[2], three[2].count, itemsize)
     blocks = [-(-a.count // b) for a, b in zip(three, block, strict=True)]

@@ -553,7 +553,7 @@ static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void
 /* Tiles of filters by taps: a vector of x meets dy of every filter, and a vector of dy x of every tap, in registers. */
 enum { CK_TYPED(tile_filters) = CK_REGISTERS == 32 ? 4 : 3, CK_TYPED(tile_taps) = CK_REGISTERS == 32 ? 6 : 4 };
 typedef struct {
-    CK_TYPED(dots) of;                 /* `offset` and `sum` are those of the tile's first tap, `dy` of its first filter */
+    CK_TYPED(dots) of; /* `offset` and `sum` are those of the tile's first tap, `dy` of its first filter */
     ptrdiff_t dy_filter, sum_filter; /* from one filter to the next */
 } CK_TYPED(tile_dots);
 
@@ -572,7 +572,8 @@ CK_INLINE void CK_TYPED(run_tile_dots)(const CK_TYPED(tile_dots) * tile, const i
         for (ptrdiff_t i = 0; i < whole; i += L) {
             V d[CK_TYPED(tile_filters)];
             CK_UNROLL for (int f = 0; f < F; f++) d[f] = vload(dy + f * tile->dy_filter + i);
-            CK_UNROLL for (int k = 0; k < K; k++) {
+            CK_UNROLL for (int k = 0; k < K; k++)
+            {
                 V v = vload(x[k] + at + i);
                 CK_HOLD(v);
                 CK_UNROLL for (int f = 0; f < F; f++) acc[f * K + k] = vfma(d[f], v, acc[f * K + k]);
@@ -581,14 +582,16 @@ CK_INLINE void CK_TYPED(run_tile_dots)(const CK_TYPED(tile_dots) * tile, const i
         if (whole < t->n) { /* what lies past the row may be infinite: it must not meet a zero */
             V d[CK_TYPED(tile_filters)];
             CK_UNROLL for (int f = 0; f < F; f++) d[f] = vload_lanes(dy + f * tile->dy_filter + whole, rest);
-            CK_UNROLL for (int k = 0; k < K; k++) {
+            CK_UNROLL for (int k = 0; k < K; k++)
+            {
                 V v = vload_lanes(x[k] + at + whole, rest);
                 CK_HOLD(v);
                 CK_UNROLL for (int f = 0; f < F; f++) acc[f * K + k] = vfma(d[f], v, acc[f * K + k]);
             }
         }
     }
-    CK_UNROLL for (int f = 0; f < F; f++) CK_UNROLL for (int k = 0; k < K; k++) {
+    CK_UNROLL for (int f = 0; f < F; f++) CK_UNROLL for (int k = 0; k < K; k++)
+    {
         T *sum = t->sum + f * tile->sum_filter + k * L;
         vstore(sum, vload(sum) + acc[f * K + k]);
     }
@@ -608,7 +611,8 @@ CK_EACH_TILE(CK_FILTERS)
 #undef CK_FILTERS
 #define CK_PLACE(F, K) CK_TYPED(dots_of_##F##_##K),
 #define CK_FILTERS(F) {CK_EACH_TAP(F, CK_PLACE)},
-static void (*const CK_TYPED(tile_dots_of)[][CK_TYPED(tile_taps)])(const CK_TYPED(tile_dots) *) = {CK_EACH_TILE(CK_FILTERS)};
+static void (*const CK_TYPED(tile_dots_of)[][CK_TYPED(tile_taps)])(const CK_TYPED(tile_dots) *) = {
+    CK_EACH_TILE(CK_FILTERS)};
 #undef CK_FILTERS
 #undef CK_PLACE
 #undef CK_EACH_TAP
@@ -623,9 +627,10 @@ CK_INLINE void CK_TYPED(tile_block)(const ck_depthwise *g, const T *box, const T
     const ptrdiff_t row = g->source_step[2] * g->box[2], width = CK_DEPTHWISE_RUN * L;
     const ptrdiff_t vectors = (CK_TYPED(least)(count[2], width) + L - 1) / L, together = CK_DEPTHWISE_RUN / vectors;
     const ptrdiff_t parts = (s->taps + CK_TYPED(tile_taps) - 1) / CK_TYPED(tile_taps);
-    CK_TYPED(tile_dots) t = {.of = {.x_row = g->source_step[1] * row, .dy_row = g->target[2]},
-                             .dy_filter = g->target[0] * g->target[1] * g->target[2],
-                             .sum_filter = s->taps * L};
+    CK_TYPED(tile_dots)
+    t = {.of = {.x_row = g->source_step[1] * row, .dy_row = g->target[2]},
+         .dy_filter = g->target[0] * g->target[1] * g->target[2],
+         .sum_filter = s->taps * L};
     for (ptrdiff_t z = 0; z < count[0]; z++)
         for (ptrdiff_t y = 0; y < count[1]; y += together)
             for (ptrdiff_t i = 0; i < count[2]; i += width) {
@@ -1015,8 +1020,8 @@ CK_SUM_ROWS(7, 2)
 
 /* ---- registry ------------------------------------------------------------------------------------------ */
 
-#define CK_DEPTHWISE_ROW(name, kernel, stride, lanes, filters, taps, pack, sum, dot)                                   \
-    {#name, kernel, stride, lanes, filters, taps, CK_TYPED(finishes), CK_TYPED(pack), CK_TYPED(sum), CK_TYPED(dot)},
+#define CK_DEPTHWISE_ROW(name, kernel, stride, lanes, filters, pack, sum, dot)                                         \
+    {#name, kernel, stride, lanes, filters, CK_TYPED(finishes), CK_TYPED(pack), CK_TYPED(sum), CK_TYPED(dot)},
 #define none_f32 NULL
 #define none_f64 NULL
 #if !defined(CK_AVX2)
@@ -1028,7 +1033,7 @@ CK_SUM_ROWS(7, 2)
 extern const ck_depthwise_row CK_KERNEL(ck_depthwise)[];
 const ck_depthwise_row CK_KERNEL(ck_depthwise)[] = {
 #include "depthwise/kernels.def"
-    {NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL}};
+    {NULL, 0, 0, 0, 0, 0, NULL, NULL, NULL}};
 #undef CK_DEPTHWISE_ROW
 #undef none_f32
 #undef none_f64

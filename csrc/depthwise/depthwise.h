@@ -54,7 +54,8 @@ typedef struct {
     /* channels in the lanes: where pixels go in the box, weights among those of their phase, and anything side by side */
     const ptrdiff_t *place, *place_tap, *dense;
     ptrdiff_t slab; /* and rows j that are computed between transposing what they read and what they write */
-    ptrdiff_t sums; /* of a weight gradient, whose lanes are added at its end: those of a unit, or of all units of a group */
+    ptrdiff_t
+        sums; /* of a weight gradient, whose lanes are added at its end: those of a unit, or of all units of a group */
     ptrdiff_t phases; /* innermost axis fastest */
     const ck_depthwise_phase *phase;
 } ck_depthwise;
@@ -82,7 +83,7 @@ typedef struct {
     const char *name;
     int kernel, stride; /* of a 2-d depthwise convolution: square kernel size, stride; dilation only at stride 1 */
     int lanes; /* groups that one unit takes: 1, or one per lane */
-    int filters, taps; /* of a tile of `dot`, at most; of one filter a unit is one plane, else all planes of the group */
+    int filters; /* of a unit of `dot`, at most, with all planes of a group; of one filter it is one plane */
     int finishes; /* whether `sum` takes a `finish` */
     ck_depthwise_pack pack;
     ck_depthwise_sum sum;
