@@ -2,7 +2,7 @@
 
     taskset -c 1 python benchmarks/fit_costs.py time times.json --seed 0 --shapes 200   # a file as ck.tune writes them
     python benchmarks/fit_costs.py fit times.json ...    # prints the coefficients, their errors, what choosing costs
-    taskset -c 1 python benchmarks/fit_costs.py gradients             # times both ways of weight gradients and fits them
+    taskset -c 1 python benchmarks/fit_costs.py gradients            # times both ways of weight gradients and fits them
 
 Time the same shapes several times, hours apart if the machine is shared: of each algorithm the best time counts.
 """
@@ -228,7 +228,7 @@ def gradients(args):
     chosen, best = np.where(dots <= cost.WORTH_DOTS * sums, *measured.T), measured.min(1)
     for title, values in (("as predicted", chosen), ("direct alone", measured[:, 1])):
         over = values / best
-        print(f"{title}: {np.exp(np.log(over).mean()):.3f} times the best, {over.max():.2f} at most, {len(over)} shapes")
+        print(f"{title}: {np.exp(np.log(over).mean()):.3f} times the best, at most {over.max():.2f}, {len(over)} specs")
 
 
 def main():

@@ -217,8 +217,8 @@ def microseconds(algorithm, spec, isa):
 
 # ---- weight gradients that either dot products of pixels or sums over them compute
 
-# Nanoseconds, fitted (``benchmarks/fit_costs.py gradients``) to 800 random shapes of one image each, square maps of 7 to
-# 224, 1 to 512 channels, 2 to 256 filters: what is predicted to be faster takes 1.006 times the better of the two at
+# Nanoseconds, fitted (``benchmarks/fit_costs.py gradients``) to 800 random shapes of one image each, square maps of 7
+# to 224, 1 to 512 channels, 2 to 256 filters: what is predicted to be faster takes 1.006 times the better of the two at
 # AVX-512, 1.018 times at AVX2.
 DOTS = {"avx512": (0.268, 3.09, 0.5, 2.22, 2.69), "avx2": (0.143, 2.14, 0.253, 1.28, 1.42)}
 SUMS = {"avx512": (0.287, 2.42, 2.52, 3.23, 0.4), "avx2": (0.152, 1.63, 1.34, 1.0, 0.37)}
