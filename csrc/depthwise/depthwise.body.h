@@ -502,6 +502,16 @@ CK_INLINE void CK_TYPED(dot_block)(const ck_depthwise *g, const T *box, const T 
             }
 }
 
+/* Where the padded source of the block from `origin` on begins, and how many targets it has along each axis. */
+CK_INLINE void CK_TYPED(cut)(const ck_depthwise *g, const ck_depthwise_phase *s, const ptrdiff_t origin[3],
+                             ptrdiff_t corner[3], ptrdiff_t count[3])
+{
+    for (int a = 0; a < 3; a++) {
+        corner[a] = origin[a] * g->source_step[a] - g->lo[a];
+        count[a] = CK_TYPED(least)(g->block[a], s->count[a] - origin[a]);
+    }
+}
+
 /* out[k] = sum of the lanes of vector k, L of them at a time: after a transpose lane k of the sum of all is k's. */
 CK_NOINLINE void CK_TYPED(sum_lanes)(T *out, const T *sum, ptrdiff_t n)
 {
@@ -534,10 +544,7 @@ static void CK_TYPED(dot_taps)(const ck_depthwise *g, const void *dy, const void
             const ptrdiff_t image = b / blocks;
             const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, b % blocks);
             ptrdiff_t corner[3], count[3];
-            for (int a = 0; a < 3; a++) {
-                corner[a] = u.origin[a] * g->source_step[a] - g->lo[a];
-                count[a] = CK_TYPED(least)(g->block[a], s.count[a] - u.origin[a]);
-            }
+            CK_TYPED(cut)(g, &s, u.origin, corner, count);
             CK_TYPED(fill_plane)(g, box, (const T *)x + (image * g->groups * g->planes + c) * plane, corner);
             CK_TYPED(dot_block)(g, box,
                                 (const T *)dy + (image * g->groups * g->filters + filter) * volume +
@@ -665,10 +672,7 @@ static void CK_TYPED(dot_tiles)(const ck_depthwise *g, const void *dy, const voi
             const ptrdiff_t image = b / blocks;
             const CK_TYPED(unit) u = CK_TYPED(unit_at)(g, b % blocks);
             ptrdiff_t corner[3], count[3];
-            for (int a = 0; a < 3; a++) {
-                corner[a] = u.origin[a] * g->source_step[a] - g->lo[a];
-                count[a] = CK_TYPED(least)(g->block[a], s->count[a] - u.origin[a]);
-            }
+            CK_TYPED(cut)(g, s, u.origin, corner, count);
             const T *planes = (const T *)x + (image * g->groups + group) * g->planes * plane, *met = copy;
             if (g->in_place)
                 met = planes + (corner[0] * g->source[1] + corner[1]) * g->source[2] + corner[2];
