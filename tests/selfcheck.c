@@ -1,6 +1,6 @@
-/* Kernels without Python, for a CPU that this machine only emulates, at every level that the CPU has: convolution tiles, relu
- * and pooling exactly, on small integers, against their definitions; the other families against the portable level, which the
- * tests compare with the definitions elsewhere. Built and run by tests/long.sh. */
+/* Kernels without Python, for a CPU that this machine only emulates, at every level that the CPU has: convolution tiles, dot
+ * products of pixels, relu and pooling exactly, on small integers, against their definitions; the other families against the
+ * portable level, which the tests compare with the definitions elsewhere. Built and run by tests/long.sh. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 
 #include "base/cpu.h"
 #include "conv/conv.h"
+#include "depthwise/depthwise.h"
 #include "elementwise/elementwise.h"
 #include "elementwise/half.h"
 #include "elementwise/keep.h"
@@ -426,6 +427,47 @@ static void check_weight_gradient(int level, int width, int side)
 }
 
 /* Every float16 there is, and back. */
+/* The weight gradient of so many filters of a row of `width` pixels, two planes, three taps, padding 1. */
+static void check_dots(int level, int itemsize, int width, int filters)
+{
+    enum { PLANES = 2, KERNEL = 3, PITCH = 64 };
+    static double x[PLANES * PITCH], dy[16 * PITCH], dw[16 * PLANES * KERNEL];
+    ptrdiff_t offset[PLANES * KERNEL];
+    for (int k = 0; k < PLANES * KERNEL; k++) offset[k] = k / KERNEL * PITCH + k % KERNEL;
+    const ck_depthwise_phase phase = {
+        .step = {1, 1, 1}, .count = {1, 1, width}, .taps = PLANES * KERNEL, .offset = offset, .across = KERNEL};
+    const ck_depthwise plan = {.groups = 1,
+                               .planes = PLANES,
+                               .filters = filters,
+                               .lanes = 1,
+                               .source = {1, 1, width},
+                               .target = {1, 1, width},
+                               .lo = {0, 0, 1},
+                               .source_step = {1, 1, 1},
+                               .dilation = {1, 1, 1},
+                               .block = {1, 1, width},
+                               .blocks = {1, 1, 1},
+                               .box = {1, 1, width + 2},
+                               .plane_pitch = PITCH,
+                               .sums = filters * PLANES * KERNEL,
+                               .phases = 1,
+                               .phase = &phase};
+    const ck_depthwise_row *row = ck_depthwise_rows_for(level, itemsize);
+    while (row->filters == 1) row++;
+    integers(x, PLANES * PITCH, itemsize), integers(dy, 16 * PITCH, itemsize);
+    void *memory = malloc(ck_depthwise_scratch(&plan, itemsize));
+    row->dot(&plan, dy, x, dw, 0, 1, 0, (filters + row->filters - 1) / row->filters, memory);
+    free(memory);
+    for (int i = 0; i < filters * PLANES * KERNEL; i++) {
+        const int f = i / (PLANES * KERNEL), c = i / KERNEL % PLANES, k = i % KERNEL;
+        double want = 0;
+        for (int j = 0; j < width; j++)
+            if (j + k >= 1 && j + k <= width)
+                want += get(dy, f * width + j, itemsize) * get(x, c * width + j + k - 1, itemsize);
+        check(get(dw, i, itemsize) == want, "dots", level, itemsize, width, filters);
+    }
+}
+
 static void check_halves(int level)
 {
     enum { ALL = 1 << 16 };
@@ -492,6 +534,7 @@ int main(void)
                 check_resample(level, itemsize, n, 2 * n);
                 check_resample(level, itemsize, 2 * n, n);
                 check_embedding(level, itemsize, n);
+                for (int filters = 2; filters < 10; filters++) check_dots(level, itemsize, n, filters);
             }
         }
         for (int width = 1; width < 70; width++) {
