@@ -224,7 +224,6 @@ DOTS = {"avx512": (0.268, 3.09, 0.5, 2.22, 2.69), "avx2": (0.143, 2.14, 0.253, 1
 SUMS = {"avx512": (0.287, 2.42, 2.52, 3.23, 0.4), "avx2": (0.152, 1.63, 1.34, 1.0, 0.37)}
 DOTS["portable"] = DOTS["neon"] = DOTS["avx2"]  # not measured
 SUMS["portable"] = SUMS["neon"] = SUMS["avx2"]
-DOTS_RUN = 128  # vectors
 WORTH_DOTS = 0.95  # of the time of direct
 
 
@@ -246,7 +245,7 @@ def dot_amounts(spec, isa):
     rows, vectors = prod(outer), -(-width // lanes)
     box = prod(n + lo + hi for n, (lo, hi) in zip(spec.size, spec.padding, strict=True))
     blocks = -(-spec.c_in_per_group * box * spec.dtype.itemsize // pixels.source_bytes(isa))
-    runs = max(blocks, -(-rows // max(1, DOTS_RUN // vectors)) * -(-vectors // DOTS_RUN))
+    runs = max(blocks, -(-rows // max(1, pixels.RUN // vectors)) * -(-vectors // pixels.RUN))
     sums = spec.c_out * spec.c_in_per_group * prod(spec.kernel)
     copied = 0 if pixels.dots_inside(spec) else spec.c_in * box / lanes
     strided = spec.stride[-1] > 1
